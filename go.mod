@@ -1,0 +1,3 @@
+module github.com/cachetrip/cachetrip
+
+go 1.26
