@@ -1,0 +1,179 @@
+package cachetrip
+
+import (
+	"crypto/rand"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// What became of a request: the Cache-Status field of RFC 9211, its typed twin, and the counters.
+
+// cacheName is how the cache names itself in Cache-Status.
+const cacheName = "cachetrip"
+
+const (
+	cacheStatusField = "Cache-Status"
+	fromCacheField   = "X-From-Cache" // the convention of gregjones/httpcache, which go-github and others test
+)
+
+// Status says how a response was obtained, in the words of RFC 9211.
+type Status struct {
+	Hit       bool          // answered from the store, without asking the origin first
+	Fwd       string        // why the request was forwarded: "bypass", "method", "uri-miss", "vary-miss", "miss", "stale", "partial" or "request"; empty if it was not
+	FwdStatus int           // the status code of the forwarded request's response; 0 if there was none
+	Stored    bool          // the response was, or is being, stored
+	Collapsed bool          // answered by another request's response, while that arrived
+	TTL       time.Duration // for how long a stored response stays fresh, to the second; negative if it is stale
+	Detail    string        // what the other fields can't say
+
+	Age         time.Duration // the age of a stored response when it was used, to the second; RFC 9111, section 4.2.3
+	Revalidated bool          // a stored response was used after the origin had confirmed it
+}
+
+// StatusOf says how resp was obtained. The same stands in its Cache-Status field. For a response
+// that is not from a [Transport], or whose header was replaced since, it is the zero Status.
+func StatusOf(resp *http.Response) Status {
+	if resp == nil {
+		return Status{}
+	}
+	lines := resp.Header[cacheStatusField]
+	if !hasMark(lines) {
+		return Status{}
+	}
+	s := parseStatus(lines[len(lines)-1])
+	fromCache := resp.Header.Get(fromCacheField) != ""
+	if fromCache {
+		if seconds, err := strconv.ParseInt(resp.Header.Get("Age"), 10, 64); err == nil {
+			s.Age = time.Duration(seconds) * time.Second
+		}
+	}
+	s.Revalidated = fromCache && s.FwdStatus == http.StatusNotModified
+	return s
+}
+
+// mark stands one element past the end of the Cache-Status lines of our responses: a string that
+// only this process knows. It tells our member from one that an origin sent, without a registry of
+// live responses and without a trace in the header.
+var mark = rand.Text()
+
+func hasMark(lines []string) bool {
+	n := len(lines)
+	return n > 0 && cap(lines) > n && lines[:n+1][n] == mark
+}
+
+// setStatus appends the member for s to the Cache-Status field of h; members of caches nearer to
+// the origin stay before it. RFC 9211, section 2.
+func setStatus(h http.Header, s Status) {
+	before := h[cacheStatusField]
+	lines := make([]string, len(before)+1, len(before)+2)
+	copy(lines, before)
+	lines[len(before)] = s.member()
+	lines[:len(before)+2][len(before)+1] = mark
+	h[cacheStatusField] = lines
+}
+
+// member returns s as a list member of Cache-Status. RFC 9211, section 2.
+func (s Status) member() string {
+	b := make([]byte, 0, 96)
+	b = append(b, cacheName...)
+	if s.Hit {
+		b = append(b, "; hit"...)
+	}
+	if s.Fwd != "" {
+		b = append(b, "; fwd="...)
+		b = append(b, s.Fwd...)
+	}
+	if s.FwdStatus != 0 {
+		b = append(b, "; fwd-status="...)
+		b = strconv.AppendInt(b, int64(s.FwdStatus), 10)
+	}
+	if s.Stored {
+		b = append(b, "; stored"...)
+	}
+	if s.Collapsed {
+		b = append(b, "; collapsed"...)
+	}
+	if s.Hit || s.Stored || s.TTL != 0 {
+		b = append(b, "; ttl="...)
+		b = strconv.AppendInt(b, int64(s.TTL/time.Second), 10)
+	}
+	if s.Detail != "" {
+		b = append(b, "; detail="...)
+		b = append(b, s.Detail...) // always one of our own tokens
+	}
+	return string(b)
+}
+
+// parseStatus reads what member wrote.
+func parseStatus(member string) Status {
+	var s Status
+	for i, parameter := range strings.Split(member, "; ") {
+		name, value, _ := strings.Cut(parameter, "=")
+		switch {
+		case i == 0: // the name of the cache
+		case name == "hit":
+			s.Hit = true
+		case name == "fwd":
+			s.Fwd = value
+		case name == "fwd-status":
+			s.FwdStatus, _ = strconv.Atoi(value)
+		case name == "stored":
+			s.Stored = true
+		case name == "collapsed":
+			s.Collapsed = true
+		case name == "ttl":
+			seconds, _ := strconv.ParseInt(value, 10, 64)
+			s.TTL = time.Duration(seconds) * time.Second
+		case name == "detail":
+			s.Detail = value
+		}
+	}
+	return s
+}
+
+// Stats counts what a [Transport] did since it was made.
+type Stats struct {
+	Requests      uint64 // all requests
+	Hits          uint64 // answered from the store without asking the origin, stale hits included
+	StaleHits     uint64 // answered with a stale response, whether the origin had been asked or not
+	Revalidations uint64 // stored responses confirmed by a 304
+	Misses        uint64 // answered by the origin, for want of a stored response that could be used
+	Collapsed     uint64 // answered by another request's response, while that arrived
+	Stored        uint64 // responses stored
+	StoreErrors   uint64 // failures of the store, each of which cost no more than a miss
+	Evictions     uint64 // entries that the store dropped to keep its bounds
+
+	BytesServed   int64 // bytes of bodies that came from the store
+	BytesReceived int64 // bytes of bodies that came from the origin
+}
+
+// counters are the live form of Stats.
+type counters struct {
+	requests, hits, staleHits, revalidations, misses, collapsed, stored, storeErrors atomic.Uint64
+
+	bytesServed, bytesReceived atomic.Int64
+}
+
+// Stats returns the counters as they are now. Those of the store, Evictions, are shared by all
+// Transports that use it.
+func (t *Transport) Stats() Stats {
+	s := Stats{
+		Requests:      t.counters.requests.Load(),
+		Hits:          t.counters.hits.Load(),
+		StaleHits:     t.counters.staleHits.Load(),
+		Revalidations: t.counters.revalidations.Load(),
+		Misses:        t.counters.misses.Load(),
+		Collapsed:     t.counters.collapsed.Load(),
+		Stored:        t.counters.stored.Load(),
+		StoreErrors:   t.counters.storeErrors.Load(),
+		BytesServed:   t.counters.bytesServed.Load(),
+		BytesReceived: t.counters.bytesReceived.Load(),
+	}
+	if evictor, ok := t.Store.(interface{ Evictions() uint64 }); ok {
+		s.Evictions = evictor.Evictions()
+	}
+	return s
+}
