@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"io"
+	"runtime/debug"
+
+	"github.com/urfave/cli/v3"
+)
+
+// newCommand returns the whole command line, writing to stdout and stderr.
+func newCommand(stdout, stderr io.Writer) *cli.Command {
+	root := &cli.Command{
+		Name:      "cachetrip",
+		Usage:     "fetch through an HTTP cache on disk, and see what it does",
+		UsageText: "cachetrip COMMAND [options]",
+		Description: "A private HTTP cache (RFC 9111) that is kept in a directory and shared by all runs.\n\n" +
+			"Exit codes: 0 done; 1 failed (no connection, broken transfer, unwritable file); 2 bad usage;\n" +
+			"22 the answer's HTTP status is 400 or more; 130 interrupted.",
+		Version:                         version(),
+		Writer:                          stdout,
+		ErrWriter:                       stderr,
+		EnableShellCompletion:           true,
+		ConfigureShellCompletionCommand: func(c *cli.Command) { c.Hidden = false },
+		ExitErrHandler:                  func(context.Context, *cli.Command, error) {}, // run reports errors
+		Commands: []*cli.Command{
+			getCommand(),
+			demoCommand(),
+		},
+		Action: func(_ context.Context, c *cli.Command) error {
+			if !c.Args().Present() {
+				return cli.ShowRootCommandHelp(c)
+			}
+			name := c.Args().First()
+			return usagef("there is no command %q; did you mean %q?", name, cli.SuggestCommand(c.Commands, name))
+		},
+	}
+	// The library asks only the command at hand, not its parents, what to do about bad usage.
+	for _, c := range append(root.Commands, root) {
+		c.HideHelpCommand = c != root
+		c.OnUsageError = func(_ context.Context, c *cli.Command, err error, _ bool) error {
+			return usagef("%w\nRun '%s --help' for its options.", err, c.FullName())
+		}
+	}
+	return root
+}
+
+// version returns the version of the module that the program was built from.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}

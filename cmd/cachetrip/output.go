@@ -1,0 +1,85 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// output is where a body goes: a stream, or a file that is replaced at once by commit, so that it is
+// never there half written.
+type output struct {
+	io.Writer
+	file      *os.File // nil for standard output
+	temporary string   // the file's path until commit; empty if it is written in place
+	final     string   // and after it
+}
+
+// createOutput returns the output that path names: stdout if path is empty or "-". What is not a
+// regular file, such as a device or a pipe, is written in place.
+func createOutput(path string, stdout io.Writer) (*output, error) {
+	if path == "" || path == "-" {
+		return &output{Writer: stdout}, nil
+	}
+	final, mode := path, fs.FileMode(0o666)
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, err
+	case info.IsDir():
+		return nil, usagef("%s is a directory, not a file to write to", path)
+	case !info.Mode().IsRegular():
+		file, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return nil, err
+		}
+		return &output{Writer: file, file: file}, nil
+	default:
+		mode = info.Mode().Perm()
+		if final, err = filepath.EvalSymlinks(path); err != nil { // replace the file, not the link to it
+			return nil, err
+		}
+	}
+	dir, name := filepath.Split(final)
+	temporary := filepath.Join(dir, "."+name+"."+rand.Text()+".part")
+	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return nil, fmt.Errorf("cannot write beside %s: %w", path, err)
+	}
+	return &output{Writer: file, file: file, temporary: temporary, final: final}, nil
+}
+
+// commit makes what was written the file's content.
+func (o *output) commit() error {
+	if o.file == nil {
+		return nil
+	}
+	if o.temporary == "" {
+		return o.file.Close()
+	}
+	// Without Sync, a power cut after the rename could leave an empty file.
+	if err := errors.Join(o.file.Sync(), o.file.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(o.temporary, o.final); err != nil {
+		return err
+	}
+	o.temporary = ""
+	return nil
+}
+
+// discard gives up what was not committed; the file stays as it was.
+func (o *output) discard() {
+	if o.file == nil {
+		return
+	}
+	o.file.Close()
+	if o.temporary != "" {
+		os.Remove(o.temporary)
+	}
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// wireLog is an [http.RoundTripper] that writes the heads of all requests and responses that pass
+// it. Below a cache, those are the ones that really went to the origin. Without w it writes nothing.
+type wireLog struct {
+	base http.RoundTripper
+
+	mu sync.Mutex // serves lines and heads whole: the cache may also revalidate in the background
+	w  io.Writer
+}
+
+func (l *wireLog) RoundTrip(req *http.Request) (*http.Response, error) {
+	// What is sent is known only to the transport, which adds fields of its own.
+	var (
+		mu     sync.Mutex // the transport calls the hooks from a goroutine of its own
+		fields []string
+	)
+	trace := &httptrace.ClientTrace{
+		WroteHeaderField: func(name string, values []string) {
+			if strings.HasPrefix(name, ":") { // HTTP/2 has the request line there
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, value := range values {
+				fields = append(fields, fieldLine(">", name, value))
+			}
+		},
+		WroteHeaders: func() {
+			mu.Lock()
+			defer mu.Unlock()
+			l.lines(append([]string{fmt.Sprintf("> %s %s", req.Method, req.URL.Redacted())}, fields...))
+			fields = nil // a request that is sent again, on another connection, is shown again
+		},
+	}
+	resp, err := l.base.RoundTrip(req.WithContext(httptrace.WithClientTrace(req.Context(), trace)))
+	if err != nil {
+		l.say("< no answer: %v", err)
+		return nil, err
+	}
+	l.lines(head("<", resp))
+	return resp, nil
+}
+
+// handedOut writes the head of a response that the cache gave to its caller, and what it means.
+func (l *wireLog) handedOut(resp *http.Response) {
+	l.lines(append(head("=", resp), "* "+describe(resp)))
+}
+
+// checkRedirect is an [http.Client]'s CheckRedirect that writes each response on the way.
+func (l *wireLog) checkRedirect(next *http.Request, via []*http.Request) error {
+	if len(via) >= 10 { // what net/http does without a function like this
+		return fmt.Errorf("stopped after %d redirects", len(via))
+	}
+	l.handedOut(next.Response)
+	return nil
+}
+
+func (l *wireLog) say(format string, args ...any) {
+	l.lines([]string{fmt.Sprintf(format, args...)})
+}
+
+func (l *wireLog) lines(lines []string) {
+	if l.w == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	io.WriteString(l.w, strings.Join(lines, "\n")+"\n")
+}
+
+// head returns the lines of resp's head, marked.
+func head(mark string, resp *http.Response) []string {
+	lines := []string{fmt.Sprintf("%s %s %s", mark, resp.Proto, resp.Status)}
+	names := make([]string, 0, len(resp.Header))
+	for name := range resp.Header {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		for _, value := range resp.Header[name] {
+			lines = append(lines, fieldLine(mark, name, value))
+		}
+	}
+	return lines
+}
+
+// fieldLine returns a field line, marked. Credentials are left out: such output ends up in bug reports.
+func fieldLine(mark, name, value string) string {
+	switch strings.ToLower(name) {
+	case "authorization", "proxy-authorization":
+		scheme, _, _ := strings.Cut(value, " ")
+		value = scheme + " (not shown)"
+	case "cookie", "set-cookie":
+		value = "(not shown)"
+	}
+	return mark + " " + name + ": " + value
+}

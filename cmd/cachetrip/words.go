@@ -1,0 +1,102 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/cachetrip/cachetrip"
+)
+
+// describe says in words how resp was obtained.
+func describe(resp *http.Response) string {
+	s := cachetrip.StatusOf(resp)
+	fromCache := resp.Header.Get("X-From-Cache") != ""
+	var words []string
+	say := func(format string, args ...any) { words = append(words, fmt.Sprintf(format, args...)) }
+
+	switch {
+	case s == cachetrip.Status{}:
+		return "not answered through the cache"
+	case s.Hit && s.TTL < 0:
+		say("stale by %s, served from the cache all the same", span(-s.TTL))
+	case s.Hit:
+		say("fresh for another %s: served from the cache", span(s.TTL))
+	case s.Revalidated:
+		say("%s: the origin confirmed it (304), served from the cache", reason(s.Fwd))
+	case fromCache && s.FwdStatus != 0:
+		say("%s: the origin answered %d, served from the cache", reason(s.Fwd), s.FwdStatus)
+	case fromCache:
+		say("%s: the origin could not be asked, served from the cache", reason(s.Fwd))
+	case s.Collapsed:
+		say("%s: shared the download of another request", reason(s.Fwd))
+	case s.Stored:
+		say("%s: fetched and stored", reason(s.Fwd))
+	default:
+		say("%s: fetched, not stored", reason(s.Fwd))
+	}
+	if s.Detail != "" {
+		say("(%s)", strings.ReplaceAll(s.Detail, "-", " "))
+	}
+	return strings.Join(words, " ")
+}
+
+// reason says in words why a request was forwarded: the parameter fwd of RFC 9211, section 2.2.
+func reason(fwd string) string {
+	switch fwd {
+	case "uri-miss":
+		return "not in the cache"
+	case "vary-miss":
+		return "only other variants in the cache"
+	case "miss":
+		return "nothing usable in the cache"
+	case "stale":
+		return "stale"
+	case "partial":
+		return "only a part in the cache"
+	case "request":
+		return "the request asked for the origin's word"
+	case "method":
+		return "a method that is not answered from a cache"
+	case "bypass":
+		return "passed by the cache"
+	case "":
+		return "not forwarded"
+	}
+	return fwd
+}
+
+// span formats d to the two largest of its units that are not zero, such as "1d3h" or "59m12s".
+func span(d time.Duration) string {
+	units := []struct {
+		name string
+		size time.Duration
+	}{{"d", 24 * time.Hour}, {"h", time.Hour}, {"m", time.Minute}, {"s", time.Second}}
+	for i, u := range units {
+		if d < u.size {
+			continue
+		}
+		s := fmt.Sprintf("%d%s", d/u.size, u.name)
+		if i+1 < len(units) {
+			if rest := d % u.size / units[i+1].size; rest > 0 {
+				s += fmt.Sprintf("%d%s", rest, units[i+1].name)
+			}
+		}
+		return s
+	}
+	return "0s"
+}
+
+// size formats a number of bytes in powers of 1000, such as "12.3 kB".
+func size(n int64) string {
+	if n < 1000 {
+		return fmt.Sprintf("%d B", n)
+	}
+	f, unit := float64(n)/1000, 0
+	for f >= 999.95 && unit < 4 { // what would be rounded to 1000.0
+		f /= 1000
+		unit++
+	}
+	return fmt.Sprintf("%.1f %cB", f, "kMGTP"[unit])
+}
