@@ -1,0 +1,204 @@
+// Conformance runs the public suite of tests for HTTP caches, cache-tests, against the cache of this
+// module, in one process and over real sockets: an origin of its own, a client of its own, and
+// between them nothing but the [http.RoundTripper] that is to be tested.
+//
+//	go run ./conformance -data cache-tests.json
+//
+// It prints how many tests of each suite passed and what did not pass, with the reason, and exits
+// with 1 if a required test was not passed, with 2 if it could not run.
+//
+// The tests themselves are not part of this module. They are at
+// https://github.com/http-tests/cache-tests, under the BSD 3-Clause licence, and are read as that
+// repository exports them (npm run --silent export > cache-tests.json). Tests marked browser_only,
+// cdn_only or browser_skip are left out: they do not apply to a private cache in a client. The
+// program is our own; what it means to pass follows the suite's own engine, with two differences.
+// A field that must not have a value is checked (the suite's engine never finds one), and where
+// interim responses are expected, others are not.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/signal"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+const dataVariable = "CACHE_TESTS"
+
+const noData = `no test data: name the file with -data FILE or in the environment variable ` + dataVariable + `.
+The suite is at https://github.com/http-tests/cache-tests. To get the file, in a checkout of it:
+    npm install && npm run --silent export > cache-tests.json`
+
+const about = `Usage: go run ./conformance [flags]
+
+Runs the public test suite for HTTP caches (https://github.com/http-tests/cache-tests) against
+the cache. Exits with 1 if a required test fails or does not get as far as a verdict, unless
+-allow names it or it builds on another test that did not pass.
+
+One required test cannot be passed in Go: in headers-store-Transfer-Encoding the origin sends
+a transfer coding that does not exist, for which net/http gives an error instead of the response
+before any cache sees it. Use -allow headers-store-Transfer-Encoding.
+
+Flags:
+`
+
+// A subject is a cache to test: made over base, and closed when the tests are done.
+type subject func(base http.RoundTripper) (client http.RoundTripper, close func() error, err error)
+
+var subjects = map[string]subject{
+	"none": func(base http.RoundTripper) (http.RoundTripper, func() error, error) {
+		return base, func() error { return nil }, nil
+	},
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	code := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is the whole program and returns its exit status.
+func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("conformance", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		fmt.Fprint(flags.Output(), about)
+		flags.PrintDefaults()
+	}
+	data := flags.String("data", getenv(dataVariable), "read the suite from `FILE`; by default what "+dataVariable+" names")
+	subjectName := flags.String("subject", "cachetrip", "test `WHAT`: cachetrip (on disk), memory (in memory), none (no cache, the floor)")
+	pattern := flags.String("run", "", "report only tests whose id matches `REGEXP`; what they build on is run as well")
+	suiteID := flags.String("suite", "", "report only tests of the suite called `ID`")
+	parallel := flags.Int("j", 25, "run `N` tests at once; most of the time they wait")
+	allow := flags.String("allow", "", "tolerate that the required tests called `ID,...` are not passed")
+	verbose := flags.Bool("v", false, "also show what passed, and what went to and fro where something did not")
+	asJSON := flags.Bool("json", false, "print one JSON object instead of text")
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return 0
+	} else if err != nil {
+		return 2
+	}
+	results, err := func() ([]result, error) {
+		if flags.NArg() > 0 {
+			return nil, fmt.Errorf("unexpected argument %q", flags.Arg(0))
+		}
+		matching, err := regexp.Compile(*pattern)
+		if err != nil {
+			return nil, fmt.Errorf("-run: %w", err)
+		}
+		if *data == "" {
+			return nil, errors.New(noData)
+		}
+		content, err := os.ReadFile(*data)
+		if err != nil {
+			return nil, fmt.Errorf("test data: %w", err)
+		}
+		suites, err := parseSuites(content)
+		if err != nil {
+			return nil, fmt.Errorf("test data: %s: %w", *data, err)
+		}
+		report, needed := choose(suites, *suiteID, matching)
+		if len(report) == 0 {
+			return nil, errors.New("no test is called so")
+		}
+		outcomes, err := runSubject(ctx, *subjectName, suites, needed, max(*parallel, 1), betweenRequests)
+		if err != nil {
+			return nil, err
+		}
+		return judge(suites, report, outcomes), nil
+	}()
+	if err != nil {
+		fmt.Fprintln(stderr, "conformance:", err)
+		return 2
+	}
+	if *asJSON {
+		err = printJSON(stdout, *subjectName, results)
+	} else {
+		err = printText(stdout, results, *verbose)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "conformance:", err)
+		return 2
+	}
+	if ids := refused(results, strings.Split(*allow, ",")); len(ids) > 0 {
+		fmt.Fprintf(stderr, "conformance: required tests not passed: %s\n", strings.Join(ids, ", "))
+		return 1
+	}
+	return 0
+}
+
+// newBase is the transport below the subject.
+func newBase() *http.Transport {
+	return &http.Transport{
+		// The suite is about the fields that the origin sent; net/http takes Content-Encoding away
+		// when it decodes a body.
+		DisableCompression: true,
+		// On a connection that was used before, net/http itself repeats a request that the origin
+		// hangs up on. What the tests see must be the cache's doing.
+		DisableKeepAlives: true,
+	}
+}
+
+// runSubject runs the needed tests through the subject called name, so many at once.
+func runSubject(ctx context.Context, name string, suites []suite, needed map[string]bool, parallel int, pause time.Duration) (_ map[string]outcome, err error) {
+	open, ok := subjects[name]
+	if !ok {
+		return nil, fmt.Errorf("-subject %q is not known", name)
+	}
+	o, err := newOrigin()
+	if err != nil {
+		return nil, err
+	}
+	defer o.Close()
+	client, closeSubject, err := open(newBase())
+	if err != nil {
+		return nil, fmt.Errorf("subject %s: %w", name, err)
+	}
+	defer func() {
+		if closeErr := closeSubject(); closeErr != nil && err == nil {
+			err = fmt.Errorf("subject %s: %w", name, closeErr)
+		}
+	}()
+	r := &runner{origin: o, client: client, pause: pause}
+	outcomes := r.runAll(ctx, suites, needed, parallel)
+	return outcomes, context.Cause(ctx)
+}
+
+func (r *runner) runAll(ctx context.Context, suites []suite, needed map[string]bool, parallel int) map[string]outcome {
+	var tests []*test
+	for _, s := range suites {
+		tests = append(tests, slices.DeleteFunc(slices.Clone(s.Tests), func(t *test) bool { return !needed[t.ID] })...)
+	}
+	var (
+		mu       sync.Mutex
+		outcomes = map[string]outcome{}
+		workers  sync.WaitGroup
+		queue    = make(chan *test)
+	)
+	for range parallel {
+		workers.Go(func() {
+			for t := range queue {
+				o := r.run(ctx, t)
+				mu.Lock()
+				outcomes[t.ID] = o
+				mu.Unlock()
+			}
+		})
+	}
+	for _, t := range tests {
+		queue <- t
+	}
+	close(queue)
+	workers.Wait()
+	return outcomes
+}
