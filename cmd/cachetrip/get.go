@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -93,12 +92,16 @@ func isControl(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
 
 // get makes req through the cache in dir, writes the body to the file called output, or to stdout if
 // that is empty or "-", and says on stderr what happened.
-func get(req *http.Request, dir, output string, verbose bool, stdout, stderr io.Writer) (err error) {
+func get(req *http.Request, dir, output string, verbose bool, stdout, stderr io.Writer) error {
 	cache, dir, err := openCache(dir, "http")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, cache.Close()) }()
+	defer func() {
+		if err := cache.Close(); err != nil { // the body has arrived all the same
+			fmt.Fprintf(stderr, "cachetrip: closing the cache: %v\n", err)
+		}
+	}()
 	client := cache.Client()
 	log := &wireLog{}
 	if verbose {

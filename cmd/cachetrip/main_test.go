@@ -1,0 +1,250 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// command runs the command line with a cache directory of the test's own.
+func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code = run(t.Context(), append([]string{"cachetrip"}, args...), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+// serve starts an origin, which counts the requests, and gives the test a cache directory.
+func serve(t *testing.T, handler http.HandlerFunc) (url string, requests *int) {
+	t.Helper()
+	t.Setenv("CACHETRIP_DIR", filepath.Join(t.TempDir(), "cache"))
+	requests = new(int)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		*requests++
+		handler(w, r)
+	}))
+	t.Cleanup(server.Close)
+	return server.URL, requests
+}
+
+func TestGetStoresAndServes(t *testing.T) {
+	url, requests := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=86400")
+		io.WriteString(w, "hello\n")
+	})
+	for i, want := range []string{
+		"200 OK, 6 B; not in the cache: fetched and stored\n",
+		"200 OK, 6 B; fresh for another ",
+	} {
+		code, stdout, stderr := command(t, "get", url)
+		if code != exitDone || stdout != "hello\n" || !strings.HasPrefix(stderr, want) {
+			t.Errorf("run %d: exit code %d, stdout %q, stderr %q, want %q", i+1, code, stdout, stderr, want)
+		}
+	}
+	if *requests != 1 {
+		t.Errorf("%d requests reached the origin, want 1", *requests)
+	}
+}
+
+func TestGetRevalidates(t *testing.T) {
+	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=0")
+		w.Header().Set("ETag", `"1"`)
+		if r.Header.Get("If-None-Match") == `"1"` {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		io.WriteString(w, "hello\n")
+	})
+	command(t, "get", url)
+	code, stdout, stderr := command(t, "get", "-v", "-H", "Authorization: Bearer sesame", url)
+	if code != exitDone || stdout != "hello\n" {
+		t.Errorf("with other credentials: exit code %d, stdout %q", code, stdout)
+	}
+	if strings.Contains(stderr, "sesame") || !strings.Contains(stderr, "> Authorization: Bearer (not shown)\n") {
+		t.Errorf("credentials in the verbose output:\n%s", stderr)
+	}
+	if strings.Contains(stderr, "If-None-Match") {
+		t.Errorf("a response was shared between identities:\n%s", stderr)
+	}
+
+	code, stdout, stderr = command(t, "get", "-v", url)
+	if code != exitDone || stdout != "hello\n" {
+		t.Errorf("exit code %d, stdout %q", code, stdout)
+	}
+	for _, want := range []string{
+		"* cache directory: " + os.Getenv("CACHETRIP_DIR") + "\n",
+		"> GET " + url + "\n",
+		"> If-None-Match: \"1\"\n",
+		"< HTTP/1.1 304 Not Modified\n",
+		"= HTTP/1.1 200 OK\n",
+		"= Cache-Status: cachetrip; fwd=stale; fwd-status=304",
+		"\n200 OK, 6 B; stale: the origin confirmed it (304), served from the cache\n",
+	} {
+		if !strings.Contains(stderr, want) {
+			t.Errorf("verbose output without %q:\n%s", want, stderr)
+		}
+	}
+}
+
+func TestGetFollowsRedirects(t *testing.T) {
+	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/old" {
+			w.Header().Set("Cache-Control", "max-age=3600")
+			http.Redirect(w, r, "/new", http.StatusMovedPermanently)
+			return
+		}
+		io.WriteString(w, "hello\n")
+	})
+	for range 2 {
+		code, stdout, stderr := command(t, "get", "-v", url+"/old")
+		if code != exitDone || stdout != "hello\n" || !strings.Contains(stderr, "\n= HTTP/1.1 301 Moved Permanently\n") {
+			t.Errorf("exit code %d, stdout %q, stderr:\n%s", code, stdout, stderr)
+		}
+	}
+	code, _, stderr := command(t, "get", "-v", "-H", "Cookie: a=sesame", url+"/old")
+	if code != exitDone || strings.Contains(stderr, "> GET "+url+"/old") || strings.Contains(stderr, "sesame") {
+		t.Errorf("exit code %d, stderr:\n%s", code, stderr)
+	}
+}
+
+func TestGetSendsFields(t *testing.T) {
+	var got http.Header
+	var host string
+	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) { got, host = r.Header, r.Host })
+	code, _, stderr := command(t, "get", url,
+		"-H", "Accept: text/html, text/plain;q=0.5", "-H", "X-Twice: 1", "--header", "x-twice:2", "-H", "Host: example.com", "-H", "User-Agent: me")
+	if code != exitDone {
+		t.Fatalf("exit code %d, stderr %q", code, stderr)
+	}
+	for name, want := range map[string]string{"Accept": "text/html, text/plain;q=0.5", "X-Twice": "1|2", "User-Agent": "me"} {
+		if value := strings.Join(got[name], "|"); value != want {
+			t.Errorf("%s: %q, want %q", name, value, want)
+		}
+	}
+	if host != "example.com" {
+		t.Errorf("Host: %q, want %q", host, "example.com")
+	}
+}
+
+func TestGetStreams(t *testing.T) {
+	proceed := make(chan struct{})
+	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "first ")
+		w.(http.Flusher).Flush()
+		<-proceed
+		io.WriteString(w, "second")
+	})
+	r, w := io.Pipe()
+	done := make(chan int)
+	go func() {
+		code := run(t.Context(), []string{"cachetrip", "get", url}, w, io.Discard)
+		w.Close()
+		done <- code
+	}()
+	first := make([]byte, len("first "))
+	if _, err := io.ReadFull(r, first); err != nil {
+		t.Fatal(err)
+	}
+	close(proceed) // only now the origin goes on
+	rest, err := io.ReadAll(r)
+	if err != nil || string(rest) != "second" {
+		t.Errorf("the rest is %q, %v", rest, err)
+	}
+	if code := <-done; code != exitDone {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+func TestGetInterrupted(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "first ")
+		w.(http.Flusher).Flush()
+		interrupt()
+		<-r.Context().Done()
+	})
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	var stderr bytes.Buffer
+	code := run(ctx, []string{"cachetrip", "get", "-o", file, url}, io.Discard, &stderr)
+	if code != exitInterrupted || stderr.String() != "cachetrip: interrupted\n" {
+		t.Errorf("exit code %d, stderr %q", code, stderr.String())
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func TestBadUsage(t *testing.T) {
+	t.Setenv("CACHETRIP_DIR", t.TempDir())
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"gte"}, `there is no command "gte"; did you mean "get"?`},
+		{[]string{"--nonsense"}, "--help"},
+		{[]string{"help", "nonsense"}, "nonsense"},
+		{[]string{"get"}, "one URL, not 0"},
+		{[]string{"get", "http://a/", "http://b/"}, "one URL, not 2"},
+		{[]string{"get", "--nonsense", "http://a/"}, "cachetrip get --help"},
+		{[]string{"get", "http://a/", "-o"}, "cachetrip get --help"},
+		{[]string{"get", "example.com"}, "not an http or https URL"},
+		{[]string{"get", "file:///etc/passwd"}, "not an http or https URL"},
+		{[]string{"get", "http://a b/"}, "a b"},
+		{[]string{"get", "-H", "nonsense", "http://a/"}, "Name: value"},
+		{[]string{"get", "-H", "a b: c", "http://a/"}, "Name: value"},
+		{[]string{"get", "-H", "a: b\r\nc: d", "http://a/"}, "Name: value"},
+		{[]string{"get", "-o", t.TempDir(), "http://a/"}, "is a directory"},
+		{[]string{"demo", "nonsense"}, "no arguments"},
+	} {
+		code, stdout, stderr := command(t, test.args...)
+		if code != exitUsage || stdout != "" || !strings.Contains(stderr, test.want) || !strings.HasPrefix(stderr, "cachetrip: ") {
+			t.Errorf("%q: exit code %d, stdout %q, stderr %q, want %q", test.args, code, stdout, stderr, test.want)
+		}
+	}
+}
+
+func TestHelp(t *testing.T) {
+	for _, test := range []struct {
+		args []string
+		want []string
+	}{
+		{nil, []string{"get ", "demo ", "completion ", "Exit codes"}},
+		{[]string{"--help"}, []string{"get ", "demo "}},
+		{[]string{"help", "get"}, []string{"-H FIELD", "-o FILE", "CACHETRIP_DIR"}},
+		{[]string{"get", "--help"}, []string{"-H FIELD"}},
+		{[]string{"demo", "-h"}, []string{"--dir DIR"}},
+		{[]string{"--version"}, []string{version()}},
+		{[]string{"completion", "bash"}, []string{"cachetrip"}},
+	} {
+		code, stdout, stderr := command(t, test.args...)
+		if code != exitDone || stderr != "" {
+			t.Errorf("%q: exit code %d, stderr %q", test.args, code, stderr)
+		}
+		for _, want := range test.want {
+			if !strings.Contains(stdout, want) {
+				t.Errorf("%q: %q is not in\n%s", test.args, want, stdout)
+			}
+		}
+	}
+}
+
+func TestUnusableDirectory(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"get", "--dir", file, "http://127.0.0.1/"}, {"demo", "--dir", filepath.Join(file, "below")}} {
+		code, stdout, stderr := command(t, args...)
+		if code != exitFailed || stdout != "" || !strings.Contains(stderr, file) || !strings.Contains(stderr, "--dir") {
+			t.Errorf("%q: exit code %d, stdout %q, stderr %q", args, code, stdout, stderr)
+		}
+	}
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// TestGetOutput fetches a page into a file that existed before, in various kinds of trouble.
+func TestGetOutput(t *testing.T) {
+	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/missing":
+			w.WriteHeader(http.StatusNotFound)
+			io.WriteString(w, "not here\n")
+		case "/cut":
+			w.Header().Set("Content-Length", "100")
+			io.WriteString(w, "not all\n")
+		default:
+			io.WriteString(w, "new\n")
+		}
+	})
+	for _, test := range []struct {
+		name, path   string
+		code         int
+		file, stdout string
+		stderr       string
+	}{
+		{"done", "/", exitDone, "new\n", "", "200 OK, 4 B; "},
+		{"error status", "/missing", exitHTTP, "old\n", "", "404 Not Found, 9 B; "},
+		{"broken transfer", "/cut", exitFailed, "old\n", "", "cachetrip: after 8 B of the body: unexpected EOF\n"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			file := filepath.Join(dir, "file")
+			if err := os.WriteFile(file, []byte("old\n"), 0o640); err != nil {
+				t.Fatal(err)
+			}
+			code, stdout, stderr := command(t, "get", "-o", file, url+test.path)
+			if code != test.code || stdout != test.stdout || !strings.HasPrefix(stderr, test.stderr) {
+				t.Errorf("exit code %d, stdout %q, stderr %q, want %d, %q, %q", code, stdout, stderr, test.code, test.stdout, test.stderr)
+			}
+			checkFile(t, file, test.file)
+			if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+				t.Errorf("left behind: %v, %v", left, err)
+			}
+			if info, err := os.Stat(file); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o640 {
+				t.Errorf("mode %v, %v", info.Mode(), err)
+			}
+		})
+	}
+}
+
+func TestGetErrorStatus(t *testing.T) {
+	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusNotFound)
+		io.WriteString(w, "not here\n")
+	})
+	code, stdout, stderr := command(t, "get", "-o", "-", url)
+	if code != exitHTTP || stdout != "not here\n" || !strings.HasPrefix(stderr, "404 Not Found, 9 B; ") {
+		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+	}
+}
+
+func TestGetNoConnection(t *testing.T) {
+	t.Setenv("CACHETRIP_DIR", t.TempDir())
+	file := filepath.Join(t.TempDir(), "file")
+	code, stdout, stderr := command(t, "get", "-o", file, "http://127.0.0.1:1/")
+	if code != exitFailed || stdout != "" || !strings.HasPrefix(stderr, `cachetrip: Get "http://127.0.0.1:1/": `) {
+		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+	}
+	if _, err := os.Stat(file); err == nil {
+		t.Error("the file was made")
+	}
+}
+
+// TestOutputThroughLink replaces the file that a link names, not the link.
+func TestOutputThroughLink(t *testing.T) {
+	dir := t.TempDir()
+	file, link := filepath.Join(dir, "file"), filepath.Join(dir, "link")
+	if err := os.WriteFile(file, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("file", link); err != nil {
+		t.Skip(err) // as on Windows, without the privilege
+	}
+	out, err := createOutput(link, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.discard()
+	io.WriteString(out, "new")
+	checkFile(t, link, "old")
+	if err := out.commit(); err != nil {
+		t.Fatal(err)
+	}
+	checkFile(t, file, "new")
+	if info, err := os.Lstat(link); err != nil || info.Mode().Type() != os.ModeSymlink {
+		t.Errorf("the link is now %v, %v", info, err)
+	}
+}
+
+// TestOutputDevice writes to what is not a regular file where it is.
+func TestOutputDevice(t *testing.T) {
+	out, err := createOutput(os.DevNull, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(out, "gone"); err != nil {
+		t.Error(err)
+	}
+	if err := out.commit(); err != nil {
+		t.Error(err)
+	}
+	if info, err := os.Stat(os.DevNull); err != nil || info.Mode().IsRegular() {
+		t.Errorf("%s is now %v, %v", os.DevNull, info, err)
+	}
+}
+
+func TestOutputNowhere(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "missing", "file")
+	if _, err := createOutput(path, nil); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func checkFile(t *testing.T, path, want string) {
+	t.Helper()
+	got, err := os.ReadFile(path)
+	if err != nil || string(got) != want {
+		t.Errorf("%s holds %q, %v, want %q", filepath.Base(path), got, err, want)
+	}
+}

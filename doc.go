@@ -1,0 +1,104 @@
+/*
+Package cachetrip is a caching [http.RoundTripper]: a private HTTP cache (RFC 9111) for the inside of
+a program, kept on disk or in memory.
+
+	cache, err := cachetrip.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer cache.Close()
+	resp, err := cache.Client().Get("https://example.com/")
+
+A request is answered from the cache where RFC 9111 allows that, and by [Transport.Base] otherwise.
+Whatever fails within the cache costs a request to the origin and nothing else: RoundTrip returns no
+error that it would not have returned without a cache, and no bytes that the origin did not send.
+
+# Keys and identity
+
+Stored responses are found by their primary key (RFC 9111, section 2): the target URI and the
+identity on whose behalf the request is made. The URI is normalised as far as no origin can tell the
+difference: the letter case of scheme and host, the default port, an empty path. User information and
+fragment are no part of it. A [http.Request.Host] that differs from the URL's is. GET and HEAD share
+a key.
+
+The identity is what [Transport.Identity] returns or, without that, the request's Authorization and
+Proxy-Authorization values. Each identity has, in effect, a private cache of its own. Credentials are
+never stored; keyed digests stand for them. Credentials that a transport below the cache adds are not
+part of what the cache is given to see: put the cache below the transport that adds them. A response
+whose request turns out to have been sent with other credentials than the cache saw is never reused
+without asking the origin.
+
+# Variants
+
+The responses of one key that have a Vary field are told apart by the request fields that it names
+(section 4.1), and are kept side by side. Field values that mean the same, such as lists with other
+spacing, select the same response. Values of fields that may hold a secret are kept as digests.
+
+# What is stored
+
+Responses to GET and HEAD, and to a POST whose answer says that it is the content of its own target
+(RFC 9110, section 9.3.3), unless the request or the response has no-store, and only if they could be
+of use later: by a lifetime, a validator, or as a stale answer that is allowed. An error (401, 403,
+407, 408, 429 and 5xx) is stored only if it states its lifetime, and never takes the place of a
+response that is none. The response's private directive and its s-maxage have no meaning for a private
+cache: the one is allowed, the other ignored. Section 3 has the rules.
+
+A body is stored as the caller reads it. One that breaks off is not taken for a complete one. If the
+caller closes a body early, what remains of it is read if that is little.
+
+# Freshness
+
+A stored response is fresh while its age (section 4.2.3) is less than its lifetime (section 4.2.1):
+max-age, or else Expires, or else, where a status allows it and Last-Modified is there, a tenth of the
+time since then. The request's own directives (section 5.2.1) narrow or widen that. For an API whose
+header cannot be reached, [WithCacheControl] puts them into the context. A fresh response is served
+without a request to the origin; what an origin forgot to allow can be added in
+[Transport.ModifyResponse].
+
+# Validation
+
+A response that is no longer fresh is validated (section 4.3): the request is sent with If-None-Match,
+naming the entity tags of all that is stored under the key, or with If-Modified-Since.
+
+A 304 says which stored response is still good. Its header fields then replace the stored ones, except
+those that describe the stored bytes, and the caller is given that response. Nothing of the body is
+transferred or rewritten. A 304 that matches nothing stored is no answer: the request is repeated
+without conditions. A 304 to conditions that the caller set goes to the caller. Any other answer takes
+the place of what was stored, if it may be stored itself.
+
+# Stale on purpose
+
+A stale response is served where the request (max-stale) or the response (stale-while-revalidate,
+stale-if-error, RFC 5861) allows it, or [Transport.StaleIfError] does after the origin failed: by an
+error, a deadline or a status of 500 or more. Never one with must-revalidate or no-cache. After
+stale-while-revalidate the origin is asked in the background, for as long as that takes and not as long
+as the caller waits; [Transport.Close] waits for it.
+
+# Invalidation
+
+A successful answer to a method that is not known to be safe invalidates the stored responses of its
+target, and of what Location and Content-Location name on the same origin (section 4.4). They stay
+stored and are validated before the next use, as after [Transport.Invalidate]. [Transport.Purge]
+removes them.
+
+# What happened
+
+Each response carries its story in Cache-Status (RFC 9211), which [StatusOf] reads, and X-From-Cache
+if its body came from the cache. [Transport.Stats] counts.
+
+# Concurrency
+
+A Transport is safe for concurrent use; its fields must not be changed once it is in use. Any number
+of Transports, in any number of processes, may use the same directory at the same time. Concurrent
+requests for the same thing share one download where its answer may be shared.
+
+# Errors
+
+RoundTrip returns the error of Base, of ModifyResponse or of the request's context, and while a body
+is read those of the connection. A store that cannot be read is a miss and one that cannot be written
+stores nothing; both are counted as StoreErrors and logged at debug level. Damage on disk is found by
+checksums before a byte is handed out. A large body is verified piece by piece as it is read, so that
+damage found after the first piece ends the read with an error; the next request fetches it anew. A
+request with only-if-cached that nothing stored can answer is answered 504 (section 5.2.1.7).
+*/
+package cachetrip

@@ -1,0 +1,184 @@
+package cachetrip_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"time"
+
+	"github.com/cachetrip/cachetrip"
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// A program that keeps its cache in a directory, and finds it there the next time.
+func ExampleOpen() {
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=3600")
+		fmt.Fprint(w, "hello")
+	}))
+	defer origin.Close()
+	dir, err := os.MkdirTemp("", "cachetrip")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+
+	for range 2 { // as if the program were run twice
+		cache, err := cachetrip.Open(dir)
+		if err != nil {
+			log.Fatal(err)
+		}
+		resp, err := cache.Client().Get(origin.URL)
+		if err != nil {
+			log.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			log.Fatal(err)
+		}
+		resp.Body.Close()
+		fmt.Printf("%s, hit: %t\n", body, cachetrip.StatusOf(resp).Hit)
+		if err := cache.Close(); err != nil {
+			log.Fatal(err)
+		}
+	}
+	// Output:
+	// hello, hit: false
+	// hello, hit: true
+}
+
+// A Transport may be written as a literal, here with a cache in memory, and be the transport of any
+// client.
+func ExampleTransport() {
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=3600")
+		fmt.Fprint(w, "hello")
+	}))
+	defer origin.Close()
+
+	cache := &cachetrip.Transport{
+		Store: store.NewMemory(10 << 20), // bytes
+		Base:  http.DefaultTransport,
+	}
+	defer cache.Close()
+	client := &http.Client{Transport: cache, Timeout: 10 * time.Second}
+
+	for range 3 {
+		if _, err := read(client.Get(origin.URL)); err != nil {
+			log.Fatal(err)
+		}
+	}
+	stats := cache.Stats()
+	fmt.Println("requests:", stats.Requests, "hits:", stats.Hits, "misses:", stats.Misses)
+	// Output:
+	// requests: 3 hits: 2 misses: 1
+}
+
+// A client library that takes a context but no header can still be told how fresh its answers have
+// to be.
+func ExampleWithCacheControl() {
+	edition := 0
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		edition++
+		w.Header().Set("Cache-Control", "max-age=3600")
+		fmt.Fprintf(w, "edition %d", edition)
+	}))
+	defer origin.Close()
+
+	cache := &cachetrip.Transport{Store: store.NewMemory(10 << 20)}
+	defer cache.Close()
+	library := func(ctx context.Context) string { // somebody else's code
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, origin.URL, nil)
+		if err != nil {
+			log.Fatal(err)
+		}
+		body, err := read(cache.Client().Do(req))
+		if err != nil {
+			log.Fatal(err)
+		}
+		return body
+	}
+
+	ctx := context.Background()
+	fmt.Println(library(ctx))
+	fmt.Println(library(ctx))
+	fmt.Println(library(cachetrip.WithCacheControl(ctx, "no-cache")), "after no-cache")
+	// Output:
+	// edition 1
+	// edition 1
+	// edition 2 after no-cache
+}
+
+// What the cache did is said in words by Cache-Status, and in fields by StatusOf.
+func ExampleStatusOf() {
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=0")
+		w.Header().Set("ETag", `"1"`)
+		if r.Header.Get("If-None-Match") == `"1"` {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		fmt.Fprint(w, "hello")
+	}))
+	defer origin.Close()
+
+	cache := &cachetrip.Transport{Store: store.NewMemory(10 << 20)}
+	defer cache.Close()
+	for range 2 {
+		resp, err := cache.Client().Get(origin.URL)
+		if err != nil {
+			log.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+			log.Fatal(err)
+		}
+		resp.Body.Close()
+		status := cachetrip.StatusOf(resp)
+		fmt.Printf("status %d, forwarded because of %s, answered %d, stored response confirmed: %t\n",
+			resp.StatusCode, status.Fwd, status.FwdStatus, status.Revalidated)
+	}
+	// Output:
+	// status 200, forwarded because of uri-miss, answered 200, stored response confirmed: false
+	// status 200, forwarded because of stale, answered 304, stored response confirmed: true
+}
+
+// An origin that says nothing about caching can be given a lifetime.
+func ExampleTransport_modifyResponse() {
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, "hello")
+	}))
+	defer origin.Close()
+
+	cache := &cachetrip.Transport{
+		Store: store.NewMemory(10 << 20),
+		ModifyResponse: func(resp *http.Response) error {
+			if resp.StatusCode == http.StatusOK && resp.Header.Get("Cache-Control") == "" {
+				resp.Header.Set("Cache-Control", "max-age=60")
+			}
+			return nil
+		},
+	}
+	defer cache.Close()
+	for range 2 {
+		if _, err := read(cache.Client().Get(origin.URL)); err != nil {
+			log.Fatal(err)
+		}
+	}
+	fmt.Println("hits:", cache.Stats().Hits)
+	// Output:
+	// hits: 1
+}
+
+// read returns the body of a response.
+func read(resp *http.Response, err error) (string, error) {
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return string(body), err
+}
