@@ -20,7 +20,9 @@ func describe(resp *http.Response) string {
 	case s == cachetrip.Status{}:
 		return "not answered through the cache"
 	case s.Hit && s.TTL < 0:
-		say("stale by %s, served from the cache all the same", span(-s.TTL))
+		say("stale by %s: served from the cache all the same", span(-s.TTL))
+	case s.Hit && s.TTL == 0:
+		say("at the end of its lifetime: served from the cache")
 	case s.Hit:
 		say("fresh for another %s: served from the cache", span(s.TTL))
 	case s.Revalidated:
