@@ -1,0 +1,181 @@
+package cachetrip
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// Stored content: the parts of a body, opened for reading.
+
+// copySize is the size of the pieces in which content is copied: what reads from and writes to
+// files cost least with.
+const copySize = 256 << 10
+
+// content reads the held parts of a stored body. It is safe for concurrent use but for Close.
+type content struct {
+	parts   []store.Part
+	bodies  []store.Body // beside parts; nil for what is inline
+	damaged func()       // called when what is held does not prove itself
+}
+
+// openContent opens the parts of e. Damage found now, or a blob that is gone, is an error; damaged
+// is called in both cases, and when damage is found later.
+func openContent(ctx context.Context, s store.Store, e *store.Entry, damaged func()) (*content, error) {
+	c := &content{parts: e.Parts, damaged: damaged}
+	for i, part := range e.Parts {
+		if part.Blob.Inline != nil {
+			continue
+		}
+		body, err := s.Open(ctx, e.Key, part.Blob)
+		if err != nil {
+			c.Close()
+			return nil, c.checked(err)
+		}
+		if c.bodies == nil {
+			c.bodies = make([]store.Body, len(e.Parts))
+		}
+		c.bodies[i] = body
+	}
+	return c, nil
+}
+
+// length returns where the parts that follow each other from the beginning end.
+func (c *content) length() (n int64) {
+	for _, part := range c.parts {
+		if part.Offset != n {
+			break
+		}
+		n += part.Length
+	}
+	return n
+}
+
+// ReadAt reads what is held at an offset of the whole content, up to the end of the part there.
+func (c *content) ReadAt(p []byte, offset int64) (int, error) {
+	for i, part := range c.parts {
+		from := offset - part.Offset
+		if from < 0 || from >= part.Length {
+			continue
+		}
+		p = p[:min(int64(len(p)), part.Length-from)]
+		if part.Blob.Inline != nil {
+			return copy(p, part.Blob.Inline[part.Skip+from:]), nil
+		}
+		n, err := c.bodies[i].ReadAt(p, part.Skip+from)
+		if err == io.EOF && n == len(p) {
+			err = nil
+		}
+		return n, c.checked(err)
+	}
+	return 0, c.checked(io.EOF)
+}
+
+// checked has damage reported. An end before that of the parts is damage, too.
+func (c *content) checked(err error) error {
+	if err == io.EOF {
+		err = store.ErrDamaged
+	}
+	if errors.Is(err, store.ErrDamaged) {
+		c.damaged()
+	}
+	return err
+}
+
+func (c *content) Close() error {
+	for _, body := range c.bodies {
+		if body != nil {
+			body.Close()
+		}
+	}
+	return nil
+}
+
+// served is the body of a response from the store: a stretch of stored content.
+type served struct {
+	content *content
+	span
+	count  *atomic.Int64
+	closed bool
+}
+
+func (s *served) Read(p []byte) (int, error) {
+	switch {
+	case s.closed:
+		return 0, http.ErrBodyReadAfterClose
+	case s.start >= s.end:
+		return 0, io.EOF
+	}
+	p = p[:min(int64(len(p)), s.length())]
+	n, err := s.content.ReadAt(p, s.start)
+	s.start += int64(n)
+	s.count.Add(int64(n))
+	return n, err
+}
+
+// WriteTo copies in large pieces, or, where the store can, without passing through memory.
+func (s *served) WriteTo(w io.Writer) (written int64, err error) {
+	if s.closed {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	var piece []byte
+	for s.start < s.end && err == nil {
+		var n int64
+		if direct, length, offset := s.content.direct(s.start); direct != nil {
+			n, err = direct.WriteRangeTo(w, offset, min(length, s.length()))
+			s.start += n
+			s.count.Add(n)
+			err = s.content.checked(err)
+		} else {
+			if piece == nil {
+				piece = make([]byte, min(copySize, s.length()))
+			}
+			n, err = s.copyPiece(w, piece)
+		}
+		written += n
+	}
+	return written, err
+}
+
+func (s *served) copyPiece(w io.Writer, piece []byte) (int64, error) {
+	n, err := s.Read(piece)
+	if n == 0 {
+		return 0, err
+	}
+	written, writeErr := w.Write(piece[:n])
+	if writeErr != nil {
+		err = writeErr
+	}
+	return int64(written), err
+}
+
+// rangeWriter is what a store's Body may be besides: a source that copies itself, verified, as the
+// platform does best.
+type rangeWriter interface {
+	WriteRangeTo(w io.Writer, offset, length int64) (int64, error)
+}
+
+// direct returns the rangeWriter that holds the content at offset, how much it holds from there,
+// and at which offset of its own.
+func (c *content) direct(offset int64) (w rangeWriter, length, from int64) {
+	for i, part := range c.parts {
+		if skip := offset - part.Offset; skip >= 0 && skip < part.Length && part.Blob.Inline == nil {
+			if w, ok := c.bodies[i].(rangeWriter); ok {
+				return w, part.Length - skip, part.Skip + skip
+			}
+		}
+	}
+	return nil, 0, 0
+}
+
+func (s *served) Close() error {
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	return s.content.Close()
+}

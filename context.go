@@ -1,0 +1,35 @@
+package cachetrip
+
+import (
+	"context"
+	"net/http"
+	"slices"
+)
+
+type directivesKey struct{}
+
+// WithCacheControl returns a context whose requests carry these Cache-Control request directives,
+// such as "no-cache" or "max-stale=60, only-if-cached", besides those of their header and those
+// that ctx has already: for SDKs that give the caller a context but no header. The origin sees
+// them, too. RFC 9111, section 5.2.1.
+func WithCacheControl(ctx context.Context, directives string) context.Context {
+	return context.WithValue(ctx, directivesKey{}, append(slices.Clone(directivesOf(ctx)), directives))
+}
+
+// directivesOf returns the Cache-Control lines that ctx carries.
+func directivesOf(ctx context.Context) []string {
+	lines, _ := ctx.Value(directivesKey{}).([]string)
+	return lines
+}
+
+// withDirectives returns a copy of h with further Cache-Control lines.
+func withDirectives(h http.Header, lines []string) http.Header {
+	h = h.Clone()
+	if h == nil {
+		h = make(http.Header)
+	}
+	if len(lines) > 0 {
+		h["Cache-Control"] = append(slices.Clone(h["Cache-Control"]), lines...)
+	}
+	return h
+}

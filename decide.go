@@ -1,0 +1,145 @@
+package cachetrip
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/cachetrip/cachetrip/internal/field"
+)
+
+// What to do with a request, given what is stored: RFC 9111, section 4. Everything that the cache
+// does follows from the one value that decide returns.
+
+// request is what the rules know of a request.
+type request struct {
+	method string
+	header http.Header
+	cc     field.CacheControl // of the header, and of the context
+	digest func(string) string
+}
+
+// newRequest reads the directives of a request: those of its header, and further ones.
+func newRequest(method string, header http.Header, further []string, digest func(string) string) *request {
+	lines := header["Cache-Control"]
+	if len(further) > 0 {
+		lines = append(append([]string(nil), lines...), further...)
+	}
+	req := &request{method: method, header: header, digest: digest, cc: field.ParseCacheControl(lines)}
+	if len(lines) == 0 { // Pragma counts only without Cache-Control: section 5.4
+		field.Members(header["Pragma"], func(member string) bool {
+			req.cc.NoCache = req.cc.NoCache || strings.EqualFold(member, "no-cache")
+			return true
+		})
+	}
+	return req
+}
+
+// action is what to do with a request.
+type action int
+
+const (
+	fetch           action = iota // ask the origin: nothing stored is of use
+	revalidate                    // ask the origin whether what is stored is still good
+	resume                        // ask the origin for the rest of what is stored in part
+	serve                         // answer from the store
+	serveRevalidate               // answer from the store, and revalidate behind: RFC 5861, section 3
+	refuse                        // answer 504: only-if-cached, and nothing to serve
+)
+
+// decision is an action and what led to it.
+type decision struct {
+	action   action
+	selected int    // the index of the stored response that was selected, -1 if none
+	fwd      string // why the request is forwarded, in RFC 9211's words; empty if it is not
+	detail   string // what fwd can't say
+	age      time.Duration
+	ttl      time.Duration // lifetime less age of the selected response
+}
+
+// decide says what to do with req at the time now, given the stored responses of its primary key.
+func decide(now time.Time, req *request, stored []response) decision {
+	d := decision{selected: sel(req, stored)}
+	if d.selected < 0 {
+		d.fwd = "uri-miss"
+		if len(stored) > 0 {
+			d.fwd = "vary-miss"
+			d.action = revalidate
+		}
+		return d.unless(req.cc.OnlyIfCached)
+	}
+	r := &stored[d.selected]
+	d.age = r.age(now)
+	d.ttl = r.lifetime() - d.age
+	d.action = revalidate
+	switch {
+	case !r.usableFor(req):
+		d.fwd, d.action = "partial", fetch
+		if r.resumable(req) {
+			d.action = resume
+		}
+	case r.mustValidate():
+		d.fwd, d.detail = "stale", r.whyValidate()
+	case req.cc.NoCache:
+		d.fwd, d.detail = "request", "no-cache"
+	case req.cc.MaxAge != field.None && d.age > time.Duration(req.cc.MaxAge)*time.Second && !(r.cc.Immutable && d.ttl > 0):
+		d.fwd, d.detail = "request", "max-age"
+	case req.cc.MinFresh != field.None && d.ttl < time.Duration(req.cc.MinFresh)*time.Second:
+		d.fwd, d.detail = "request", "min-fresh"
+	case d.ttl > 0:
+		d.action = serve
+	case !r.mayBeStale():
+		d.fwd, d.detail = "stale", "must-revalidate"
+	case req.cc.MaxStale != field.None && -d.ttl <= time.Duration(req.cc.MaxStale)*time.Second:
+		d.action, d.detail = serve, "max-stale"
+	case req.cc.MaxAge == field.None && req.cc.MinFresh == field.None &&
+		r.cc.StaleWhileRevalidate != field.None && -d.ttl <= time.Duration(r.cc.StaleWhileRevalidate)*time.Second:
+		d.action, d.detail = serveRevalidate, "stale-while-revalidate"
+		if req.cc.OnlyIfCached {
+			d.action = serve
+		}
+	default:
+		d.fwd = "stale"
+	}
+	return d.unless(req.cc.OnlyIfCached)
+}
+
+// unless refuses what would have to be forwarded, if the request forbids that. Section 5.2.1.7.
+func (d decision) unless(onlyIfCached bool) decision {
+	if onlyIfCached && d.action != serve && d.action != serveRevalidate {
+		d.action = refuse
+	}
+	return d
+}
+
+// resumable reports whether the rest of r can be asked for and joined to what is held. Asking with
+// If-Range validates at the same time, so that it does not matter whether r is fresh.
+func (r *response) resumable(req *request) bool {
+	return req.method == http.MethodGet && !req.conditional() && req.header["Range"] == nil &&
+		len(r.held) > 0 && r.held[0].start == 0 && r.continuable()
+}
+
+// whyValidate names what mustValidate found.
+func (r *response) whyValidate() string {
+	switch {
+	case !r.invalidatedAt.IsZero():
+		return "invalidated"
+	case r.foreign:
+		return "credentials"
+	default:
+		return "no-cache"
+	}
+}
+
+// usableFor reports whether what is held of r is enough for req: everything, or what a Range asks for.
+func (r *response) usableFor(req *request) bool {
+	if req.method == http.MethodHead {
+		return true
+	}
+	return !r.headOnly && (r.complete() || r.covers(req))
+}
+
+// conditional reports whether the request carries preconditions of its own.
+func (req *request) conditional() bool {
+	return req.header["If-None-Match"] != nil || req.header["If-Modified-Since"] != nil
+}

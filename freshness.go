@@ -1,0 +1,149 @@
+package cachetrip
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/cachetrip/cachetrip/internal/field"
+)
+
+// Age, lifetime and staleness of a response: RFC 9111, section 4.2.
+
+// response is what the rules know of a response, stored or just received.
+type response struct {
+	status    int
+	header    http.Header
+	cc        field.CacheControl
+	requested time.Time // when the request that led to it was made
+	received  time.Time // when it was received
+
+	headOnly      bool              // it answered a HEAD, so there is no content
+	length        int64             // of the complete content, -1 if unknown
+	held          []span            // the parts of the content that are there, in order
+	selecting     map[string]string // the selecting fields of the original request, see selectingFields
+	uncompressed  bool              // the content was decompressed on arrival
+	invalidatedAt time.Time         // since when it must be validated before use, if it must: section 4.4
+	foreign       bool              // asked for with other credentials than the cache saw
+}
+
+const (
+	// clockSlack is how far a clock may be set back without making what was received before look
+	// like it came from the future: the order of what time synchronisation does.
+	clockSlack = time.Minute
+
+	// heuristicShare is the share of the time since the last modification for which a response
+	// without explicit expiration stays fresh: the value suggested in section 4.2.2.
+	heuristicShare = 10
+)
+
+// forever is an age that exceeds every lifetime.
+const forever = field.MaxSeconds * time.Second
+
+// age returns the current_age of r. Section 4.2.3.
+func (r *response) age(now time.Time) time.Duration {
+	residentTime := now.Sub(r.received)
+	if residentTime < -clockSlack {
+		return forever // the clock was set back: how old r is can't be known
+	}
+	apparentAge := max(0, r.received.Sub(r.date()))
+	responseDelay := max(0, r.received.Sub(r.requested))
+	ageValue, _ := field.Age(r.header["Age"])
+	correctedAge := time.Duration(ageValue)*time.Second + responseDelay
+	return min(forever, max(apparentAge, correctedAge)+max(0, residentTime))
+}
+
+// date returns the value of the Date field, or when r was received if it has none that is valid.
+func (r *response) date() time.Time {
+	if date, ok := field.Date(r.header.Get("Date"), r.received); ok {
+		return date
+	}
+	return r.received
+}
+
+// lifetime returns the freshness_lifetime of r in a private cache. Section 4.2.1.
+func (r *response) lifetime() time.Duration {
+	if r.cc.MaxAge != field.None {
+		return time.Duration(r.cc.MaxAge) * time.Second
+	}
+	if lines, ok := r.header["Expires"]; ok {
+		if len(lines) != 1 {
+			return 0
+		}
+		expires, ok := field.Date(lines[0], r.received)
+		if !ok {
+			return 0 // invalid dates, "0" in particular, lie in the past: section 5.3
+		}
+		return min(forever, max(0, expires.Sub(r.date())))
+	}
+	return r.heuristicLifetime()
+}
+
+// heuristicLifetime applies where no expiration is given and section 4.2.2 allows to assume one.
+func (r *response) heuristicLifetime() time.Duration {
+	if !heuristicallyCacheable(r.status) && !r.cc.Public {
+		return 0
+	}
+	modified, ok := r.lastModified()
+	if !ok {
+		return 0
+	}
+	return min(forever, max(0, r.date().Sub(modified)/heuristicShare))
+}
+
+// lastModified returns the value of the Last-Modified field.
+func (r *response) lastModified() (t time.Time, ok bool) {
+	return field.Date(r.header.Get("Last-Modified"), r.received)
+}
+
+// explicit reports whether r says itself for how long it is fresh.
+func (r *response) explicit() bool {
+	_, expires := r.header["Expires"]
+	return r.cc.MaxAge != field.None || expires
+}
+
+// heuristicallyCacheable reports whether a status code may be given a lifetime that its response
+// does not state. RFC 9110, section 15.1.
+func heuristicallyCacheable(status int) bool {
+	switch status {
+	case http.StatusOK, http.StatusNonAuthoritativeInfo, http.StatusNoContent, http.StatusPartialContent,
+		http.StatusMultipleChoices, http.StatusMovedPermanently, http.StatusPermanentRedirect,
+		http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusGone, http.StatusRequestURITooLong,
+		http.StatusNotImplemented:
+		return true
+	}
+	return false
+}
+
+// mayBeStale reports whether r may ever be used when it is stale. Section 4.2.4.
+func (r *response) mayBeStale() bool {
+	return !r.cc.MustRevalidate && !r.mustValidate()
+}
+
+// mustValidate reports whether r must be validated before any use, fresh or not.
+func (r *response) mustValidate() bool {
+	return r.cc.NoCache || r.foreign || !r.invalidatedAt.IsZero()
+}
+
+// complete reports whether all of the content is held.
+func (r *response) complete() bool {
+	return !r.headOnly && (r.length == 0 || len(r.held) == 1 && r.held[0] == span{0, r.length})
+}
+
+// isFailure reports whether a status code says that the origin failed to answer. RFC 5861, section 4.
+func isFailure(status int) bool { return status >= 500 }
+
+// staleOnError reports whether r may be used after the origin failed, allowed by the response, the
+// request or, for the given time, the owner of the cache. RFC 5861, section 4.
+func staleOnError(now time.Time, req *request, r *response, grace time.Duration) bool {
+	if !r.mayBeStale() || req.cc.NoCache || !r.usableFor(req) {
+		return false
+	}
+	allowed := max(r.cc.StaleIfError, req.cc.StaleIfError)
+	limit := time.Duration(allowed) * time.Second
+	if grace > 0 {
+		limit = max(limit, grace)
+	} else if allowed == field.None {
+		return false
+	}
+	return r.age(now)-r.lifetime() <= limit
+}

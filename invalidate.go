@@ -1,0 +1,49 @@
+package cachetrip
+
+import (
+	"net/http"
+	"net/url"
+)
+
+// What the answer to an unsafe request invalidates: RFC 9111, section 4.4.
+
+// isSafe reports whether a method is known not to change anything. RFC 9110, section 9.2.1, and the
+// registry of methods.
+func isSafe(method string) bool {
+	switch method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodConnect,
+		"QUERY", "PROPFIND", "REPORT", "SEARCH", "PRI":
+		return true // CONNECT has no target URI that could be stored
+	}
+	return false
+}
+
+// invalidated returns the URIs whose stored responses a response to a request for target
+// invalidates: target itself, and what Location and Content-Location name on the same origin.
+func invalidated(method string, target *url.URL, status int, h http.Header) []*url.URL {
+	if isSafe(method) || status < 200 || status > 399 {
+		return nil
+	}
+	targets := []*url.URL{target}
+	for _, name := range []string{"Location", "Content-Location"} {
+		for _, value := range h[name] {
+			if u, err := target.Parse(value); err == nil && sameOrigin(u, target) {
+				targets = append(targets, u)
+			}
+		}
+	}
+	return targets
+}
+
+// describesTarget reports whether the answer to a POST can be used for later GETs of its target:
+// it says that its content is the target's representation, and for how long. RFC 9110, section 9.3.3.
+func describesTarget(method string, target *url.URL, r *response) bool {
+	location, err := target.Parse(r.header.Get("Content-Location"))
+	return method == http.MethodPost && r.status == http.StatusOK && r.explicit() && err == nil &&
+		r.header.Get("Content-Location") != "" && primaryURL(location, "") == primaryURL(target, "")
+}
+
+// sameOrigin compares scheme, host and port. RFC 9110, section 4.3.1.
+func sameOrigin(a, b *url.URL) bool {
+	return lower(a.Scheme) == lower(b.Scheme) && authority(a) == authority(b)
+}

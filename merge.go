@@ -1,0 +1,87 @@
+package cachetrip
+
+import (
+	"net/http"
+	"time"
+)
+
+// Freshening stored header fields, and what a new response does to the stored ones: RFC 9111,
+// sections 3.2, 3.4, 4.3.4 and 4.3.5.
+
+// boundToContent lists the fields that say how the stored bytes are to be read. An update must not
+// relabel bytes that it does not bring; a change of them on the origin is a new representation.
+var boundToContent = []string{"Content-Length", "Content-Encoding", "Content-Range"}
+
+// freshen returns the header of a stored response updated by that of a newer one without content.
+// Section 3.2.
+func freshen(stored, update http.Header, received time.Time) http.Header {
+	merged := stored.Clone()
+	// These tell the age of the response that they came with.
+	delete(merged, "Age")
+	merged.Set("Date", received.UTC().Format(http.TimeFormat))
+	for name, values := range storedHeader(update) {
+		merged[name] = values
+	}
+	for _, name := range boundToContent {
+		delete(merged, name)
+		if values, ok := stored[name]; ok {
+			merged[name] = values
+		}
+	}
+	return merged
+}
+
+// admission says what becomes of a new response beside the stored ones.
+type admission struct {
+	keep     bool  // store it
+	distrust bool  // store it as in need of validation
+	replaces []int // the stored responses that it takes the place of
+	join     int   // the one of these whose content it completes, -1 if none
+}
+
+// admit decides about a response to req that is allowed to be stored. It takes the place of what
+// req would have selected, unless that is known to be newer.
+func admit(req *request, fresh *response, stored []response) admission {
+	a := admission{keep: true, join: -1}
+	for i := range stored {
+		r := &stored[i]
+		if !r.invalidatedAt.IsZero() && !fresh.requested.After(r.invalidatedAt) {
+			a.distrust = true
+		}
+		if !r.matches(req) {
+			continue
+		}
+		if fresh.headOnly && !r.headOnly || isError(fresh.status) && !isError(r.status) {
+			return admission{join: -1} // neither a head nor an error is worth a good response
+		}
+		if r.received.After(fresh.requested) && !sameContent(r, fresh) {
+			// Another answer came while this one was under way. Which of them was made later is
+			// told by Date, to the second; within one it can't be known.
+			switch date, other := fresh.date(), r.date(); {
+			case other.After(date):
+				return admission{join: -1}
+			case other.Equal(date):
+				a.distrust = true
+			}
+		}
+		a.replaces = append(a.replaces, i)
+		if a.join < 0 && joinable(r, fresh) {
+			a.join = i
+		}
+	}
+	return a
+}
+
+// sameContent reports whether two responses are known to have the same content.
+func sameContent(a, b *response) bool {
+	v := a.strongValidator()
+	return v != "" && v == b.strongValidator()
+}
+
+// joinable reports whether the content of two responses can be combined. Section 3.4.
+func joinable(a, b *response) bool {
+	return sameContent(a, b) && a.status == http.StatusOK && b.status == http.StatusOK &&
+		!a.uncompressed && !b.uncompressed && !a.headOnly && !b.headOnly &&
+		a.header.Get("Content-Encoding") == b.header.Get("Content-Encoding") &&
+		(a.length == b.length || a.length < 0 || b.length < 0) && !a.complete()
+}

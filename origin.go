@@ -1,0 +1,531 @@
+package cachetrip
+
+import (
+	"context"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cachetrip/cachetrip/internal/field"
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// Asking the origin, and what its answer is to the cache.
+
+const (
+	// maxRefreshes bounds the revalidations behind stale responses that are under way at once; more
+	// wait for the next use of their response.
+	maxRefreshes = 32
+
+	// refreshTime bounds one of them, as nobody waits who could cancel it, but Close.
+	refreshTime = 30 * time.Second
+
+	// discardBytes is what is read of a response that is of no use, so that its connection can be:
+	// about what comes with a head in the same packets.
+	discardBytes = 16 << 10
+)
+
+// wallClock returns the time of day, as it is kept with what is stored: the monotonic clock of a
+// process means nothing to the next, and stops while a machine sleeps.
+func wallClock() time.Time { return time.Now().Round(0) }
+
+// forward sends a request that the cache has no part in, but for what it invalidates.
+func (t *Transport) forward(req *http.Request, status Status) (*http.Response, error) {
+	out := req
+	if req.URL != nil {
+		if directives := directivesOf(req.Context()); len(directives) > 0 {
+			out = req.WithContext(req.Context())
+			out.Header = withDirectives(req.Header, directives)
+		}
+	}
+	resp, err := t.base().RoundTrip(out)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.modify(resp); err != nil {
+		return nil, err
+	}
+	t.counters.misses.Add(1)
+	t.invalidateAfter(req, resp)
+	status.FwdStatus = resp.StatusCode
+	if f := t.twin(req, resp); f != nil {
+		status.Stored = true
+		resp.Body = f.download.reader(req.Context(), func() { t.leave(f) })
+	} else {
+		resp.Body = t.counted(resp, nil)
+	}
+	resp.Request = req
+	setStatus(resp.Header, status)
+	return resp, nil
+}
+
+// outgoing returns the request to send for x, with a header of its own.
+func (x *exchange) outgoing(ctx context.Context) *http.Request {
+	out := x.req.WithContext(ctx)
+	out.Body = nil
+	out.Header = withDirectives(x.rules.header, directivesOf(ctx))
+	return out
+}
+
+// askOrigin makes the flight f happen.
+func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []response, d decision) outcome {
+	var added conditions
+	var before *store.Entry
+	switch d.action {
+	case revalidate:
+		added = conditionsFor(x.rules, stored, d.selected)
+	case resume:
+		before = entries[d.selected]
+	}
+	for {
+		out := x.outgoing(f.ctx)
+		if before != nil {
+			stored[d.selected].resumeFrom(stored[d.selected].held[0].end, out.Header)
+		} else {
+			added.apply(out.Header)
+		}
+		requested := wallClock()
+		resp, err := x.base().RoundTrip(out)
+		if err != nil {
+			return x.unshared(f, outcome{err: err})
+		}
+		if err := x.modify(resp); err != nil {
+			return x.unshared(f, outcome{err: err, final: true})
+		}
+		a := &answer{exchange: x, flight: f, resp: resp, requested: requested, received: wallClock(), sent: out}
+		switch {
+		case before != nil && resp.StatusCode == http.StatusPartialContent:
+			if o, ok := a.resumed(before, &stored[d.selected]); ok {
+				return o
+			}
+			before = nil
+		case before != nil && resp.StatusCode == http.StatusRequestedRangeNotSatisfiable:
+			before = nil
+		case resp.StatusCode == http.StatusNotModified && !added.none():
+			if o, ok := a.confirmed(&added, entries); ok {
+				return o
+			}
+			if answersCaller(x.rules, &added, resp.Header) {
+				return x.unshared(f, outcome{resp: resp})
+			}
+			added = conditions{} // it matches nothing stored
+		default:
+			return a.absorbed(stored)
+		}
+		discard(resp.Body)
+	}
+}
+
+// unshared marks f as of no use to others, and keeps the next requests from waiting for the like.
+func (x *exchange) unshared(f *flight, o outcome) outcome {
+	x.flights.separate(f.key, time.Now())
+	x.flights.remove(f)
+	return o
+}
+
+// answer is a response to a request of an exchange, about to be absorbed.
+type answer struct {
+	*exchange
+	flight    *flight
+	resp      *http.Response
+	sent      *http.Request
+	requested time.Time
+	received  time.Time
+}
+
+// foreign reports whether something below the cache gave the request other credentials, or other
+// values of the fields that the response was selected by, than the cache knows of.
+func (a *answer) foreign() bool {
+	actual := a.resp.Request
+	if a.Identity != nil || actual == nil || actual == a.sent {
+		return false
+	}
+	for _, name := range append(selectingFields(a.resp.Header), "Authorization", "Cookie", "Proxy-Authorization") {
+		if !slices.Equal(actual.Header[name], a.sent.Header[name]) {
+			return true
+		}
+	}
+	return false
+}
+
+// entry returns the head to be stored for the response.
+func (a *answer) entry() *store.Entry {
+	e := &store.Entry{
+		Key:                a.key,
+		URL:                a.url,
+		Method:             a.rules.method,
+		Status:             a.resp.StatusCode,
+		Proto:              a.resp.Proto,
+		Header:             storedHeader(a.resp.Header),
+		Selecting:          selecting(a.resp.Header, a.rules),
+		RequestTime:        a.requested,
+		ResponseTime:       a.received,
+		Uncompressed:       a.resp.Uncompressed,
+		ForeignCredentials: a.foreign(),
+		Length:             a.resp.ContentLength,
+	}
+	if e.Header["Date"] == nil {
+		e.Header["Date"] = []string{a.received.UTC().Format(http.TimeFormat)} // RFC 9110, section 6.6.1
+	}
+	return e
+}
+
+// confirmed takes a 304 to the conditions c: what it confirms is freshened, in the store and for
+// the callers. ok is false if nothing stored is confirmed. RFC 9111, section 4.3.4.
+func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok bool) {
+	var use *store.Entry
+	change := func(current []*store.Entry) []*store.Entry {
+		use = nil
+		stored := responses(current)
+		chosen, updated := c.identify(a.rules, stored, a.resp.Header)
+		if chosen < 0 {
+			return current
+		}
+		next := slices.Clone(current)
+		for _, i := range updated {
+			next[i] = a.freshened(current[i], i == chosen && stored[i].matches(a.rules))
+		}
+		use = next[chosen]
+		if len(updated) > 0 && !stored[chosen].matches(a.rules) {
+			// The origin chose a response that was selected by other requests. It is kept for those
+			// and for this one alike.
+			use = use.Clone()
+			use.Selecting = selecting(use.Header, a.rules)
+			next = append(next, use)
+		}
+		return next
+	}
+	if err := a.Store.Update(a.flight.ctx, a.key, change); err != nil {
+		a.storeFailed("freshen", err)
+		change(entries) // what can't be written can be used all the same
+	}
+	if use == nil {
+		return outcome{}, false
+	}
+	discard(a.resp.Body)
+	a.flights.remove(a.flight)
+	return outcome{entry: use, response: newResponse(use)}, true
+}
+
+// freshened returns e updated by the answer. Only if that answers a request which selects e, its
+// Vary field and selecting fields can be updated, too.
+func (a *answer) freshened(e *store.Entry, selects bool) *store.Entry {
+	fresh := e.Clone()
+	fresh.Header = freshen(e.Header, a.resp.Header, a.received)
+	if selects {
+		fresh.Selecting = selecting(fresh.Header, a.rules)
+		fresh.ForeignCredentials = a.foreign()
+	} else if vary, ok := e.Header["Vary"]; ok {
+		fresh.Header["Vary"] = vary
+	} else {
+		delete(fresh.Header, "Vary")
+	}
+	fresh.RequestTime, fresh.ResponseTime = a.requested, a.received
+	if !a.requested.Before(e.InvalidatedAt) {
+		fresh.InvalidatedAt = time.Time{}
+	}
+	return fresh
+}
+
+// absorbed takes any other answer: it is stored if it may be.
+func (a *answer) absorbed(stored []response) outcome {
+	e := a.entry()
+	r := newResponse(e)
+	switch {
+	case a.rules.method == http.MethodHead:
+		a.absorbHead(e, &r)
+		return a.unshared(a.flight, outcome{resp: a.resp})
+	case a.resp.StatusCode == http.StatusPartialContent:
+		return a.absorbPartial(e)
+	}
+	why := storable(a.rules, &r, a.StaleIfError > 0)
+	if why == "" && !admit(a.rules, &r, stored).keep {
+		why = "error"
+	}
+	if why != "" {
+		a.log("not stored", "status", r.status, "detail", why)
+		return a.unshared(a.flight, outcome{resp: a.resp})
+	}
+	if decide(a.received, &request{method: http.MethodGet, header: a.rules.header, digest: a.rules.digest, cc: neutral}, []response{r}).action != serve {
+		a.flights.separate(a.flight.key, time.Now()) // stale at once: nobody can share it
+	}
+	return a.record(e, nil, nil)
+}
+
+// neutral are the directives of a request without any.
+var neutral = field.ParseCacheControl(nil)
+
+// record has the content of the response stored as it is read, as that of e. before is what was
+// held already, if the response brings but the rest.
+func (a *answer) record(e *store.Entry, before *content, beforeParts []store.Part) outcome {
+	o := outcome{resp: a.resp, entry: e, response: newResponse(e)}
+	if before == nil && (a.resp.ContentLength == 0 || a.resp.Body == http.NoBody) {
+		e.Length = 0
+		a.put(e)
+		a.flights.remove(a.flight)
+		return o
+	}
+	draft, err := a.Store.Create(a.flight.ctx, a.key, a.resp.ContentLength)
+	if err != nil {
+		a.storeFailed("create", err)
+		if before != nil {
+			before.Close()
+		}
+		return a.unshared(a.flight, outcome{resp: a.resp})
+	}
+	d := newDownload(a.resp.Body, a.flight.cancel, draft)
+	d.received = &a.counters.bytesReceived
+	d.length = a.resp.ContentLength
+	offset := int64(0)
+	if before != nil {
+		d.after(before)
+		offset = d.base
+		if d.length >= 0 {
+			d.length += d.base
+		}
+	}
+	limit := int64(-1)
+	if s, _, ok := contentRange(a.resp.Header); ok && a.resp.StatusCode == http.StatusPartialContent {
+		offset, limit = s.start, s.length()
+	}
+	d.finish = func(draft store.Draft, taken int64, end error) {
+		defer a.flights.remove(a.flight)
+		if draft != nil && !a.isClosed() && (limit < 0 || taken <= limit) {
+			a.finish(e, beforeParts, draft, offset, taken, end)
+		}
+	}
+	o.download = d
+	return o
+}
+
+// finish stores e with the content that the draft has taken from an offset on.
+func (a *answer) finish(e *store.Entry, before []store.Part, draft store.Draft, offset, taken int64, end error) {
+	stored := e.Clone()
+	if end != io.EOF {
+		r := newResponse(e)
+		acceptsRanges := a.resp.StatusCode == http.StatusPartialContent ||
+			strings.EqualFold(strings.Join(e.Header["Accept-Ranges"], ","), "bytes")
+		if taken == 0 || !r.continuable() || !acceptsRanges {
+			return
+		}
+	} else if a.resp.StatusCode != http.StatusPartialContent {
+		stored.Length = offset + taken
+	}
+	stored.Trailer = maps.Clone(a.resp.Trailer)
+	blob, err := draft.Commit()
+	if err != nil {
+		a.storeFailed("commit", err)
+		return
+	}
+	if taken > 0 {
+		stored.Parts = joinParts(before, store.Part{Offset: offset, Length: taken, Blob: blob})
+	}
+	a.put(stored)
+}
+
+// put stores e beside or instead of what is there.
+func (a *answer) put(e *store.Entry) {
+	err := a.Store.Update(context.WithoutCancel(a.flight.ctx), a.key, func(current []*store.Entry) []*store.Entry {
+		r := newResponse(e)
+		admission := admit(a.rules, &r, responses(current))
+		if !admission.keep {
+			return current
+		}
+		kept := e
+		if admission.join >= 0 {
+			kept = joined(current[admission.join], e, a.received)
+		}
+		if at := a.unsafe.since(a.key[:urlDigits]); admission.distrust || !at.Before(a.requested) {
+			kept = kept.Clone()
+			kept.InvalidatedAt = a.received
+		}
+		next := []*store.Entry{kept}
+		for i, other := range current {
+			if !slices.Contains(admission.replaces, i) {
+				next = append(next, other)
+			}
+		}
+		return next
+	})
+	if err != nil {
+		a.storeFailed("store", err)
+		return
+	}
+	a.counters.stored.Add(1)
+	a.log("stored", "status", e.Status, "length", e.Length)
+}
+
+// absorbHead updates, marks or adds to what is stored by the answer to a HEAD. RFC 9111, section 4.3.5.
+func (a *answer) absorbHead(e *store.Entry, head *response) {
+	keeps := storable(a.rules, head, a.StaleIfError > 0) == ""
+	if a.rules.cc.NoStore || a.resp.StatusCode == http.StatusNotModified {
+		return
+	}
+	err := a.Store.Update(a.flight.ctx, a.key, func(current []*store.Entry) []*store.Entry {
+		next := slices.Clone(current)
+		stored := responses(current)
+		concerned := false
+		for i := range stored {
+			if stored[i].headOnly || !stored[i].matches(a.rules) || isError(head.status) {
+				continue
+			}
+			concerned = true
+			if headUpdates(&stored[i], head) {
+				next[i] = a.freshened(current[i], true)
+			} else if current[i].InvalidatedAt.IsZero() {
+				next[i] = current[i].Clone()
+				next[i].InvalidatedAt = a.received
+			}
+		}
+		if concerned {
+			return next
+		}
+		admission := admit(a.rules, head, stored)
+		if !keeps || !admission.keep {
+			return current
+		}
+		next = []*store.Entry{e}
+		for i, other := range current {
+			if !slices.Contains(admission.replaces, i) {
+				next = append(next, other)
+			}
+		}
+		return next
+	})
+	if err != nil {
+		a.storeFailed("store", err)
+	}
+}
+
+// absorbPartial keeps a part that a caller asked for, if it can be joined to others.
+// RFC 9111, sections 3.3 and 3.4.
+func (a *answer) absorbPartial(e *store.Entry) outcome {
+	plain := outcome{resp: a.resp}
+	s, length, ok := contentRange(a.resp.Header)
+	if !ok || a.resp.Uncompressed || a.resp.ContentLength >= 0 && a.resp.ContentLength != s.length() {
+		return a.unshared(a.flight, plain)
+	}
+	received := newResponse(e)
+	if storable(a.rules, &received, a.StaleIfError > 0) != "" {
+		return a.unshared(a.flight, plain)
+	}
+	wholeOf(e, length)
+	r := newResponse(e)
+	if r.strongValidator() == "" {
+		return a.unshared(a.flight, plain)
+	}
+	return a.record(e, nil, nil)
+}
+
+// wholeOf makes the head of a partial response that of the response that it is a part of, with a
+// content of the given length.
+func wholeOf(e *store.Entry, length int64) {
+	e.Status = http.StatusOK
+	e.Length = length
+	delete(e.Header, "Content-Range")
+	delete(e.Header, "Content-Length")
+}
+
+// resumed takes a 206 that is to bring the rest of what before holds.
+func (a *answer) resumed(before *store.Entry, stored *response) (outcome, bool) {
+	position := stored.held[0].end
+	partial := newResponse(a.entry())
+	if !stored.continues(&partial, position) || a.resp.Uncompressed {
+		return outcome{}, false
+	}
+	held, err := openContent(a.flight.ctx, a.Store, before, func() { a.drop(before) })
+	if err != nil {
+		return outcome{}, false
+	}
+	e := a.entry()
+	_, length, _ := contentRange(a.resp.Header)
+	wholeOf(e, length)
+	e.Header = freshen(before.Header, e.Header, a.received)
+	a.resp.StatusCode = http.StatusOK
+	a.resp.Status = "200 OK"
+	a.resp.Header = e.Header.Clone()
+	o := a.record(e, held, before.Parts)
+	if o.download == nil {
+		// What is held can't be given without the recording; ask for the whole.
+		return outcome{}, false
+	}
+	a.resp.ContentLength = length
+	return o, true
+}
+
+// discard reads a little of a body that is of no use, and closes it.
+func discard(body io.ReadCloser) {
+	io.CopyN(io.Discard, body, discardBytes)
+	body.Close()
+}
+
+// variant returns what tells requests for one key apart that are known to select different
+// responses, so that they do not wait for each other.
+func (x *exchange) variant(stored []response) string {
+	var b strings.Builder
+	for i := range stored {
+		for _, name := range selectingFields(stored[i].header) {
+			value, _ := selectingValue(name, x.rules)
+			b.WriteString("\n" + name + ":" + value)
+		}
+	}
+	return b.String()
+}
+
+// refresh revalidates behind a stale response that was served. RFC 5861, section 3.
+func (x *exchange) refresh(entries []*store.Entry, stored []response, d decision) {
+	x.mu.Lock()
+	if x.closed || x.refreshing >= maxRefreshes {
+		x.mu.Unlock()
+		return
+	}
+	x.refreshing++
+	x.background.Add(1)
+	x.mu.Unlock()
+	done := func() {
+		x.mu.Lock()
+		x.refreshing--
+		x.mu.Unlock()
+		x.background.Done()
+	}
+	f, leads := x.flights.join(x.req.Context(), x.key+x.variant(stored), time.Now())
+	if f == nil {
+		f, leads = newFlight(x.req.Context()), true
+	}
+	if !leads {
+		x.leave(f)
+		done()
+		return
+	}
+	own := *x
+	own.detach()
+	d.action = revalidate
+	go func() {
+		defer done()
+		timer := time.AfterFunc(refreshTime, func() { f.cancel(context.DeadlineExceeded) })
+		defer timer.Stop()
+		own.fly(f, func(f *flight) outcome { return own.askOrigin(f, entries, stored, d) })
+		switch {
+		case f.download != nil:
+			r := f.download.reader(f.ctx, func() { own.leave(f) })
+			io.Copy(io.Discard, r)
+			r.Close()
+			return
+		case f.resp != nil:
+			f.resp.Body.Close()
+		case f.confirmed():
+			own.counters.revalidations.Add(1)
+		}
+		own.leave(f)
+	}()
+}
+
+// detach gives x a copy of the request's header, as callers may change theirs once they are answered.
+func (x *exchange) detach() {
+	rules := *x.rules
+	rules.header = rules.header.Clone()
+	x.rules = &rules
+}

@@ -1,0 +1,232 @@
+package cachetrip
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/cachetrip/cachetrip/internal/field"
+)
+
+// Answering Range requests from what is stored, and what of a 206 can be kept: RFC 9110, section
+// 14, and RFC 9111, sections 3.3 and 3.4.
+
+// span is a stretch of content, from start up to but without end.
+type span struct{ start, end int64 }
+
+func (s span) length() int64 { return s.end - s.start }
+
+// maxSpans bounds the ranges of one request that are answered from the store; a request with more
+// is left to the origin, as nothing that reads content needs so many.
+const maxSpans = 1024
+
+// rangeAnswer says how a stored response answers a request.
+type rangeAnswer int
+
+const (
+	wholeAnswer   rangeAnswer = iota // with all of the content, Range or not
+	spansAnswer                      // 206, with the spans
+	noneAnswer                       // 416
+	originsAnswer                    // not at all: the origin has to be asked
+)
+
+// ranges says how r, as far as it is held, answers the Range field of req.
+func (r *response) ranges(req *request) (rangeAnswer, []span) {
+	lines := req.header["Range"]
+	if len(lines) == 0 || req.method != http.MethodGet || r.status != http.StatusOK {
+		return r.whole()
+	}
+	if r.uncompressed || len(lines) > 1 {
+		return originsAnswer, nil // the offsets are not those of the bytes that are held
+	}
+	if condition, ok := req.header["If-Range"]; ok {
+		if validator := r.strongValidator(); len(condition) != 1 || validator == "" || validator != condition[0] {
+			return r.whole()
+		}
+	}
+	spans, ok := parseRanges(lines[0], r.length)
+	switch {
+	case !ok:
+		return originsAnswer, nil
+	case len(spans) == 0 && r.length < 0:
+		return originsAnswer, nil
+	case len(spans) == 0 && r.length == 0:
+		return r.whole() // as net/http does for clients that always send a Range
+	case len(spans) == 0:
+		return noneAnswer, nil
+	}
+	var total int64
+	for _, s := range spans {
+		if !r.holds(s) {
+			return originsAnswer, nil
+		}
+		total += s.length()
+	}
+	if r.length >= 0 && total > r.length {
+		return r.whole() // overlapping ranges that would cost more than the whole
+	}
+	if len(spans) > 1 && r.length < 0 {
+		return originsAnswer, nil
+	}
+	return spansAnswer, spans
+}
+
+// whole answers with all of the content, if it is held.
+func (r *response) whole() (rangeAnswer, []span) {
+	if r.complete() {
+		return wholeAnswer, nil
+	}
+	return originsAnswer, nil
+}
+
+// covers reports whether what is held of an incomplete response answers the Range of req.
+func (r *response) covers(req *request) bool {
+	answer, _ := r.ranges(req)
+	return answer != originsAnswer
+}
+
+// holds reports whether s is part of what is held.
+func (r *response) holds(s span) bool {
+	for _, held := range r.held {
+		if held.start <= s.start && s.end <= held.end {
+			return true
+		}
+	}
+	return false
+}
+
+// parseRanges reads a Range field for content of the given length, -1 if unknown: the spans that
+// can be satisfied, in the order asked for. ok is false if the field is malformed, of another unit,
+// or can't be applied to an unknown length. RFC 9110, section 14.1.2.
+func parseRanges(value string, length int64) (spans []span, ok bool) {
+	unit, set, found := strings.Cut(value, "=")
+	if !found || !strings.EqualFold(unit, "bytes") {
+		return nil, false
+	}
+	count := 0
+	for spec := range strings.SplitSeq(set, ",") {
+		spec = strings.Trim(spec, " \t")
+		if spec == "" {
+			continue
+		}
+		if count++; count > maxSpans {
+			return nil, false
+		}
+		first, last, found := strings.Cut(spec, "-")
+		if !found {
+			return nil, false
+		}
+		if first == "" { // the last bytes
+			n, ok := offset(last)
+			if !ok || length < 0 {
+				return nil, false
+			}
+			if n > 0 && length > 0 {
+				spans = append(spans, span{max(0, length-n), length})
+			}
+			continue
+		}
+		start, ok := offset(first)
+		if !ok {
+			return nil, false
+		}
+		end := length
+		if last != "" {
+			n, ok := offset(last)
+			if !ok || n < start {
+				return nil, false
+			}
+			if end = n + 1; length >= 0 {
+				end = min(end, length)
+			}
+		} else if length < 0 {
+			return nil, false
+		}
+		if length < 0 || start < length {
+			spans = append(spans, span{start, end})
+		}
+	}
+	return spans, count > 0
+}
+
+// offset reads digits as a position in content; larger ones than anything holds are taken for the
+// largest that can be counted past.
+func offset(s string) (n int64, ok bool) {
+	const most = 1<<62 - 1
+	for i := 0; i < len(s); i++ {
+		if s[i] < '0' || s[i] > '9' {
+			return 0, false
+		}
+		if n > (most-9)/10 {
+			n = most
+			continue
+		}
+		n = min(most, n*10+int64(s[i]-'0'))
+	}
+	return n, s != ""
+}
+
+// contentRange reads the Content-Range of a 206 with one part: the span, and the complete length or
+// -1. RFC 9110, section 14.4.
+func contentRange(h http.Header) (s span, length int64, ok bool) {
+	lines := h["Content-Range"]
+	if len(lines) != 1 {
+		return span{}, 0, false
+	}
+	unit, rest, found := strings.Cut(lines[0], " ")
+	positions, complete, slash := strings.Cut(rest, "/")
+	first, last, dash := strings.Cut(positions, "-")
+	if !found || !slash || !dash || !strings.EqualFold(unit, "bytes") {
+		return span{}, 0, false
+	}
+	start, ok1 := offset(first)
+	end, ok2 := offset(last)
+	length, ok3 := offset(complete)
+	if complete == "*" {
+		length, ok3 = -1, true
+	}
+	if !ok1 || !ok2 || !ok3 || end < start || length >= 0 && end >= length {
+		return span{}, 0, false
+	}
+	return span{start, end + 1}, length, true
+}
+
+// formatContentRange is the inverse of contentRange.
+func formatContentRange(s span, length int64) string {
+	complete := "*"
+	if length >= 0 {
+		complete = strconv.FormatInt(length, 10)
+	}
+	return fmt.Sprintf("bytes %d-%d/%s", s.start, s.end-1, complete)
+}
+
+// continuable reports whether the rest of an incomplete response may be asked for later: its bytes
+// can be told from those of any other representation, and mean what the origin's offsets mean.
+// RFC 9111, section 3.3.
+func (r *response) continuable() bool {
+	ranges := strings.Join(r.header["Accept-Ranges"], ",")
+	return r.status == http.StatusOK && !r.uncompressed && r.strongValidator() != "" && !strings.EqualFold(ranges, "none")
+}
+
+// resumeFrom puts the question for the rest of r, from a position on, into the header of a request.
+// RFC 9110, section 13.1.5.
+func (r *response) resumeFrom(position int64, h http.Header) {
+	h["Range"] = []string{"bytes=" + strconv.FormatInt(position, 10) + "-"}
+	h["If-Range"] = []string{r.strongValidator()}
+}
+
+// continues reports whether a 206 brings the rest of r from position on, to its end.
+func (r *response) continues(partial *response, position int64) bool {
+	s, length, ok := contentRange(partial.header)
+	if !ok || s.start != position || length < 0 || s.end != length || r.length >= 0 && length != r.length {
+		return false
+	}
+	v := partial.strongValidator()
+	if field.IsStrongETag(r.strongValidator()) {
+		return v == r.strongValidator()
+	}
+	// A date was sent in If-Range; the 206 may leave it out then: RFC 9110, section 15.3.7.
+	modified := partial.header.Get("Last-Modified")
+	return partial.header.Get("ETag") == "" && (modified == "" || modified == r.strongValidator())
+}

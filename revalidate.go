@@ -1,0 +1,246 @@
+package cachetrip
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cachetrip/cachetrip/internal/field"
+)
+
+// The conditional request, and what its answer validates: RFC 9111, section 4.3.
+
+// maxETags bounds the entity tags in one If-None-Match: tags are often 70 bytes long, and common
+// servers accept 8 KiB of fields.
+const maxETags = 32
+
+// conditions are the preconditions that the cache adds to a request. Section 4.3.1.
+type conditions struct {
+	etags    []string // of stored responses, for If-None-Match
+	modified string   // the Last-Modified value of the selected response, for If-Modified-Since
+}
+
+// conditionsFor returns the preconditions for validating what is stored: the tags of all stored
+// responses, and the date of the selected one if it is the only one that is being validated.
+func conditionsFor(req *request, stored []response, selected int) conditions {
+	var c conditions
+	if req.conditionalAny() {
+		return c // a "*" can't be combined with tags, and its answer would not name one
+	}
+	if selected >= 0 {
+		r := &stored[selected]
+		c.modified, _ = r.validDate("Last-Modified")
+		if r.header.Get("ETag") == "" {
+			return c // tags of other responses would make the origin ignore the date
+		}
+		c.add(r)
+	}
+	for i := range stored {
+		if r := &stored[i]; i != selected && r.usableFor(req) && len(c.etags) < maxETags {
+			c.add(r)
+		}
+	}
+	if len(c.etags) > 1 {
+		c.modified = ""
+	}
+	return c
+}
+
+func (c *conditions) add(r *response) {
+	if tag := r.header.Get("ETag"); tag != "" && !slices.Contains(c.etags, tag) {
+		c.etags = append(c.etags, tag)
+	}
+}
+
+// none reports whether there is nothing to validate with.
+func (c *conditions) none() bool { return len(c.etags) == 0 && c.modified == "" }
+
+// apply puts c into the header of a request. The caller's own tags stay, so that one answer can
+// serve both; section 4.3.2. The caller's date gives way to that of the stored response.
+func (c *conditions) apply(h http.Header) {
+	if c.none() {
+		return
+	}
+	tags := slices.Clone(c.etags)
+	for _, tag := range field.ETags(h["If-None-Match"]) {
+		if !slices.Contains(tags, tag) {
+			tags = append(tags, tag)
+		}
+	}
+	delete(h, "If-Modified-Since")
+	if len(tags) > 0 {
+		h["If-None-Match"] = []string{strings.Join(tags, ", ")}
+	}
+	if c.modified != "" {
+		h["If-Modified-Since"] = []string{c.modified}
+	}
+}
+
+// validates reports whether a request with c asked about r.
+func (c *conditions) validates(r *response) bool {
+	if r.headOnly {
+		return false
+	}
+	if tag := r.header.Get("ETag"); tag != "" {
+		return slices.Contains(c.etags, tag)
+	}
+	return c.modified != "" && r.header.Get("Last-Modified") == c.modified
+}
+
+// identify returns which of the stored responses a 304 with the header h, answering req with c,
+// confirms: the one to use, -1 if none, and those to update. Section 4.3.4.
+func (c *conditions) identify(req *request, stored []response, h http.Header) (use int, update []int) {
+	var candidates []int
+	for i := range stored {
+		if c.validates(&stored[i]) {
+			candidates = append(candidates, i)
+		}
+	}
+	use = -1
+	choose := func(match func(*response) bool) {
+		for _, i := range candidates {
+			if match(&stored[i]) && (use < 0 || stored[i].betterFor(req, &stored[use])) {
+				use = i
+			}
+		}
+	}
+	tag := h.Get("ETag")
+	switch {
+	case field.IsStrongETag(tag):
+		same := func(r *response) bool { return field.ETagStrongMatch(tag, r.header.Get("ETag")) }
+		choose(same)
+		if use >= 0 {
+			for _, i := range candidates {
+				if same(&stored[i]) {
+					update = append(update, i)
+				}
+			}
+			return use, update
+		}
+		// Servers that weaken a tag when they compress, but not in a 304, which has nothing to
+		// compress, confirm the weak tag that they were asked about. A strong validator must not
+		// update what lacks it, so that the response is used this once and asked about again.
+		choose(func(r *response) bool { return field.ETagWeakMatch(tag, r.header.Get("ETag")) })
+		return use, nil
+	case tag != "":
+		choose(func(r *response) bool { return field.ETagWeakMatch(tag, r.header.Get("ETag")) })
+	case h.Get("Last-Modified") != "":
+		choose(func(r *response) bool {
+			modified, ok := field.Date(h.Get("Last-Modified"), r.received)
+			stored, valid := r.lastModified()
+			return ok && valid && stored.Equal(modified)
+		})
+	case len(c.etags) <= 1 && len(field.ETags(req.header["If-None-Match"])) == 0:
+		// Nothing but the one validator that was sent can have been confirmed. A 304 to a date
+		// alone need not repeat it: RFC 9110, section 15.4.5.
+		choose(func(*response) bool { return true })
+	}
+	if use >= 0 {
+		update = []int{use}
+	}
+	return use, update
+}
+
+// betterFor reports whether r rather than other is to be used for req, both having been confirmed.
+func (r *response) betterFor(req *request, other *response) bool {
+	if matches := r.matches(req); matches != other.matches(req) {
+		return matches
+	}
+	return r.preferredTo(other, req)
+}
+
+// answersCaller reports whether a 304 with the header h answers the caller's own preconditions.
+// added are those that the cache had added to them.
+func answersCaller(req *request, added *conditions, h http.Header) bool {
+	if !req.conditional() {
+		return false
+	}
+	if added.none() {
+		return true
+	}
+	tag := h.Get("ETag")
+	return tag != "" && slices.ContainsFunc(field.ETags(req.header["If-None-Match"]), func(own string) bool {
+		return field.ETagWeakMatch(own, tag)
+	})
+}
+
+// notModified evaluates the caller's preconditions on a stored response that is to be used: true
+// means to answer 304. Section 4.3.2; RFC 9110, section 13.2.2.
+func (r *response) notModified(req *request) bool {
+	if r.status != http.StatusOK {
+		return false
+	}
+	if lines, ok := req.header["If-None-Match"]; ok {
+		tag := r.header.Get("ETag")
+		return slices.ContainsFunc(field.ETags(lines), func(own string) bool {
+			return own == "*" || field.ETagWeakMatch(own, tag)
+		})
+	}
+	lines, ok := req.header["If-Modified-Since"]
+	if !ok || len(lines) != 1 {
+		return false
+	}
+	since, ok := field.Date(lines[0], r.received)
+	if !ok {
+		return false
+	}
+	modified, ok := r.lastModified()
+	if !ok {
+		modified = r.date()
+	}
+	return !modified.After(since)
+}
+
+// notModifiedHeader returns what of a stored response's header belongs into a 304: not what
+// describes content that does not come. RFC 9110, section 15.4.5.
+func notModifiedHeader(h http.Header) {
+	for _, name := range []string{"Content-Length", "Content-Type", "Content-Encoding", "Content-Language", "Content-Range"} {
+		delete(h, name)
+	}
+}
+
+// conditionalAny reports whether the request asks whether anything exists at all.
+func (req *request) conditionalAny() bool {
+	return slices.Contains(field.ETags(req.header["If-None-Match"]), "*")
+}
+
+// validDate returns the value of a date field as it stands, if it is a valid one.
+func (r *response) validDate(name string) (value string, ok bool) {
+	value = r.header.Get(name)
+	if _, ok = field.Date(value, r.received); !ok {
+		return "", false
+	}
+	return value, true
+}
+
+// strongValidator returns a value that two responses share only if their content is the same, byte
+// by byte: the strong entity tag, or else a date of last modification that a change within the
+// same second cannot have kept; empty if there is none. RFC 9110, sections 8.8.1 and 8.8.2.2.
+func (r *response) strongValidator() string {
+	if tag := r.header.Get("ETag"); tag != "" {
+		if field.IsStrongETag(tag) {
+			return tag
+		}
+		return ""
+	}
+	modified, ok := r.lastModified()
+	date, dated := field.Date(r.header.Get("Date"), r.received)
+	if !ok || !dated || date.Sub(modified) < time.Second {
+		return ""
+	}
+	return r.header.Get("Last-Modified")
+}
+
+// headUpdates reports whether the answer to a HEAD shows that a stored response is still current,
+// so that it can be updated; if not, the stored response counts as stale. Section 4.3.5.
+func headUpdates(stored, head *response) bool {
+	for _, name := range []string{"ETag", "Last-Modified", "Content-Length"} {
+		if value := head.header.Get(name); value != "" && value != stored.header.Get(name) &&
+			(name != "Content-Length" || value != strconv.FormatInt(stored.length, 10)) {
+			return false
+		}
+	}
+	return head.status == stored.status
+}

@@ -1,0 +1,260 @@
+package cachetrip
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"net/textproto"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// Making the responses that callers get.
+
+// serve answers from the stored response e, which the rules see as r. The error tells that its
+// content can't be read.
+func (x *exchange) serve(e *store.Entry, r *response, status Status) (*http.Response, error) {
+	now := wallClock()
+	age := r.age(now)
+	status.TTL = r.lifetime() - age
+	resp := x.head(e)
+	if status.Hit || status.Detail == "stale-if-error" {
+		for _, name := range r.cc.NoCacheFields {
+			delete(resp.Header, name) // not to be used without validation: section 5.2.2.4
+		}
+	}
+	resp.Header["Age"] = []string{strconv.FormatInt(int64(age/time.Second), 10)}
+	resp.Header[fromCacheField] = []string{"1"}
+	setStatus(resp.Header, status)
+
+	answer, spans := r.ranges(x.rules)
+	switch {
+	case r.notModified(x.rules):
+		resp.StatusCode = http.StatusNotModified
+		notModifiedHeader(resp.Header)
+		resp.ContentLength = 0
+	case x.rules.method == http.MethodHead || r.length == 0 && answer == wholeAnswer:
+	case answer == noneAnswer:
+		resp.StatusCode = http.StatusRequestedRangeNotSatisfiable
+		notModifiedHeader(resp.Header)
+		resp.Header["Content-Range"] = []string{"bytes */" + strconv.FormatInt(r.length, 10)}
+		resp.ContentLength = 0
+	case answer == originsAnswer:
+		return nil, store.ErrDamaged // not reached: decide does not select it
+	default:
+		held, err := openContent(x.storeContext(), x.Store, e, func() { x.drop(e) })
+		if err != nil {
+			if !errors.Is(err, store.ErrDamaged) {
+				x.storeFailed("open", err)
+			}
+			return nil, err
+		}
+		if answer == spansAnswer {
+			x.servePart(resp, held, r.length, spans)
+		} else {
+			resp.Body = &served{content: held, span: span{0, r.length}, count: &x.counters.bytesServed}
+		}
+	}
+	resp.Status = fmt.Sprintf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+	return resp, nil
+}
+
+// storeContext returns the caller's context, or, once that has ended and the store is to stand in for
+// the origin, one without an end.
+func (x *exchange) storeContext() context.Context {
+	ctx := x.req.Context()
+	if ctx.Err() != nil {
+		return context.WithoutCancel(ctx)
+	}
+	return ctx
+}
+
+// head returns a response with the head of e and no body.
+func (x *exchange) head(e *store.Entry) *http.Response {
+	resp := &http.Response{
+		StatusCode:    e.Status,
+		Proto:         e.Proto,
+		Header:        e.Header.Clone(),
+		Body:          http.NoBody,
+		ContentLength: e.Length,
+		Uncompressed:  e.Uncompressed,
+		Trailer:       e.Trailer.Clone(),
+		Request:       x.req,
+	}
+	resp.ProtoMajor, resp.ProtoMinor, _ = http.ParseHTTPVersion(e.Proto)
+	if e.Uncompressed {
+		resp.ContentLength = -1 // as net/http has it
+	}
+	return resp
+}
+
+// servePart makes resp a 206 with one span, or several. RFC 9110, section 15.3.7.
+func (x *exchange) servePart(resp *http.Response, held *content, length int64, spans []span) {
+	resp.StatusCode = http.StatusPartialContent
+	delete(resp.Header, "Content-Length")
+	if len(spans) == 1 {
+		resp.Header["Content-Range"] = []string{formatContentRange(spans[0], length)}
+		resp.ContentLength = spans[0].length()
+		resp.Header["Content-Length"] = []string{strconv.FormatInt(resp.ContentLength, 10)}
+		resp.Body = &served{content: held, span: spans[0], count: &x.counters.bytesServed}
+		return
+	}
+	body, boundary, size := multiparts(held, spans, length, resp.Header.Get("Content-Type"), &x.counters.bytesServed)
+	resp.Header["Content-Type"] = []string{"multipart/byteranges; boundary=" + boundary}
+	resp.ContentLength = size
+	resp.Header["Content-Length"] = []string{strconv.FormatInt(size, 10)}
+	resp.Body = body
+}
+
+// multiparts returns the body of a 206 with several spans, its boundary and its length.
+func multiparts(held *content, spans []span, length int64, contentType string, count *atomic.Int64) (io.ReadCloser, string, int64) {
+	var frame bytes.Buffer
+	w := multipart.NewWriter(&frame)
+	var readers []io.Reader
+	var size int64
+	take := func() {
+		text := frame.String()
+		frame.Reset()
+		size += int64(len(text))
+		readers = append(readers, strings.NewReader(text))
+	}
+	for _, s := range spans {
+		part := textproto.MIMEHeader{"Content-Range": {formatContentRange(s, length)}}
+		if contentType != "" {
+			part["Content-Type"] = []string{contentType}
+		}
+		w.CreatePart(part) // writes to memory, so that it can't fail
+		take()
+		size += s.length()
+		readers = append(readers, &served{content: held, span: s, count: count})
+	}
+	w.Close()
+	take()
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(readers...), held}, w.Boundary(), size
+}
+
+// receive answers the request that made the flight happen with the origin's response.
+func (x *exchange) receive(f *flight, d decision) *http.Response {
+	resp := f.resp
+	resp.Request = x.req
+	status := Status{Fwd: d.fwd, FwdStatus: resp.StatusCode, Detail: d.detail}
+	if d.action == resume && f.download != nil && f.download.before != nil {
+		status.FwdStatus = http.StatusPartialContent
+	}
+	if f.entry != nil {
+		status.Stored = true
+		status.TTL = f.response.lifetime() - f.response.age(wallClock())
+	}
+	switch {
+	case f.download != nil:
+		resp.Body = f.download.reader(x.req.Context(), func() { x.leave(f) })
+	default:
+		f.claimed = true
+		resp.Body = x.counted(resp, f)
+	}
+	setStatus(resp.Header, status)
+	return resp
+}
+
+// share answers another request with the response of f, while that arrives.
+func (x *exchange) share(f *flight, status Status) *http.Response {
+	age := f.response.age(wallClock())
+	status.TTL = f.response.lifetime() - age
+	resp := x.head(f.entry)
+	resp.Status = fmt.Sprintf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+	resp.ContentLength = f.download.length
+	resp.Header["Age"] = []string{strconv.FormatInt(int64(age/time.Second), 10)}
+	setStatus(resp.Header, status)
+	r := f.download.reader(x.req.Context(), func() { x.leave(f) })
+	r.atEnd = func() { resp.Trailer = f.resp.Trailer.Clone() }
+	resp.Body = r
+	return resp
+}
+
+// refusal answers only-if-cached when nothing stored can be used. RFC 9111, section 5.2.1.7.
+func (x *exchange) refusal() *http.Response {
+	const text = "cachetrip: only-if-cached, and nothing stored can be used\n"
+	resp := &http.Response{
+		Status:        "504 Gateway Timeout",
+		StatusCode:    http.StatusGatewayTimeout,
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		Header:        http.Header{"Content-Type": {"text/plain; charset=utf-8"}, "Content-Length": {strconv.Itoa(len(text))}},
+		Body:          io.NopCloser(strings.NewReader(text)),
+		ContentLength: int64(len(text)),
+		Request:       x.req,
+	}
+	if x.rules.method == http.MethodHead {
+		resp.Body = http.NoBody
+	}
+	return resp
+}
+
+// counted returns the body of resp, its bytes counted. If resp came by a flight, the end of the
+// caller's context ends it, and so does closing the body. The body of a 101 is the connection, and
+// passed on untouched.
+func (t *Transport) counted(resp *http.Response, f *flight) io.ReadCloser {
+	body := &forwarded{ReadCloser: resp.Body, count: &t.counters.bytesReceived}
+	if f != nil {
+		body.ctx = resp.Request.Context()
+		unwatch := context.AfterFunc(body.ctx, func() { f.cancel(context.Cause(body.ctx)) })
+		body.leave = sync.OnceFunc(func() {
+			unwatch()
+			t.leave(f)
+		})
+	}
+	switch {
+	case resp.StatusCode == http.StatusSwitchingProtocols:
+		return resp.Body
+	case resp.Body == http.NoBody:
+		body.left()
+		return resp.Body
+	}
+	return body
+}
+
+// forwarded is a body that passes through the cache without being kept.
+type forwarded struct {
+	io.ReadCloser
+	count *atomic.Int64
+	ctx   context.Context // of the caller, if the request has another; else nil
+	leave func()          // to be called at the end, if not nil
+}
+
+func (b *forwarded) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.count.Add(int64(n))
+	if err == nil {
+		return n, nil
+	}
+	if err != io.EOF && b.ctx != nil && b.ctx.Err() != nil {
+		err = context.Cause(b.ctx)
+	}
+	b.left()
+	return n, err
+}
+
+func (b *forwarded) Close() error {
+	err := b.ReadCloser.Close()
+	b.left()
+	return err
+}
+
+func (b *forwarded) left() {
+	if b.leave != nil {
+		b.leave()
+	}
+}

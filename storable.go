@@ -1,0 +1,82 @@
+package cachetrip
+
+import (
+	"net/http"
+
+	"github.com/cachetrip/cachetrip/internal/field"
+)
+
+// May a private cache store this response? RFC 9111, section 3.
+
+// storable returns why the response r to req must not, or should not, be stored; empty if it may be.
+// keepsStale tells that stale responses can be of use even where no response allows it.
+func storable(req *request, r *response, keepsStale bool) (why string) {
+	switch {
+	case req.method != http.MethodGet && req.method != http.MethodHead:
+		return "method"
+	case req.cc.NoStore:
+		return "request-no-store"
+	case r.status < 200 || r.status == http.StatusNotModified:
+		return "status"
+	case r.cc.MustUnderstand && !understood(r.status):
+		return "must-understand"
+	case r.cc.NoStore && !r.cc.MustUnderstand:
+		return "no-store"
+	case isError(r.status) && !r.explicit() && !r.cc.Public && !heuristicallyCacheable(r.status):
+		return "status" // an error is kept only where that is asked for
+	case !r.explicit() && !r.cc.Public && !r.cc.Private && !heuristicallyCacheable(r.status):
+		return "not-allowed"
+	case !r.useful(keepsStale):
+		return "no-freshness-or-validator"
+	}
+	return ""
+}
+
+// useful reports whether r could ever be used: while fresh, after validation, or stale.
+func (r *response) useful(keepsStale bool) bool {
+	return r.hasValidator() ||
+		!r.varies("*") && !r.cc.NoCache && (r.lifetime() > 0 ||
+			r.mayBeStale() && (keepsStale || r.cc.StaleIfError > 0 || r.cc.StaleWhileRevalidate > 0))
+}
+
+// hasValidator reports whether the origin can be asked about r. RFC 9110, section 8.8.
+func (r *response) hasValidator() bool {
+	_, modified := r.lastModified()
+	return modified || r.header.Get("ETag") != ""
+}
+
+// isError reports whether status describes a failure, of the origin or of the right to ask it,
+// rather than the resource.
+func isError(status int) bool {
+	switch status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired,
+		http.StatusRequestTimeout, http.StatusTooManyRequests:
+		return true
+	}
+	return status >= 500
+}
+
+// understood reports whether the cache implements what status asks of caches, which is what
+// must-understand is about: section 5.2.2.3. Those are the codes of RFC 9110, sections 15.3 to 15.6.
+func understood(status int) bool {
+	return status >= 200 && status != 226 && http.StatusText(status) != ""
+}
+
+// storedHeader returns the fields of h that may be stored: not those that concern one connection
+// or proxy. Section 3.1.
+func storedHeader(h http.Header) http.Header {
+	stored := h.Clone()
+	for _, name := range field.Names(h["Connection"]) {
+		delete(stored, name)
+	}
+	for _, name := range perConnection {
+		delete(stored, name)
+	}
+	return stored
+}
+
+// perConnection lists the fields that are not stored. RFC 9110, section 7.6.1; RFC 9111, section 3.1.
+var perConnection = []string{
+	"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+	"Proxy-Authenticate", "Proxy-Authentication-Info", "Proxy-Authorization",
+}

@@ -1,0 +1,469 @@
+package cachetrip
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// The story of a request: look up, decide, then serve, revalidate or fetch, then absorb.
+
+// Transport is an [http.RoundTripper] that answers requests from a private cache where RFC 9111
+// allows it, and keeps what it forwards. Its zero value forwards everything. The fields must not be
+// changed while it is in use. A Transport is safe for concurrent use, and must not be copied.
+type Transport struct {
+	// Store is where responses are kept. If it is nil nothing is stored, and every request is
+	// forwarded.
+	Store store.Store
+
+	// Base makes the real requests. If it is nil, http.DefaultTransport does.
+	Base http.RoundTripper
+
+	// Identity names on whose behalf a request is made. Responses are shared only between requests
+	// of one identity; each has, in effect, a private cache of its own. The name is kept as a
+	// digest only, and an empty one stands for nobody in particular. If Identity is nil, the
+	// request's Authorization and Proxy-Authorization values identify.
+	//
+	// Setting it also declares that credentials which are added below the cache, by Base, belong to
+	// that identity; otherwise such responses are never reused without asking the origin.
+	Identity func(*http.Request) string
+
+	// ModifyResponse sees every response from Base before the cache does, those to background
+	// requests and 304s included. It may edit the header: the way to cache what an origin forgot to
+	// allow. Its error becomes that of RoundTrip, and nothing is stored then. It must not touch the
+	// body.
+	ModifyResponse func(*http.Response) error
+
+	// StaleIfError is for how long after it became stale a response may be served when the origin
+	// fails (a transport error, a deadline that ran out, a status of 500 or more), even if the
+	// origin did not allow it. Responses with must-revalidate or no-cache are never served so.
+	// If it is 0, only what request and response allow counts. RFC 5861, section 4.
+	StaleIfError time.Duration
+
+	// DrainBytes and DrainTime bound what is done for a response whose body is closed before its
+	// end: if at most DrainBytes are missing, Close waits up to DrainTime for them, so that the
+	// response can be stored complete. Beyond that the transfer is cut. If they are 0, they are
+	// 256 KiB and 100 ms; negative values never wait.
+	DrainBytes int64
+	DrainTime  time.Duration
+
+	// Logger is told what is decided, at debug level, and what goes wrong with the store. URLs are
+	// logged without user information and query. If it is nil nothing is logged.
+	Logger *slog.Logger
+
+	owned    io.Closer // the store that Open made
+	counters counters
+	flights  flights
+	unsafe   unsafeLog
+
+	mu         sync.Mutex
+	closed     bool
+	background sync.WaitGroup
+	refreshing int // background revalidations under way
+	secret     digester
+}
+
+// Open returns a Transport that keeps its cache in the directory dir, which is created if needed,
+// with defaults fit for most programs: 1 GiB at most, http.DefaultTransport below. Any number of
+// Transports and processes may share a directory. The error says why a path can't be a cache: it
+// is, or leads through, a file, or can't be created. A directory that can't be written is opened
+// and served from.
+func Open(dir string) (*Transport, error) {
+	disk, err := store.OpenDisk(dir, store.DiskOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return &Transport{Store: disk, owned: disk}, nil
+}
+
+// Client returns an http.Client that uses t.
+func (t *Transport) Client() *http.Client { return &http.Client{Transport: t} }
+
+// Close waits for background revalidations and, if [Open] made t, closes its store. Requests are
+// forwarded and not stored afterwards; responses that are being read can be read to their end.
+func (t *Transport) Close() error {
+	t.mu.Lock()
+	closed := t.closed
+	t.closed = true
+	t.mu.Unlock()
+	t.background.Wait()
+	if closed || t.owned == nil {
+		return nil
+	}
+	return t.owned.Close()
+}
+
+// RoundTrip answers req from the cache, or with the help of Base. It keeps the contract of
+// [http.RoundTripper].
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	t.counters.requests.Add(1)
+	x, status := t.begin(req)
+	if x == nil {
+		return t.forward(req, status)
+	}
+	if req.Body != nil {
+		req.Body.Close()
+	}
+	return x.run()
+}
+
+// exchange is one request that concerns the cache, while it is being answered.
+type exchange struct {
+	*Transport
+	req    *http.Request // as given
+	rules  *request      // as the rules see it
+	url    string        // the target URI, as it is stored
+	key    string
+	digest digester
+}
+
+// begin returns the exchange for req, or nil and the status to forward it with, if the cache has no
+// part in it.
+func (t *Transport) begin(req *http.Request) (*exchange, Status) {
+	if t.Store == nil || t.isClosed() || req.URL == nil || req.URL.Host == "" || lower(req.URL.Scheme) != "http" && lower(req.URL.Scheme) != "https" {
+		return nil, Status{Fwd: "bypass"}
+	}
+	method := req.Method
+	switch {
+	case method == "":
+		method = http.MethodGet
+	case method != http.MethodGet && method != http.MethodHead:
+		return nil, Status{Fwd: "method"}
+	}
+	if detail := bypasses(req); detail != "" {
+		return nil, Status{Fwd: "bypass", Detail: detail}
+	}
+	x := &exchange{Transport: t, req: req}
+	if err := x.identify(method); err != nil {
+		t.storeFailed("secret", err)
+		return nil, Status{Fwd: "bypass", Detail: "store-error"}
+	}
+	if x.rules.cc.NoStore {
+		return nil, Status{Fwd: "request", Detail: "no-store"}
+	}
+	return x, Status{}
+}
+
+// bypasses names what makes a GET or HEAD none of the cache's business; empty if nothing does.
+func bypasses(req *http.Request) string {
+	switch {
+	case req.Body != nil && req.Body != http.NoBody:
+		return "content" // whose meaning is not defined for these methods: RFC 9110, section 9.3.1
+	case req.Header["Upgrade"] != nil:
+		return "upgrade"
+	case req.Header["If-Match"] != nil || req.Header["If-Unmodified-Since"] != nil:
+		return "precondition" // for the origin to evaluate: RFC 9111, section 4.3.2
+	}
+	return ""
+}
+
+// identify reads the request and computes its key.
+func (x *exchange) identify(method string) error {
+	digest, err := x.Transport.digester(x.req.Context())
+	if err != nil {
+		return err
+	}
+	x.digest = digest
+	x.rules = newRequest(method, x.req.Header, directivesOf(x.req.Context()), digest.value)
+	primary := primaryURL(x.req.URL, x.req.Host)
+	x.url = storedURL(x.req.URL, x.req.Host)
+	x.key = digest.url(primary) + digest.identity(x.req, x.Identity)
+	return nil
+}
+
+// run answers the request.
+func (x *exchange) run() (*http.Response, error) {
+	join := x.collapsible()
+	for blind, tries := false, 0; ; tries++ {
+		var entries []*store.Entry
+		if !blind {
+			entries = x.lookup()
+		}
+		stored := responses(entries)
+		d := decide(wallClock(), x.rules, stored)
+		x.log("decided", "action", d.action.String(), "fwd", d.fwd, "detail", d.detail, "ttl", d.ttl)
+		switch d.action {
+		case serve, serveRevalidate:
+			resp, err := x.serve(entries[d.selected], &stored[d.selected], Status{Hit: true, Detail: d.detail})
+			if err != nil {
+				blind = true // what is stored can't be read: ask as if it were not there
+				continue
+			}
+			if d.ttl <= 0 {
+				x.counters.staleHits.Add(1)
+			}
+			x.counters.hits.Add(1)
+			if d.action == serveRevalidate {
+				x.refresh(entries, stored, d)
+			}
+			return resp, nil
+		case refuse:
+			return x.refusal(), nil
+		}
+		resp, next, err := x.ask(entries, stored, d, join)
+		switch next {
+		case answered:
+			return resp, err
+		case alone:
+			join = false
+		case again:
+			join = join && tries < 1
+			blind = blind || tries > 1
+		}
+	}
+}
+
+// next is how an exchange goes on after the origin was asked.
+type next int
+
+const (
+	answered next = iota
+	alone         // without waiting for others, whose answer was of no use
+	again         // from the beginning: what is stored has changed
+)
+
+// collapsible reports whether the request may be answered by the response to another one.
+func (x *exchange) collapsible() bool {
+	cc := &x.rules.cc
+	//lint:ignore SA1019 a request that is cancelled this way must not cancel others
+	legacy := x.req.Cancel != nil
+	return x.rules.method == http.MethodGet && !x.rules.conditional() && x.req.Header["Range"] == nil &&
+		!cc.NoCache && cc.MaxAge < 0 && cc.MinFresh < 0 && !legacy
+}
+
+// ask has the origin asked, by this exchange or by another that wants the same, and answers.
+func (x *exchange) ask(entries []*store.Entry, stored []response, d decision, join bool) (*http.Response, next, error) {
+	ctx := x.req.Context()
+	f, leads := newFlight(ctx), true
+	if join {
+		key := x.key + x.variant(stored)
+		if shared, l := x.flights.join(ctx, key, time.Now()); shared != nil {
+			f, leads = shared, l
+		}
+	}
+	if leads {
+		x.detach()
+		go x.fly(f, func(f *flight) outcome { return x.askOrigin(f, entries, stored, d) })
+	}
+	if err := f.wait(ctx); err != nil {
+		x.leave(f)
+		if errors.Is(err, context.DeadlineExceeded) {
+			if resp := x.serveStale(entries, stored, d, 0); resp != nil {
+				return resp, answered, nil
+			}
+		}
+		return nil, answered, err
+	}
+	if leads {
+		resp, n, err := x.lead(f, entries, stored, d)
+		return resp, n, err
+	}
+	resp, n := x.follow(f, entries, stored, d)
+	return resp, n, nil
+}
+
+// lead answers with the outcome of the flight that this exchange made happen.
+func (x *exchange) lead(f *flight, entries []*store.Entry, stored []response, d decision) (*http.Response, next, error) {
+	o := &f.outcome
+	switch {
+	case o.panicked != nil:
+		x.leave(f)
+		panic(o.panicked)
+	case o.err != nil:
+		x.leave(f)
+		if !o.final && !errors.Is(o.err, context.Canceled) {
+			if resp := x.serveStale(entries, stored, d, 0); resp != nil {
+				return resp, answered, nil
+			}
+		}
+		return nil, answered, o.err
+	case o.confirmed():
+		defer x.leave(f)
+		resp, err := x.serve(o.entry, &o.response, Status{Fwd: d.fwd, FwdStatus: http.StatusNotModified, Stored: true, Detail: d.detail})
+		if err != nil {
+			return nil, again, nil
+		}
+		x.counters.revalidations.Add(1)
+		return resp, answered, nil
+	}
+	if isFailure(o.resp.StatusCode) {
+		if resp := x.serveStale(entries, stored, d, o.resp.StatusCode); resp != nil {
+			if o.download == nil {
+				o.resp.Body.Close()
+			}
+			x.leave(f)
+			return resp, answered, nil
+		}
+	}
+	x.counters.misses.Add(1)
+	return x.receive(f, d), answered, nil
+}
+
+// follow answers with the outcome of another exchange's flight, if that can be reused for this
+// request as a stored response could. Section 4.
+func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, d decision) (*http.Response, next) {
+	o := &f.outcome
+	failed := o.err != nil || o.entry == nil && o.resp != nil && isFailure(o.resp.StatusCode)
+	if failed {
+		x.leave(f)
+		code := 0
+		if o.resp != nil {
+			code = o.resp.StatusCode
+		}
+		if resp := x.serveStale(entries, stored, d, code); resp != nil {
+			return resp, answered
+		}
+		return nil, alone
+	}
+	if o.entry == nil {
+		x.leave(f)
+		return nil, alone
+	}
+	shared := decide(wallClock(), x.rules, []response{o.response})
+	if shared.action != serve && shared.action != serveRevalidate {
+		x.leave(f)
+		if shared.fwd == "vary-miss" {
+			return nil, again
+		}
+		return nil, alone
+	}
+	status := Status{Fwd: d.fwd, Collapsed: true, Stored: true, Detail: d.detail}
+	if o.confirmed() {
+		status.FwdStatus = http.StatusNotModified
+	} else {
+		status.FwdStatus = o.resp.StatusCode
+	}
+	if o.download == nil {
+		defer x.leave(f)
+		resp, err := x.serve(o.entry, &o.response, status)
+		if err != nil {
+			return nil, alone
+		}
+		x.counters.collapsed.Add(1)
+		return resp, answered
+	}
+	if !o.download.joinable() {
+		x.leave(f)
+		return nil, again
+	}
+	x.counters.collapsed.Add(1)
+	return x.share(f, status), answered
+}
+
+// serveStale answers with the selected response although the origin failed, with the given status
+// code or none, if that is allowed; else it returns nil.
+func (x *exchange) serveStale(entries []*store.Entry, stored []response, d decision, code int) *http.Response {
+	if d.selected < 0 || !staleOnError(wallClock(), x.rules, &stored[d.selected], x.StaleIfError) {
+		return nil
+	}
+	resp, err := x.serve(entries[d.selected], &stored[d.selected], Status{Fwd: d.fwd, FwdStatus: code, Detail: "stale-if-error"})
+	if err != nil {
+		return nil
+	}
+	x.counters.staleHits.Add(1)
+	return resp
+}
+
+// lookup returns what is stored under the key. A store that fails costs a miss.
+func (x *exchange) lookup() []*store.Entry {
+	entries, err := x.Store.Entries(x.req.Context(), x.key)
+	if err != nil && x.req.Context().Err() == nil {
+		x.storeFailed("look up", err)
+	}
+	return entries
+}
+
+// base returns what makes the real requests.
+func (t *Transport) base() http.RoundTripper {
+	if t.Base != nil {
+		return t.Base
+	}
+	return http.DefaultTransport
+}
+
+// modify lets ModifyResponse see resp. If that fails, the body of resp is closed.
+func (t *Transport) modify(resp *http.Response) error {
+	delete(resp.Header, fromCacheField) // which says that this cache answered
+	if t.ModifyResponse == nil {
+		return nil
+	}
+	err := t.ModifyResponse(resp)
+	if err != nil {
+		resp.Body.Close()
+	}
+	return err
+}
+
+func (t *Transport) isClosed() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.closed
+}
+
+// digester returns what digests are made with, which the store keeps the secret of.
+func (t *Transport) digester(ctx context.Context) (digester, error) {
+	t.mu.Lock()
+	secret := t.secret
+	t.mu.Unlock()
+	if secret != nil {
+		return secret, nil
+	}
+	made, err := t.Store.Secret(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	t.secret = made
+	t.mu.Unlock()
+	return made, nil
+}
+
+// drainBudget returns DrainBytes and DrainTime, or what stands for them.
+func (t *Transport) drainBudget() (int64, time.Duration) {
+	budget, patience := t.DrainBytes, t.DrainTime
+	if budget == 0 {
+		budget = 256 << 10 // more than nearly all API responses have
+	}
+	if patience == 0 {
+		patience = 100 * time.Millisecond // hardly felt by who closes, and many round trips
+	}
+	if budget < 0 || t.isClosed() {
+		patience = 0
+	}
+	return budget, patience
+}
+
+var silent = slog.New(slog.DiscardHandler)
+
+func (t *Transport) logger() *slog.Logger {
+	if t.Logger != nil {
+		return t.Logger
+	}
+	return silent
+}
+
+func (x *exchange) log(message string, args ...any) {
+	if x.Logger == nil || !x.Logger.Enabled(x.req.Context(), slog.LevelDebug) {
+		return
+	}
+	u := url.URL{Scheme: x.req.URL.Scheme, Host: x.req.URL.Host, Path: x.req.URL.Path}
+	x.Logger.DebugContext(x.req.Context(), "cachetrip: "+message, append([]any{"method", x.rules.method, "url", u.String()}, args...)...)
+}
+
+// storeFailed counts and logs a failure of the store that the caller is not to suffer from.
+func (t *Transport) storeFailed(what string, err error) {
+	t.counters.storeErrors.Add(1)
+	t.logger().Debug("cachetrip: store: "+what, "error", err)
+}
+
+// String names the action for logs.
+func (a action) String() string {
+	return [...]string{"fetch", "revalidate", "resume", "serve", "serve-and-revalidate", "refuse"}[a]
+}

@@ -1,0 +1,204 @@
+package cachetrip
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cachetrip/cachetrip/internal/field"
+)
+
+// Which stored response is selected by a request: RFC 9111, section 4.1.
+
+// sel returns the index of the stored response that req selects, -1 if none: of those that match,
+// one that suffices for req before one that does not, one with a Vary field before one without, and
+// the most recent. Sections 4 and 4.1.
+func sel(req *request, stored []response) int {
+	best := -1
+	for i := range stored {
+		r := &stored[i]
+		if r.headOnly && req.method != http.MethodHead || !r.matches(req) {
+			continue
+		}
+		if best < 0 || r.preferredTo(&stored[best], req) {
+			best = i
+		}
+	}
+	return best
+}
+
+func (r *response) preferredTo(other *response, req *request) bool {
+	if usable := r.usableFor(req); usable != other.usableFor(req) {
+		return usable
+	}
+	if vary := r.header["Vary"] != nil; vary != (other.header["Vary"] != nil) {
+		return vary
+	}
+	if date, otherDate := r.date(), other.date(); !date.Equal(otherDate) {
+		return date.After(otherDate)
+	}
+	return r.received.After(other.received)
+}
+
+// matches reports whether the selecting fields of req match those of the request that r answered.
+func (r *response) matches(req *request) bool {
+	for _, name := range selectingFields(r.header) {
+		if name == "*" {
+			return false
+		}
+		original, had := r.selecting[name]
+		presented, has := selectingValue(name, req)
+		if had == has && original == presented {
+			continue
+		}
+		if name == "Accept-Language" && has && prefersLanguage(presented, r.header["Content-Language"]) {
+			continue
+		}
+		return false
+	}
+	return true
+}
+
+// varies reports whether name is among the selecting fields of r.
+func (r *response) varies(name string) bool { return slices.Contains(selectingFields(r.header), name) }
+
+// selectingFields returns the canonical names of the fields that a response was selected by. A
+// coded response also depends on Accept-Encoding, whether it says so or not: net/http decodes for
+// callers who did not ask for a coding, and they must not be given what others asked for.
+func selectingFields(h http.Header) []string {
+	vary := h["Vary"]
+	coded := h["Content-Encoding"] != nil
+	if vary == nil && !coded {
+		return nil
+	}
+	names := field.Names(vary)
+	if coded && !slices.Contains(names, "Accept-Encoding") {
+		names = append(names, "Accept-Encoding")
+	}
+	return names
+}
+
+// selecting returns what is to be remembered of req for a response with the header h.
+func selecting(h http.Header, req *request) map[string]string {
+	var values map[string]string
+	for _, name := range selectingFields(h) {
+		if value, ok := selectingValue(name, req); ok {
+			if values == nil {
+				values = make(map[string]string)
+			}
+			values[name] = value
+		}
+	}
+	return values
+}
+
+// selectingValue returns the normalised value of a selecting field, or a digest of it if it may be
+// a secret; ok is false if the request does not have the field.
+func selectingValue(name string, req *request) (value string, ok bool) {
+	lines, ok := req.header[name]
+	if !ok {
+		return "", false
+	}
+	if secretField(name) {
+		return req.digest(strings.Join(lines, ",")), true
+	}
+	return normalise(name, lines), true
+}
+
+// secretField reports whether the values of a request field are kept as digests only.
+func secretField(name string) bool {
+	name = strings.ToLower(name)
+	for _, part := range []string{"auth", "cookie", "token", "key", "secret", "session", "signature", "credential", "password"} {
+		if strings.Contains(name, part) {
+			return true
+		}
+	}
+	return false
+}
+
+// normalise brings a field value into a form in which values of the same meaning are equal: lines
+// are joined and white space around commas goes. In fields that weigh alternatives, the order of
+// members, the case of their names and the spelling of their weights mean nothing.
+func normalise(name string, lines []string) string {
+	var members []string
+	weighted := false
+	switch name {
+	case "Accept", "Accept-Charset", "Accept-Encoding", "Accept-Language":
+		weighted = true
+	}
+	field.Members(lines, func(member string) bool {
+		if weighted {
+			member = normaliseWeighted(member)
+		}
+		members = append(members, member)
+		return true
+	})
+	if weighted {
+		slices.Sort(members)
+	}
+	return strings.Join(members, ",")
+}
+
+// normaliseWeighted normalises one alternative with its parameters. RFC 9110, section 12.4.2.
+func normaliseWeighted(member string) string {
+	parts := strings.Split(member, ";")
+	kept := parts[:0]
+	for i, part := range parts {
+		part = strings.Trim(part, " \t")
+		name, value, has := strings.Cut(part, "=")
+		name = strings.ToLower(strings.Trim(name, " \t"))
+		if !has {
+			part = name
+		} else {
+			value = strings.Trim(value, " \t")
+			if name == "q" && strings.Contains(value, ".") {
+				value = strings.TrimRight(strings.TrimRight(value, "0"), ".")
+			}
+			if name == "q" && value == "1" && i > 0 {
+				continue // the default
+			}
+			part = name + "=" + value
+		}
+		kept = append(kept, part)
+	}
+	return strings.Join(kept, ";")
+}
+
+// prefersLanguage reports whether the one language of a stored response is what the request
+// prefers to all others: then no other response could be a better answer to it.
+func prefersLanguage(accepted string, contentLanguage []string) bool {
+	var stored []string
+	field.Members(contentLanguage, func(member string) bool {
+		stored = append(stored, strings.ToLower(member))
+		return true
+	})
+	if len(stored) != 1 {
+		return false
+	}
+	best, alone := -1.0, false
+	preferred := ""
+	for member := range strings.SplitSeq(accepted, ",") {
+		language, weight := splitWeight(member)
+		switch {
+		case weight > best:
+			best, alone, preferred = weight, true, language
+		case weight == best:
+			alone = false
+		}
+	}
+	return alone && best > 0 && preferred == stored[0]
+}
+
+// splitWeight takes a normalised member apart; a weight that can't be read counts as none.
+func splitWeight(member string) (language string, weight float64) {
+	language, q, has := strings.Cut(member, ";q=")
+	if !has {
+		return language, 1
+	}
+	weight, err := strconv.ParseFloat(q, 64)
+	if err != nil || !(weight >= 0 && weight <= 1) {
+		return language, 0
+	}
+	return language, weight
+}
