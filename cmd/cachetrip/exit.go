@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/urfave/cli/v3"
 )
@@ -56,6 +57,6 @@ func report(ctx context.Context, stderr io.Writer, err error) int {
 	} else if _, ok := errors.AsType[cli.ExitCoder](err); ok {
 		code = exitUsage // the library's own: help for a command that does not exist
 	}
-	fmt.Fprintf(stderr, "cachetrip: %v\n", err)
+	fmt.Fprintf(stderr, "cachetrip: %s\n", strings.TrimPrefix(err.Error(), "cachetrip: ")) // the library's own prefix
 	return code
 }

@@ -8,8 +8,10 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // command runs the command line with a cache directory of the test's own.
@@ -159,6 +161,35 @@ func TestGetStreams(t *testing.T) {
 	}
 	if code := <-done; code != exitDone {
 		t.Errorf("exit code %d", code)
+	}
+}
+
+// TestGetResumes breaks a transfer off: the next run asks only for the rest.
+func TestGetResumes(t *testing.T) {
+	page := strings.Repeat("0123456789", 10_000)
+	broken := false
+	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"1"`)
+		if !broken {
+			broken = true
+			w.Header().Set("Accept-Ranges", "bytes")
+			w.Header().Set("Content-Length", strconv.Itoa(len(page)))
+			io.WriteString(w, page[:len(page)/2])
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		}
+		http.ServeContent(w, r, "", time.Time{}, strings.NewReader(page))
+	})
+	if code, _, stderr := command(t, "get", url); code != exitFailed || !strings.Contains(stderr, "unexpected EOF") {
+		t.Errorf("broken off: exit code %d, stderr %q", code, stderr)
+	}
+	code, stdout, stderr := command(t, "get", "-v", url)
+	if code != exitDone || stdout != page || !strings.HasSuffix(stderr, "\n200 OK, 100.0 kB; only a part in the cache: the rest fetched\n") {
+		t.Errorf("exit code %d, %d bytes, stderr:\n%s", code, len(stdout), stderr)
+	}
+	code, stdout, stderr = command(t, "get", "-v", url)
+	if code != exitDone || stdout != page || !strings.HasSuffix(stderr, "\n200 OK, 100.0 kB; stale: the origin confirmed it (304), served from the cache\n") {
+		t.Errorf("then: exit code %d, %d bytes, stderr:\n%s", code, len(stdout), stderr)
 	}
 }
 

@@ -27,6 +27,8 @@ func describe(resp *http.Response) string {
 		say("fresh for another %s: served from the cache", span(s.TTL))
 	case s.Revalidated:
 		say("%s: the origin confirmed it (304), served from the cache", reason(s.Fwd))
+	case s.FwdStatus == http.StatusPartialContent && resp.StatusCode == http.StatusOK:
+		say("%s: the rest fetched", reason(s.Fwd))
 	case fromCache && s.FwdStatus != 0:
 		say("%s: the origin answered %d, served from the cache", reason(s.Fwd), s.FwdStatus)
 	case fromCache:
