@@ -1,0 +1,336 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// The file of a large body is its bytes, from offset 0, and a footer by which any part of them can be
+// verified alone:
+//
+//	body | CRC-32C [4] of each chunk | magic [8] | ID [16] | body length [8] | CRC-32C of the table [4] | CRC-32C of magic … table's CRC [4]
+
+const (
+	bodyMagic   = "ctbody1\n"
+	bodyTrailer = 40
+
+	// chunkSize is how many bytes are verified together. It is as much as is verified before a body is
+	// given out at all, and is read in about the time of ten system calls.
+	chunkSize = 64 << 10
+
+	// verifiedMax bounds how many files are remembered as verified: 1024 of 64 MiB take some 200 KiB.
+	verifiedMax = 1024
+)
+
+func chunks(size int64) int64 { return (size + chunkSize - 1) / chunkSize }
+
+// bodyFileSize is the size of the file of a body of size bytes.
+func bodyFileSize(size int64) int64 { return size + 4*chunks(size) + bodyTrailer }
+
+// appendFooter appends the footer of a body to b.
+func appendFooter(b []byte, id blobID, size int64, sums []uint32) []byte {
+	start := len(b)
+	for _, sum := range sums {
+		b = binary.LittleEndian.AppendUint32(b, sum)
+	}
+	table := crc32.Checksum(b[start:], castagnoli)
+	start = len(b)
+	b = append(b, bodyMagic...)
+	b = append(b, id[:]...)
+	b = binary.LittleEndian.AppendUint64(b, uint64(size))
+	b = binary.LittleEndian.AppendUint32(b, table)
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
+}
+
+// checkFooter returns the table in the footer of a body of size bytes, if it proves itself.
+func checkFooter(footer []byte, id blobID, size int64) (table []byte, ok bool) {
+	n := 4 * chunks(size)
+	if size < 0 || int64(len(footer)) != n+bodyTrailer {
+		return nil, false
+	}
+	table, t := footer[:n], footer[n:]
+	ok = string(t[:8]) == bodyMagic && blobID(t[8:24]) == id &&
+		binary.LittleEndian.Uint64(t[24:]) == uint64(size) &&
+		binary.LittleEndian.Uint32(t[32:]) == crc32.Checksum(table, castagnoli) &&
+		binary.LittleEndian.Uint32(t[36:]) == crc32.Checksum(t[:36], castagnoli)
+	return table, ok
+}
+
+// checkChunk verifies the bytes of a chunk against the table.
+func checkChunk(table []byte, chunk int64, b []byte) bool {
+	return crc32.Checksum(b, castagnoli) == binary.LittleEndian.Uint32(table[4*chunk:])
+}
+
+// Open implements [Store].
+func (d *Disk) Open(ctx context.Context, key string, blob Blob) (Body, error) {
+	if err := d.begin(ctx); err != nil {
+		return nil, err
+	}
+	if blob.Inline != nil {
+		return newBytesBody(blob.Inline), nil
+	}
+	if err := checkKey(key); err != nil {
+		return nil, err
+	}
+	id, ok := parseBlobID(blob.ID)
+	if !ok || blob.Size < 0 {
+		return nil, opError("open body", ErrDamaged)
+	}
+	body, err := d.openFile(key, id, blob)
+	if errors.Is(err, fs.ErrNotExist) {
+		// It may be kept with the entry, and the caller has named it without its bytes.
+		st, _, lerr := d.load(key)
+		if lerr != nil {
+			return nil, lerr
+		}
+		for _, e := range st.entries {
+			for _, p := range e.Parts {
+				if p.Blob.ID == blob.ID && p.Blob.Inline != nil {
+					return newBytesBody(p.Blob.Inline), nil
+				}
+			}
+		}
+		err = ErrDamaged
+	}
+	if errors.Is(err, ErrDamaged) {
+		d.discardBlob(key, blob.ID)
+	}
+	if err != nil {
+		return nil, opError("open body", err)
+	}
+	return body, nil
+}
+
+func (d *Disk) openFile(key string, id blobID, blob Blob) (Body, error) {
+	path := d.path(blobName(key, blob.ID))
+	if blob.Size <= chunkSize {
+		var st fileStat
+		b, err := readFile(path, bodyFileSize(chunkSize), &st)
+		switch {
+		case notAFile(path, err):
+			return nil, ErrDamaged
+		case err != nil:
+			return nil, err
+		case int64(len(b)) != bodyFileSize(blob.Size):
+			return nil, ErrDamaged
+		}
+		table, ok := checkFooter(b[blob.Size:], id, blob.Size)
+		if !ok || blob.Size > 0 && !checkChunk(table, 0, b[:blob.Size]) {
+			return nil, ErrDamaged
+		}
+		return newBytesBody(b[:blob.Size:blob.Size]), nil
+	}
+
+	f, err := os.OpenFile(path, os.O_RDONLY|nofollow, 0)
+	if err != nil {
+		if notAFile(path, err) {
+			err = ErrDamaged
+		}
+		return nil, err
+	}
+	b := &fileBody{d: d, key: key, id: blob.ID, f: f, size: blob.Size}
+	if err := b.prepare(id); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// bytesBody is a body in memory.
+type bytesBody struct {
+	bytes.Reader
+}
+
+func newBytesBody(b []byte) *bytesBody {
+	body := new(bytesBody)
+	body.Reset(b)
+	return body
+}
+
+func (*bytesBody) Close() error { return nil }
+
+// fileBody is a body in a file of its own, whose chunks are verified before their bytes are given.
+type fileBody struct {
+	d     *Disk
+	key   string
+	id    string
+	f     *os.File
+	size  int64
+	table []byte // the chunks' sums; nil if all are verified
+	marks *verified
+}
+
+// prepare checks the file's length and, if any of it is still to be verified, its footer.
+func (b *fileBody) prepare(id blobID) error {
+	now := time.Now().UnixNano()
+	var st fileStat
+	if err := statOpen(b.f, &st); err != nil {
+		return err
+	}
+	if !st.regular || st.size != bodyFileSize(b.size) {
+		return ErrDamaged
+	}
+	b.marks = b.d.verified.get(b.id, &st, now, chunks(b.size))
+	if b.marks.left.Load() == 0 {
+		return nil
+	}
+	footer := make([]byte, st.size-b.size)
+	if _, err := b.f.ReadAt(footer, b.size); err != nil {
+		return err
+	}
+	table, ok := checkFooter(footer, id, b.size)
+	if !ok {
+		return ErrDamaged
+	}
+	b.table = table
+	return nil
+}
+
+func (b *fileBody) Close() error { return b.f.Close() }
+
+// ReadAt implements io.ReaderAt.
+func (b *fileBody) ReadAt(p []byte, off int64) (n int, err error) {
+	if off < 0 {
+		return 0, opError("read body", errors.New("negative offset"))
+	}
+	if off >= b.size {
+		return 0, io.EOF
+	}
+	var atEnd error
+	if left := b.size - off; int64(len(p)) > left {
+		p, atEnd = p[:left], io.EOF
+	}
+	for n < len(p) {
+		m, err := b.readSome(p[n:], off+int64(n))
+		n += m
+		if err != nil {
+			if err == io.EOF || err == io.ErrUnexpectedEOF {
+				err = ErrDamaged // the file was cut since it was opened
+			}
+			if errors.Is(err, ErrDamaged) {
+				b.d.discardBlob(b.key, b.id)
+			}
+			return n, opError("read body", err)
+		}
+	}
+	return n, atEnd
+}
+
+// readSome reads some of the bytes at off, which lie within the body: a run of chunks that are verified
+// already, or a run of whole ones, which are verified where they were read to, or a part of one.
+func (b *fileBody) readSome(p []byte, off int64) (int, error) {
+	chunk := off / chunkSize
+	end := off + int64(len(p))
+	if b.table == nil || b.marks.has(chunk) {
+		stop := end
+		if b.table != nil {
+			next := chunk + 1
+			for next*chunkSize < end && b.marks.has(next) {
+				next++
+			}
+			stop = min(end, next*chunkSize)
+		}
+		return b.f.ReadAt(p[:stop-off], off)
+	}
+	if start := chunk * chunkSize; off != start || b.chunkEnd(chunk) > end {
+		buf := chunkPool.Get().(*[chunkSize]byte)
+		defer chunkPool.Put(buf)
+		whole := buf[:b.chunkEnd(chunk)-start]
+		if _, err := b.f.ReadAt(whole, start); err != nil {
+			return 0, err
+		}
+		if !checkChunk(b.table, chunk, whole) {
+			return 0, ErrDamaged
+		}
+		b.marks.set(chunk)
+		return copy(p, whole[off-start:]), nil
+	}
+	last := chunk // of the run
+	for b.chunkEnd(last) < end && b.chunkEnd(last+1) <= end && !b.marks.has(last+1) {
+		last++
+	}
+	run := p[:b.chunkEnd(last)-off]
+	if _, err := b.f.ReadAt(run, off); err != nil {
+		return 0, err
+	}
+	for c := chunk; c <= last; c++ {
+		if !checkChunk(b.table, c, run[c*chunkSize-off:b.chunkEnd(c)-off]) {
+			return int(c*chunkSize - off), ErrDamaged
+		}
+		b.marks.set(c)
+	}
+	return len(run), nil
+}
+
+// chunkEnd returns the offset at which a chunk ends.
+func (b *fileBody) chunkEnd(chunk int64) int64 { return min((chunk+1)*chunkSize, b.size) }
+
+var chunkPool = sync.Pool{New: func() any { return new([chunkSize]byte) }}
+
+// verified remembers which chunks of a file were verified.
+type verified struct {
+	stat fileStat
+	seen int64
+	bits []atomic.Uint64
+	left atomic.Int64 // chunks that are still to be verified
+}
+
+func (v *verified) has(chunk int64) bool {
+	return v.bits[chunk/64].Load()&(1<<(chunk%64)) != 0
+}
+
+func (v *verified) set(chunk int64) {
+	bit := uint64(1) << (chunk % 64)
+	if v.bits[chunk/64].Or(bit)&bit == 0 {
+		v.left.Add(-1)
+	}
+}
+
+// verifiedFiles remembers, for a bounded number of files, what of them was verified, so that it need not be
+// again as long as they do not change.
+type verifiedFiles struct {
+	mu    sync.Mutex
+	files map[string]*verified
+	ring  [verifiedMax]string // the order in which they came
+	next  int
+}
+
+// get returns what is known of the file of a blob, which was just found to be as st says.
+func (vf *verifiedFiles) get(id string, st *fileStat, now, chunks int64) *verified {
+	vf.mu.Lock()
+	defer vf.mu.Unlock()
+	v := vf.files[id]
+	// Bodies are not changed after they were published and their use times are not recorded, so that any
+	// change of the inode is a reason to verify again.
+	if v != nil && st.unchanged(&v.stat, v.seen) && st.ctime == v.stat.ctime && v.seen-st.ctime > int64(settle(st.ctime)) {
+		return v
+	}
+	fresh := &verified{stat: *st, seen: now, bits: make([]atomic.Uint64, (chunks+63)/64)}
+	fresh.left.Store(chunks)
+	if v == nil {
+		if vf.files == nil {
+			vf.files = make(map[string]*verified)
+		}
+		delete(vf.files, vf.ring[vf.next])
+		vf.ring[vf.next] = id
+		vf.next = (vf.next + 1) % verifiedMax
+	}
+	vf.files[id] = fresh
+	return fresh
+}
+
+// forget makes the next reading of a blob verify it again.
+func (vf *verifiedFiles) forget(id string) {
+	vf.mu.Lock()
+	defer vf.mu.Unlock()
+	delete(vf.files, id) // its place in the ring stays, which does no harm
+}

@@ -1,0 +1,104 @@
+package store
+
+import (
+	"fmt"
+	"slices"
+)
+
+const (
+	// maxVariants bounds the variants of a key: choosing one is linear, and an origin that varies on a
+	// field with endless values would otherwise grow a key for ever.
+	maxVariants = 64
+
+	// maxHead bounds the encoded head of an entry in bytes. Servers and proxies stop at 8 to 64 KiB of
+	// header; http.Transport accepts 1 MiB.
+	maxHead = 256 << 10
+
+	// bodyShare is the part of a store's bound that one body, and all small bodies of one key, may take,
+	// so that a single download does not push out everything else.
+	bodyShare = 4
+
+	keyLen = 64 // hexadecimal digits
+)
+
+// checkKey makes sure that key may become a file name.
+func checkKey(key string) error {
+	if len(key) != keyLen || !isHex(key) {
+		return fmt.Errorf("cachetrip: store: key %.80q is not 64 lower-case hexadecimal digits", key)
+	}
+	return nil
+}
+
+// checkPrefix makes sure that prefix may begin a key.
+func checkPrefix(prefix string) error {
+	if len(prefix) > keyLen || !isHex(prefix) {
+		return fmt.Errorf("cachetrip: store: prefix %.80q is not lower-case hexadecimal digits", prefix)
+	}
+	return nil
+}
+
+func isHex(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+// same reports whether next holds the very entries of current, so that there is nothing to write.
+func same(current, next []*Entry) bool {
+	return slices.Equal(current, next)
+}
+
+// arrange puts entries that are new, compared with current, before those that were kept, each in the
+// order given, and leaves out nil and duplicates. Over maxVariants, those with the oldest ResponseTime
+// are left out.
+func arrange(current, next []*Entry) []*Entry {
+	kept := make(map[*Entry]bool, len(current))
+	for _, e := range current {
+		kept[e] = true
+	}
+	seen := make(map[*Entry]bool, len(next))
+	out := make([]*Entry, 0, len(next))
+	for _, old := range []bool{false, true} {
+		for _, e := range next {
+			if e != nil && kept[e] == old && !seen[e] {
+				seen[e] = true
+				out = append(out, e)
+			}
+		}
+	}
+	for len(out) > maxVariants {
+		out = dropOldest(out)
+	}
+	return out
+}
+
+// dropOldest removes the entry with the oldest ResponseTime, in place; among equals the last.
+func dropOldest(entries []*Entry) []*Entry {
+	oldest := len(entries) - 1
+	for i := oldest - 1; i >= 0; i-- {
+		if entries[i].ResponseTime.Before(entries[oldest].ResponseTime) {
+			oldest = i
+		}
+	}
+	return slices.Delete(entries, oldest, oldest+1)
+}
+
+// checkEntry makes sure that e can be stored under key and that its parts lie within their blobs.
+func checkEntry(key string, e *Entry) error {
+	if e.Key != key {
+		return fmt.Errorf("cachetrip: store: entry of key %.80q cannot be stored under %s", e.Key, key)
+	}
+	for _, p := range e.Parts {
+		if p.Offset < 0 || p.Length < 0 || p.Skip < 0 || p.Blob.Size < 0 ||
+			p.Skip > p.Blob.Size || p.Length > p.Blob.Size-p.Skip {
+			return fmt.Errorf("cachetrip: store: part at %d of %d bytes lies outside its blob of %d bytes", p.Offset, p.Length, p.Blob.Size)
+		}
+		if p.Blob.Inline != nil && int64(len(p.Blob.Inline)) != p.Blob.Size {
+			return fmt.Errorf("cachetrip: store: blob of %d bytes comes with %d", p.Blob.Size, len(p.Blob.Inline))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,742 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"iter"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/peterbourgon/diskv/v3"
+)
+
+const (
+	// DefaultMaxBytes is the bound of a [Disk] whose options name none: 1 GiB.
+	DefaultMaxBytes = 1 << 30
+
+	// DefaultMemoryBytes is the size of the memory tier if the options name none: 16 MiB, some thousand
+	// responses of an API.
+	DefaultMemoryBytes = 16 << 20
+
+	// version is the part of the path that stands for the format of all that is below it.
+	version = "v1"
+
+	cacheDirTag = "Signature: 8a477f597d28d172789f06886806bc55\n" +
+		"# This file is a cache directory tag created by cachetrip.\n" +
+		"# For information about cache directory tags see https://bford.info/cachedir/\n"
+)
+
+// DiskOptions configures a [Disk]. The zero value is fit for most programs.
+type DiskOptions struct {
+	// MaxBytes bounds the cache's files in bytes, each rounded up to blocks of 4 KiB. It is kept within
+	// 10 % by evicting what was not used for longest. 0 means DefaultMaxBytes.
+	MaxBytes int64
+
+	// MemoryBytes bounds the memory in bytes that heads and small bodies of hot keys are kept in.
+	// 0 means DefaultMemoryBytes; if negative, nothing is kept in memory.
+	MemoryBytes int64
+
+	// Logger is told at debug level what goes wrong without concerning a caller, such as files found
+	// damaged. nil is silent.
+	Logger *slog.Logger
+}
+
+// Disk keeps a cache in a directory. Any number of processes, and of Disks within one, may use the same
+// directory at the same time; each sees what the others stored with its next call. A process may be killed
+// at any time. Nothing is ever flushed to the device on the way: what a power cut tears does not prove
+// itself afterwards and counts as not stored.
+//
+// A Disk has no goroutine. Besides what it is asked to do, each call that stores does a little of the work
+// that eviction and the removal of leftovers need.
+type Disk struct {
+	dir  string
+	root string // dir/v1
+	data string // dir/v1/data
+	tmp  string // dir/v1/tmp
+	max  int64
+	log  *slog.Logger
+
+	dv       *diskv.Diskv
+	tier     *tier
+	verified verifiedFiles
+	locks    [shardCount]shardLock
+	usage    usageFile
+	evictor  evictor
+
+	closed     atomic.Bool
+	evictions  atomic.Uint64
+	touchAfter atomic.Int64 // nanoseconds; see noteResidence
+	staging    atomic.Int64 // bytes of all drafts' buffers
+
+	secretMu sync.Mutex
+	secret   []byte
+}
+
+var _ Store = (*Disk)(nil)
+
+// OpenDisk opens the cache in dir, making the directory if it does not exist. It takes the same time
+// however much the cache holds.
+//
+// It is an error if dir cannot be made, or is or leads through something other than a directory. A
+// directory that exists but cannot be written to is not: what it holds is served, and Create and Update
+// return errors.
+func OpenDisk(dir string, opts DiskOptions) (*Disk, error) {
+	if dir == "" {
+		return nil, errors.New("cachetrip: store: open: no directory given")
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, opError("open", err)
+	}
+	d := &Disk{
+		dir:  dir,
+		root: filepath.Join(dir, version),
+		data: filepath.Join(dir, version, "data"),
+		tmp:  filepath.Join(dir, version, "tmp"),
+		max:  opts.MaxBytes,
+		log:  opts.Logger,
+	}
+	if d.max <= 0 {
+		d.max = DefaultMaxBytes
+	}
+	if d.log == nil {
+		d.log = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case opts.MemoryBytes == 0:
+		d.tier = newTier(DefaultMemoryBytes)
+	default:
+		d.tier = newTier(max(opts.MemoryBytes, 0))
+	}
+	for i := range d.locks {
+		d.locks[i] = make(shardLock, 1)
+	}
+	d.evictor.init()
+	// diskv names the files, writes them atomically and imports bodies. Its own cache and its Erase, which
+	// lists a directory each time, are not used, nor are its readers, which hold on to descriptors.
+	d.dv = diskv.New(diskv.Options{
+		BasePath: d.data,
+		TempDir:  d.tmp,
+		AdvancedTransform: func(name string) *diskv.PathKey {
+			return &diskv.PathKey{Path: []string{name[:2]}, FileName: name}
+		},
+		InverseTransform: func(p *diskv.PathKey) string { return p.FileName },
+		PathPerm:         0o700,
+		FilePerm:         0o600,
+	})
+
+	// MkdirAll also tells whether an existing dir is a directory.
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, opError("open", err)
+	}
+	if fi, err := os.Lstat(d.root); err == nil && !fi.IsDir() {
+		return nil, opError("open", &fs.PathError{Op: "open", Path: d.root, Err: errors.New("not a directory")})
+	}
+	if err := d.makeLayout(); err != nil {
+		d.log.Debug("cachetrip: store: the cache directory cannot be written to", "dir", dir, "error", err)
+	}
+	var page usagePage
+	if d.readUsage(&page) != nil {
+		d.touchAfter.Store(int64(time.Hour)) // read-only, most likely: no use will be recorded
+	}
+	return d, nil
+}
+
+// makeLayout makes what is missing of the directories, from the cache directory down, with the modes
+// that they are to have whatever the umask is.
+func (d *Disk) makeLayout() error {
+	if fi, err := os.Lstat(filepath.Join(d.root, "locks")); err == nil && fi.IsDir() {
+		return nil // it is made last
+	}
+	if err := os.MkdirAll(d.dir, 0o700); err != nil {
+		return opError("make directory", err)
+	}
+	tag := filepath.Join(d.dir, "CACHEDIR.TAG")
+	if _, err := os.Lstat(tag); errors.Is(err, fs.ErrNotExist) {
+		if err := os.WriteFile(tag, []byte(cacheDirTag), 0o600); err != nil {
+			return opError("make directory", err)
+		}
+	}
+	fresh, err := makeDir(d.root)
+	if err == nil {
+		err = d.newUsage(fresh)
+	}
+	for _, dir := range []string{d.data, d.tmp, filepath.Join(d.root, "locks")} {
+		if err == nil {
+			_, err = makeDir(dir)
+		}
+	}
+	return opError("make directory", err)
+}
+
+// makeDir makes one directory and tells whether it did not exist. A symbolic link is not accepted.
+func makeDir(path string) (made bool, err error) {
+	err = os.Mkdir(path, 0o700)
+	if err == nil {
+		return true, os.Chmod(path, 0o700)
+	}
+	if fi, lerr := os.Lstat(path); lerr == nil {
+		if !fi.IsDir() {
+			return false, &fs.PathError{Op: "mkdir", Path: path, Err: errors.New("not a directory")}
+		}
+		return false, nil
+	}
+	return false, err
+}
+
+// Dir returns the absolute path of the cache directory.
+func (d *Disk) Dir() string { return d.dir }
+
+// Evictions returns how many keys this Disk has evicted to keep the bound.
+func (d *Disk) Evictions() uint64 { return d.evictions.Load() }
+
+// Close releases the store. Bodies and drafts that are open stay readable; everything else then fails with
+// ErrClosed. Closing again does nothing. A program that ends without Close loses nothing.
+func (d *Disk) Close() error {
+	if !d.closed.Swap(true) {
+		d.usageClose()
+	}
+	return nil
+}
+
+// begin is the beginning of every method.
+func (d *Disk) begin(ctx context.Context) error {
+	if d.closed.Load() {
+		return ErrClosed
+	}
+	return ctx.Err()
+}
+
+const hexDigits = "0123456789abcdef"
+
+// shardOf returns the shard of a valid key or blob name: its first two digits.
+func shardOf(key string) int {
+	return strings.IndexByte(hexDigits, key[0])<<4 | strings.IndexByte(hexDigits, key[1])
+}
+
+func shardName(shard int) string {
+	return string([]byte{hexDigits[shard>>4], hexDigits[shard&15]})
+}
+
+func (d *Disk) shardDir(shard int) string {
+	return d.data + string(filepath.Separator) + shardName(shard)
+}
+
+// path returns where the file of a key, or a body's file, is.
+func (d *Disk) path(name string) string {
+	const sep = string(filepath.Separator)
+	return d.data + sep + name[:2] + sep + name
+}
+
+// blobName returns the name of the file of a large body.
+func blobName(key, id string) string { return key + "-" + id }
+
+// Entries implements [Store]. What is damaged is left out.
+func (d *Disk) Entries(ctx context.Context, key string) ([]*Entry, error) {
+	if err := d.begin(ctx); err != nil {
+		return nil, err
+	}
+	if err := checkKey(key); err != nil {
+		return nil, err
+	}
+	it := d.tier.get(key)
+	if it != nil {
+		var st fileStat
+		err := statFile(it.path, &st)
+		if err == nil && st.unchanged(&it.stat, it.seen) {
+			d.touch(it)
+			return slices.Clone(it.entries), nil
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			d.tier.remove(key)
+			return nil, nil
+		}
+	}
+	st, it, err := d.load(key)
+	if err != nil {
+		return nil, err
+	}
+	if st.damaged {
+		d.discardDamage(ctx, key)
+	}
+	if len(st.entries) == 0 {
+		d.tier.remove(key)
+		return nil, nil
+	}
+	d.touch(it)
+	if d.tier.max > 0 {
+		d.tier.put(it)
+	}
+	return slices.Clone(st.entries), nil
+}
+
+// touch records the use of a key, if what is recorded is old.
+func (d *Disk) touch(it *tierItem) {
+	now := time.Now().UnixNano()
+	used := it.used.Load()
+	age := now - used
+	// A use in the future was recorded by a clock that was since set back.
+	if age < d.touchAfter.Load() && age > -int64(time.Minute) || !it.used.CompareAndSwap(used, now) {
+		return
+	}
+	if err := setUsed(it.path, now); err != nil {
+		d.log.Debug("cachetrip: store: use time not recorded", "key", it.key, "error", err)
+	}
+}
+
+// load reads the file of a key. That there is none is no error. The item is for the memory tier.
+func (d *Disk) load(key string) (keyState, *tierItem, error) {
+	it := &tierItem{key: key, path: d.path(key), seen: time.Now().UnixNano()}
+	b, err := readFile(it.path, maxKeyFile, &it.stat)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return keyState{}, it, nil
+	case notAFile(it.path, err):
+		return keyState{damaged: true, size: it.stat.size}, it, nil
+	case err != nil:
+		return keyState{}, nil, opError("read entries", err)
+	}
+	it.used.Store(it.stat.atime)
+	st := decodeKeyFile(key, b)
+	it.entries = st.entries
+	it.bytes = int64(len(b)) + 512 + 1024*int64(len(st.entries)) // with what decoding allocates, roughly
+	return st, it, nil
+}
+
+// notAFile reports whether reading failed because of what is there, not because of the system's state.
+func notAFile(path string, err error) bool {
+	if err == nil {
+		return false
+	}
+	if errors.Is(err, ErrDamaged) {
+		return true
+	}
+	fi, lerr := os.Lstat(path)
+	return lerr == nil && !fi.Mode().IsRegular()
+}
+
+// Update implements [Store].
+func (d *Disk) Update(ctx context.Context, key string, change func([]*Entry) []*Entry) error {
+	if err := d.begin(ctx); err != nil {
+		return err
+	}
+	if err := checkKey(key); err != nil {
+		return err
+	}
+	var page usagePage
+	sum, err := d.update(ctx, key, change, &page)
+	if err != nil {
+		return err
+	}
+	if sum >= 0 {
+		d.housekeep(ctx, sum, &page)
+	}
+	return nil
+}
+
+// update does Update but for the work that follows it. The sum is that of the usage in page, or negative if
+// it did not change.
+func (d *Disk) update(ctx context.Context, key string, change func([]*Entry) []*Entry, page *usagePage) (sum int64, err error) {
+	l, err := d.lock(ctx, shardOf(key))
+	if err != nil {
+		return -1, err
+	}
+	defer l.unlock()
+	st, _, err := d.load(key)
+	if err != nil {
+		return -1, err
+	}
+	next := change(slices.Clone(st.entries))
+	if same(st.entries, next) {
+		return -1, nil
+	}
+	next = arrange(st.entries, next)
+	for _, e := range next {
+		if err := checkEntry(key, e); err != nil {
+			return -1, err
+		}
+	}
+	if err := d.checkFiles(key, st.entries, next); err != nil {
+		return -1, err
+	}
+	return l.write(key, st, next, page)
+}
+
+// checkFiles makes sure that bodies that next names for the first time are there: what is committed but
+// named by nothing may have been discarded.
+func (d *Disk) checkFiles(key string, current, next []*Entry) error {
+	old := fileBlobs(current)
+	for id := range fileBlobs(next) {
+		if old[id] {
+			continue
+		}
+		if _, ok := parseBlobID(id); !ok {
+			return opError("update", errors.New("blob "+id+" is not of this store"))
+		}
+		var st fileStat
+		if err := statFile(d.path(blobName(key, id)), &st); err != nil {
+			return opError("update", err)
+		}
+	}
+	return nil
+}
+
+// fileBlobs returns the IDs of the blobs that have a file of their own.
+func fileBlobs(entries []*Entry) map[string]bool {
+	var ids map[string]bool
+	for _, e := range entries {
+		for i := range e.Parts {
+			if b := &e.Parts[i].Blob; b.Inline == nil {
+				if ids == nil {
+					ids = make(map[string]bool)
+				}
+				ids[b.ID] = true
+			}
+		}
+	}
+	return ids
+}
+
+// inlineBlobs returns the blobs that are kept with the entries, each once, and the bytes of their records.
+func inlineBlobs(entries []*Entry) (blobs []inlineBlob, size int64, err error) {
+	seen := make(map[string]bool)
+	for _, e := range entries {
+		for i := range e.Parts {
+			b := &e.Parts[i].Blob
+			if b.Inline == nil || seen[b.ID] {
+				continue
+			}
+			id, ok := parseBlobID(b.ID)
+			if !ok {
+				return nil, 0, opError("update", errors.New("blob "+b.ID+" is not of this store"))
+			}
+			seen[b.ID] = true
+			blobs = append(blobs, inlineBlob{id, b.Inline})
+			size += int64(recordHeader + blobIDLen + len(b.Inline))
+		}
+	}
+	return blobs, size, nil
+}
+
+// write makes next the entries of a key of the locked shard, and releases what they do not name any more.
+func (l *locked) write(key string, st keyState, next []*Entry, page *usagePage) (sum int64, err error) {
+	d := l.d
+	defer d.tier.remove(key)
+
+	var heads []byte
+	var blobs []inlineBlob
+	var live int64
+	for {
+		if len(next) == 0 {
+			break
+		}
+		if heads, err = encodeHeads(key, next); err != nil {
+			return -1, opError("update", err)
+		}
+		if blobs, live, err = inlineBlobs(next); err != nil {
+			return -1, err
+		}
+		if live += int64(recordHeader + len(heads)); live <= min(maxLive, d.max/bodyShare) {
+			break
+		}
+		if len(next) == 1 {
+			return -1, opError("update", ErrTooLarge)
+		}
+		next = dropOldest(next)
+	}
+
+	sum = -1
+	switch {
+	case len(next) == 0:
+		if st.size > 0 || st.damaged {
+			if err := removeFile(d.path(key)); err != nil {
+				return -1, opError("update", err)
+			}
+			if sum, err = l.account(-allocated(st.size), page); err != nil {
+				sum = -1
+			}
+		}
+	default:
+		if sum, err = l.put(key, st, blobs, heads, live, page); err != nil {
+			return -1, err
+		}
+	}
+
+	// Only now does nothing name these any more.
+	kept := fileBlobs(next)
+	for id := range fileBlobs(st.entries) {
+		if kept[id] {
+			continue
+		}
+		if n, err := d.removeBlob(key, id); err == nil && n > 0 {
+			if s, err := l.account(-allocated(n), page); err == nil {
+				sum = s
+			}
+		}
+	}
+	return sum, nil
+}
+
+// put writes what the file of a key is to say: by appending, or anew if that would leave too much in it
+// that is obsolete.
+func (l *locked) put(key string, st keyState, blobs []inlineBlob, heads []byte, live int64, page *usagePage) (sum int64, err error) {
+	d := l.d
+	current, _, err := inlineBlobs(st.entries)
+	if err != nil {
+		return -1, err
+	}
+	there := blobFinder(current)
+	added := int64(recordHeader + len(heads))
+	for _, b := range blobs {
+		if _, ok := there(b.id); !ok {
+			added += int64(recordHeader + blobIDLen + len(b.data))
+		}
+	}
+	anew := st.size == 0 || st.damaged || st.size+added-live > live+compactSlack
+	size := st.size + added
+	if anew {
+		size = live
+	}
+
+	sum = -1
+	delta := allocated(size) - allocated(st.size)
+	if delta > 0 {
+		if sum, err = l.account(delta, page); err != nil {
+			return -1, err
+		}
+	}
+	buf := make([]byte, 0, size)
+	for _, b := range blobs {
+		if _, ok := there(b.id); anew || !ok {
+			buf = appendRecord(buf, recordBlob, b.id[:], b.data)
+		}
+	}
+	buf = appendRecord(buf, recordHeads, heads)
+	if anew {
+		err = d.writeAtomic(l.shard, key, buf)
+	} else {
+		err = d.appendTo(key, buf, st.size)
+	}
+	if err != nil {
+		if delta > 0 {
+			l.account(-delta, page)
+		}
+		return -1, err
+	}
+	if delta < 0 {
+		if sum, err = l.account(delta, page); err != nil {
+			sum = -1
+		}
+	}
+	return sum, nil
+}
+
+// writeAtomic makes b the content of a file, by diskv. Its errors do not tell their cause, and a
+// directory may just have vanished: so after one the same is done by hand, which works or tells.
+func (d *Disk) writeAtomic(shard int, name string, b []byte) error {
+	if err := d.checkShardDir(shard); err != nil {
+		return err
+	}
+	if d.dv.WriteStream(name, bytes.NewReader(b), false) == nil {
+		return nil
+	}
+	if err := d.makeLayout(); err != nil {
+		return err
+	}
+	if _, err := makeDir(d.tmp); err != nil {
+		return opError("write", err)
+	}
+	if _, err := makeDir(d.data); err != nil {
+		return opError("write", err)
+	}
+	if _, err := makeDir(d.shardDir(shard)); err != nil {
+		return opError("write", err)
+	}
+	f, err := os.CreateTemp(d.tmp, "") // 0600
+	if err != nil {
+		return opError("write", err)
+	}
+	_, err = f.Write(b)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = retryBusy(func() error { return os.Rename(f.Name(), d.path(name)) })
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return opError("write", err)
+}
+
+// checkShardDir makes sure that a shard is not a symbolic link that leads out of the cache.
+func (d *Disk) checkShardDir(shard int) error {
+	fi, err := os.Lstat(d.shardDir(shard))
+	if err == nil && !fi.IsDir() {
+		return opError("write", &fs.PathError{Op: "open", Path: d.shardDir(shard), Err: errors.New("not a directory")})
+	}
+	return nil
+}
+
+// appendTo appends b to a file of size bytes with one system call. If that fails, the file is as before.
+func (d *Disk) appendTo(name string, b []byte, size int64) error {
+	if err := d.checkShardDir(shardOf(name)); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(d.path(name), os.O_WRONLY|os.O_APPEND|nofollow, 0)
+	if err != nil {
+		return opError("append", err)
+	}
+	if _, err = f.Write(b); err != nil {
+		f.Truncate(size)
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return opError("append", err)
+}
+
+// removeBlob removes the file of a large body and returns how long it was.
+func (d *Disk) removeBlob(key, id string) (int64, error) {
+	path := d.path(blobName(key, id))
+	var st fileStat
+	if err := statFile(path, &st); err != nil {
+		return 0, err
+	}
+	return st.size, removeFile(path)
+}
+
+// removeFile removes a file; that there is none is no error. What stands in its place but is no file, and
+// cannot be of this package's making, is removed as well if it is empty.
+func removeFile(path string) error {
+	err := retryBusy(func() error { return os.Remove(path) })
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// retryBusy tries again for a moment on Windows, where a file that somebody has open can be neither
+// replaced nor removed.
+func retryBusy(op func() error) error {
+	err := op()
+	for wait := time.Millisecond; err != nil && runtime.GOOS == "windows" && wait < 16*time.Millisecond; wait *= 2 {
+		if errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		time.Sleep(wait)
+		err = op()
+	}
+	return err
+}
+
+// discardDamage removes what does not prove itself from the file of a key, as far as that is possible
+// at once.
+func (d *Disk) discardDamage(ctx context.Context, key string) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Millisecond) // a request waits for this
+	defer cancel()
+	var page usagePage
+	l, err := d.lock(ctx, shardOf(key))
+	if err == nil {
+		defer l.unlock()
+		var st keyState
+		if st, _, err = d.load(key); err == nil && st.damaged {
+			_, err = l.write(key, st, st.entries, &page)
+		}
+	}
+	d.log.Debug("cachetrip: store: damaged entries discarded", "key", key, "error", err)
+}
+
+// discardBlob removes the entries that name a blob found damaged, as far as that is possible at once.
+func (d *Disk) discardBlob(key, id string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond) // a reader waits for this
+	defer cancel()
+	err := d.Update(ctx, key, func(entries []*Entry) []*Entry {
+		return slices.DeleteFunc(entries, func(e *Entry) bool { return names(e, id) })
+	})
+	d.log.Debug("cachetrip: store: damaged body discarded", "key", key, "blob", id, "error", err)
+}
+
+func names(e *Entry, id string) bool {
+	return slices.ContainsFunc(e.Parts, func(p Part) bool { return p.Blob.ID == id })
+}
+
+// All implements [Store].
+func (d *Disk) All(ctx context.Context, prefix string) iter.Seq2[*Entry, error] {
+	return func(yield func(*Entry, error) bool) {
+		err := checkPrefix(prefix)
+		if err == nil {
+			err = d.begin(ctx)
+		}
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		for shard := range shardCount {
+			if name := shardName(shard); !strings.HasPrefix(name, prefix) && !strings.HasPrefix(prefix, name) {
+				continue
+			}
+			keys, err := d.keys(shard, prefix)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			for _, key := range keys {
+				if err := d.begin(ctx); err != nil {
+					yield(nil, err)
+					return
+				}
+				st, _, err := d.load(key)
+				if err != nil {
+					yield(nil, err)
+					return
+				}
+				for _, e := range st.entries {
+					if !yield(e, nil) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// keys lists the keys of a shard that begin with prefix.
+func (d *Disk) keys(shard int, prefix string) ([]string, error) {
+	names, err := readNames(d.shardDir(shard))
+	if err != nil {
+		return nil, opError("list", err)
+	}
+	return slices.DeleteFunc(names, func(name string) bool {
+		return !strings.HasPrefix(name, prefix) || len(name) != keyLen || !isHex(name) || shardOf(name) != shard
+	}), nil
+}
+
+// readNames lists a directory, which need not exist. A symbolic link in its place is not followed.
+func readNames(dir string) ([]string, error) {
+	f, err := os.OpenFile(dir, os.O_RDONLY|nofollow, 0)
+	if err != nil {
+		if fi, lerr := os.Lstat(dir); lerr != nil && errors.Is(lerr, fs.ErrNotExist) || lerr == nil && !fi.IsDir() {
+			return nil, nil
+		}
+		return nil, err
+	}
+	defer f.Close()
+	if fi, err := f.Stat(); err == nil && !fi.IsDir() {
+		return nil, nil
+	}
+	names, err := f.Readdirnames(-1)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return names, err
+}

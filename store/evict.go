@@ -1,0 +1,496 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	// sampleKeys is how many keys are looked at, in as many shards as it takes, before the oldest eighth of
+	// them is evicted. What is among the oldest eighth of so large a sample is so of the whole cache.
+	sampleKeys = 256
+	evictPart  = 8
+
+	// One call evicts for so long, or so many keys, once the bound is kept: what is beyond it is work
+	// that the next calls need not do. While the bound is not kept, but nearly, it may take evictHard.
+	evictSoft    = 2 * time.Millisecond
+	evictSoftMax = 64
+	evictHard    = 4 * time.Millisecond
+
+	// leftAfter is the age in which what no entry names is taken for left behind: no body takes so long
+	// from its last write to the Update that names it.
+	leftAfter = time.Hour
+)
+
+// evictor chooses what is evicted. There is no list of what the cache holds: shards are listed in turn and
+// the keys not used for longest are taken from them.
+type evictor struct {
+	mu     shardLock // held by who evicts
+	cursor int       // the shard to list next
+	pool   []*keyFiles
+}
+
+func (e *evictor) init() {
+	e.mu = make(shardLock, 1)
+	e.cursor = rand.IntN(shardCount) // so that short-lived processes do not all begin with the same
+}
+
+// keyFiles are the files of a key.
+type keyFiles struct {
+	key   string
+	shard int
+	heads bool  // there is a file of the key itself
+	used  int64 // when it was used last, in nanoseconds since 1970
+	size  int64 // of it, as allocated
+	blobs []fileInfo
+}
+
+type fileInfo struct {
+	name  string
+	size  int64 // as allocated
+	mtime int64
+}
+
+// total returns how many bytes evicting the key sets free.
+func (k *keyFiles) total() int64 {
+	n := k.size
+	for _, b := range k.blobs {
+		n += b.size
+	}
+	return n
+}
+
+// shardList is what was found in a shard.
+type shardList struct {
+	bytes int64
+	keys  []*keyFiles
+	other []fileInfo // what has no name of this package's making
+	temps []fileInfo // its drafts
+}
+
+// listTemps lists the names of temporary files. Not being able to is as if there were none.
+func (d *Disk) listTemps() []string {
+	names, _ := readNames(d.tmp)
+	return names
+}
+
+// listShard lists a shard, given the names of temporary files.
+func (d *Disk) listShard(shard int, temps []string) (*shardList, error) {
+	dir := d.shardDir(shard)
+	names, err := readNames(dir)
+	if err != nil {
+		return nil, opError("list", err)
+	}
+	slices.Sort(names) // a key comes right before its bodies
+	list := &shardList{}
+	prefix := shardName(shard)
+	var st fileStat
+	for _, name := range names {
+		if statFile(dir+string(filepath.Separator)+name, &st) != nil || !st.regular {
+			continue
+		}
+		size := allocated(st.size)
+		list.bytes += size
+		key, id, isBlob := strings.Cut(name, "-")
+		if len(key) != keyLen || !isHex(key) || key[:2] != prefix || isBlob && (len(id) != 2*blobIDLen || !isHex(id)) {
+			list.other = append(list.other, fileInfo{name, size, st.mtime})
+			continue
+		}
+		if n := len(list.keys); n == 0 || list.keys[n-1].key != key {
+			list.keys = append(list.keys, &keyFiles{key: key, shard: shard})
+		}
+		k := list.keys[len(list.keys)-1]
+		if isBlob {
+			k.blobs = append(k.blobs, fileInfo{name, size, st.mtime})
+		} else {
+			k.heads, k.used, k.size = true, st.atime, size
+		}
+	}
+	for _, name := range temps {
+		if len(name) != keyLen+1+2*blobIDLen || !strings.HasPrefix(name, prefix) {
+			continue
+		}
+		if statFile(filepath.Join(d.tmp, name), &st) == nil && st.regular {
+			list.bytes += allocated(st.size)
+			list.temps = append(list.temps, fileInfo{name, allocated(st.size), st.mtime})
+		}
+	}
+	return list, nil
+}
+
+// scan lists a shard, sets its slot right, and removes what was left behind in it if that is due.
+func (d *Disk) scan(ctx context.Context, shard int, temps []string) (*shardList, error) {
+	l, err := d.lock(ctx, shard)
+	if err != nil {
+		return nil, err
+	}
+	defer l.unlock()
+	list, err := d.listShard(shard, temps)
+	if err != nil {
+		return nil, err
+	}
+	var page usagePage
+	if err := d.readUsage(&page); err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	s := page.slot(shard)
+	due := !s.known || page.dueShard(shard, now)
+	if due {
+		l.sweep(list, now)
+		s.listed = uint32(now.Unix() / 60)
+	}
+	if !due && s.bytes == list.bytes {
+		return list, nil
+	}
+	s.bytes = list.bytes
+	return list, l.setSlot(s, &page)
+}
+
+// sweep removes what was left behind in the locked shard: bodies that no entry names, drafts of processes
+// that were killed, and files that do not belong there.
+func (l *locked) sweep(list *shardList, now time.Time) {
+	d := l.d
+	old := func(f fileInfo) bool { return now.UnixNano()-f.mtime > int64(leftAfter) }
+	remove := func(dir string, f fileInfo) {
+		if old(f) && os.Remove(filepath.Join(dir, f.name)) == nil {
+			list.bytes -= f.size
+		}
+	}
+	dir := d.shardDir(l.shard)
+	for _, f := range list.other {
+		remove(dir, f)
+	}
+	for _, f := range list.temps {
+		remove(d.tmp, f)
+	}
+	for _, k := range list.keys {
+		if !slices.ContainsFunc(k.blobs, old) {
+			continue
+		}
+		var named map[string]bool
+		if k.heads {
+			st, _, err := d.load(k.key)
+			if err != nil {
+				continue
+			}
+			named = fileBlobs(st.entries)
+		}
+		k.blobs = slices.DeleteFunc(k.blobs, func(f fileInfo) bool {
+			if named[f.name[keyLen+1:]] || !old(f) {
+				return false
+			}
+			remove(dir, f)
+			return true
+		})
+	}
+}
+
+// sweepTemps removes old temporary files that belong to no shard.
+func (d *Disk) sweepTemps(temps []string, now time.Time) {
+	var st fileStat
+	for _, name := range temps {
+		if len(name) == keyLen+1+2*blobIDLen {
+			continue
+		}
+		path := filepath.Join(d.tmp, name)
+		if statFile(path, &st) == nil && st.regular && now.UnixNano()-st.mtime > int64(leftAfter) {
+			os.Remove(path)
+		}
+	}
+}
+
+// housekeep does what is to be done after the cache grew to sum bytes: eviction if it is over its bound,
+// and the listing of at most one shard for which that is due.
+func (d *Disk) housekeep(ctx context.Context, sum int64, page *usagePage) {
+	if sum > d.max {
+		d.makeRoom(ctx, sum)
+	}
+	now := time.Now()
+	shard := page.due(rand.IntN(shardCount), now)
+	if shard < 0 {
+		return
+	}
+	select {
+	case d.evictor.mu <- struct{}{}:
+	default:
+		return // somebody is at it
+	}
+	defer func() { <-d.evictor.mu }()
+	temps := d.listTemps()
+	if _, err := d.scan(ctx, shard, temps); err != nil {
+		d.log.Debug("cachetrip: store: shard not listed", "shard", shardName(shard), "error", err)
+	}
+	d.sweepTemps(temps, now)
+	d.sweepVersions(now)
+}
+
+// makeRoom evicts until the cache, which now takes sum bytes, is within its bound, and a little more so
+// that the next calls need not, but for no longer than a request can wait. It reports whether the cache is
+// within its bound or near it.
+func (d *Disk) makeRoom(ctx context.Context, sum int64) bool {
+	near := d.max + d.max/16 // leaves as much again for what is being written meanwhile
+	e := &d.evictor
+	select {
+	case e.mu <- struct{}{}:
+	default:
+		if sum <= near {
+			return true // somebody is at it
+		}
+		select {
+		case e.mu <- struct{}{}:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	defer func() { <-e.mu }()
+	low := d.max - d.max/64
+	start := time.Now()
+	n, err := d.evictUntil(ctx, low, func(sum int64, n int) bool {
+		took := time.Since(start)
+		return sum <= d.max && (n >= evictSoftMax || took > evictSoft) || sum <= near && took > evictHard
+	})
+	if err != nil {
+		d.log.Debug("cachetrip: store: eviction failed", "error", err)
+	}
+	return n <= near
+}
+
+// evictUntil evicts until the cache takes no more than low bytes, enough says so, or there is nothing more to evict.
+// It returns how many bytes the cache takes then. The evictor's lock is held.
+func (d *Disk) evictUntil(ctx context.Context, low int64, enough func(sum int64, n int) bool) (sum int64, err error) {
+	e := &d.evictor
+	var page usagePage
+	var n int
+	var oldest int64
+	defer func() {
+		if oldest > 0 {
+			d.setResidence(time.Duration(time.Now().UnixNano() - oldest))
+		}
+	}()
+	listed := 0 // shards since something was evicted
+	for {
+		if err := d.readUsage(&page); err != nil {
+			return 0, err
+		}
+		sum = page.sum()
+		if sum <= low || enough(sum, n) || ctx.Err() != nil {
+			return sum, ctx.Err()
+		}
+		if len(e.pool) == 0 {
+			if listed >= shardCount {
+				return sum, nil
+			}
+			m, err := d.gather(ctx, &page)
+			if err != nil {
+				return sum, err
+			}
+			listed += m
+			continue // listing has set the sum right
+		}
+		batch := e.pool[:0:0]
+		for need := sum - low; need > 0 && len(e.pool) > 0 && len(batch) < 32; {
+			k := e.pool[0]
+			e.pool = e.pool[1:]
+			need -= k.total()
+			batch = append(batch, k)
+		}
+		evicted, used, err := d.evict(ctx, batch)
+		if err != nil {
+			return sum, err
+		}
+		if evicted > 0 {
+			listed = 0
+			oldest = used
+		}
+		n += evicted
+	}
+}
+
+// gather lists the next shards and puts the oldest of their keys into the pool, oldest first. It returns how
+// many shards it went past.
+func (d *Disk) gather(ctx context.Context, page *usagePage) (listed int, err error) {
+	e := &d.evictor
+	temps := d.listTemps()
+	var keys []*keyFiles
+	for ; listed < shardCount && len(keys) < sampleKeys; listed++ {
+		shard := e.cursor
+		e.cursor = (e.cursor + 1) % shardCount
+		if s := page.slot(shard); s.known && s.bytes == 0 {
+			continue
+		}
+		list, err := d.scan(ctx, shard, temps)
+		if err != nil {
+			return listed, err
+		}
+		for _, k := range list.keys {
+			if k.heads {
+				keys = append(keys, k)
+			}
+		}
+	}
+	if len(keys) == 0 {
+		return listed, nil
+	}
+	// What was used in the future was so by a clock that was since set back, and not since then.
+	future := time.Now().Add(time.Minute).UnixNano()
+	slices.SortFunc(keys, func(a, b *keyFiles) int {
+		if fa, fb := a.used > future, b.used > future; fa != fb {
+			if fa {
+				return -1
+			}
+			return 1
+		}
+		switch {
+		case a.used < b.used:
+			return -1
+		case a.used > b.used:
+			return 1
+		}
+		return strings.Compare(a.key, b.key)
+	})
+	e.pool = keys[:max(1, len(keys)/evictPart)]
+	return listed, nil
+}
+
+// evict removes keys, unless they were used since they were listed. It returns how many it removed and
+// the use time of the last of them.
+func (d *Disk) evict(ctx context.Context, batch []*keyFiles) (n int, used int64, err error) {
+	for len(batch) > 0 {
+		shard := batch[0].shard
+		var here []*keyFiles
+		batch = slices.DeleteFunc(batch, func(k *keyFiles) bool {
+			if k.shard == shard {
+				here = append(here, k)
+			}
+			return k.shard == shard
+		})
+		m, last, err := d.evictShard(ctx, shard, here)
+		if n += m; m > 0 {
+			used = last
+		}
+		if err != nil {
+			return n, used, err
+		}
+	}
+	d.evictions.Add(uint64(n))
+	return n, used, nil
+}
+
+func (d *Disk) evictShard(ctx context.Context, shard int, keys []*keyFiles) (n int, used int64, err error) {
+	l, err := d.lock(ctx, shard)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer l.unlock()
+	var freed int64
+	for _, k := range keys {
+		var st fileStat
+		path := d.path(k.key)
+		if statFile(path, &st) != nil || st.atime != k.used {
+			continue
+		}
+		if err = removeFile(path); err != nil {
+			break
+		}
+		d.tier.remove(k.key)
+		freed += allocated(st.size)
+		for _, b := range k.blobs {
+			if os.Remove(d.path(b.name)) == nil {
+				freed += b.size
+			}
+		}
+		n++
+		used = k.used
+	}
+	if freed > 0 {
+		var page usagePage
+		if _, aerr := l.account(-freed, &page); err == nil {
+			err = aerr
+		}
+	}
+	return n, used, opError("evict", err)
+}
+
+// sweepVersions removes some of what other versions of the format left in the cache directory and nobody
+// has touched for a while. A directory is only taken for one of those if it has a usage file as ours.
+func (d *Disk) sweepVersions(now time.Time) {
+	names, err := readNames(d.dir)
+	if err != nil {
+		return
+	}
+	budget := 64 // files: some 0.4 ms
+	for _, name := range names {
+		if name == version || len(name) < 2 || name[0] != 'v' || strings.Trim(name[1:], "0123456789") != "" {
+			continue
+		}
+		root := filepath.Join(d.dir, name)
+		if !isCacheVersion(root) {
+			continue
+		}
+		if d.sweepTree(root, now, &budget) {
+			os.Remove(filepath.Join(root, "usage"))
+			os.Remove(root)
+		}
+	}
+}
+
+// isCacheVersion reports whether root has a usage file of this package, in whatever version.
+func isCacheVersion(root string) bool {
+	fi, err := os.Lstat(root)
+	if err != nil || !fi.IsDir() {
+		return false
+	}
+	f, err := os.OpenFile(filepath.Join(root, "usage"), os.O_RDONLY|nofollow, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var magic [len(usageMagic)]byte
+	_, err = f.ReadAt(magic[:], 0)
+	return err == nil && string(magic[:]) == usageMagic
+}
+
+// sweepTree removes old files below dir, but for a file "usage" in it, until the budget is spent, and reports
+// whether nothing is left.
+func (d *Disk) sweepTree(dir string, now time.Time, budget *int) bool {
+	names, err := readNames(dir)
+	if err != nil {
+		return false
+	}
+	empty := true
+	for _, name := range names {
+		path := filepath.Join(dir, name)
+		fi, err := os.Lstat(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err != nil || *budget <= 0:
+			return false
+		case fi.IsDir():
+			if !d.sweepTree(path, now, budget) || os.Remove(path) != nil {
+				empty = false
+			}
+			continue
+		case name == "usage":
+			continue
+		}
+		var st fileStat
+		if statFile(path, &st) != nil || now.UnixNano()-max(st.mtime, st.atime) < int64(leftAfter) {
+			empty = false
+			continue
+		}
+		*budget--
+		if os.Remove(path) != nil {
+			empty = false
+		}
+	}
+	return empty
+}

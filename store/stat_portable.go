@@ -1,0 +1,65 @@
+//go:build !(linux || darwin || freebsd || netbsd || openbsd || dragonfly)
+
+package store
+
+import (
+	"io"
+	"os"
+	"time"
+)
+
+const nofollow = 0
+
+func (st *fileStat) set(fi os.FileInfo) {
+	*st = fileStat{
+		size:    fi.Size(),
+		mtime:   fi.ModTime().UnixNano(),
+		ctime:   fi.ModTime().UnixNano(),
+		atime:   useTime(fi),
+		regular: fi.Mode().IsRegular(),
+	}
+}
+
+func statFile(path string, st *fileStat) error {
+	fi, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	st.set(fi)
+	return nil
+}
+
+func statOpen(f *os.File, st *fileStat) error {
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	st.set(fi)
+	return nil
+}
+
+// unlinked: an open file cannot lose its name here.
+func unlinked(*os.File) bool { return false }
+
+func readFile(path string, max int64, st *fileStat) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := statOpen(f, st); err != nil {
+		return nil, err
+	}
+	if !st.regular || st.size > max {
+		return nil, ErrDamaged
+	}
+	b := make([]byte, st.size)
+	if _, err := io.ReadFull(f, b); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+func setUsed(path string, t int64) error {
+	return os.Chtimes(path, time.Unix(0, t), time.Time{})
+}

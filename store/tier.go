@@ -1,0 +1,147 @@
+package store
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// tier is the memory tier of a Disk: what the files of hot keys say, bounded by bytes. A hit takes a
+// shared lock and sets a bit; eviction is SIEVE (Zhang et al., NSDI 2024): one hand goes round from the
+// oldest to the newest, spares what was used since it last came by, and drops the first that was not.
+// That keeps scans from pushing out what is hot, about as well as W-TinyLFU does, and needs no buffers,
+// no goroutine and no clock, so that a store leaves nothing behind and works in a testing/synctest bubble.
+type tier struct {
+	max   int64 // bytes per part; 0: no tier
+	parts [tierParts]tierPart
+}
+
+// tierParts lets that many cores write to the tier at a time.
+const tierParts = 16
+
+type tierPart struct {
+	mu    sync.RWMutex
+	items map[string]*tierItem
+	head  *tierItem // newest
+	tail  *tierItem // oldest
+	hand  *tierItem
+	bytes int64
+}
+
+// tierItem is what the file of a key said when it was read.
+type tierItem struct {
+	key     string
+	path    string
+	stat    fileStat
+	seen    int64 // when the file was read, in nanoseconds since 1970
+	entries []*Entry
+	bytes   int64
+
+	used    atomic.Int64 // the use time that the file carries, in nanoseconds since 1970
+	visited atomic.Bool
+
+	newer, older *tierItem
+}
+
+func newTier(bytes int64) *tier {
+	return &tier{max: bytes / tierParts}
+}
+
+func (t *tier) part(key string) *tierPart {
+	// The first two digits are the shard; those after it spread the keys of a shard as well.
+	h := uint32(0)
+	for i := 0; i < 8 && i < len(key); i++ {
+		h = h*31 + uint32(key[i])
+	}
+	return &t.parts[h%tierParts]
+}
+
+func (t *tier) get(key string) *tierItem {
+	if t.max == 0 {
+		return nil
+	}
+	p := t.part(key)
+	p.mu.RLock()
+	it := p.items[key]
+	p.mu.RUnlock()
+	if it != nil && !it.visited.Load() {
+		it.visited.Store(true)
+	}
+	return it
+}
+
+func (t *tier) put(it *tierItem) {
+	// What takes up a large share of the tier would push out hundreds of others.
+	if it.bytes > t.max/4 {
+		t.remove(it.key)
+		return
+	}
+	p := t.part(it.key)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.items == nil {
+		p.items = make(map[string]*tierItem)
+	}
+	if old := p.items[it.key]; old != nil {
+		it.visited.Store(old.visited.Load())
+		p.unlink(old)
+	}
+	for p.bytes+it.bytes > t.max && p.tail != nil {
+		p.evict()
+	}
+	p.items[it.key] = it
+	p.bytes += it.bytes
+	it.older = p.head
+	if p.head != nil {
+		p.head.newer = it
+	}
+	p.head = it
+	if p.tail == nil {
+		p.tail = it
+	}
+}
+
+func (t *tier) remove(key string) {
+	if t.max == 0 {
+		return
+	}
+	p := t.part(key)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if it := p.items[key]; it != nil {
+		p.unlink(it)
+	}
+}
+
+func (p *tierPart) evict() {
+	it := p.hand
+	for {
+		if it == nil {
+			it = p.tail
+		}
+		if !it.visited.Swap(false) {
+			break
+		}
+		it = it.newer
+	}
+	p.hand = it
+	p.unlink(it)
+}
+
+func (p *tierPart) unlink(it *tierItem) {
+	if p.hand == it {
+		p.hand = it.newer
+	}
+	if it.newer != nil {
+		it.newer.older = it.older
+	} else {
+		p.head = it.older
+	}
+	if it.older != nil {
+		it.older.newer = it.newer
+	} else {
+		p.tail = it.newer
+	}
+	it.newer, it.older = nil, nil
+	delete(p.items, it.key)
+	p.bytes -= it.bytes
+}

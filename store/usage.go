@@ -1,0 +1,253 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+)
+
+// How much room the cache takes is kept in the file "usage", so that opening one needs no scan: a slot
+// per shard, written under the shard's lock, with the bytes of its files, in blocks. Growth is noted
+// before it happens and shrinkage after, so that a process that is killed in between leaves a slot that
+// says too much rather than too little; listing the shard, which eviction does and which is due every
+// hour, sets it right. A slot that does not prove itself is unknown, and its shard is listed soon.
+
+const (
+	shardCount = 256
+
+	usageMagic  = "cachetrip usage\n"
+	usageHeader = 64
+	usageSlot   = 16
+	usageSize   = usageHeader + shardCount*usageSlot
+
+	// listEvery is how often a shard is listed, for what was left behind in it.
+	listEvery = time.Hour
+)
+
+// usagePage is the content of the usage file.
+type usagePage [usageSize]byte
+
+type slot struct {
+	bytes  int64
+	listed uint32 // when the shard was last listed, in minutes since 1970
+	known  bool
+}
+
+func slotCheck(bytes uint64, listed uint32) uint32 {
+	const odd = 0x9e3779b97f4a7c15 // 2^64 divided by the golden ratio: spreads every bit over the upper half
+	return uint32(((bytes^uint64(listed)<<40)+1)*odd>>32) ^ 0x5bd1e995
+}
+
+func decodeSlot(b []byte) slot {
+	n, listed := binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint32(b[8:])
+	if binary.LittleEndian.Uint32(b[12:]) != slotCheck(n, listed) || int64(n) < 0 {
+		return slot{}
+	}
+	return slot{bytes: int64(n), listed: listed, known: true}
+}
+
+func (s slot) encode(b []byte) {
+	s.bytes = max(s.bytes, 0)
+	binary.LittleEndian.PutUint64(b, uint64(s.bytes))
+	binary.LittleEndian.PutUint32(b[8:], s.listed)
+	binary.LittleEndian.PutUint32(b[12:], slotCheck(uint64(s.bytes), s.listed))
+}
+
+func (p *usagePage) slot(shard int) slot {
+	return decodeSlot(p[usageHeader+shard*usageSlot:][:usageSlot])
+}
+
+// sum adds up the shards that are known.
+func (p *usagePage) sum() (n int64) {
+	for i := range shardCount {
+		n += p.slot(i).bytes
+	}
+	return n
+}
+
+// due returns a shard that is to be listed, looking from start on; -1 if there is none.
+func (p *usagePage) due(start int, now time.Time) int {
+	for i := range shardCount {
+		if shard := (start + i) % shardCount; p.dueShard(shard, now) {
+			return shard
+		}
+	}
+	return -1
+}
+
+func (p *usagePage) dueShard(shard int, now time.Time) bool {
+	s := p.slot(shard)
+	age := now.Unix()/60 - int64(s.listed)
+	// A time in the future, by more than clocks differ, comes from a clock that was since set back.
+	return !s.known || age >= int64(listEvery/time.Minute) || age < -1
+}
+
+// residence returns how long what was evicted last had not been used, and when the cache was made; zero
+// if not known.
+func (p *usagePage) residence() (evicted time.Duration, made int64) {
+	if string(p[:len(usageMagic)]) != usageMagic {
+		return 0, 0
+	}
+	return time.Duration(binary.LittleEndian.Uint64(p[24:])), int64(binary.LittleEndian.Uint64(p[16:]))
+}
+
+// usageFile holds the usage file open.
+type usageFile struct {
+	mu sync.Mutex
+	f  *os.File
+}
+
+// newUsage writes the usage file of a cache that was just made and holds nothing. If there is one, it
+// stays.
+func (d *Disk) newUsage(empty bool) error {
+	path := filepath.Join(d.root, "usage")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|nofollow, 0o600)
+	if err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			return nil
+		}
+		return err
+	}
+	defer f.Close()
+	var p usagePage
+	now := time.Now()
+	copy(p[:], usageMagic)
+	binary.LittleEndian.PutUint64(p[16:], uint64(now.UnixNano()))
+	if empty {
+		for i := range shardCount {
+			slot{listed: uint32(now.Unix() / 60)}.encode(p[usageHeader+i*usageSlot:])
+		}
+	}
+	_, err = f.WriteAt(p[:], 0)
+	return err
+}
+
+// usageOpen returns the usage file, opening it anew if its directory was taken away meanwhile.
+func (d *Disk) usageOpen() (*os.File, error) {
+	d.usage.mu.Lock()
+	defer d.usage.mu.Unlock()
+	if d.closed.Load() {
+		return nil, ErrClosed
+	}
+	if d.usage.f != nil {
+		if !unlinked(d.usage.f) {
+			return d.usage.f, nil
+		}
+		d.usage.f.Close()
+		d.usage.f = nil
+	}
+	path := filepath.Join(d.root, "usage")
+	f, err := os.OpenFile(path, os.O_RDWR|nofollow, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = d.makeLayout(); err == nil {
+			if err = d.newUsage(false); err == nil {
+				f, err = os.OpenFile(path, os.O_RDWR|nofollow, 0)
+			}
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	d.usage.f = f
+	return f, nil
+}
+
+func (d *Disk) usageClose() {
+	d.usage.mu.Lock()
+	defer d.usage.mu.Unlock()
+	if d.usage.f != nil {
+		d.usage.f.Close()
+		d.usage.f = nil
+	}
+}
+
+// readUsage reads the whole usage file. What is missing in it is unknown.
+func (d *Disk) readUsage(p *usagePage) error {
+	f, err := d.usageOpen()
+	if err != nil {
+		return opError("read usage", err)
+	}
+	n, err := f.ReadAt(p[:], 0)
+	if err != nil && err != io.EOF {
+		return opError("read usage", err)
+	}
+	clear(p[n:])
+	d.noteResidence(p)
+	return nil
+}
+
+// account notes that the files of the locked shard grow by delta bytes and returns the sum of all shards;
+// page is filled for further use.
+func (l *locked) account(delta int64, page *usagePage) (sum int64, err error) {
+	if err := l.d.readUsage(page); err != nil {
+		return 0, err
+	}
+	s := page.slot(l.shard)
+	if !s.known {
+		list, err := l.d.listShard(l.shard, l.d.listTemps())
+		if err != nil {
+			return 0, err
+		}
+		s = slot{bytes: list.bytes, listed: uint32(time.Now().Unix() / 60)}
+	}
+	s.bytes += delta
+	if err := l.setSlot(s, page); err != nil {
+		return 0, err
+	}
+	return page.sum(), nil
+}
+
+// setSlot writes the slot of the locked shard.
+func (l *locked) setSlot(s slot, page *usagePage) error {
+	f, err := l.d.usageOpen()
+	if err != nil {
+		return opError("write usage", err)
+	}
+	off := usageHeader + l.shard*usageSlot
+	s.encode(page[off:])
+	if _, err := f.WriteAt(page[off:off+usageSlot], int64(off)); err != nil {
+		return opError("write usage", err)
+	}
+	return nil
+}
+
+// setResidence notes how long what was just evicted had not been used. It is a hint, which processes may
+// overwrite for each other.
+func (d *Disk) setResidence(r time.Duration) {
+	f, err := d.usageOpen()
+	if err != nil || r <= 0 {
+		return
+	}
+	var b [8]byte
+	binary.LittleEndian.PutUint64(b[:], uint64(r))
+	f.WriteAt(b[:], 24)
+}
+
+// noteResidence derives from the usage file how old a recorded use time may get before a use is recorded
+// anew: an eighth of the time that an unused key stays, so that the order of eviction is right to that
+// precision whether the cache turns over in a second or in a year; and an hour at most.
+func (d *Disk) noteResidence(p *usagePage) {
+	evicted, made := p.residence()
+	age := time.Duration(time.Now().UnixNano() - made)
+	if evicted > 0 && (evicted < age || age <= 0) {
+		age = evicted
+	}
+	d.touchAfter.Store(int64(min(max(age/8, time.Millisecond), time.Hour)))
+}
+
+const errorPrefix = "cachetrip: store: "
+
+// opError says what was tried, unless err says so already.
+func opError(op string, err error) error {
+	if err == nil || errors.Is(err, ErrClosed) || strings.HasPrefix(err.Error(), errorPrefix) {
+		return err
+	}
+	return fmt.Errorf("%s%s: %w", errorPrefix, op, err)
+}
