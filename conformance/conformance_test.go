@@ -200,6 +200,34 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+// TestSubjects runs what is offered to be tested, and looks what it leaves behind.
+func TestSubjects(t *testing.T) {
+	suites, err := parseSuites([]byte(tinySuite))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for _, name := range []string{"TMPDIR", "TMP", "TEMP"} { // what os.TempDir looks at
+		t.Setenv(name, dir)
+	}
+	for name, fresh := range map[string]verdict{"cachetrip": pass, "memory": pass, "none": missed} {
+		t.Run(name, func(t *testing.T) {
+			report, needed := choose(suites, "", regexp.MustCompile("^(fresh|stale)$"))
+			outcomes, err := runSubject(t.Context(), name, suites, needed, 2, time.Millisecond)
+			if err != nil {
+				t.Fatal(err)
+			}
+			results := judge(suites, report, outcomes)
+			if results[0].Verdict != fresh || results[1].Verdict != pass {
+				t.Errorf("got %+v, want fresh to be %s and stale to pass", results, fresh)
+			}
+			if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+				t.Errorf("left behind: %v, %v", left, err)
+			}
+		})
+	}
+}
+
 // TestChecks shows for every check of checkResponse and checkRecord that it can fail, and as what.
 func TestChecks(t *testing.T) {
 	const token = "the-token"

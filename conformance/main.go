@@ -30,6 +30,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/cachetrip/cachetrip"
+	"github.com/cachetrip/cachetrip/store"
 )
 
 const dataVariable = "CACHE_TESTS"
@@ -55,6 +58,23 @@ Flags:
 type subject func(base http.RoundTripper) (client http.RoundTripper, close func() error, err error)
 
 var subjects = map[string]subject{
+	"cachetrip": func(base http.RoundTripper) (http.RoundTripper, func() error, error) {
+		dir, err := os.MkdirTemp("", "cachetrip-conformance-")
+		if err != nil {
+			return nil, nil, err
+		}
+		remove := func() error { return os.RemoveAll(dir) }
+		t, err := cachetrip.Open(dir)
+		if err != nil {
+			return nil, nil, errors.Join(err, remove())
+		}
+		t.Base = base
+		return t, func() error { return errors.Join(t.Close(), remove()) }, nil
+	},
+	"memory": func(base http.RoundTripper) (http.RoundTripper, func() error, error) {
+		t := &cachetrip.Transport{Store: store.NewMemory(64 << 20), Base: base}
+		return t, t.Close, nil
+	},
 	"none": func(base http.RoundTripper) (http.RoundTripper, func() error, error) {
 		return base, func() error { return nil }, nil
 	},
