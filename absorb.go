@@ -230,7 +230,7 @@ func (t *Transport) twin(req *http.Request, resp *http.Response) *flight {
 	if !describesTarget(req.Method, req.URL, &r) || storable(x.rules, &r, false) != "" {
 		return nil
 	}
-	o := a.record(e, nil, nil)
+	o := a.record(e, 0, nil)
 	if o.download == nil {
 		return nil
 	}

@@ -54,6 +54,9 @@ func admit(req *request, fresh *response, stored []response) admission {
 		if fresh.headOnly && !r.headOnly || isError(fresh.status) && !isError(r.status) {
 			return admission{join: -1} // neither a head nor an error is worth a good response
 		}
+		if r.complete() && len(fresh.held) > 0 && !fresh.complete() && !differentContent(r, fresh) {
+			return admission{join: -1} // a part of what may be the same is worth less than the whole
+		}
 		if r.received.After(fresh.requested) && !sameContent(r, fresh) {
 			// Another answer came while this one was under way. Which of them was made later is
 			// told by Date, to the second; within one it can't be known.
@@ -76,6 +79,12 @@ func admit(req *request, fresh *response, stored []response) admission {
 func sameContent(a, b *response) bool {
 	v := a.strongValidator()
 	return v != "" && v == b.strongValidator()
+}
+
+// differentContent reports whether two responses are known not to have the same content.
+func differentContent(a, b *response) bool {
+	v, w := a.strongValidator(), b.strongValidator()
+	return v != "" && w != "" && v != w
 }
 
 // joinable reports whether the content of two responses can be combined. Section 3.4.

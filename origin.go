@@ -252,15 +252,15 @@ func (a *answer) absorbed(stored []response) outcome {
 	if decide(a.received, &request{method: http.MethodGet, header: a.rules.header, digest: a.rules.digest, cc: neutral}, []response{r}).action != serve {
 		a.flights.separate(a.flight.key, time.Now()) // stale at once: nobody can share it
 	}
-	return a.record(e, nil, nil)
+	return a.record(e, 0, nil)
 }
 
 // neutral are the directives of a request without any.
 var neutral = field.ParseCacheControl(nil)
 
-// record has the content of the response stored as it is read, as that of e. before is what was
-// held already, if the response brings but the rest.
-func (a *answer) record(e *store.Entry, before *content, beforeParts []store.Part) outcome {
+// record has the content of the response stored as it is read, as that of e from an offset on.
+// before is what was held already, if the response is to be read together with that.
+func (a *answer) record(e *store.Entry, offset int64, before *content) outcome {
 	o := outcome{resp: a.resp, entry: e, response: newResponse(e)}
 	if before == nil && (a.resp.ContentLength == 0 || a.resp.Body == http.NoBody) {
 		e.Length = 0
@@ -279,22 +279,16 @@ func (a *answer) record(e *store.Entry, before *content, beforeParts []store.Par
 	d := newDownload(a.resp.Body, a.flight.cancel, draft)
 	d.received = &a.counters.bytesReceived
 	d.length = a.resp.ContentLength
-	offset := int64(0)
 	if before != nil {
 		d.after(before)
-		offset = d.base
 		if d.length >= 0 {
 			d.length += d.base
 		}
 	}
-	limit := int64(-1)
-	if s, _, ok := contentRange(a.resp.Header); ok && a.resp.StatusCode == http.StatusPartialContent {
-		offset, limit = s.start, s.length()
-	}
 	d.finish = func(draft store.Draft, taken int64, end error) {
 		defer a.flights.remove(a.flight)
-		if draft != nil && !a.isClosed() && (limit < 0 || taken <= limit) {
-			a.finish(e, beforeParts, draft, offset, taken, end)
+		if draft != nil && !a.isClosed() {
+			a.finish(e, before, draft, offset, taken, end)
 		}
 	}
 	o.download = d
@@ -302,17 +296,18 @@ func (a *answer) record(e *store.Entry, before *content, beforeParts []store.Par
 }
 
 // finish stores e with the content that the draft has taken from an offset on.
-func (a *answer) finish(e *store.Entry, before []store.Part, draft store.Draft, offset, taken int64, end error) {
+func (a *answer) finish(e *store.Entry, before *content, draft store.Draft, offset, taken int64, end error) {
 	stored := e.Clone()
-	if end != io.EOF {
-		r := newResponse(e)
-		acceptsRanges := a.resp.StatusCode == http.StatusPartialContent ||
-			strings.EqualFold(strings.Join(e.Header["Accept-Ranges"], ","), "bytes")
-		if taken == 0 || !r.continuable() || !acceptsRanges {
+	switch {
+	case end != io.EOF:
+		if r := newResponse(e); taken == 0 || !r.continuable() || !a.takesRanges() {
 			return
 		}
-	} else if a.resp.StatusCode != http.StatusPartialContent {
+	case a.resp.StatusCode != http.StatusPartialContent:
 		stored.Length = offset + taken
+	}
+	if stored.Length >= 0 && offset+taken > stored.Length {
+		return // more than the origin said there is
 	}
 	stored.Trailer = maps.Clone(a.resp.Trailer)
 	blob, err := draft.Commit()
@@ -320,10 +315,19 @@ func (a *answer) finish(e *store.Entry, before []store.Part, draft store.Draft, 
 		a.storeFailed("commit", err)
 		return
 	}
+	if before != nil {
+		stored.Parts = before.parts
+	}
 	if taken > 0 {
-		stored.Parts = joinParts(before, store.Part{Offset: offset, Length: taken, Blob: blob})
+		stored.Parts = joinParts(stored.Parts, store.Part{Offset: offset, Length: taken, Blob: blob})
 	}
 	a.put(stored)
+}
+
+// takesRanges reports whether the origin is known to answer Range requests for the response.
+func (a *answer) takesRanges() bool {
+	return a.resp.StatusCode == http.StatusPartialContent ||
+		strings.EqualFold(strings.Join(a.resp.Header["Accept-Ranges"], ","), "bytes")
 }
 
 // put stores e beside or instead of what is there.
@@ -400,24 +404,16 @@ func (a *answer) absorbHead(e *store.Entry, head *response) {
 	}
 }
 
-// absorbPartial keeps a part that a caller asked for, if it can be joined to others.
-// RFC 9111, sections 3.3 and 3.4.
+// absorbPartial keeps a part that a caller asked for. RFC 9111, sections 3.3 and 3.4.
 func (a *answer) absorbPartial(e *store.Entry) outcome {
-	plain := outcome{resp: a.resp}
-	s, length, ok := contentRange(a.resp.Header)
-	if !ok || a.resp.Uncompressed || a.resp.ContentLength >= 0 && a.resp.ContentLength != s.length() {
-		return a.unshared(a.flight, plain)
-	}
 	received := newResponse(e)
-	if storable(a.rules, &received, a.StaleIfError > 0) != "" {
-		return a.unshared(a.flight, plain)
+	s, length, ok := received.part()
+	if !ok || storable(a.rules, &received, a.StaleIfError > 0) != "" {
+		a.log("not stored", "status", e.Status)
+		return a.unshared(a.flight, outcome{resp: a.resp})
 	}
 	wholeOf(e, length)
-	r := newResponse(e)
-	if r.strongValidator() == "" {
-		return a.unshared(a.flight, plain)
-	}
-	return a.record(e, nil, nil)
+	return a.record(e, s.start, nil)
 }
 
 // wholeOf makes the head of a partial response that of the response that it is a part of, with a
@@ -433,7 +429,7 @@ func wholeOf(e *store.Entry, length int64) {
 func (a *answer) resumed(before *store.Entry, stored *response) (outcome, bool) {
 	position := stored.held[0].end
 	partial := newResponse(a.entry())
-	if !stored.continues(&partial, position) || a.resp.Uncompressed {
+	if !stored.continues(&partial, position) {
 		return outcome{}, false
 	}
 	held, err := openContent(a.flight.ctx, a.Store, before, func() { a.drop(before) })
@@ -447,7 +443,7 @@ func (a *answer) resumed(before *store.Entry, stored *response) (outcome, bool) 
 	a.resp.StatusCode = http.StatusOK
 	a.resp.Status = "200 OK"
 	a.resp.Header = e.Header.Clone()
-	o := a.record(e, held, before.Parts)
+	o := a.record(e, position, held)
 	if o.download == nil {
 		// What is held can't be given without the recording; ask for the whole.
 		return outcome{}, false

@@ -192,6 +192,25 @@ func contentRange(h http.Header) (s span, length int64, ok bool) {
 	return span{start, end + 1}, length, true
 }
 
+// part returns which part of which length a 206 brings, to be kept; ok is false if it is not one that
+// can be. Without a strong validator it is never joined to others, and serves but to answer for what
+// it holds. Then, if it claims to reach the end and its framing says that it is shorter, the framing
+// is believed: the last position of a range is easily given one too large.
+func (r *response) part() (s span, length int64, ok bool) {
+	s, length, ok = contentRange(r.header)
+	if !ok || r.uncompressed {
+		return span{}, 0, false
+	}
+	if r.length < 0 || r.length == s.length() {
+		return s, length, true
+	}
+	if r.strongValidator() == "" && s.end == length && r.length < s.length() {
+		s.end = s.start + r.length
+		return s, s.end, true
+	}
+	return span{}, 0, false
+}
+
 // formatContentRange is the inverse of contentRange.
 func formatContentRange(s span, length int64) string {
 	complete := "*"
@@ -219,7 +238,7 @@ func (r *response) resumeFrom(position int64, h http.Header) {
 // continues reports whether a 206 brings the rest of r from position on, to its end.
 func (r *response) continues(partial *response, position int64) bool {
 	s, length, ok := contentRange(partial.header)
-	if !ok || s.start != position || length < 0 || s.end != length || r.length >= 0 && length != r.length {
+	if !ok || partial.uncompressed || s.start != position || length < 0 || s.end != length || r.length >= 0 && length != r.length {
 		return false
 	}
 	v := partial.strongValidator()
