@@ -39,12 +39,13 @@ spacing, select the same response. Values of fields that may hold a secret are k
 Responses to GET and HEAD, and to a POST whose answer says that it is the content of its own target
 (RFC 9110, section 9.3.3), unless the request or the response has no-store, and only if they could be
 of use later: by a lifetime, a validator, or as a stale answer that is allowed. An error (401, 403,
-407, 408, 429 and 5xx) is stored only if it states its lifetime, and never takes the place of a
-response that is none. The response's private directive and its s-maxage have no meaning for a private
-cache: the one is allowed, the other ignored. Section 3 has the rules.
+407, 408, 429, and 5xx but 501) is stored only if it states its lifetime or is marked public, and never
+takes the place of a response that is none. A private cache stores what is marked private and ignores
+s-maxage. Section 3 has the rules.
 
-A body is stored as the caller reads it. One that breaks off is not taken for a complete one. If the
-caller closes a body early, what remains of it is read if that is little.
+A body is stored as the caller reads it. If the caller closes it early, what remains is read if that is
+little ([Transport.DrainBytes]). One that breaks off is never taken for a complete one; if it has a
+strong validator, what has come is kept, and the next request asks for the rest only.
 
 # Freshness
 

@@ -33,7 +33,7 @@ func getCommand() *cli.Command {
 			},
 			&cli.BoolFlag{
 				Name: "v", Aliases: []string{"verbose"},
-				Usage: "show on standard error what is sent to the origin (>), what it answers (<) and what the cache hands out (=)",
+				Usage: "show on standard error what is sent to the origin (>), what it answers (<), what the cache hands out (=), and why (*)",
 			},
 			&cli.StringFlag{
 				Name: "dir", TakesFile: true, Sources: cli.EnvVars("CACHETRIP_DIR"),
@@ -106,7 +106,7 @@ func get(req *http.Request, dir, output string, verbose bool, stdout, stderr io.
 	log := &wireLog{}
 	if verbose {
 		log = &wireLog{w: stderr, base: http.DefaultTransport}
-		cache.Base = log
+		cache.Base, cache.Logger = log, log.logger()
 		client.CheckRedirect = log.checkRedirect
 	}
 	log.say("* cache directory: %s", dir)

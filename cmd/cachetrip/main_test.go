@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -92,6 +93,65 @@ func TestGetRevalidates(t *testing.T) {
 		if !strings.Contains(stderr, want) {
 			t.Errorf("verbose output without %q:\n%s", want, stderr)
 		}
+	}
+}
+
+// TestGetStale asks an origin that fails after its first answer, in two ways.
+func TestGetStale(t *testing.T) {
+	for name, test := range map[string]struct {
+		fail func(w http.ResponseWriter)
+		want string
+	}{
+		"status": {func(w http.ResponseWriter) { w.WriteHeader(http.StatusServiceUnavailable) },
+			"200 OK, 6 B; stale: the origin answered 503, served from the cache (stale if error)\n"},
+		"connection": {func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
+			"200 OK, 6 B; stale: the origin could not be asked, served from the cache (stale if error)\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			failing := false
+			url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				if failing {
+					test.fail(w)
+					return
+				}
+				failing = true
+				w.Header().Set("Cache-Control", "max-age=60, stale-if-error=3600")
+				w.Header().Set("Age", "100")
+				io.WriteString(w, "hello\n")
+			})
+			command(t, "get", url)
+			code, stdout, stderr := command(t, "get", url)
+			if code != exitDone || stdout != "hello\n" || stderr != test.want {
+				t.Errorf("exit code %d, stdout %q, stderr %q, want %q", code, stdout, stderr, test.want)
+			}
+			code, stdout, stderr = command(t, "get", "-H", "Cache-Control: max-stale", url)
+			want := regexp.MustCompile(`^200 OK, 6 B; stale by 4\ds: served from the cache all the same \(max stale\)\n$`)
+			if code != exitDone || stdout != "hello\n" || !want.MatchString(stderr) {
+				t.Errorf("with max-stale: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+			}
+		})
+	}
+}
+
+func TestGetOnlyIfCached(t *testing.T) {
+	url, requests := serve(t, func(w http.ResponseWriter, r *http.Request) {})
+	code, _, stderr := command(t, "get", "-H", "Cache-Control: only-if-cached", url)
+	if code != exitHTTP || !strings.HasPrefix(stderr, "504 ") || !strings.HasSuffix(stderr, "; not usable from the cache, and only-if-cached forbids to ask the origin\n") {
+		t.Errorf("exit code %d, stderr %q", code, stderr)
+	}
+	if *requests != 0 {
+		t.Errorf("%d requests reached the origin", *requests)
+	}
+}
+
+// TestGetSaysWhyNotStored looks for the reason in the verbose output.
+func TestGetSaysWhyNotStored(t *testing.T) {
+	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+	})
+	_, _, stderr := command(t, "get", "-v", url)
+	if !regexp.MustCompile(`(?m)^\* .*not stored.*no-store`).MatchString(stderr) {
+		t.Errorf("no reason in:\n%s", stderr)
 	}
 }
 

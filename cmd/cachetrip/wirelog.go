@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptrace"
 	"slices"
@@ -64,6 +66,27 @@ func (l *wireLog) checkRedirect(next *http.Request, via []*http.Request) error {
 	}
 	l.handedOut(next.Response)
 	return nil
+}
+
+// logger returns a logger that writes its records among the other lines, without time and level.
+func (l *wireLog) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(starred{l}, &slog.HandlerOptions{
+		Level: slog.LevelDebug,
+		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+			if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey) {
+				return slog.Attr{}
+			}
+			return a
+		},
+	}))
+}
+
+// starred writes the lines of a logger.
+type starred struct{ log *wireLog }
+
+func (s starred) Write(line []byte) (int, error) {
+	s.log.say("* %s", bytes.TrimSuffix(line, []byte("\n")))
+	return len(line), nil
 }
 
 func (l *wireLog) say(format string, args ...any) {

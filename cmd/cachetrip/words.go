@@ -17,8 +17,8 @@ func describe(resp *http.Response) string {
 	say := func(format string, args ...any) { words = append(words, fmt.Sprintf(format, args...)) }
 
 	switch {
-	case s == cachetrip.Status{}:
-		return "not answered through the cache"
+	case s == cachetrip.Status{}: // which only the cache's own 504 has
+		return "not usable from the cache, and only-if-cached forbids to ask the origin"
 	case s.Hit && s.TTL < 0:
 		say("stale by %s: served from the cache all the same", span(-s.TTL))
 	case s.Hit && s.TTL == 0:
