@@ -10,8 +10,9 @@ a program, kept on disk or in memory.
 	resp, err := cache.Client().Get("https://example.com/")
 
 A request is answered from the cache where RFC 9111 allows that, and by [Transport.Base] otherwise.
-Whatever fails within the cache costs a request to the origin and nothing else: RoundTrip returns no
-error that it would not have returned without a cache, and no bytes that the origin did not send.
+What fails within the cache costs a request to the origin: RoundTrip returns no error that it would not
+have returned without a cache, and no byte is handed out that the origin did not send. "Errors", below,
+has the one case in which more than that is felt.
 
 # Keys and identity
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -254,9 +253,7 @@ func printTotals(w io.Writer, with, without []outcome) {
 	}
 	withRequests, withWire := sum(with)
 	withoutRequests, withoutWire := sum(without)
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "\n%-24s %16s %16s\n", "", "with the cache", "without")
-	fmt.Fprintf(&b, "%-24s %16d %16d\n", "requests at the origin", withRequests, withoutRequests)
-	fmt.Fprintf(&b, "%-24s %16s %16s\n\n", "bytes on the wire", size(withWire), size(withoutWire))
-	w.Write(b.Bytes())
+	fmt.Fprintf(w, "\n%-24s %16s %16s\n", "", "with the cache", "without")
+	fmt.Fprintf(w, "%-24s %16d %16d\n", "requests at the origin", withRequests, withoutRequests)
+	fmt.Fprintf(w, "%-24s %16s %16s\n\n", "bytes on the wire", size(withWire), size(withoutWire))
 }
