@@ -27,7 +27,7 @@ Proxy-Authorization values. Each identity has, in effect, a private cache of its
 never stored; keyed digests stand for them. Credentials that a transport below the cache adds are not
 part of what the cache is given to see: put the cache below the transport that adds them. A response
 whose request turns out to have been sent with other credentials than the cache saw is never reused
-without asking the origin.
+without asking the origin, unless Identity says whose it is.
 
 # Variants
 
