@@ -125,7 +125,9 @@ func (s *served) WriteTo(w io.Writer) (written int64, err error) {
 	var piece []byte
 	for s.start < s.end && err == nil {
 		var n int64
-		if direct, length, offset := s.content.direct(s.start); direct != nil {
+		if inline := s.content.inline(s.start); inline != nil {
+			n, err = s.writeInline(w, inline[:min(int64(len(inline)), s.length())])
+		} else if direct, length, offset := s.content.direct(s.start); direct != nil {
 			n, err = direct.WriteRangeTo(w, offset, min(length, s.length()))
 			s.start += n
 			s.count.Add(n)
@@ -139,6 +141,16 @@ func (s *served) WriteTo(w io.Writer) (written int64, err error) {
 		written += n
 	}
 	return written, err
+}
+
+func (s *served) writeInline(w io.Writer, bytes []byte) (int64, error) {
+	n, err := w.Write(bytes)
+	s.start += int64(n)
+	s.count.Add(int64(n))
+	if err == nil && n < len(bytes) {
+		err = io.ErrShortWrite
+	}
+	return int64(n), err
 }
 
 func (s *served) copyPiece(w io.Writer, piece []byte) (int64, error) {
@@ -157,6 +169,16 @@ func (s *served) copyPiece(w io.Writer, piece []byte) (int64, error) {
 // platform does best.
 type rangeWriter interface {
 	WriteRangeTo(w io.Writer, offset, length int64) (int64, error)
+}
+
+// inline returns what is kept in memory of the content from offset on, nil if that is elsewhere.
+func (c *content) inline(offset int64) []byte {
+	for _, part := range c.parts {
+		if skip := offset - part.Offset; skip >= 0 && skip < part.Length && part.Blob.Inline != nil {
+			return part.Blob.Inline[part.Skip+skip : part.Skip+part.Length]
+		}
+	}
+	return nil
 }
 
 // direct returns the rangeWriter that holds the content at offset, how much it holds from there,

@@ -16,11 +16,11 @@ type request struct {
 	method string
 	header http.Header
 	cc     field.CacheControl // of the header, and of the context
-	digest func(string) string
+	digest digester
 }
 
 // newRequest reads the directives of a request: those of its header, and further ones.
-func newRequest(method string, header http.Header, further []string, digest func(string) string) *request {
+func newRequest(method string, header http.Header, further []string, digest digester) *request {
 	lines := header["Cache-Control"]
 	if len(further) > 0 {
 		lines = append(append([]string(nil), lines...), further...)

@@ -30,6 +30,7 @@ type outcome struct {
 	download *download      // the content of resp while it is being stored; nil if it is not
 	entry    *store.Entry   // what is or is being stored: of resp, or confirmed by it
 	response response       // entry, as the rules see it
+	detail   string         // why resp was not stored, or that it was asked for twice
 	panicked any            // what Base panicked with, for the one who asked to pass on
 }
 

@@ -45,5 +45,5 @@ func describesTarget(method string, target *url.URL, r *response) bool {
 
 // sameOrigin compares scheme, host and port. RFC 9110, section 4.3.1.
 func sameOrigin(a, b *url.URL) bool {
-	return lower(a.Scheme) == lower(b.Scheme) && authority(a) == authority(b)
+	return lower(a.Scheme) == lower(b.Scheme) && authority(a.Scheme, a.Host) == authority(b.Scheme, b.Host)
 }

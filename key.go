@@ -21,25 +21,24 @@ var anonymous = strings.Repeat("0", urlDigits)
 // primaryURL returns the form of u under which requests are the same to every origin: scheme and
 // host in lower case, no default port, no empty path, no user information, no fragment. All else
 // an origin can tell apart. host is the request's Host, if it differs from that of the URL.
-func primaryURL(u *url.URL, host string) string {
-	var b strings.Builder
-	b.WriteString(lower(u.Scheme))
-	b.WriteString("://")
-	connect := authority(u)
+func primaryURL(u *url.URL, host string) string { return string(appendPrimaryURL(nil, u, host)) }
+
+func appendPrimaryURL(b []byte, u *url.URL, host string) []byte {
+	b = append(b, lower(u.Scheme)...)
+	b = append(b, "://"...)
+	connect := authority(u.Scheme, u.Host)
+	effective := connect
 	if host != "" && host != u.Host {
-		effective := authority(&url.URL{Scheme: u.Scheme, Host: host})
-		b.WriteString(effective)
-		b.WriteString(u.RequestURI())
-		if effective != connect {
-			// The server that is connected to answers for another name: neither is enough alone.
-			b.WriteByte(' ')
-			b.WriteString(connect)
-		}
-		return b.String()
+		effective = authority(u.Scheme, host)
 	}
-	b.WriteString(connect)
-	b.WriteString(u.RequestURI())
-	return b.String()
+	b = append(b, effective...)
+	b = append(b, u.RequestURI()...)
+	if effective != connect {
+		// The server that is connected to answers for another name: neither is enough alone.
+		b = append(b, ' ')
+		b = append(b, connect...)
+	}
+	return b
 }
 
 // storedURL returns the form of u under which it is listed: without user information and fragment.
@@ -47,13 +46,13 @@ func storedURL(u *url.URL, host string) string {
 	if host == "" {
 		host = u.Host
 	}
-	return lower(u.Scheme) + "://" + authority(&url.URL{Scheme: u.Scheme, Host: host}) + u.RequestURI()
+	return lower(u.Scheme) + "://" + authority(u.Scheme, host) + u.RequestURI()
 }
 
-// authority returns host and port of u in lower case, without the scheme's default port.
-func authority(u *url.URL) string {
-	host := lower(u.Host)
-	switch lower(u.Scheme) {
+// authority returns host and port in lower case, without the scheme's default port.
+func authority(scheme, host string) string {
+	host = lower(host)
+	switch lower(scheme) {
 	case "http":
 		host = strings.TrimSuffix(host, ":80")
 	case "https":
@@ -62,44 +61,68 @@ func authority(u *url.URL) string {
 	return strings.TrimSuffix(host, ":")
 }
 
-// digester makes digests that tell nothing to who does not have the secret of the store.
+// digester makes digests that tell nothing to who does not have the secret of the store, which it is.
 type digester []byte
 
-// sum returns the first n hexadecimal digits of the digest of the parts, each ended so that moving
-// text from one to the next changes it.
-func (d digester) sum(n int, parts ...string) string {
-	b := make([]byte, 0, 512)
-	b = append(b, d...)
-	for _, part := range parts {
-		b = append(b, part...)
-		b = append(b, 0)
-	}
+// digestSize is the size of a digest as text.
+const digestSize = urlDigits
+
+// appendDigest appends to text the digest of what the store's secret and the rest of b make up.
+func appendDigest(text, b []byte) []byte {
 	sum := sha256.Sum256(b)
-	var digits [2 * sha256.Size]byte
-	hex.Encode(digits[:], sum[:])
-	return string(digits[:n])
+	return hex.AppendEncode(text, sum[:digestSize/2])
 }
 
+// buffer is room for what most digests are made of, so that making them allocates nothing.
+type buffer [512]byte
+
 // value returns the digest that stands for a secret selecting field.
-func (d digester) value(s string) string { return d.sum(urlDigits, "value", s) }
+func (d digester) value(s string) string {
+	var room buffer
+	b := append(append(room[:0], d...), "value\x00"...)
+	return string(appendDigest(nil, append(b, s...)))
+}
 
 // url returns the part of a key that stands for a URL.
-func (d digester) url(primary string) string { return d.sum(urlDigits, "url", primary) }
+func (d digester) url(primary string) string {
+	var room buffer
+	b := append(append(room[:0], d...), "url\x00"...)
+	return string(appendDigest(nil, append(b, primary...)))
+}
 
-// identity returns the part of a key that stands for an identity: the given one, or else the
+// key returns the primary key of a request: its URL's part, then that of its identity.
+func (d digester) key(req *http.Request, identify func(*http.Request) string) string {
+	var room buffer
+	var text [2 * digestSize]byte
+	b := append(append(room[:0], d...), "url\x00"...)
+	key := appendDigest(text[:0], appendPrimaryURL(b, req.URL, req.Host))
+	return string(d.appendIdentity(key, req, identify))
+}
+
+// appendIdentity appends the part of a key that stands for an identity: the given one, or else the
 // credentials that the request carries.
-func (d digester) identity(req *http.Request, identify func(*http.Request) string) string {
+func (d digester) appendIdentity(key []byte, req *http.Request, identify func(*http.Request) string) []byte {
+	var room buffer
+	b := append(room[:0], d...)
 	if identify != nil {
-		if name := identify(req); name != "" {
-			return d.sum(urlDigits, "identity", name)
+		name := identify(req)
+		if name == "" {
+			return append(key, anonymous...)
 		}
-		return anonymous
+		return appendDigest(key, append(append(b, "identity\x00"...), name...))
 	}
 	credentials, proxy := req.Header["Authorization"], req.Header["Proxy-Authorization"]
 	if len(credentials) == 0 && len(proxy) == 0 {
-		return anonymous
+		return append(key, anonymous...)
 	}
-	return d.sum(urlDigits, "credentials", strings.Join(credentials, "\n"), strings.Join(proxy, "\n"))
+	b = append(b, "credentials\x00"...)
+	for _, lines := range [][]string{credentials, proxy} {
+		for _, line := range lines {
+			b = append(append(b, line...), '\n') // which no field value contains
+		}
+		b = append(b, 0)
+	}
+	return appendDigest(key, b)
 }
 
 func lower(s string) string {

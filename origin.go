@@ -74,6 +74,7 @@ func (x *exchange) outgoing(ctx context.Context) *http.Request {
 func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []response, d decision) outcome {
 	var added conditions
 	var before *store.Entry
+	var detail string
 	switch d.action {
 	case revalidate:
 		added = conditionsFor(x.rules, stored, d.selected)
@@ -111,9 +112,13 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 			if answersCaller(x.rules, &added, resp.Header) {
 				return x.unshared(f, outcome{resp: resp})
 			}
-			added = conditions{} // it matches nothing stored
+			added, detail = conditions{}, "unmatched-304"
 		default:
-			return a.absorbed(stored)
+			o := a.absorbed(stored)
+			if detail != "" {
+				o.detail = detail
+			}
+			return o
 		}
 		discard(resp.Body)
 	}
@@ -155,7 +160,7 @@ func (a *answer) foreign() bool {
 func (a *answer) entry() *store.Entry {
 	e := &store.Entry{
 		Key:                a.key,
-		URL:                a.url,
+		URL:                storedURL(a.req.URL, a.req.Host),
 		Method:             a.rules.method,
 		Status:             a.resp.StatusCode,
 		Proto:              a.resp.Proto,
@@ -247,7 +252,7 @@ func (a *answer) absorbed(stored []response) outcome {
 	}
 	if why != "" {
 		a.log("not stored", "status", r.status, "detail", why)
-		return a.unshared(a.flight, outcome{resp: a.resp})
+		return a.unshared(a.flight, outcome{resp: a.resp, detail: why})
 	}
 	if decide(a.received, &request{method: http.MethodGet, header: a.rules.header, digest: a.rules.digest, cc: neutral}, []response{r}).action != serve {
 		a.flights.separate(a.flight.key, time.Now()) // stale at once: nobody can share it
@@ -408,9 +413,13 @@ func (a *answer) absorbHead(e *store.Entry, head *response) {
 func (a *answer) absorbPartial(e *store.Entry) outcome {
 	received := newResponse(e)
 	s, length, ok := received.part()
-	if !ok || storable(a.rules, &received, a.StaleIfError > 0) != "" {
-		a.log("not stored", "status", e.Status)
-		return a.unshared(a.flight, outcome{resp: a.resp})
+	why := storable(a.rules, &received, a.StaleIfError > 0)
+	if !ok && why == "" {
+		why = "content-range"
+	}
+	if why != "" {
+		a.log("not stored", "status", e.Status, "detail", why)
+		return a.unshared(a.flight, outcome{resp: a.resp, detail: why})
 	}
 	wholeOf(e, length)
 	return a.record(e, s.start, nil)
@@ -432,7 +441,7 @@ func (a *answer) resumed(before *store.Entry, stored *response) (outcome, bool) 
 	if !stored.continues(&partial, position) {
 		return outcome{}, false
 	}
-	held, err := openContent(a.flight.ctx, a.Store, before, func() { a.drop(before) })
+	held, err := a.open(before)
 	if err != nil {
 		return outcome{}, false
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"mime/multipart"
 	"net/http"
@@ -32,9 +31,7 @@ func (x *exchange) serve(e *store.Entry, r *response, status Status) (*http.Resp
 			delete(resp.Header, name) // not to be used without validation: section 5.2.2.4
 		}
 	}
-	resp.Header["Age"] = []string{strconv.FormatInt(int64(age/time.Second), 10)}
-	resp.Header[fromCacheField] = []string{"1"}
-	setStatus(resp.Header, status)
+	setFromCache(resp.Header, age, status)
 
 	answer, spans := r.ranges(x.rules)
 	switch {
@@ -51,7 +48,7 @@ func (x *exchange) serve(e *store.Entry, r *response, status Status) (*http.Resp
 	case answer == originsAnswer:
 		return nil, store.ErrDamaged // not reached: decide does not select it
 	default:
-		held, err := openContent(x.storeContext(), x.Store, e, func() { x.drop(e) })
+		held, err := x.open(e)
 		if err != nil {
 			if !errors.Is(err, store.ErrDamaged) {
 				x.storeFailed("open", err)
@@ -64,8 +61,24 @@ func (x *exchange) serve(e *store.Entry, r *response, status Status) (*http.Resp
 			resp.Body = &served{content: held, span: span{0, r.length}, count: &x.counters.bytesServed}
 		}
 	}
-	resp.Status = fmt.Sprintf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+	resp.Status = statusLine(resp.StatusCode)
 	return resp, nil
+}
+
+// open opens the content of e. What does not prove itself is dropped from the store.
+func (x *exchange) open(e *store.Entry) (*content, error) {
+	if len(e.Parts) == 1 && e.Parts[0].Blob.Inline != nil {
+		return &content{parts: e.Parts}, nil // was proved together with e
+	}
+	return openContent(x.storeContext(), x.Store, e, func() { x.drop(e) })
+}
+
+// statusLine returns what http.Response calls its Status.
+func statusLine(code int) string {
+	if code == http.StatusOK {
+		return "200 OK" // nearly always, and without putting it together
+	}
+	return strconv.Itoa(code) + " " + http.StatusText(code)
 }
 
 // storeContext returns the caller's context, or, once that has ended and the store is to stand in for
@@ -153,6 +166,9 @@ func (x *exchange) receive(f *flight, d decision) *http.Response {
 	if d.action == resume && f.download != nil && f.download.before != nil {
 		status.FwdStatus = http.StatusPartialContent
 	}
+	if status.Detail == "" || f.detail == "unmatched-304" {
+		status.Detail = f.detail
+	}
 	if f.entry != nil {
 		status.Stored = true
 		status.TTL = f.response.lifetime() - f.response.age(wallClock())
@@ -173,7 +189,7 @@ func (x *exchange) share(f *flight, status Status) *http.Response {
 	age := f.response.age(wallClock())
 	status.TTL = f.response.lifetime() - age
 	resp := x.head(f.entry)
-	resp.Status = fmt.Sprintf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+	resp.Status = statusLine(resp.StatusCode)
 	resp.ContentLength = f.download.length
 	resp.Header["Age"] = []string{strconv.FormatInt(int64(age/time.Second), 10)}
 	setStatus(resp.Header, status)

@@ -68,11 +68,24 @@ func hasMark(lines []string) bool {
 // the origin stay before it. RFC 9211, section 2.
 func setStatus(h http.Header, s Status) {
 	before := h[cacheStatusField]
-	lines := make([]string, len(before)+1, len(before)+2)
-	copy(lines, before)
-	lines[len(before)] = s.member()
-	lines[:len(before)+2][len(before)+1] = mark
-	h[cacheStatusField] = lines
+	h[cacheStatusField] = markedLines(make([]string, len(before)+2), before, s)
+}
+
+// setFromCache sets what responses from the store carry: their age and mark, and their status.
+func setFromCache(h http.Header, age time.Duration, s Status) {
+	before := h[cacheStatusField]
+	lines := make([]string, 2+len(before)+2) // one for all three fields
+	lines[0] = strconv.FormatInt(int64(age/time.Second), 10)
+	lines[1] = "1"
+	h["Age"], h[fromCacheField] = lines[0:1:1], lines[1:2:2]
+	h[cacheStatusField] = markedLines(lines[2:], before, s)
+}
+
+// markedLines makes lines those before, that for s, and out of sight the mark.
+func markedLines(lines, before []string, s Status) []string {
+	n := copy(lines, before)
+	lines[n], lines[n+1] = s.member(), mark
+	return lines[:n+1]
 }
 
 // member returns s as a list member of Cache-Status. RFC 9211, section 2.

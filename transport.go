@@ -117,11 +117,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 // exchange is one request that concerns the cache, while it is being answered.
 type exchange struct {
 	*Transport
-	req    *http.Request // as given
-	rules  *request      // as the rules see it
-	url    string        // the target URI, as it is stored
-	key    string
-	digest digester
+	req   *http.Request // as given
+	rules *request      // as the rules see it
+	key   string
 }
 
 // begin returns the exchange for req, or nil and the status to forward it with, if the cache has no
@@ -170,11 +168,8 @@ func (x *exchange) identify(method string) error {
 	if err != nil {
 		return err
 	}
-	x.digest = digest
-	x.rules = newRequest(method, x.req.Header, directivesOf(x.req.Context()), digest.value)
-	primary := primaryURL(x.req.URL, x.req.Host)
-	x.url = storedURL(x.req.URL, x.req.Host)
-	x.key = digest.url(primary) + digest.identity(x.req, x.Identity)
+	x.rules = newRequest(method, x.req.Header, directivesOf(x.req.Context()), digest)
+	x.key = digest.key(x.req, x.Identity)
 	return nil
 }
 
@@ -188,7 +183,9 @@ func (x *exchange) run() (*http.Response, error) {
 		}
 		stored := responses(entries)
 		d := decide(wallClock(), x.rules, stored)
-		x.log("decided", "action", d.action.String(), "fwd", d.fwd, "detail", d.detail, "ttl", d.ttl)
+		if x.logs() {
+			x.log("decided", "action", d.action.String(), "fwd", d.fwd, "detail", d.detail, "ttl", d.ttl)
+		}
 		switch d.action {
 		case serve, serveRevalidate:
 			resp, err := x.serve(entries[d.selected], &stored[d.selected], Status{Hit: true, Detail: d.detail})
@@ -449,8 +446,13 @@ func (t *Transport) logger() *slog.Logger {
 	return silent
 }
 
+// logs reports whether log does anything: to be asked first where most requests pass.
+func (x *exchange) logs() bool {
+	return x.Logger != nil && x.Logger.Enabled(x.req.Context(), slog.LevelDebug)
+}
+
 func (x *exchange) log(message string, args ...any) {
-	if x.Logger == nil || !x.Logger.Enabled(x.req.Context(), slog.LevelDebug) {
+	if !x.logs() {
 		return
 	}
 	u := url.URL{Scheme: x.req.URL.Scheme, Host: x.req.URL.Host, Path: x.req.URL.Path}

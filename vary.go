@@ -101,7 +101,7 @@ func selectingValue(name string, req *request) (value string, ok bool) {
 		return "", false
 	}
 	if secretField(name) {
-		return req.digest(strings.Join(lines, ",")), true
+		return req.digest.value(strings.Join(lines, ",")), true
 	}
 	return normalise(name, lines), true
 }
