@@ -480,52 +480,56 @@ func (x *exchange) variant(stored []response) string {
 	return b.String()
 }
 
-// refresh revalidates behind a stale response that was served. RFC 5861, section 3.
+// refresh revalidates behind a stale response that was served: once for all who were served it
+// meanwhile. RFC 5861, section 3.
 func (x *exchange) refresh(entries []*store.Entry, stored []response, d decision) {
+	key := x.key + x.variant(stored)
 	x.mu.Lock()
-	if x.closed || x.refreshing >= maxRefreshes {
+	if x.closed || x.refreshing[key] || len(x.refreshing) >= maxRefreshes {
 		x.mu.Unlock()
 		return
 	}
-	x.refreshing++
+	if x.refreshing == nil {
+		x.refreshing = make(map[string]bool)
+	}
+	x.refreshing[key] = true
 	x.background.Add(1)
 	x.mu.Unlock()
-	done := func() {
-		x.mu.Lock()
-		x.refreshing--
-		x.mu.Unlock()
-		x.background.Done()
-	}
-	f, leads := x.flights.join(x.req.Context(), x.key+x.variant(stored), time.Now())
-	if f == nil {
-		f, leads = newFlight(x.req.Context()), true
-	}
-	if !leads {
-		x.leave(f)
-		done()
-		return
-	}
+
 	own := *x
 	own.detach()
 	d.action = revalidate
 	go func() {
-		defer done()
-		timer := time.AfterFunc(refreshTime, func() { f.cancel(context.DeadlineExceeded) })
-		defer timer.Stop()
-		own.fly(f, func(f *flight) outcome { return own.askOrigin(f, entries, stored, d) })
-		switch {
-		case f.download != nil:
-			r := f.download.reader(f.ctx, func() { own.leave(f) })
-			io.Copy(io.Discard, r)
-			r.Close()
-			return
-		case f.resp != nil:
-			f.resp.Body.Close()
-		case f.confirmed():
-			own.counters.revalidations.Add(1)
-		}
-		own.leave(f)
+		defer own.background.Done()
+		own.refreshNow(key, entries, stored, d)
+		own.mu.Lock()
+		delete(own.refreshing, key)
+		own.mu.Unlock()
 	}()
+}
+
+// refreshNow asks the origin, unless somebody else does so already, and has the answer stored.
+func (x *exchange) refreshNow(key string, entries []*store.Entry, stored []response, d decision) {
+	ctx := context.WithoutCancel(x.req.Context())
+	f, leads := x.flights.join(ctx, key, time.Now())
+	if f == nil {
+		f, leads = newFlight(ctx), true
+	}
+	defer x.leave(f)
+	if !leads {
+		return
+	}
+	timer := time.AfterFunc(refreshTime, func() { f.cancel(context.DeadlineExceeded) })
+	defer timer.Stop()
+	x.fly(f, func(f *flight) outcome { return x.askOrigin(f, entries, stored, d) })
+	switch {
+	case f.download != nil:
+		r := f.download.reader(f.ctx, func() {})
+		io.Copy(io.Discard, r)
+		r.Close()
+	case f.confirmed():
+		x.counters.revalidations.Add(1)
+	}
 }
 
 // detach gives x a copy of the request's header, as callers may change theirs once they are answered.

@@ -66,7 +66,7 @@ type Transport struct {
 	mu         sync.Mutex
 	closed     bool
 	background sync.WaitGroup
-	refreshing int // background revalidations under way
+	refreshing map[string]bool // the keys that are revalidated in the background
 	secret     digester
 }
 
