@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -77,8 +78,9 @@ type Disk struct {
 	touchAfter atomic.Int64 // nanoseconds; see noteResidence
 	staging    atomic.Int64 // bytes of all drafts' buffers
 
-	secretMu sync.Mutex
-	secret   []byte
+	secretMu    sync.Mutex
+	secret      []byte
+	secretStale atomic.Bool // the directory that it is in was taken away
 }
 
 var _ Store = (*Disk)(nil)
@@ -138,8 +140,11 @@ func OpenDisk(dir string, opts DiskOptions) (*Disk, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, opError("open", err)
 	}
-	if fi, err := os.Lstat(d.root); err == nil && !fi.IsDir() {
-		return nil, opError("open", &fs.PathError{Op: "open", Path: d.root, Err: errors.New("not a directory")})
+	// A symbolic link would have the cache change what is not its own.
+	for _, path := range []string{d.root, d.data, d.tmp, filepath.Join(d.root, "locks")} {
+		if fi, err := os.Lstat(path); err == nil && !fi.IsDir() {
+			return nil, opError("open", &fs.PathError{Op: "open", Path: path, Err: errors.New("not a directory")})
+		}
 	}
 	if err := d.makeLayout(); err != nil {
 		d.log.Debug("cachetrip: store: the cache directory cannot be written to", "dir", dir, "error", err)
@@ -169,6 +174,9 @@ func (d *Disk) makeLayout() error {
 	fresh, err := makeDir(d.root)
 	if err == nil {
 		err = d.newUsage(fresh)
+	}
+	if fresh {
+		d.secretStale.Store(true)
 	}
 	for _, dir := range []string{d.data, d.tmp, filepath.Join(d.root, "locks")} {
 		if err == nil {
@@ -236,6 +244,9 @@ func (d *Disk) path(name string) string {
 	const sep = string(filepath.Separator)
 	return d.data + sep + name[:2] + sep + name
 }
+
+// tempSuffix is what the file of a draft ends in.
+const tempSuffix = ".tmp"
 
 // blobName returns the name of the file of a large body.
 func blobName(key, id string) string { return key + "-" + id }
@@ -333,7 +344,14 @@ func (d *Disk) Update(ctx context.Context, key string, change func([]*Entry) []*
 		return err
 	}
 	var page usagePage
-	sum, err := d.update(ctx, key, change, &page)
+	sum, err := d.update(ctx, key, change, &page, d.near())
+	if full := (*fullError)(nil); errors.As(err, &full) {
+		d.makeRoom(ctx, full.sum, full.delta)
+		sum, err = d.update(ctx, key, change, &page, d.max+d.max/10)
+		if errors.As(err, &full) { // nothing but drafts
+			return opError("update", ErrTooLarge)
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -343,9 +361,14 @@ func (d *Disk) Update(ctx context.Context, key string, change func([]*Entry) []*
 	return nil
 }
 
+// fullError reports that a cache of sum bytes has no room for delta more.
+type fullError struct{ sum, delta int64 }
+
+func (e *fullError) Error() string { return "no room" }
+
 // update does Update but for the work that follows it. The sum is that of the usage in page, or negative if
-// it did not change.
-func (d *Disk) update(ctx context.Context, key string, change func([]*Entry) []*Entry, page *usagePage) (sum int64, err error) {
+// it did not change. It fails with a fullError, and nothing changes, if the cache would grow beyond limit bytes.
+func (d *Disk) update(ctx context.Context, key string, change func([]*Entry) []*Entry, page *usagePage, limit int64) (sum int64, err error) {
 	l, err := d.lock(ctx, shardOf(key))
 	if err != nil {
 		return -1, err
@@ -368,7 +391,7 @@ func (d *Disk) update(ctx context.Context, key string, change func([]*Entry) []*
 	if err := d.checkFiles(key, st.entries, next); err != nil {
 		return -1, err
 	}
-	return l.write(key, st, next, page)
+	return l.write(key, st, next, page, limit)
 }
 
 // checkFiles makes sure that bodies that next names for the first time are there: what is committed but
@@ -428,7 +451,7 @@ func inlineBlobs(entries []*Entry) (blobs []inlineBlob, size int64, err error) {
 }
 
 // write makes next the entries of a key of the locked shard, and releases what they do not name any more.
-func (l *locked) write(key string, st keyState, next []*Entry, page *usagePage) (sum int64, err error) {
+func (l *locked) write(key string, st keyState, next []*Entry, page *usagePage, limit int64) (sum int64, err error) {
 	d := l.d
 	defer d.tier.remove(key)
 
@@ -466,7 +489,7 @@ func (l *locked) write(key string, st keyState, next []*Entry, page *usagePage) 
 			}
 		}
 	default:
-		if sum, err = l.put(key, st, blobs, heads, live, page); err != nil {
+		if sum, err = l.put(key, st, blobs, heads, live, page, limit); err != nil {
 			return -1, err
 		}
 	}
@@ -488,7 +511,7 @@ func (l *locked) write(key string, st keyState, next []*Entry, page *usagePage) 
 
 // put writes what the file of a key is to say: by appending, or anew if that would leave too much in it
 // that is obsolete.
-func (l *locked) put(key string, st keyState, blobs []inlineBlob, heads []byte, live int64, page *usagePage) (sum int64, err error) {
+func (l *locked) put(key string, st keyState, blobs []inlineBlob, heads []byte, live int64, page *usagePage, limit int64) (sum int64, err error) {
 	d := l.d
 	current, _, err := inlineBlobs(st.entries)
 	if err != nil {
@@ -512,6 +535,10 @@ func (l *locked) put(key string, st keyState, blobs []inlineBlob, heads []byte, 
 	if delta > 0 {
 		if sum, err = l.account(delta, page); err != nil {
 			return -1, err
+		}
+		if sum > limit {
+			l.account(-delta, page)
+			return -1, &fullError{sum - delta, delta}
 		}
 	}
 	buf := make([]byte, 0, size)
@@ -549,16 +576,7 @@ func (d *Disk) writeAtomic(shard int, name string, b []byte) error {
 	if d.dv.WriteStream(name, bytes.NewReader(b), false) == nil {
 		return nil
 	}
-	if err := d.makeLayout(); err != nil {
-		return err
-	}
-	if _, err := makeDir(d.tmp); err != nil {
-		return opError("write", err)
-	}
-	if _, err := makeDir(d.data); err != nil {
-		return opError("write", err)
-	}
-	if _, err := makeDir(d.shardDir(shard)); err != nil {
+	if err := d.makeShardDir(shard); err != nil {
 		return opError("write", err)
 	}
 	f, err := os.CreateTemp(d.tmp, "") // 0600
@@ -576,6 +594,19 @@ func (d *Disk) writeAtomic(shard int, name string, b []byte) error {
 		os.Remove(f.Name())
 	}
 	return opError("write", err)
+}
+
+// makeShardDir makes what is missing of the directories down to a shard's, and that for temporary files.
+func (d *Disk) makeShardDir(shard int) error {
+	if err := d.makeLayout(); err != nil {
+		return err
+	}
+	for _, dir := range []string{d.tmp, d.data, d.shardDir(shard)} {
+		if _, err := makeDir(dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkShardDir makes sure that a shard is not a symbolic link that leads out of the cache.
@@ -650,7 +681,7 @@ func (d *Disk) discardDamage(ctx context.Context, key string) {
 		defer l.unlock()
 		var st keyState
 		if st, _, err = d.load(key); err == nil && st.damaged {
-			_, err = l.write(key, st, st.entries, &page)
+			_, err = l.write(key, st, st.entries, &page, math.MaxInt64)
 		}
 	}
 	d.log.Debug("cachetrip: store: damaged entries discarded", "key", key, "error", err)

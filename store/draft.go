@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"runtime"
 	"sync"
 	"time"
@@ -87,7 +86,10 @@ type diskDraft struct {
 }
 
 func (dr *diskDraft) name() string { return blobName(dr.key, dr.id.String()) }
-func (dr *diskDraft) temp() string { return filepath.Join(dr.d.tmp, dr.name()) }
+
+// temp is where the body is until it is committed: beside where it will be, so that listing a shard finds
+// all that it takes.
+func (dr *diskDraft) temp() string { return dr.d.path(dr.name()) + tempSuffix }
 
 func (dr *diskDraft) Write(p []byte) (n int, err error) {
 	switch {
@@ -133,6 +135,9 @@ func (dr *diskDraft) addSum(p []byte) {
 
 // grow enlarges the buffer, for more bytes to come, unless it is as large as it may be.
 func (dr *diskDraft) grow(more int) bool {
+	if int64(cap(dr.buf)) >= max(dr.d.max/64, stagingMin) {
+		return false // in a very small cache one piece would be a large part of all
+	}
 	size := max(1<<10, 4*cap(dr.buf))
 	if dr.want > 0 && cap(dr.buf) == 0 {
 		size = int(min(dr.want, inlineMax))
@@ -179,15 +184,6 @@ func (dr *diskDraft) flush(footer []byte) error {
 	if err := dr.reserve(size, footer != nil); err != nil {
 		return err
 	}
-	if dr.file == nil {
-		f, err := dr.d.createTemp(dr.temp())
-		if err != nil {
-			return err
-		}
-		dr.mu.Lock()
-		dr.file = f
-		dr.mu.Unlock()
-	}
 	out := dr.buf
 	if footer != nil {
 		out = append(out, footer...) // beyond the length of buf: readers do not look there
@@ -202,15 +198,15 @@ func (dr *diskDraft) flush(footer []byte) error {
 	return nil
 }
 
-// createTemp makes a new file in the directory for temporary ones, which may have vanished.
-func (d *Disk) createTemp(path string) (*os.File, error) {
+// createTemp makes a new file in a shard, whose directory may not exist.
+func (d *Disk) createTemp(shard int, path string) (*os.File, error) {
+	if err := d.checkShardDir(shard); err != nil {
+		return nil, err
+	}
 	const flags = os.O_RDWR | os.O_CREATE | os.O_EXCL | nofollow
 	f, err := os.OpenFile(path, flags, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := d.makeLayout(); err != nil {
-			return nil, err
-		}
-		if _, err := makeDir(d.tmp); err != nil {
+		if err := d.makeShardDir(shard); err != nil {
 			return nil, err
 		}
 		f, err = os.OpenFile(path, flags, 0o600)
@@ -226,8 +222,9 @@ func (dr *diskDraft) reserve(size int64, exactly bool) error {
 		if target <= dr.reserved {
 			return nil
 		}
-		step := min(max(dr.d.max/256, writeSize), 4<<20) // so that even 16 drafts at a time reserve 6 % too much at most
-		target = max(target, dr.reserved+step)
+		// A quarter more than is written, so that the notes get rarer as the body grows; and so little of the
+		// bound that even 16 drafts at a time reserve but 6 % too much.
+		target = max(target, allocated(size+min(size/4, dr.d.max/256, 4<<20)))
 		if dr.want >= 0 {
 			target = min(target, max(allocated(size), allocated(bodyFileSize(dr.want))))
 		}
@@ -236,32 +233,74 @@ func (dr *diskDraft) reserve(size int64, exactly bool) error {
 	if delta == 0 {
 		return nil
 	}
-	sum, err := dr.d.accountShard(dr.ctx, shardOf(dr.key), delta)
+	if delta > 0 {
+		var page usagePage
+		if err := dr.d.readUsage(&page); err != nil {
+			return err
+		}
+		// Drafts cannot be evicted: if they alone are too much, this one is given up.
+		if sum := page.sum(); sum+delta > dr.d.max && !dr.d.makeRoom(dr.ctx, sum, delta) {
+			return ErrTooLarge
+		}
+	}
+	sum, err := dr.resize(target)
 	if err != nil {
 		return err
 	}
-	dr.reserved = target
-	if delta > 0 && sum > dr.d.max {
-		// Drafts cannot be evicted: if they alone are too much, this one is given up.
-		if !dr.d.makeRoom(dr.ctx, sum) {
-			return ErrTooLarge
-		}
+	if delta > 0 && sum > dr.d.max && !dr.d.makeRoom(dr.ctx, sum, 0) { // others were as quick
+		return ErrTooLarge
 	}
 	return nil
 }
 
-// accountShard notes growth of a shard whose lock is not held.
-func (d *Disk) accountShard(ctx context.Context, shard int, delta int64) (sum int64, err error) {
-	// Who waits this long for a lock is stuck behind a stopped process.
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	l, err := d.lock(ctx, shard)
+// resize makes the draft's file, in blocks, as long as target and notes it in the usage file, both under the shard's
+// lock, so that whoever lists the shard meanwhile finds the room that is reserved. If target is 0 the file is
+// removed.
+func (dr *diskDraft) resize(target int64) (sum int64, err error) {
+	l, err := dr.lock()
 	if err != nil {
 		return 0, err
 	}
 	defer l.unlock()
 	var page usagePage
-	return l.account(delta, &page)
+	if delta := target - dr.reserved; delta > 0 {
+		if sum, err = l.account(delta, &page); err != nil {
+			return 0, err
+		}
+		dr.reserved = target
+	}
+	switch {
+	case target == 0:
+		err = removeFile(dr.temp())
+	case dr.file == nil:
+		var f *os.File
+		if f, err = dr.d.createTemp(l.shard, dr.temp()); err == nil {
+			dr.mu.Lock()
+			dr.file = f
+			dr.mu.Unlock()
+			err = f.Truncate(target)
+		}
+	default:
+		err = dr.file.Truncate(target)
+	}
+	if err != nil {
+		return 0, err
+	}
+	if delta := target - dr.reserved; delta < 0 {
+		if sum, err = l.account(delta, &page); err != nil {
+			return 0, err
+		}
+		dr.reserved = target
+	}
+	return sum, nil
+}
+
+// lock locks the draft's shard.
+func (dr *diskDraft) lock() (*locked, error) {
+	// Who waits this long for a lock is stuck behind a stopped process.
+	ctx, cancel := context.WithTimeout(dr.ctx, 2*time.Second)
+	defer cancel()
+	return dr.d.lock(ctx, shardOf(dr.key))
 }
 
 func (dr *diskDraft) ReadAt(p []byte, off int64) (n int, err error) {
@@ -338,18 +377,20 @@ func (dr *diskDraft) publish(size int64) error {
 	dr.mu.Lock()
 	defer dr.mu.Unlock()
 	dr.dropBuffer()
-	shard := shardOf(dr.key)
-	if err := dr.d.checkShardDir(shard); err != nil {
+	// What was reserved is in whole blocks. Under the lock, who lists the shard finds one name or the other.
+	if err := dr.file.Truncate(bodyFileSize(size)); err != nil {
 		return err
 	}
+	l, err := dr.lock()
+	if err != nil {
+		return err
+	}
+	defer l.unlock()
 	if runtime.GOOS == "windows" { // which does not rename what is open
 		dr.file.Close()
 	}
 	path := dr.d.path(dr.name())
 	if dr.d.dv.Import(dr.temp(), dr.name(), true) != nil {
-		if _, err := makeDir(dr.d.shardDir(shard)); err != nil {
-			return err
-		}
 		if err := retryBusy(func() error { return os.Rename(dr.temp(), path) }); err != nil {
 			return err
 		}
@@ -380,12 +421,11 @@ func (dr *diskDraft) Close() error {
 	dr.ended = true
 	if file != nil {
 		file.Close()
-		if !committed {
-			removeFile(dr.temp())
-		}
 	}
 	if !committed && dr.reserved > 0 {
-		dr.d.accountShard(dr.ctx, shardOf(dr.key), -dr.reserved)
+		if _, err := dr.resize(0); err != nil {
+			removeFile(dr.temp()) // the store was closed, or it takes too long
+		}
 	}
 	return nil
 }

@@ -71,18 +71,11 @@ func (k *keyFiles) total() int64 {
 type shardList struct {
 	bytes int64
 	keys  []*keyFiles
-	other []fileInfo // what has no name of this package's making
-	temps []fileInfo // its drafts
+	other []fileInfo // drafts, and what has no name of this package's making
 }
 
-// listTemps lists the names of temporary files. Not being able to is as if there were none.
-func (d *Disk) listTemps() []string {
-	names, _ := readNames(d.tmp)
-	return names
-}
-
-// listShard lists a shard, given the names of temporary files.
-func (d *Disk) listShard(shard int, temps []string) (*shardList, error) {
+// listShard lists a shard. What it finds is exact if the shard's lock is held.
+func (d *Disk) listShard(shard int) (*shardList, error) {
 	dir := d.shardDir(shard)
 	names, err := readNames(dir)
 	if err != nil {
@@ -113,26 +106,17 @@ func (d *Disk) listShard(shard int, temps []string) (*shardList, error) {
 			k.heads, k.used, k.size = true, st.atime, size
 		}
 	}
-	for _, name := range temps {
-		if len(name) != keyLen+1+2*blobIDLen || !strings.HasPrefix(name, prefix) {
-			continue
-		}
-		if statFile(filepath.Join(d.tmp, name), &st) == nil && st.regular {
-			list.bytes += allocated(st.size)
-			list.temps = append(list.temps, fileInfo{name, allocated(st.size), st.mtime})
-		}
-	}
 	return list, nil
 }
 
 // scan lists a shard, sets its slot right, and removes what was left behind in it if that is due.
-func (d *Disk) scan(ctx context.Context, shard int, temps []string) (*shardList, error) {
+func (d *Disk) scan(ctx context.Context, shard int) (*shardList, error) {
 	l, err := d.lock(ctx, shard)
 	if err != nil {
 		return nil, err
 	}
 	defer l.unlock()
-	list, err := d.listShard(shard, temps)
+	list, err := d.listShard(shard)
 	if err != nil {
 		return nil, err
 	}
@@ -168,9 +152,6 @@ func (l *locked) sweep(list *shardList, now time.Time) {
 	for _, f := range list.other {
 		remove(dir, f)
 	}
-	for _, f := range list.temps {
-		remove(d.tmp, f)
-	}
 	for _, k := range list.keys {
 		if !slices.ContainsFunc(k.blobs, old) {
 			continue
@@ -193,13 +174,15 @@ func (l *locked) sweep(list *shardList, now time.Time) {
 	}
 }
 
-// sweepTemps removes old temporary files that belong to no shard.
-func (d *Disk) sweepTemps(temps []string, now time.Time) {
+// sweepTemps removes old temporary files of diskv, which lie in a directory of their own and are not counted:
+// a file of a few kilobytes that is there for some microseconds.
+func (d *Disk) sweepTemps(now time.Time) {
+	names, err := readNames(d.tmp)
+	if err != nil {
+		return
+	}
 	var st fileStat
-	for _, name := range temps {
-		if len(name) == keyLen+1+2*blobIDLen {
-			continue
-		}
+	for _, name := range names {
 		path := filepath.Join(d.tmp, name)
 		if statFile(path, &st) == nil && st.regular && now.UnixNano()-st.mtime > int64(leftAfter) {
 			os.Remove(path)
@@ -211,7 +194,7 @@ func (d *Disk) sweepTemps(temps []string, now time.Time) {
 // and the listing of at most one shard for which that is due.
 func (d *Disk) housekeep(ctx context.Context, sum int64, page *usagePage) {
 	if sum > d.max {
-		d.makeRoom(ctx, sum)
+		d.makeRoom(ctx, sum, 0)
 	}
 	now := time.Now()
 	shard := page.due(rand.IntN(shardCount), now)
@@ -224,19 +207,23 @@ func (d *Disk) housekeep(ctx context.Context, sum int64, page *usagePage) {
 		return // somebody is at it
 	}
 	defer func() { <-d.evictor.mu }()
-	temps := d.listTemps()
-	if _, err := d.scan(ctx, shard, temps); err != nil {
+	if _, err := d.scan(ctx, shard); err != nil {
 		d.log.Debug("cachetrip: store: shard not listed", "shard", shardName(shard), "error", err)
 	}
-	d.sweepTemps(temps, now)
+	d.sweepTemps(now)
 	d.sweepVersions(now)
 }
 
-// makeRoom evicts until the cache, which now takes sum bytes, is within its bound, and a little more so
-// that the next calls need not, but for no longer than a request can wait. It reports whether the cache is
-// within its bound or near it.
-func (d *Disk) makeRoom(ctx context.Context, sum int64) bool {
-	near := d.max + d.max/16 // leaves as much again for what is being written meanwhile
+// near is how many bytes a cache may take for a moment: it leaves some of the 10 % over the bound to those
+// who write at the same moment.
+func (d *Disk) near() int64 { return d.max + d.max/32 }
+
+// makeRoom evicts until the cache, which now takes sum bytes, is within its bound with extra bytes added,
+// and a little more so that the next calls need not, but for no longer than a request can wait. It reports
+// whether the cache is within its bound then, or near it.
+func (d *Disk) makeRoom(ctx context.Context, sum, extra int64) bool {
+	near := d.near() - extra
+	full := d.max - extra
 	e := &d.evictor
 	select {
 	case e.mu <- struct{}{}:
@@ -251,11 +238,11 @@ func (d *Disk) makeRoom(ctx context.Context, sum int64) bool {
 		}
 	}
 	defer func() { <-e.mu }()
-	low := d.max - d.max/64
+	low := full - d.max/64
 	start := time.Now()
 	n, err := d.evictUntil(ctx, low, func(sum int64, n int) bool {
 		took := time.Since(start)
-		return sum <= d.max && (n >= evictSoftMax || took > evictSoft) || sum <= near && took > evictHard
+		return sum <= full && (n >= evictSoftMax || took > evictSoft) || sum <= near && took > evictHard
 	})
 	if err != nil {
 		d.log.Debug("cachetrip: store: eviction failed", "error", err)
@@ -318,7 +305,6 @@ func (d *Disk) evictUntil(ctx context.Context, low int64, enough func(sum int64,
 // many shards it went past.
 func (d *Disk) gather(ctx context.Context, page *usagePage) (listed int, err error) {
 	e := &d.evictor
-	temps := d.listTemps()
 	var keys []*keyFiles
 	for ; listed < shardCount && len(keys) < sampleKeys; listed++ {
 		shard := e.cursor
@@ -326,7 +312,7 @@ func (d *Disk) gather(ctx context.Context, page *usagePage) (listed int, err err
 		if s := page.slot(shard); s.known && s.bytes == 0 {
 			continue
 		}
-		list, err := d.scan(ctx, shard, temps)
+		list, err := d.scan(ctx, shard)
 		if err != nil {
 			return listed, err
 		}

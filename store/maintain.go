@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -19,12 +20,11 @@ type Usage struct {
 // Usage counts what the cache holds, by listing all of it: some microseconds for each file.
 func (d *Disk) Usage(ctx context.Context) (Usage, error) {
 	var u Usage
-	temps := d.listTemps()
 	for shard := range shardCount {
 		if err := d.begin(ctx); err != nil {
 			return u, err
 		}
-		list, err := d.listShard(shard, temps)
+		list, err := d.listShard(shard)
 		if err != nil {
 			return u, err
 		}
@@ -190,7 +190,7 @@ func (d *Disk) Clear(ctx context.Context) error {
 			return err
 		}
 	}
-	d.sweepTemps(d.listTemps(), time.Now())
+	d.sweepTemps(time.Now())
 	return nil
 }
 
@@ -210,6 +210,9 @@ func (d *Disk) clearShard(ctx context.Context, shard int) error {
 	}
 	var first error
 	for _, name := range names {
+		if strings.HasSuffix(name, tempSuffix) {
+			continue // somebody may be writing it; if not, it is swept in time
+		}
 		if len(name) == keyLen {
 			d.tier.remove(name)
 		}
@@ -219,7 +222,7 @@ func (d *Disk) clearShard(ctx context.Context, shard int) error {
 			}
 		}
 	}
-	list, err := d.listShard(shard, d.listTemps())
+	list, err := d.listShard(shard)
 	if err != nil {
 		return err
 	}

@@ -20,9 +20,10 @@ func (d *Disk) Secret(ctx context.Context) ([]byte, error) {
 	}
 	d.secretMu.Lock()
 	defer d.secretMu.Unlock()
-	if d.secret == nil {
+	if stale := d.secretStale.Swap(false); d.secret == nil || stale {
 		secret, err := d.loadSecret()
 		if err != nil {
+			d.secretStale.Store(stale)
 			return nil, opError("secret", err)
 		}
 		d.secret = secret
@@ -62,7 +63,9 @@ func (d *Disk) loadSecret() ([]byte, error) {
 
 func (d *Disk) makeSecret(path string) error {
 	b := make([]byte, secretLen, secretLen+4)
-	rand.Read(b)
+	if copy(b, d.secret) == 0 { // else the directory was taken away, and it goes on with the one in use
+		rand.Read(b)
+	}
 	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 	if _, err := makeDir(d.tmp); err != nil {
 		return err

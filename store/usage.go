@@ -142,6 +142,7 @@ func (d *Disk) usageOpen() (*os.File, error) {
 		}
 		d.usage.f.Close()
 		d.usage.f = nil
+		d.secretStale.Store(true)
 	}
 	path := filepath.Join(d.root, "usage")
 	f, err := os.OpenFile(path, os.O_RDWR|nofollow, 0)
@@ -191,7 +192,7 @@ func (l *locked) account(delta int64, page *usagePage) (sum int64, err error) {
 	}
 	s := page.slot(l.shard)
 	if !s.known {
-		list, err := l.d.listShard(l.shard, l.d.listTemps())
+		list, err := l.d.listShard(l.shard)
 		if err != nil {
 			return 0, err
 		}
