@@ -292,7 +292,7 @@ func (a *answer) record(e *store.Entry, offset int64, before *content) outcome {
 	}
 	d.finish = func(draft store.Draft, taken int64, end error) {
 		defer a.flights.remove(a.flight)
-		if draft != nil && !a.isClosed() {
+		if draft != nil && !a.isReleased() {
 			a.finish(e, before, draft, offset, taken, end)
 		}
 	}

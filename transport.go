@@ -64,7 +64,8 @@ type Transport struct {
 	unsafe   unsafeLog
 
 	mu         sync.Mutex
-	closed     bool
+	closed     bool // requests are forwarded
+	released   bool // nothing is stored any more, by what was under way either
 	background sync.WaitGroup
 	refreshing map[string]bool // the keys that are revalidated in the background
 	secret     digester
@@ -93,7 +94,10 @@ func (t *Transport) Close() error {
 	closed := t.closed
 	t.closed = true
 	t.mu.Unlock()
-	t.background.Wait()
+	t.background.Wait() // which may still store what the origin sends
+	t.mu.Lock()
+	t.released = true
+	t.mu.Unlock()
 	if closed || t.owned == nil {
 		return nil
 	}
@@ -402,6 +406,12 @@ func (t *Transport) isClosed() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.closed
+}
+
+func (t *Transport) isReleased() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.released
 }
 
 // digester returns what digests are made with, which the store keeps the secret of.
