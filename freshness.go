@@ -45,12 +45,15 @@ func (r *response) age(now time.Time) time.Duration {
 	if residentTime < -clockSlack {
 		return forever // the clock was set back: how old r is can't be known
 	}
-	apparentAge := max(0, r.received.Sub(r.date()))
-	responseDelay := max(0, r.received.Sub(r.requested))
+	apparentAge := bounded(r.received.Sub(r.date()))
+	responseDelay := bounded(r.received.Sub(r.requested))
 	ageValue, _ := field.Age(r.header["Age"])
 	correctedAge := time.Duration(ageValue)*time.Second + responseDelay
-	return min(forever, max(apparentAge, correctedAge)+max(0, residentTime))
+	return min(forever, max(apparentAge, correctedAge)+bounded(residentTime))
 }
+
+// bounded returns d within 0 and forever, so that three such durations can be added up.
+func bounded(d time.Duration) time.Duration { return min(forever, max(0, d)) }
 
 // date returns the value of the Date field, or when r was received if it has none that is valid.
 func (r *response) date() time.Time {
@@ -73,7 +76,7 @@ func (r *response) lifetime() time.Duration {
 		if !ok {
 			return 0 // invalid dates, "0" in particular, lie in the past: section 5.3
 		}
-		return min(forever, max(0, expires.Sub(r.date())))
+		return bounded(expires.Sub(r.date()))
 	}
 	return r.heuristicLifetime()
 }
@@ -87,7 +90,7 @@ func (r *response) heuristicLifetime() time.Duration {
 	if !ok {
 		return 0
 	}
-	return min(forever, max(0, r.date().Sub(modified)/heuristicShare))
+	return bounded(r.date().Sub(modified) / heuristicShare)
 }
 
 // lastModified returns the value of the Last-Modified field.
