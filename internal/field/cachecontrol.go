@@ -35,6 +35,9 @@ func ParseCacheControl(lines []string) CacheControl {
 		name, argument, has := strings.Cut(member, "=")
 		if has {
 			argument = unquote(argument)
+			if bare := trim(name); bare != name {
+				name, argument = bare, "" // a directive can't be ignored for a blank, but its argument
+			}
 		}
 		switch {
 		case strings.EqualFold(name, "max-age"):

@@ -58,11 +58,11 @@ func Date(s string, now time.Time) (t time.Time, ok bool) {
 	if !p.ok || p.rest != "" || day == 0 || hour > 23 || minute > 59 || second > 60 {
 		return time.Time{}, false
 	}
-	t = time.Date(year, month, day, hour, minute, second, 0, time.UTC)
-	if t.Month() != month && second < 60 {
+	t = time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
+	if t.Month() != month {
 		return time.Time{}, false // no such day in this month
 	}
-	return t, true
+	return time.Date(year, month, day, hour, minute, second, 0, time.UTC), true
 }
 
 var (

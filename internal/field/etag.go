@@ -48,5 +48,6 @@ func ETagStrongMatch(a, b string) bool { return a == b && IsStrongETag(a) }
 
 // ETagWeakMatch compares by the weak function of RFC 9110, section 8.8.3.2.
 func ETagWeakMatch(a, b string) bool {
-	return a != "" && strings.TrimPrefix(a, "W/") == strings.TrimPrefix(b, "W/")
+	a = strings.TrimPrefix(a, "W/")
+	return a != "" && a == strings.TrimPrefix(b, "W/")
 }

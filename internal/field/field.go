@@ -12,8 +12,9 @@ import (
 // a quote that is never closed is an ordinary character. RFC 9110, section 5.6.1.
 func Members(lines []string, yield func(member string) bool) {
 	for _, line := range lines {
+		quotes := true
 		for line != "" {
-			end := memberEnd(line)
+			end := memberEnd(line, &quotes)
 			member := trim(line[:end])
 			if member != "" && !yield(member) {
 				return
@@ -23,14 +24,17 @@ func Members(lines []string, yield func(member string) bool) {
 	}
 }
 
-// memberEnd returns where the first member of list ends: at a comma or at the end.
-func memberEnd(list string) int {
+// memberEnd returns where the first member of list ends: at a comma or at the end. quotes tells
+// whether there may be quoted strings: once a quote is never closed, none that follows it is, and
+// looking again for each would cost the square of the length.
+func memberEnd(list string, quotes *bool) int {
 	for i := 0; i < len(list); i++ {
-		switch list[i] {
-		case ',':
+		switch {
+		case list[i] == ',':
 			return i
-		case '"':
-			if end := quotedEnd(list[i:]); end > 0 {
+		case list[i] == '"' && *quotes:
+			end := quotedEnd(list[i:])
+			if *quotes = end > 0; *quotes {
 				i += end - 1
 			}
 		}
@@ -51,22 +55,24 @@ func quotedEnd(s string) int {
 	return 0
 }
 
+// maxNames bounds the names in one list, which are compared with each other; what depends on more
+// fields than this can as well be taken to depend on everything.
+const maxNames = 256
+
 // Names returns the canonical field names listed in lines, as in Vary and Connection, without
-// duplicates and in order. What cannot be a field name, "*" but for, is left out.
+// duplicates and in order. "*" stands for itself, for what cannot be a field name, and for the rest
+// of a list that is too long.
 func Names(lines []string) []string {
 	var names []string
 	Members(lines, func(member string) bool {
-		if member != "*" && !IsToken(member) {
-			return true
+		name := "*"
+		if len(names) < maxNames && IsToken(member) {
+			name = textproto.CanonicalMIMEHeaderKey(member)
 		}
-		name := textproto.CanonicalMIMEHeaderKey(member)
-		for _, known := range names {
-			if known == name {
-				return true
-			}
+		if !contains(names, name) {
+			names = append(names, name)
 		}
-		names = append(names, name)
-		return true
+		return len(names) <= maxNames
 	})
 	return names
 }
