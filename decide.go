@@ -2,6 +2,7 @@ package cachetrip
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,7 +63,7 @@ func decide(now time.Time, req *request, stored []response) decision {
 	d := decision{selected: sel(req, stored)}
 	if d.selected < 0 {
 		d.fwd = "uri-miss"
-		if len(stored) > 0 {
+		if slices.ContainsFunc(stored, func(r response) bool { return !r.headOnly || req.method == http.MethodHead }) {
 			d.fwd = "vary-miss"
 			d.action = revalidate
 		}
@@ -92,7 +93,7 @@ func decide(now time.Time, req *request, stored []response) decision {
 		d.fwd, d.detail = "stale", "must-revalidate"
 	case req.cc.MaxStale != field.None && -d.ttl <= time.Duration(req.cc.MaxStale)*time.Second:
 		d.action, d.detail = serve, "max-stale"
-	case req.cc.MaxAge == field.None && req.cc.MinFresh == field.None &&
+	case req.cc.MaxAge == field.None && req.cc.MinFresh == field.None && req.cc.MaxStale == field.None &&
 		r.cc.StaleWhileRevalidate != field.None && -d.ttl <= time.Duration(r.cc.StaleWhileRevalidate)*time.Second:
 		d.action, d.detail = serveRevalidate, "stale-while-revalidate"
 		if req.cc.OnlyIfCached {
@@ -100,6 +101,9 @@ func decide(now time.Time, req *request, stored []response) decision {
 		}
 	default:
 		d.fwd = "stale"
+	}
+	if d.fwd == "request" && d.ttl <= 0 {
+		d.fwd = "stale" // "request" speaks of fresh responses: RFC 9211, section 2.2
 	}
 	return d.unless(req.cc.OnlyIfCached)
 }
@@ -131,12 +135,13 @@ func (r *response) whyValidate() string {
 	}
 }
 
-// usableFor reports whether what is held of r is enough for req: everything, or what a Range asks for.
+// usableFor reports whether what is held of r is enough for req: everything, or what a Range asks
+// for. A HEAD needs no content, but the head of a part may lack fields of the whole. Section 3.3.
 func (r *response) usableFor(req *request) bool {
-	if req.method == http.MethodHead {
-		return true
+	if r.headOnly {
+		return req.method == http.MethodHead
 	}
-	return !r.headOnly && (r.complete() || r.covers(req))
+	return r.covers(req)
 }
 
 // conditional reports whether the request carries preconditions of its own.
