@@ -2,6 +2,7 @@ package cachetrip
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/cachetrip/cachetrip/internal/field"
 )
@@ -57,9 +58,15 @@ func isError(status int) bool {
 }
 
 // understood reports whether the cache implements what status asks of caches, which is what
-// must-understand is about: section 5.2.2.3. Those are the codes of RFC 9110, sections 15.3 to 15.6.
+// must-understand is about: section 5.2.2.3. Those are the codes of RFC 9110, sections 15.3 to 15.6;
+// RFC 6585 forbids to store some of its codes.
 func understood(status int) bool {
-	return status >= 200 && status != 226 && http.StatusText(status) != ""
+	switch status {
+	case http.StatusPermanentRedirect, http.StatusMisdirectedRequest, http.StatusUnprocessableEntity, http.StatusUpgradeRequired:
+		return true
+	}
+	return status >= 200 && status <= 206 || status >= 300 && status <= 307 && status != 306 ||
+		status >= 400 && status <= 417 || status >= 500 && status <= 505
 }
 
 // storedHeader returns the fields of h that may be stored: not those that concern one connection
@@ -67,12 +74,20 @@ func understood(status int) bool {
 func storedHeader(h http.Header) http.Header {
 	stored := h.Clone()
 	for _, name := range field.Names(h["Connection"]) {
-		delete(stored, name)
+		if !slices.Contains(endToEnd, name) {
+			delete(stored, name)
+		}
 	}
 	for _, name := range perConnection {
 		delete(stored, name)
 	}
 	return stored
+}
+
+// endToEnd lists the fields that say what may be done with a response, and are therefore kept even
+// if Connection names them, which it must not: RFC 9110, section 7.6.1.
+var endToEnd = []string{
+	"Age", "Cache-Control", "Content-Encoding", "Content-Range", "Date", "Expires", "Vary",
 }
 
 // perConnection lists the fields that are not stored. RFC 9110, section 7.6.1; RFC 9111, section 3.1.

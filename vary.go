@@ -142,6 +142,9 @@ func normalise(name string, lines []string) string {
 
 // normaliseWeighted normalises one alternative with its parameters. RFC 9110, section 12.4.2.
 func normaliseWeighted(member string) string {
+	if strings.Contains(member, `"`) {
+		return member // quoted text may contain what separates parameters, and its case counts
+	}
 	parts := strings.Split(member, ";")
 	kept := parts[:0]
 	for i, part := range parts {
