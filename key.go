@@ -32,13 +32,13 @@ func appendPrimaryURL(b []byte, u *url.URL, host string) []byte {
 		effective = authority(u.Scheme, host)
 	}
 	b = append(b, effective...)
-	b = append(b, u.RequestURI()...)
 	if effective != connect {
-		// The server that is connected to answers for another name: neither is enough alone.
+		// The server that is connected to answers for another name: neither is enough alone. No
+		// host contains a blank, while the rest may.
 		b = append(b, ' ')
 		b = append(b, connect...)
 	}
-	return b
+	return append(b, u.RequestURI()...)
 }
 
 // storedURL returns the form of u under which it is listed: without user information and fragment.

@@ -48,7 +48,7 @@ func admit(req *request, fresh *response, stored []response) admission {
 		if !r.invalidatedAt.IsZero() && !fresh.requested.After(r.invalidatedAt) {
 			a.distrust = true
 		}
-		if !r.matches(req) {
+		if !r.matches(req) && !(r.varies("*") && fresh.varies("*")) { // of these one is enough
 			continue
 		}
 		if fresh.headOnly && !r.headOnly || isError(fresh.status) && !isError(r.status) {

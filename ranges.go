@@ -3,6 +3,7 @@ package cachetrip
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -40,10 +41,8 @@ func (r *response) ranges(req *request) (rangeAnswer, []span) {
 	if r.uncompressed || len(lines) > 1 {
 		return originsAnswer, nil // the offsets are not those of the bytes that are held
 	}
-	if condition, ok := req.header["If-Range"]; ok {
-		if validator := r.strongValidator(); len(condition) != 1 || validator == "" || validator != condition[0] {
-			return r.whole()
-		}
+	if condition, ok := req.header["If-Range"]; ok && (len(condition) != 1 || !r.isStill(condition[0])) {
+		return r.whole()
 	}
 	spans, ok := parseRanges(lines[0], r.length)
 	switch {
@@ -70,6 +69,12 @@ func (r *response) ranges(req *request) (rangeAnswer, []span) {
 		return originsAnswer, nil
 	}
 	return spansAnswer, spans
+}
+
+// isStill evaluates an If-Range field. RFC 9110, section 13.1.5.
+func (r *response) isStill(validator string) bool {
+	return field.ETagStrongMatch(validator, r.header.Get("ETag")) ||
+		validator != "" && validator == r.header.Get("Last-Modified") && r.strongDate()
 }
 
 // whole answers with all of the content, if it is held.
@@ -171,8 +176,8 @@ func offset(s string) (n int64, ok bool) {
 // -1. RFC 9110, section 14.4.
 func contentRange(h http.Header) (s span, length int64, ok bool) {
 	lines := h["Content-Range"]
-	if len(lines) != 1 {
-		return span{}, 0, false
+	if len(lines) != 1 || strings.HasPrefix(lower(h.Get("Content-Type")), "multipart/byteranges") {
+		return span{}, 0, false // several parts tell their ranges themselves
 	}
 	unit, rest, found := strings.Cut(lines[0], " ")
 	positions, complete, slash := strings.Cut(rest, "/")
@@ -239,6 +244,9 @@ func (r *response) resumeFrom(position int64, h http.Header) {
 func (r *response) continues(partial *response, position int64) bool {
 	s, length, ok := contentRange(partial.header)
 	if !ok || partial.uncompressed || s.start != position || length < 0 || s.end != length || r.length >= 0 && length != r.length {
+		return false
+	}
+	if coding, ok := partial.header["Content-Encoding"]; ok && !slices.Equal(coding, r.header["Content-Encoding"]) {
 		return false
 	}
 	v := partial.strongValidator()

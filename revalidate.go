@@ -29,16 +29,16 @@ func conditionsFor(req *request, stored []response, selected int) conditions {
 	if req.conditionalAny() {
 		return c // a "*" can't be combined with tags, and its answer would not name one
 	}
-	if selected >= 0 {
+	if selected >= 0 && !stored[selected].headOnly { // a head can as well be asked for anew
 		r := &stored[selected]
 		c.modified, _ = r.validDate("Last-Modified")
-		if r.header.Get("ETag") == "" {
+		if r.entityTag() == "" {
 			return c // tags of other responses would make the origin ignore the date
 		}
 		c.add(r)
 	}
 	for i := range stored {
-		if r := &stored[i]; i != selected && r.usableFor(req) && len(c.etags) < maxETags {
+		if r := &stored[i]; i != selected && !r.headOnly && r.usableFor(req) && len(c.etags) < maxETags {
 			c.add(r)
 		}
 	}
@@ -49,9 +49,19 @@ func conditionsFor(req *request, stored []response, selected int) conditions {
 }
 
 func (c *conditions) add(r *response) {
-	if tag := r.header.Get("ETag"); tag != "" && !slices.Contains(c.etags, tag) {
+	if tag := r.entityTag(); tag != "" && !slices.Contains(c.etags, tag) {
 		c.etags = append(c.etags, tag)
 	}
+}
+
+// entityTag returns the entity tag of r as it can be asked about: not what would be read as several
+// tags, or as the question whether anything exists.
+func (r *response) entityTag() string {
+	tag := r.header.Get("ETag")
+	if tags := field.ETags([]string{tag}); len(tags) != 1 || tags[0] != tag || tag == "*" {
+		return ""
+	}
+	return tag
 }
 
 // none reports whether there is nothing to validate with.
@@ -83,7 +93,7 @@ func (c *conditions) validates(r *response) bool {
 	if r.headOnly {
 		return false
 	}
-	if tag := r.header.Get("ETag"); tag != "" {
+	if tag := r.entityTag(); tag != "" {
 		return slices.Contains(c.etags, tag)
 	}
 	return c.modified != "" && r.header.Get("Last-Modified") == c.modified
@@ -100,9 +110,23 @@ func (c *conditions) identify(req *request, stored []response, h http.Header) (u
 	}
 	use = -1
 	choose := func(match func(*response) bool) {
+		var matching []int
 		for _, i := range candidates {
-			if match(&stored[i]) && (use < 0 || stored[i].betterFor(req, &stored[use])) {
+			if !match(&stored[i]) || !stored[i].usableFor(req) {
+				continue
+			}
+			matching = append(matching, i)
+			if use < 0 || stored[i].betterFor(req, &stored[use]) {
 				use = i
+			}
+		}
+		if use < 0 || stored[use].matches(req) {
+			return
+		}
+		for _, i := range matching {
+			if !stored[i].resembles(&stored[use]) {
+				use = -1 // no telling which of several that others had selected is meant
+				return
 			}
 		}
 	}
@@ -149,6 +173,17 @@ func (r *response) betterFor(req *request, other *response) bool {
 		return matches
 	}
 	return r.preferredTo(other, req)
+}
+
+// resembles reports whether two confirmed responses are the same representation, for all that can be
+// told, so that it does not matter which of them is used.
+func (r *response) resembles(other *response) bool {
+	for _, name := range []string{"ETag", "Last-Modified", "Content-Encoding", "Content-Language", "Content-Type"} {
+		if r.header.Get(name) != other.header.Get(name) {
+			return false
+		}
+	}
+	return r.length == other.length && r.uncompressed == other.uncompressed
 }
 
 // answersCaller reports whether a 304 with the header h answers the caller's own preconditions.
@@ -225,12 +260,17 @@ func (r *response) strongValidator() string {
 		}
 		return ""
 	}
-	modified, ok := r.lastModified()
-	date, dated := field.Date(r.header.Get("Date"), r.received)
-	if !ok || !dated || date.Sub(modified) < time.Second {
+	if !r.strongDate() {
 		return ""
 	}
 	return r.header.Get("Last-Modified")
+}
+
+// strongDate reports whether the date of last modification is a strong validator. RFC 9110, section 8.8.2.2.
+func (r *response) strongDate() bool {
+	modified, ok := r.lastModified()
+	date, dated := field.Date(r.header.Get("Date"), r.received)
+	return ok && dated && date.Sub(modified) >= time.Second
 }
 
 // headUpdates reports whether the answer to a HEAD shows that a stored response is still current,
