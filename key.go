@@ -61,6 +61,10 @@ func authority(scheme, host string) string {
 	return strings.TrimSuffix(host, ":")
 }
 
+// credentialFields are the request fields that say on whose behalf a request is made. Of these the
+// cookies are no part of the key: a response that depends on them says so by Vary.
+var credentialFields = []string{"Authorization", "Cookie", "Proxy-Authorization"}
+
 // digester makes digests that tell nothing to who does not have the secret of the store, which it is.
 type digester []byte
 

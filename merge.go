@@ -89,7 +89,7 @@ func differentContent(a, b *response) bool {
 
 // joinable reports whether the content of two responses can be combined. Section 3.4.
 func joinable(a, b *response) bool {
-	return sameContent(a, b) && a.status == http.StatusOK && b.status == http.StatusOK &&
+	return sameContent(a, b) && a.selecting[sentBy] == b.selecting[sentBy] && a.status == http.StatusOK && b.status == http.StatusOK &&
 		!a.uncompressed && !b.uncompressed && !a.headOnly && !b.headOnly &&
 		a.header.Get("Content-Encoding") == b.header.Get("Content-Encoding") &&
 		(a.length == b.length || a.length < 0 || b.length < 0) && !a.complete()

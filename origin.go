@@ -141,37 +141,89 @@ type answer struct {
 	received  time.Time
 }
 
+// sentBy is where the selecting fields of an entry with foreign credentials keep the digest of those;
+// no field has this name.
+const sentBy = ":sent-by"
+
 // foreign reports whether something below the cache gave the request other credentials, or other
-// values of the fields that the response was selected by, than the cache knows of.
-func (a *answer) foreign() bool {
+// values of the fields that a response with the header h was selected by, than the cache knows of;
+// by is a digest of those. Base may have done so in a copy of the request or, though it must not,
+// in the request itself: what counts is what the caller sent. If Identity says whose the request
+// is, credentials are no news.
+func (a *answer) foreign(h http.Header) (by string, foreign bool) {
 	actual := a.resp.Request
-	if a.Identity != nil || actual == nil || actual == a.sent {
-		return false
+	if actual == nil {
+		return "", false
 	}
-	for _, name := range append(selectingFields(a.resp.Header), "Authorization", "Cookie", "Proxy-Authorization") {
-		if !slices.Equal(actual.Header[name], a.sent.Header[name]) {
-			return true
+	query := a.Identity == nil && actual.URL != nil && actual.URL.RawQuery != a.sent.URL.RawQuery
+	foreign = query
+	names := append(selectingFields(h), credentialFields...)
+	for _, name := range names {
+		foreign = foreign || !slices.Equal(actual.Header[name], a.known(name)) && (a.Identity == nil || !secretField(name))
+	}
+	if !foreign {
+		return "", false
+	}
+	slices.Sort(names)
+	var b strings.Builder
+	if query {
+		b.WriteString(actual.URL.RawQuery)
+	}
+	for _, name := range slices.Compact(names) {
+		b.WriteString("\n" + name)
+		for _, line := range actual.Header[name] {
+			b.WriteString("\n:" + line)
 		}
 	}
-	return false
+	return a.rules.digest.value(b.String()), true
+}
+
+// known returns the lines of a request field that the cache knows of.
+func (a *answer) known(name string) []string {
+	switch name {
+	case "Cache-Control", "If-None-Match", "If-Modified-Since", "Range", "If-Range":
+		return a.sent.Header[name] // which the cache itself may have set
+	}
+	return a.rules.header[name]
+}
+
+// sentAs reports whether the request that is answered was sent with the credentials with which r
+// was asked for, as far as those came from below the cache. If not, not even a 304 says that r may
+// be used: dates and careless entity tags do not tell users apart.
+func (a *answer) sentAs(r *response) bool {
+	by, _ := a.foreign(r.header)
+	return by == r.selecting[sentBy]
+}
+
+// mark notes in e, a new entry or copy, by which credentials from below the cache it was asked for.
+func (a *answer) mark(e *store.Entry) {
+	var by string
+	by, e.ForeignCredentials = a.foreign(e.Header)
+	e.Selecting = selecting(e.Header, a.rules)
+	if !e.ForeignCredentials {
+		return
+	}
+	if e.Selecting == nil {
+		e.Selecting = make(map[string]string)
+	}
+	e.Selecting[sentBy] = by
 }
 
 // entry returns the head to be stored for the response.
 func (a *answer) entry() *store.Entry {
 	e := &store.Entry{
-		Key:                a.key,
-		URL:                storedURL(a.req.URL, a.req.Host),
-		Method:             a.rules.method,
-		Status:             a.resp.StatusCode,
-		Proto:              a.resp.Proto,
-		Header:             storedHeader(a.resp.Header),
-		Selecting:          selecting(a.resp.Header, a.rules),
-		RequestTime:        a.requested,
-		ResponseTime:       a.received,
-		Uncompressed:       a.resp.Uncompressed,
-		ForeignCredentials: a.foreign(),
-		Length:             a.resp.ContentLength,
+		Key:          a.key,
+		URL:          storedURL(a.req.URL, a.req.Host),
+		Method:       a.rules.method,
+		Status:       a.resp.StatusCode,
+		Proto:        a.resp.Proto,
+		Header:       storedHeader(a.resp.Header),
+		RequestTime:  a.requested,
+		ResponseTime: a.received,
+		Uncompressed: a.resp.Uncompressed,
+		Length:       a.resp.ContentLength,
 	}
+	a.mark(e)
 	if e.Header["Date"] == nil {
 		e.Header["Date"] = []string{a.received.UTC().Format(http.TimeFormat)} // RFC 9110, section 6.6.1
 	}
@@ -186,7 +238,7 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 		use = nil
 		stored := responses(current)
 		chosen, updated := c.identify(a.rules, stored, a.resp.Header)
-		if chosen < 0 {
+		if chosen < 0 || !a.sentAs(&stored[chosen]) {
 			return current
 		}
 		next := slices.Clone(current)
@@ -198,7 +250,7 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 			// The origin chose a response that was selected by other requests. It is kept for those
 			// and for this one alike.
 			use = use.Clone()
-			use.Selecting = selecting(use.Header, a.rules)
+			a.mark(use)
 			next = append(next, use)
 		}
 		return next
@@ -221,8 +273,7 @@ func (a *answer) freshened(e *store.Entry, selects bool) *store.Entry {
 	fresh := e.Clone()
 	fresh.Header = freshen(e.Header, a.resp.Header, a.received)
 	if selects {
-		fresh.Selecting = selecting(fresh.Header, a.rules)
-		fresh.ForeignCredentials = a.foreign()
+		a.mark(fresh)
 	} else if vary, ok := e.Header["Vary"]; ok {
 		fresh.Header["Vary"] = vary
 	} else {
@@ -382,7 +433,7 @@ func (a *answer) absorbHead(e *store.Entry, head *response) {
 				continue
 			}
 			concerned = true
-			if headUpdates(&stored[i], head) {
+			if headUpdates(&stored[i], head) && a.sentAs(&stored[i]) {
 				next[i] = a.freshened(current[i], true)
 			} else if current[i].InvalidatedAt.IsZero() {
 				next[i] = current[i].Clone()
@@ -438,7 +489,7 @@ func wholeOf(e *store.Entry, length int64) {
 func (a *answer) resumed(before *store.Entry, stored *response) (outcome, bool) {
 	position := stored.held[0].end
 	partial := newResponse(a.entry())
-	if !stored.continues(&partial, position) {
+	if !stored.continues(&partial, position) || !a.sentAs(stored) {
 		return outcome{}, false
 	}
 	held, err := a.open(before)

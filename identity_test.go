@@ -1,0 +1,231 @@
+package cachetrip_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Whose response is it: nobody is ever given another's.
+
+var alice, bob = "token-of-alice", "token-of-bob"
+
+// whoever tells the name that a request's credentials stand for.
+func whoever(r *http.Request) string {
+	for _, name := range []string{"alice", "bob"} {
+		for _, where := range []string{
+			r.Header.Get("Authorization"), r.Header.Get("Proxy-Authorization"), r.Header.Get("Cookie"), r.Header.Get("X-Tenant"), r.URL.RawQuery,
+		} {
+			if strings.Contains(where, name) {
+				return name
+			}
+		}
+	}
+	return "nobody"
+}
+
+// addsBelow is how transports below the cache add the credentials of a user to a request.
+var addsBelow = []struct {
+	name, vary string
+	add        func(req *http.Request, token string) *http.Request
+}{
+	{"Authorization, to a copy", "", func(req *http.Request, token string) *http.Request {
+		req = req.Clone(req.Context())
+		req.Header.Set("Authorization", "Bearer "+token)
+		return req
+	}},
+	{"Authorization, against the contract to the request itself", "", func(req *http.Request, token string) *http.Request {
+		req.Header.Set("Authorization", "Bearer "+token)
+		return req
+	}},
+	{"Proxy-Authorization", "", func(req *http.Request, token string) *http.Request {
+		req = req.Clone(req.Context())
+		req.Header.Set("Proxy-Authorization", "Bearer "+token)
+		return req
+	}},
+	{"a cookie", "", func(req *http.Request, token string) *http.Request {
+		req = req.Clone(req.Context())
+		req.AddCookie(&http.Cookie{Name: "session", Value: token})
+		return req
+	}},
+	{"a query", "", func(req *http.Request, token string) *http.Request {
+		req = req.Clone(req.Context())
+		req.URL.RawQuery = "access_token=" + token
+		return req
+	}},
+	{"a field that Vary names", "X-Tenant", func(req *http.Request, token string) *http.Request {
+		req = req.Clone(req.Context())
+		req.Header.Set("X-Tenant", token)
+		return req
+	}},
+}
+
+// Responses to requests that were given credentials below the cache are reused after asking only,
+// and only for the same credentials: validators tell versions of a resource apart, and users only if
+// the origin takes care that they do.
+func TestCredentialsAddedBelow(t *testing.T) {
+	for _, validators := range []struct {
+		name string
+		set  func(h http.Header, who string)
+	}{
+		{"a tag for each user", func(h http.Header, who string) { h.Set("ETag", `"`+who+`"`) }},
+		{"one tag for all users", func(h http.Header, who string) { h.Set("ETag", `"1"`) }},
+		{"a date only", func(h http.Header, who string) { h.Set("Last-Modified", "Mon, 02 Jan 2006 15:04:05 GMT") }},
+	} {
+		for _, below := range addsBelow {
+			t.Run(validators.name+"/"+below.name, func(t *testing.T) {
+				onEachStore(t, func(w *world) {
+					w.handle(func(rw http.ResponseWriter, r *http.Request) {
+						validators.set(rw.Header(), whoever(r))
+						rw.Header().Set("Cache-Control", "max-age=60")
+						if below.vary != "" {
+							rw.Header().Set("Vary", below.vary)
+						}
+						modified, _ := http.ParseTime(rw.Header().Get("Last-Modified"))
+						http.ServeContent(rw, r, "a.txt", modified, strings.NewReader(whoever(r)+"'s"))
+					})
+					var token string
+					base := w.cache.Base
+					w.cache.Base = roundTripper(func(req *http.Request) (*http.Response, error) {
+						if token != "" {
+							req = below.add(req, token)
+						}
+						return base.RoundTrip(req)
+					})
+					const checked = " | fwd=stale; fwd-status=304; stored; detail=credentials"
+					token = alice
+					w.wantGet("200 alice's | fwd=uri-miss; fwd-status=200; stored", "/")
+					w.wantGet("200 alice's"+checked, "/")
+					token = bob
+					if got := w.get("/").Body; got != "bob's" {
+						t.Errorf("bob got %q", got)
+					}
+					w.wantGet("200 bob's"+checked, "/")
+					token = ""
+					if got := w.get("/").Body; got != "nobody's" {
+						t.Errorf("nobody got %q", got)
+					}
+					token = alice
+					w.wantGet("200 nobody's | hit", "/") // what needs no credentials can't be told from what has them
+					if got := w.get("/", "Cache-Control", "no-cache").Body; got != "alice's" {
+						t.Errorf("alice got %q, after asking", got)
+					}
+				})
+			})
+		}
+	}
+}
+
+// What is stored in part is continued for the same user only, and a HEAD for one user says nothing
+// about what is stored for another.
+func TestCredentialsBelowPartsAndHeads(t *testing.T) {
+	onEachStore(t, func(w *world) {
+		w.handle(func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("ETag", `"1"`)
+			rw.Header().Set("Cache-Control", "max-age=60")
+			http.ServeContent(rw, r, "a.txt", time.Time{}, strings.NewReader(strings.Repeat(whoever(r)[:3], 1000)))
+		})
+		token := alice
+		base := w.cache.Base
+		w.cache.Base = roundTripper(func(req *http.Request) (*http.Response, error) {
+			return base.RoundTrip(addsBelow[0].add(req, token))
+		})
+		get := func(user string, fields ...string) string {
+			token = user
+			return w.get("/", fields...).Body
+		}
+		whole := func(name string) string { return strings.Repeat(name, 1000) }
+		check(w, "a part of alice's", get(alice, "Range", "bytes=0-2"), "ali")
+		check(w, "another part of alice's", get(alice, "Range", "bytes=3-5"), "ali")
+		check(w, "a part of bob's", get(bob, "Range", "bytes=6-8"), "bob")
+		check(w, "alice's after that", get(alice) == whole("ali"), true)
+		check(w, "bob's", get(bob) == whole("bob"), true)
+
+		if err := w.cache.Purge(context.Background(), w.url+"/"); err != nil {
+			t.Error(err)
+		}
+		check(w, "the beginning of alice's", get(alice, "Range", "bytes=0-2"), "ali")
+		check(w, "bob's, not continued from that", get(bob) == whole("bob"), true)
+
+		token = bob
+		w.do(w.request("HEAD", "/"))
+		check(w, "bob's after his HEAD", get(bob) == whole("bob"), true)
+		token = alice
+		w.do(w.request("HEAD", "/"))
+		check(w, "alice's after her HEAD", get(alice) == whole("ali"), true)
+	})
+}
+
+// With Identity the same is cached as if the cache saw the credentials, but fields that say more than
+// whose the request is count as ever.
+func TestIdentityCoversCredentialsBelow(t *testing.T) {
+	for _, below := range addsBelow[:5] {
+		t.Run(below.name, func(t *testing.T) {
+			onEachStore(t, func(w *world) {
+				w.handle(func(rw http.ResponseWriter, r *http.Request) {
+					answer(rw, 200, whoever(r)+"'s", "Cache-Control", "max-age=60")
+				})
+				base := w.cache.Base
+				user := alice
+				w.cache.Base = roundTripper(func(req *http.Request) (*http.Response, error) {
+					return base.RoundTrip(below.add(req, user))
+				})
+				w.cache.Identity = func(req *http.Request) string { return req.Header.Get("X-User") }
+				for _, want := range []string{" | fwd=uri-miss; fwd-status=200; stored", " | hit"} {
+					user = alice
+					w.wantGet("200 alice's"+want, "/", "X-User", "a")
+					user = bob
+					w.wantGet("200 bob's"+want, "/", "X-User", "b")
+				}
+			})
+		})
+	}
+	t.Run("but not what else Vary names", func(t *testing.T) {
+		onEachStore(t, func(w *world) {
+			w.handle(func(rw http.ResponseWriter, r *http.Request) {
+				answer(rw, 200, r.Header.Get("Accept-Language"), "Cache-Control", "max-age=60", "Vary", "Accept-Language", "ETag", `"1"`)
+			})
+			base := w.cache.Base
+			language := "de"
+			w.cache.Base = roundTripper(func(req *http.Request) (*http.Response, error) {
+				req = req.Clone(req.Context())
+				req.Header.Set("Accept-Language", language)
+				return base.RoundTrip(req)
+			})
+			w.cache.Identity = func(*http.Request) string { return "me" }
+			w.wantGet("200 de | fwd=uri-miss; fwd-status=200; stored", "/")
+			language = "fr"
+			w.wantGet("200 fr | fwd=stale; fwd-status=200; stored; detail=credentials", "/")
+		})
+	})
+}
+
+// Followers of a flight are other requests of the same identity, never of another.
+func TestOthersDoNotShareAFlight(t *testing.T) {
+	onEachStore(t, func(w *world) {
+		w.handle(func(rw http.ResponseWriter, r *http.Request) {
+			time.Sleep(20 * time.Millisecond)
+			answer(rw, 200, whoever(r)+"'s", "Cache-Control", "max-age=60")
+		})
+		got := make(chan string)
+		for i := range 40 {
+			token := []string{alice, bob}[i%2]
+			go func() {
+				r, err := w.try(w.request("GET", "/", "Authorization", "Bearer "+token))
+				if err != nil {
+					got <- err.Error()
+					return
+				}
+				got <- fmt.Sprint(r.Body == strings.TrimPrefix(token, "token-of-")+"'s")
+			}()
+		}
+		for range 40 {
+			if s := <-got; s != "true" {
+				t.Errorf("somebody got another's response: %s", s)
+			}
+		}
+	})
+}
