@@ -66,7 +66,7 @@ var addsBelow = []struct {
 // Responses to requests that were given credentials below the cache are reused after asking only,
 // and only for the same credentials: validators tell versions of a resource apart, and users only if
 // the origin takes care that they do.
-func TestCredentialsAddedBelow(t *testing.T) {
+func TestCredentialsFromBelow(t *testing.T) {
 	for _, validators := range []struct {
 		name string
 		set  func(h http.Header, who string)
