@@ -5,6 +5,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -41,7 +42,7 @@ func (t *Transport) forward(req *http.Request, status Status) (*http.Response, e
 			out.Header = withDirectives(req.Header, directives)
 		}
 	}
-	resp, err := t.base().RoundTrip(out)
+	resp, err := t.send(out)
 	if err != nil {
 		return nil, err
 	}
@@ -64,8 +65,7 @@ func (t *Transport) forward(req *http.Request, status Status) (*http.Response, e
 
 // outgoing returns the request to send for x, with a header of its own.
 func (x *exchange) outgoing(ctx context.Context) *http.Request {
-	out := x.req.WithContext(ctx)
-	out.Body = nil
+	out := x.own.WithContext(ctx)
 	out.Header = withDirectives(x.rules.header, directivesOf(ctx))
 	return out
 }
@@ -89,7 +89,7 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 			added.apply(out.Header)
 		}
 		requested := wallClock()
-		resp, err := x.base().RoundTrip(out)
+		resp, err := x.send(out)
 		if err != nil {
 			return x.unshared(f, outcome{err: err})
 		}
@@ -213,7 +213,7 @@ func (a *answer) mark(e *store.Entry) {
 func (a *answer) entry() *store.Entry {
 	e := &store.Entry{
 		Key:          a.key,
-		URL:          storedURL(a.req.URL, a.req.Host),
+		URL:          storedURL(a.own.URL, a.own.Host),
 		Method:       a.rules.method,
 		Status:       a.resp.StatusCode,
 		Proto:        a.resp.Proto,
@@ -221,7 +221,7 @@ func (a *answer) entry() *store.Entry {
 		RequestTime:  a.requested,
 		ResponseTime: a.received,
 		Uncompressed: a.resp.Uncompressed,
-		Length:       a.resp.ContentLength,
+		Length:       contentLength(a.resp),
 	}
 	a.mark(e)
 	if e.Header["Date"] == nil {
@@ -305,10 +305,19 @@ func (a *answer) absorbed(stored []response) outcome {
 		a.log("not stored", "status", r.status, "detail", why)
 		return a.unshared(a.flight, outcome{resp: a.resp, detail: why})
 	}
+	r = arriving(e)
 	if decide(a.received, &request{method: http.MethodGet, header: a.rules.header, digest: a.rules.digest, cc: neutral}, []response{r}).action != serve {
 		a.flights.separate(a.flight.key, time.Now()) // stale at once: nobody can share it
 	}
 	return a.record(e, 0, nil)
+}
+
+// arriving returns e as the rules are to see it for those who read along: as if its content were
+// there already.
+func arriving(e *store.Entry) response {
+	r := newResponse(e)
+	r.held = []span{{0, r.length}}
+	return r
 }
 
 // neutral are the directives of a request without any.
@@ -318,13 +327,16 @@ var neutral = field.ParseCacheControl(nil)
 // before is what was held already, if the response is to be read together with that.
 func (a *answer) record(e *store.Entry, offset int64, before *content) outcome {
 	o := outcome{resp: a.resp, entry: e, response: newResponse(e)}
-	if before == nil && (a.resp.ContentLength == 0 || a.resp.Body == http.NoBody) {
+	if a.resp.StatusCode != http.StatusPartialContent {
+		o.response = arriving(e)
+	}
+	if before == nil && a.resp.Body == http.NoBody {
 		e.Length = 0
 		a.put(e)
 		a.flights.remove(a.flight)
 		return o
 	}
-	draft, err := a.Store.Create(a.flight.ctx, a.key, a.resp.ContentLength)
+	draft, err := a.Store.Create(a.flight.ctx, a.key, contentLength(a.resp))
 	if err != nil {
 		a.storeFailed("create", err)
 		if before != nil {
@@ -334,7 +346,7 @@ func (a *answer) record(e *store.Entry, offset int64, before *content) outcome {
 	}
 	d := newDownload(a.resp.Body, a.flight.cancel, draft)
 	d.received = &a.counters.bytesReceived
-	d.length = a.resp.ContentLength
+	d.length = contentLength(a.resp)
 	if before != nil {
 		d.after(before)
 		if d.length >= 0 {
@@ -583,9 +595,16 @@ func (x *exchange) refreshNow(key string, entries []*store.Entry, stored []respo
 	}
 }
 
-// detach gives x a copy of the request's header, as callers may change theirs once they are answered.
+// detach gives x a request of its own, as callers may change theirs once they are answered, while it
+// is still to be sent: behind a stale response, or for others who wait for the same.
 func (x *exchange) detach() {
+	own := *x.req
+	own.URL = new(url.URL)
+	*own.URL = *x.req.URL
+	own.Header = x.req.Header.Clone()
+	own.Body = nil
+	x.own = &own
 	rules := *x.rules
-	rules.header = rules.header.Clone()
+	rules.header = own.Header
 	x.rules = &rules
 }

@@ -108,6 +108,12 @@ func (t *Transport) Close() error {
 // [http.RoundTripper].
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	t.counters.requests.Add(1)
+	if ctx := req.Context(); ctx.Err() != nil {
+		if req.Body != nil {
+			req.Body.Close()
+		}
+		return nil, context.Cause(ctx)
+	}
 	x, status := t.begin(req)
 	if x == nil {
 		return t.forward(req, status)
@@ -122,6 +128,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 type exchange struct {
 	*Transport
 	req   *http.Request // as given
+	own   *http.Request // a copy of req to send, which outlives the caller's interest; see detach
 	rules *request      // as the rules see it
 	key   string
 }
@@ -389,6 +396,34 @@ func (t *Transport) base() http.RoundTripper {
 	return http.DefaultTransport
 }
 
+// send has Base make a request. What a RoundTripper has to give, but one that is made up for a test
+// may leave out, is added.
+func (t *Transport) send(req *http.Request) (*http.Response, error) {
+	resp, err := t.base().RoundTrip(req)
+	switch {
+	case err != nil:
+		return nil, err
+	case resp == nil:
+		return nil, errors.New("cachetrip: Base returned neither a response nor an error")
+	}
+	if resp.Header == nil {
+		resp.Header = make(http.Header)
+	}
+	if resp.Body == nil {
+		resp.Body = http.NoBody
+	}
+	return resp, nil
+}
+
+// contentLength returns the length of what the body of resp will give, -1 if it is not known. Zero
+// may also be what was never set.
+func contentLength(resp *http.Response) int64 {
+	if resp.ContentLength == 0 && resp.Body != http.NoBody {
+		return -1
+	}
+	return resp.ContentLength
+}
+
 // modify lets ModifyResponse see resp. If that fails, the body of resp is closed.
 func (t *Transport) modify(resp *http.Response) error {
 	delete(resp.Header, fromCacheField) // which says that this cache answered
@@ -465,7 +500,11 @@ func (x *exchange) log(message string, args ...any) {
 	if !x.logs() {
 		return
 	}
-	u := url.URL{Scheme: x.req.URL.Scheme, Host: x.req.URL.Host, Path: x.req.URL.Path}
+	req := x.req
+	if x.own != nil {
+		req = x.own
+	}
+	u := url.URL{Scheme: req.URL.Scheme, Host: req.URL.Host, Path: req.URL.Path}
 	x.Logger.DebugContext(x.req.Context(), "cachetrip: "+message, append([]any{"method", x.rules.method, "url", u.String()}, args...)...)
 }
 
