@@ -113,21 +113,7 @@ func (d *Disk) Open(ctx context.Context, key string, blob Blob) (Body, error) {
 func (d *Disk) openFile(key string, id blobID, blob Blob) (Body, error) {
 	path := d.path(blobName(key, blob.ID))
 	if blob.Size <= chunkSize {
-		var st fileStat
-		b, err := readFile(path, bodyFileSize(chunkSize), &st)
-		switch {
-		case notAFile(path, err):
-			return nil, ErrDamaged
-		case err != nil:
-			return nil, err
-		case int64(len(b)) != bodyFileSize(blob.Size):
-			return nil, ErrDamaged
-		}
-		table, ok := checkFooter(b[blob.Size:], id, blob.Size)
-		if !ok || blob.Size > 0 && !checkChunk(table, 0, b[:blob.Size]) {
-			return nil, ErrDamaged
-		}
-		return newBytesBody(b[:blob.Size:blob.Size]), nil
+		return openSmall(path, id, blob.Size)
 	}
 
 	f, err := os.OpenFile(path, os.O_RDONLY|nofollow, 0)
@@ -157,6 +143,61 @@ func newBytesBody(b []byte) *bytesBody {
 }
 
 func (*bytesBody) Close() error { return nil }
+
+// smallFile holds a whole file of a body of one chunk.
+type smallFile [chunkSize + 4 + bodyTrailer]byte
+
+var smallPool = sync.Pool{New: func() any { return new(smallFile) }}
+
+// smallBody is a body of one chunk, read at once into a pooled buffer.
+type smallBody struct {
+	mu sync.RWMutex // keeps a read that is late from seeing what the buffer is used for next
+	b  bytes.Reader
+	// buf is nil once the body is closed.
+	buf *smallFile
+}
+
+// openSmall reads the file of a body of at most one chunk and verifies it.
+func openSmall(path string, id blobID, size int64) (Body, error) {
+	buf := smallPool.Get().(*smallFile)
+	var st fileStat
+	b, err := readFile(path, int64(len(buf)), &st, buf[:])
+	switch {
+	case notAFile(path, err) || err == nil && int64(len(b)) != bodyFileSize(size):
+		err = ErrDamaged
+	case err == nil:
+		table, ok := checkFooter(b[size:], id, size)
+		if !ok || size > 0 && !checkChunk(table, 0, b[:size]) {
+			err = ErrDamaged
+		}
+	}
+	if err != nil {
+		smallPool.Put(buf)
+		return nil, err
+	}
+	body := &smallBody{buf: buf}
+	body.b.Reset(b[:size])
+	return body, nil
+}
+
+func (b *smallBody) ReadAt(p []byte, off int64) (int, error) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if b.buf == nil {
+		return 0, opError("read body", fs.ErrClosed)
+	}
+	return b.b.ReadAt(p, off)
+}
+
+func (b *smallBody) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.buf != nil {
+		smallPool.Put(b.buf)
+		b.buf = nil
+	}
+	return nil
+}
 
 // fileBody is a body in a file of its own, whose chunks are verified before their bytes are given.
 type fileBody struct {

@@ -91,14 +91,22 @@ func checkEntry(key string, e *Entry) error {
 	if e.Key != key {
 		return fmt.Errorf("cachetrip: store: entry of key %.80q cannot be stored under %s", e.Key, key)
 	}
-	for _, p := range e.Parts {
-		if p.Offset < 0 || p.Length < 0 || p.Skip < 0 || p.Blob.Size < 0 ||
-			p.Skip > p.Blob.Size || p.Length > p.Blob.Size-p.Skip {
-			return fmt.Errorf("cachetrip: store: part at %d of %d bytes lies outside its blob of %d bytes", p.Offset, p.Length, p.Blob.Size)
+	for i := range e.Parts {
+		if err := checkPart(&e.Parts[i]); err != nil {
+			return err
 		}
-		if p.Blob.Inline != nil && int64(len(p.Blob.Inline)) != p.Blob.Size {
-			return fmt.Errorf("cachetrip: store: blob of %d bytes comes with %d", p.Blob.Size, len(p.Blob.Inline))
-		}
+	}
+	return nil
+}
+
+// checkPart makes sure that p lies within its blob.
+func checkPart(p *Part) error {
+	if p.Offset < 0 || p.Length < 0 || p.Skip < 0 || p.Blob.Size < 0 ||
+		p.Skip > p.Blob.Size || p.Length > p.Blob.Size-p.Skip {
+		return fmt.Errorf("cachetrip: store: part at %d of %d bytes lies outside its blob of %d bytes", p.Offset, p.Length, p.Blob.Size)
+	}
+	if p.Blob.Inline != nil && int64(len(p.Blob.Inline)) != p.Blob.Size {
+		return fmt.Errorf("cachetrip: store: blob of %d bytes comes with %d", p.Blob.Size, len(p.Blob.Inline))
 	}
 	return nil
 }

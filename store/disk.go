@@ -307,7 +307,7 @@ func (d *Disk) touch(it *tierItem) {
 // load reads the file of a key. That there is none is no error. The item is for the memory tier.
 func (d *Disk) load(key string) (keyState, *tierItem, error) {
 	it := &tierItem{key: key, path: d.path(key), seen: time.Now().UnixNano()}
-	b, err := readFile(it.path, maxKeyFile, &it.stat)
+	b, err := readFile(it.path, maxKeyFile, &it.stat, nil)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return keyState{}, it, nil
@@ -443,7 +443,7 @@ func inlineBlobs(entries []*Entry) (blobs []inlineBlob, size int64, err error) {
 				return nil, 0, opError("update", errors.New("blob "+b.ID+" is not of this store"))
 			}
 			seen[b.ID] = true
-			blobs = append(blobs, inlineBlob{id, b.Inline})
+			blobs = append(blobs, inlineBlob{id: id, data: b.Inline})
 			size += int64(recordHeader + blobIDLen + len(b.Inline))
 		}
 	}
@@ -520,7 +520,7 @@ func (l *locked) put(key string, st keyState, blobs []inlineBlob, heads []byte, 
 	there := blobFinder(current)
 	added := int64(recordHeader + len(heads))
 	for _, b := range blobs {
-		if _, ok := there(b.id); !ok {
+		if there(b.id) == nil {
 			added += int64(recordHeader + blobIDLen + len(b.data))
 		}
 	}
@@ -543,7 +543,7 @@ func (l *locked) put(key string, st keyState, blobs []inlineBlob, heads []byte, 
 	}
 	buf := make([]byte, 0, size)
 	for _, b := range blobs {
-		if _, ok := there(b.id); anew || !ok {
+		if anew || there(b.id) == nil {
 			buf = appendRecord(buf, recordBlob, b.id[:], b.data)
 		}
 	}

@@ -278,6 +278,7 @@ func (dr *diskDraft) resize(target int64) (sum int64, err error) {
 			dr.mu.Lock()
 			dr.file = f
 			dr.mu.Unlock()
+			markAlive(f)
 			err = f.Truncate(target)
 		}
 	default:

@@ -27,6 +27,9 @@ const (
 	// leftAfter is the age in which what no entry names is taken for left behind: no body takes so long
 	// from its last write to the Update that names it.
 	leftAfter = time.Hour
+
+	// orphanAfter is the age in which such a body may be evicted like an entry.
+	orphanAfter = time.Minute
 )
 
 // evictor chooses what is evicted. There is no list of what the cache holds: shards are listed in turn and
@@ -125,6 +128,7 @@ func (d *Disk) scan(ctx context.Context, shard int) (*shardList, error) {
 		return nil, err
 	}
 	now := time.Now()
+	l.sweepDrafts(list)
 	s := page.slot(shard)
 	due := !s.known || page.dueShard(shard, now)
 	if due {
@@ -138,8 +142,21 @@ func (d *Disk) scan(ctx context.Context, shard int) (*shardList, error) {
 	return list, l.setSlot(s, &page)
 }
 
-// sweep removes what was left behind in the locked shard: bodies that no entry names, drafts of processes
-// that were killed, and files that do not belong there.
+// sweepDrafts removes the drafts of processes that were killed.
+func (l *locked) sweepDrafts(list *shardList) {
+	dir := l.d.shardDir(l.shard)
+	list.other = slices.DeleteFunc(list.other, func(f fileInfo) bool {
+		path := filepath.Join(dir, f.name)
+		if !strings.HasSuffix(f.name, tempSuffix) || !abandoned(path) || os.Remove(path) != nil {
+			return false
+		}
+		list.bytes -= f.size
+		return true
+	})
+}
+
+// sweep removes what was left behind in the locked shard: bodies that no entry names, drafts where it
+// cannot be known whether their process lives, and files that do not belong there.
 func (l *locked) sweep(list *shardList, now time.Time) {
 	d := l.d
 	old := func(f fileInfo) bool { return now.UnixNano()-f.mtime > int64(leftAfter) }
@@ -317,9 +334,15 @@ func (d *Disk) gather(ctx context.Context, page *usagePage) (listed int, err err
 			return listed, err
 		}
 		for _, k := range list.keys {
-			if k.heads {
-				keys = append(keys, k)
+			if !k.heads {
+				for _, b := range k.blobs {
+					k.used = max(k.used, b.mtime)
+				}
+				if time.Now().UnixNano()-k.used < int64(orphanAfter) {
+					continue
+				}
 			}
+			keys = append(keys, k)
 		}
 	}
 	if len(keys) == 0 {
@@ -377,13 +400,16 @@ func (d *Disk) evictShard(ctx context.Context, shard int, keys []*keyFiles) (n i
 	}
 	defer l.unlock()
 	var freed int64
+	var failed error
 	for _, k := range keys {
 		var st fileStat
 		path := d.path(k.key)
-		if statFile(path, &st) != nil || st.atime != k.used {
+		err := statFile(path, &st)
+		if k.heads && (err != nil || st.atime != k.used) || !k.heads && !errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err = removeFile(path); err != nil {
+			failed = err
 			break
 		}
 		d.tier.remove(k.key)
@@ -398,11 +424,11 @@ func (d *Disk) evictShard(ctx context.Context, shard int, keys []*keyFiles) (n i
 	}
 	if freed > 0 {
 		var page usagePage
-		if _, aerr := l.account(-freed, &page); err == nil {
-			err = aerr
+		if _, err := l.account(-freed, &page); failed == nil {
+			failed = err
 		}
 	}
-	return n, used, opError("evict", err)
+	return n, used, opError("evict", failed)
 }
 
 // sweepVersions removes some of what other versions of the format left in the cache directory and nobody

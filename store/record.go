@@ -113,6 +113,7 @@ func nextRecord(b []byte) (kind byte, payload, rest []byte, ok bool) {
 type inlineBlob struct {
 	id   blobID
 	data []byte
+	used bool // by an entry
 }
 
 // decodeKeyFile reads the file of key, whose bytes the entries go on using. It never fails: what does
@@ -132,7 +133,7 @@ func decodeKeyFile(key string, b []byte) keyState {
 		}
 		switch {
 		case kind == recordBlob && len(payload) >= blobIDLen:
-			blobs = append(blobs, inlineBlob{blobID(payload[:blobIDLen]), payload[blobIDLen:]})
+			blobs = append(blobs, inlineBlob{id: blobID(payload[:blobIDLen]), data: payload[blobIDLen:]})
 		case kind == recordHeads:
 			heads = payload
 		default:
@@ -146,14 +147,16 @@ func decodeKeyFile(key string, b []byte) keyState {
 	}
 	live := int64(recordHeader + len(heads))
 	find := blobFinder(blobs)
-	used := make(map[blobID]bool, len(blobs))
 	entries, err := decodeHeads(key, heads, func(id blobID) ([]byte, bool) {
-		data, ok := find(id)
-		if ok && !used[id] {
-			used[id] = true
-			live += int64(recordHeader + blobIDLen + len(data))
+		b := find(id)
+		if b == nil {
+			return nil, false
 		}
-		return data, ok
+		if !b.used {
+			b.used = true
+			live += int64(recordHeader + blobIDLen + len(b.data))
+		}
+		return b.data, true
 	})
 	if err != nil {
 		st.damaged = true
@@ -163,25 +166,22 @@ func decodeKeyFile(key string, b []byte) keyState {
 }
 
 // blobFinder looks blobs up by ID; a map only pays for many.
-func blobFinder(blobs []inlineBlob) func(blobID) ([]byte, bool) {
+func blobFinder(blobs []inlineBlob) func(blobID) *inlineBlob {
 	if len(blobs) <= 16 {
-		return func(id blobID) ([]byte, bool) {
+		return func(id blobID) *inlineBlob {
 			for i := range blobs {
 				if blobs[i].id == id {
-					return blobs[i].data, true
+					return &blobs[i]
 				}
 			}
-			return nil, false
+			return nil
 		}
 	}
-	m := make(map[blobID][]byte, len(blobs))
-	for _, b := range blobs {
-		m[b.id] = b.data
+	m := make(map[blobID]*inlineBlob, len(blobs))
+	for i := range blobs {
+		m[blobs[i].id] = &blobs[i]
 	}
-	return func(id blobID) ([]byte, bool) {
-		data, ok := m[id]
-		return data, ok
-	}
+	return func(id blobID) *inlineBlob { return m[id] }
 }
 
 // Flags of an encoded entry.
@@ -426,7 +426,8 @@ func decodeHeads(key string, payload []byte, inline func(blobID) ([]byte, bool))
 		return nil, errRecord
 	}
 	raw := payload[1 : 1+keyLen/2]
-	if hex.EncodeToString(raw) != key {
+	var text [keyLen]byte
+	if hex.Encode(text[:], raw); string(text[:]) != key {
 		return nil, errRecord // the file of another key, moved here
 	}
 	// The strings of all entries are parts of the payload, which nobody writes to.
@@ -504,7 +505,7 @@ func (d *decoder) entry(key string, inline func(blobID) ([]byte, bool)) (e *Entr
 			}
 			p.Blob.Inline = data
 		}
-		if checkEntry(key, &Entry{Key: key, Parts: []Part{p}}) != nil {
+		if checkPart(&p) != nil {
 			whole = false
 		}
 		e.Parts = append(e.Parts, p)

@@ -36,7 +36,7 @@ func (d *Disk) loadSecret() ([]byte, error) {
 	path := filepath.Join(d.root, "secret")
 	for try := 0; ; try++ {
 		var st fileStat
-		b, err := readFile(path, 4096, &st)
+		b, err := readFile(path, 4096, &st, nil)
 		if err == nil && len(b) == secretLen+4 &&
 			crc32.Checksum(b[:secretLen], castagnoli) == binary.LittleEndian.Uint32(b[secretLen:]) {
 			return b[:secretLen], nil

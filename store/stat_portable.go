@@ -5,6 +5,7 @@ package store
 import (
 	"io"
 	"os"
+	"runtime"
 	"time"
 )
 
@@ -41,7 +42,7 @@ func statOpen(f *os.File, st *fileStat) error {
 // unlinked: an open file cannot lose its name here.
 func unlinked(*os.File) bool { return false }
 
-func readFile(path string, max int64, st *fileStat) ([]byte, error) {
+func readFile(path string, max int64, st *fileStat, buf []byte) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -53,12 +54,21 @@ func readFile(path string, max int64, st *fileStat) ([]byte, error) {
 	if !st.regular || st.size > max {
 		return nil, ErrDamaged
 	}
-	b := make([]byte, st.size)
+	b := buf
+	if int64(cap(b)) < st.size {
+		b = make([]byte, st.size)
+	}
+	b = b[:st.size]
 	if _, err := io.ReadFull(f, b); err != nil {
 		return nil, err
 	}
 	return b, nil
 }
+
+func markAlive(*os.File) {}
+
+// abandoned: on Windows what is open cannot be removed, so that it does no harm to try; elsewhere it is not known.
+func abandoned(string) bool { return runtime.GOOS == "windows" }
 
 func setUsed(path string, t int64) error {
 	return os.Chtimes(path, time.Unix(0, t), time.Time{})

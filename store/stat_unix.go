@@ -53,10 +53,10 @@ func unlinked(f *os.File) bool {
 	return err != nil || fi.Sys().(*syscall.Stat_t).Nlink == 0
 }
 
-// readFile reads a regular file of at most max bytes, past package os, whose files cost a second system
+// readFile reads a regular file of at most max bytes, into buf if it is large enough, past package os, whose files cost a second system
 // call for the network poller. Reading does not count as use where the system can be told so.
 // O_NONBLOCK is for a pipe in the file's place, which would not open otherwise.
-func readFile(path string, max int64, st *fileStat) ([]byte, error) {
+func readFile(path string, max int64, st *fileStat, buf []byte) ([]byte, error) {
 	const flags = syscall.O_RDONLY | syscall.O_CLOEXEC | syscall.O_NOFOLLOW | syscall.O_NONBLOCK
 	fd, err := openRetry(path, flags|noatime)
 	if err == syscall.EPERM && noatime != 0 { // another user's file
@@ -74,7 +74,11 @@ func readFile(path string, max int64, st *fileStat) ([]byte, error) {
 	if !st.regular || st.size > max {
 		return nil, ErrDamaged
 	}
-	b := make([]byte, st.size)
+	b := buf
+	if int64(cap(b)) < st.size {
+		b = make([]byte, st.size)
+	}
+	b = b[:st.size]
 	for n := 0; n < len(b); {
 		m, err := syscall.Pread(fd, b[n:], int64(n))
 		if err == syscall.EINTR {
@@ -103,6 +107,21 @@ func openRetry(path string, flags int) (int, error) {
 // setUsed records that the file was used at t.
 func setUsed(path string, t int64) error {
 	return os.Chtimes(path, time.Unix(0, t), time.Time{})
+}
+
+// markAlive lets abandoned know that the owner of a draft lives, by a lock that ends with the process.
+func markAlive(f *os.File) {
+	syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+}
+
+// abandoned reports whether the process that wrote the draft at path is gone.
+func abandoned(path string) bool {
+	f, err := os.OpenFile(path, os.O_RDONLY|nofollow, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil
 }
 
 // lockUnsupported reports whether err says that there are no locks to be had here.

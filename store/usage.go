@@ -196,7 +196,7 @@ func (l *locked) account(delta int64, page *usagePage) (sum int64, err error) {
 		if err != nil {
 			return 0, err
 		}
-		s = slot{bytes: list.bytes, listed: uint32(time.Now().Unix() / 60)}
+		s = slot{bytes: list.bytes} // and listed never, as nothing was swept
 	}
 	s.bytes += delta
 	if err := l.setSlot(s, page); err != nil {
