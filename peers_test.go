@@ -517,13 +517,13 @@ func TestRefreshOutlivesItsCaller(t *testing.T) {
 }
 
 func TestFlippedByteIsNeverServed(t *testing.T) {
-	for _, size := range []int{20, 5_000, 100_000, 1 << 20} {
+	for _, size := range []int{20, 5_000, 100_000, 300_000} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			body := strings.Repeat("0123456789", size/10)
-			for i := range 8 {
+			for i := range 6 {
 				w := newWorld(t, onDisk, serveLoopback)
 				w.handle(tagged(`"1"`, body, "Cache-Control", "max-age=60", "X-Field", "value"))
-				for path := range 3 {
+				for path := range 2 {
 					w.get(fmt.Sprint("/", path))
 				}
 				flipped := 0
@@ -531,7 +531,7 @@ func TestFlippedByteIsNeverServed(t *testing.T) {
 					if err == nil && !d.IsDir() {
 						b, err := os.ReadFile(path)
 						if err == nil && len(b) > 0 {
-							b[len(b)*i/8] ^= 0x10
+							b[(len(b)-1)*i/5] ^= 0x10
 							flipped++
 							err = os.WriteFile(path, b, 0o600)
 						}
@@ -541,26 +541,26 @@ func TestFlippedByteIsNeverServed(t *testing.T) {
 					}
 					return nil
 				})
-				if flipped < 3 {
+				if flipped < 2 {
 					t.Fatalf("only %d files", flipped)
 				}
 				for _, disk := range []*store.Disk{nil, openDisk(t, w.dir, store.DiskOptions{})} {
 					if disk != nil { // as another process
 						w.client = (&cachetrip.Transport{Store: disk, Base: w.cache.Base}).Client()
 					}
-					for path := range 3 {
+					for path := range 2 {
 						r, err := w.try(w.request("GET", fmt.Sprint("/", path)))
 						switch {
 						case err != nil && size <= 64<<10:
-							t.Errorf("byte %d/8: %v", i, err)
+							t.Errorf("byte %d/5: %v", i, err)
 						case err == nil && (r.Body != body || r.Header.Get("X-Field") != "value"):
-							t.Errorf("byte %d/8: %d bytes of body, X-Field %q", i, len(r.Body), r.Header.Get("X-Field"))
+							t.Errorf("byte %d/5: %d bytes of body, X-Field %q", i, len(r.Body), r.Header.Get("X-Field"))
 						case err != nil && !strings.HasPrefix(body, r.Body):
-							t.Errorf("byte %d/8: wrong bytes before %v", i, err)
+							t.Errorf("byte %d/5: wrong bytes before %v", i, err)
 						}
 						// And it is healed.
 						if r := w.get(fmt.Sprint("/", path)); r.Body != body {
-							t.Errorf("byte %d/8, again: %d bytes of body", i, len(r.Body))
+							t.Errorf("byte %d/5, again: %d bytes of body", i, len(r.Body))
 						}
 					}
 				}

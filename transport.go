@@ -262,7 +262,7 @@ func (x *exchange) ask(entries []*store.Entry, stored []response, d decision, jo
 	}
 	if err := f.wait(ctx); err != nil {
 		x.leave(f)
-		if errors.Is(err, context.DeadlineExceeded) {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) { // err may be a cause that somebody gave it
 			if resp := x.serveStale(entries, stored, d, 0); resp != nil {
 				return resp, answered, nil
 			}

@@ -1,0 +1,255 @@
+package cachetrip_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// Stale on purpose: RFC 5861, and StaleIfError.
+
+func TestStaleIfErrorIsAllowedBy(t *testing.T) {
+	const served, failed = "200 good | fwd=stale; fwd-status=503; detail=stale-if-error", "503 bad | fwd=stale; fwd-status=503"
+	for _, test := range []struct {
+		name     string
+		response string // its Cache-Control
+		request  string
+		field    time.Duration
+		after    time.Duration // it became stale
+		want     string
+	}{
+		{"nothing", "max-age=10", "", 0, time.Second, failed + "; detail=status"},
+		{"response", "max-age=10, stale-if-error=60", "", 0, 59 * time.Second, served},
+		{"response, but no longer", "max-age=10, stale-if-error=60", "", 0, 61 * time.Second, failed + "; detail=status"},
+		{"request", "max-age=10", "stale-if-error=60", 0, 59 * time.Second, served},
+		{"request, but no longer", "max-age=10", "stale-if-error=60", 0, 61 * time.Second, failed + "; detail=status"},
+		{"field", "max-age=10", "", time.Minute, 59 * time.Second, served},
+		{"field, but no longer", "max-age=10", "", time.Minute, 61 * time.Second, failed + "; detail=status"},
+		{"field widens what the response says", "max-age=10, stale-if-error=5", "", time.Minute, 59 * time.Second, served},
+		{"response says more than the field", "max-age=10, stale-if-error=60", "", time.Second, 59 * time.Second, served},
+		{"not with must-revalidate", "max-age=10, must-revalidate, stale-if-error=60", "stale-if-error=60", time.Minute, time.Second, failed + "; detail=must-revalidate"},
+		{"not with no-cache", "no-cache, stale-if-error=60", "stale-if-error=60", time.Minute, time.Second, failed + "; detail=no-cache"},
+		{"not with no-cache in the request", "max-age=10, stale-if-error=60", "no-cache, stale-if-error=60", time.Minute, time.Second, failed + "; detail=no-cache"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inBubbles(t, func(w *world) {
+				w.cache.StaleIfError = test.field
+				w.handle(always(200, "good", "Cache-Control", test.response, "ETag", `"1"`))
+				w.get("/")
+				time.Sleep(10*time.Second + test.after)
+				w.handle(always(503, "bad"))
+				for range 2 {
+					w.wantGet(test.want, "/", "Cache-Control", test.request)
+				}
+				w.down()
+				r, err := w.try(w.request("GET", "/", "Cache-Control", test.request))
+				switch {
+				case test.want == served && (err != nil || r.String() != "200 good | fwd=stale; detail=stale-if-error"):
+					w.Errorf("unreachable: %v, %v", r, err)
+				case test.want != served && err == nil:
+					w.Errorf("unreachable: %v, want an error", r)
+				}
+			})
+		})
+	}
+}
+
+func TestWhatCountsAsFailure(t *testing.T) {
+	for code, want := range map[int]bool{
+		400: false, 401: false, 403: false, 404: false, 408: false, 410: false, 429: false,
+		500: true, 501: true, 502: true, 503: true, 504: true, 599: true,
+	} {
+		w := newWorld(t, inMemory, serveLoopback)
+		w.cache.StaleIfError = time.Hour
+		w.handle(always(200, "good", "Cache-Control", "max-age=0", "ETag", `"1"`))
+		w.get("/")
+		w.handle(always(code, "bad"))
+		if r := w.get("/"); (r.Body == "good") != want {
+			t.Errorf("%d: got %v, want the stale response: %t", code, r, want)
+		}
+	}
+}
+
+func TestStaleWhenTimeRunsOut(t *testing.T) {
+	errLate := errors.New("too late for us")
+	for _, test := range []struct {
+		name string
+		ctx  func() (context.Context, context.CancelFunc)
+		want bool // the stale response
+	}{
+		{"deadline", func() (context.Context, context.CancelFunc) {
+			return context.WithTimeout(context.Background(), 3*time.Second)
+		}, true},
+		{"deadline with a cause", func() (context.Context, context.CancelFunc) {
+			return context.WithTimeoutCause(context.Background(), 3*time.Second, errLate)
+		}, true},
+		{"cancelled", func() (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancel(context.Background())
+			time.AfterFunc(3*time.Second, cancel)
+			return ctx, cancel
+		}, false},
+		{"cancelled before the deadline", func() (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			time.AfterFunc(3*time.Second, cancel)
+			return ctx, cancel
+		}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inBubbles(t, func(w *world) {
+				w.cache.StaleIfError = time.Hour
+				w.handle(always(200, "good", "Cache-Control", "max-age=0", "ETag", `"1"`))
+				w.get("/")
+				w.handle(func(rw http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+				// Two at once: one of them waits for the other's request.
+				var both sync.WaitGroup
+				for range 2 {
+					both.Go(func() {
+						ctx, cancel := test.ctx()
+						defer cancel()
+						start := time.Now()
+						r, err := w.try(w.request("GET", "/").WithContext(ctx))
+						if got := err == nil && r.String() == "200 good | fwd=stale; detail=stale-if-error"; got != test.want {
+							w.Errorf("got %v, %v, want the stale response: %t", r, err, test.want)
+						}
+						check(w, "waited", time.Since(start), 3*time.Second)
+					})
+				}
+				both.Wait()
+			})
+		})
+	}
+	t.Run("of the client", func(t *testing.T) {
+		inBubbles(t, func(w *world) {
+			w.cache.StaleIfError = time.Hour
+			w.handle(always(200, "good", "Cache-Control", "max-age=0", "ETag", `"1"`))
+			w.get("/")
+			w.handle(func(rw http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+			w.client.Timeout = 3 * time.Second
+			w.wantGet("200 good | fwd=stale; detail=stale-if-error", "/")
+		})
+	})
+}
+
+func TestOneRefreshForManyStaleHits(t *testing.T) {
+	inBubbles(t, func(w *world) {
+		w.handle(tagged(`"1"`, "one", "Cache-Control", "max-age=10, stale-while-revalidate=100"))
+		w.get("/")
+		w.get("/other")
+		time.Sleep(time.Minute)
+		w.asked()
+		w.handle(func(rw http.ResponseWriter, r *http.Request) {
+			time.Sleep(time.Second)
+			tagged(`"2"`, "two", "Cache-Control", "max-age=1000")(rw, r)
+		})
+		for range 10 {
+			w.wantGet("200 one | hit; detail=stale-while-revalidate", "/")
+		}
+		w.wantGet("200 one | hit; detail=stale-while-revalidate", "/other")
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		check(w, "requests to the origin", len(w.asked()), 2)
+		w.wantGet("200 two | hit", "/")
+		w.wantGet("200 two | hit", "/other")
+		stats := w.cache.Stats()
+		check(w, "stale hits", stats.StaleHits, uint64(11))
+	})
+}
+
+func TestStaleWhileRevalidateHasItsBounds(t *testing.T) {
+	const stale = "200 one | hit; detail=stale-while-revalidate"
+	const asked = "200 one | fwd=stale; fwd-status=304; stored"
+	for _, test := range []struct {
+		name, response, request string
+		after                   time.Duration // it became stale
+		want                    string
+		refreshed               bool
+	}{
+		{"in time", "max-age=10, stale-while-revalidate=60", "", 59 * time.Second, stale, true},
+		{"too late", "max-age=10, stale-while-revalidate=60", "", 61 * time.Second, asked, true},
+		{"with must-revalidate", "max-age=10, stale-while-revalidate=60, must-revalidate", "", time.Second, asked + "; detail=must-revalidate", true},
+		{"with no-cache", "no-cache, stale-while-revalidate=60", "", time.Second, asked + "; detail=no-cache", true},
+		{"the request wants it fresh", "max-age=10, stale-while-revalidate=60", "max-age=1000", time.Second, asked, true},
+		{"the request wants it from the cache only", "max-age=10, stale-while-revalidate=60", "only-if-cached", time.Second, stale, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inBubbles(t, func(w *world) {
+				w.handle(tagged(`"1"`, "one", "Cache-Control", test.response))
+				w.get("/")
+				time.Sleep(10*time.Second + test.after)
+				w.asked()
+				w.wantGet(test.want, "/", "Cache-Control", test.request)
+				synctest.Wait()
+				check(w, "the origin was asked", len(w.asked()) > 0, test.refreshed)
+			})
+		})
+	}
+}
+
+func TestRefreshThatFails(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		fail func(w *world)
+	}{
+		{"unreachable", func(w *world) { w.down() }},
+		{"503", func(w *world) { w.handle(always(503, "bad", "Cache-Control", "max-age=60")) }},
+		{"hangs up", func(w *world) {
+			w.handle(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+		}},
+		{"breaks off", func(w *world) {
+			w.handle(func(rw http.ResponseWriter, r *http.Request) {
+				answer(rw, 200, "cut", "Cache-Control", "max-age=60", "Content-Length", "10")
+			})
+		}},
+		{"Base panics", func(w *world) {
+			w.cache.Base = roundTripper(func(*http.Request) (*http.Response, error) { panic("oh dear") })
+		}},
+		{"ModifyResponse fails", func(w *world) {
+			w.cache.ModifyResponse = func(*http.Response) error { return errors.New("no") }
+		}},
+		{"never ends", func(w *world) {
+			w.handle(func(rw http.ResponseWriter, r *http.Request) {
+				answer(rw, 200, "begin", "Cache-Control", "max-age=60")
+				rw.(http.Flusher).Flush()
+				<-r.Context().Done()
+			})
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inBubbles(t, func(w *world) {
+				w.handle(always(200, "good", "Cache-Control", "max-age=10, stale-while-revalidate=1000"))
+				w.get("/")
+				time.Sleep(time.Minute)
+				test.fail(w)
+				for range 3 {
+					w.wantGet("200 good | hit; detail=stale-while-revalidate", "/")
+					synctest.Wait()
+				}
+				start := time.Now()
+				w.cache.Close()
+				if waited := time.Since(start); waited > 30*time.Second {
+					w.Errorf("Close took %v", waited)
+				}
+			})
+		})
+	}
+}
+
+func TestUnusableStaleResponsesGiveTheError(t *testing.T) {
+	inBubbles(t, func(w *world) {
+		w.handle(always(200, "good", "Cache-Control", "max-age=10, must-revalidate", "ETag", `"1"`))
+		w.get("/")
+		time.Sleep(time.Minute)
+		w.down()
+		if r, err := w.try(w.request("GET", "/")); err == nil {
+			w.Errorf("got %v", r)
+		}
+		// Nor is it forgotten.
+		if r := w.get("/", "Cache-Control", "only-if-cached"); r.Code != 504 {
+			w.Errorf("got %v", r)
+		}
+	})
+}

@@ -1,0 +1,508 @@
+package cachetrip_test
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cachetrip/cachetrip"
+)
+
+// Validation, freshening and invalidation as they show from outside: RFC 9111, sections 4.3 and 4.4.
+
+func TestTagsOfAllVariantsInOneQuestion(t *testing.T) {
+	inBubbles(t, func(w *world) {
+		negotiated := func(rw http.ResponseWriter, r *http.Request) {
+			kind := r.Header.Get("Accept")
+			rw.Header().Set("Vary", "Accept")
+			tagged(`"`+kind+`"`, "as "+kind, "Cache-Control", "max-age=60")(rw, r)
+		}
+		w.handle(negotiated)
+		for _, kind := range []string{"a/a", "b/b", "c/c"} {
+			w.get("/", "Accept", kind)
+			time.Sleep(time.Second) // so that it is known which is the newest
+		}
+		w.asked()
+		// None of the three was selected by this; the origin says which of them is the one.
+		w.handle(func(rw http.ResponseWriter, r *http.Request) {
+			answer(rw, 304, "", "Vary", "Accept", "ETag", `"b/b"`, "Cache-Control", "max-age=60", "X-Chosen", "b")
+		})
+		r := w.wantGet("200 as b/b | fwd=vary-miss; fwd-status=304; stored", "/", "Accept", "d/d")
+		check(w, "X-Chosen", r.Header.Get("X-Chosen"), "b")
+		w.wantAsked([]string{"If-None-Match"}, `GET / If-None-Match: "c/c", "b/b", "a/a"`)
+		// It serves both kinds of requests now, and the others are left alone.
+		w.wantGet("200 as b/b | hit", "/", "Accept", "d/d")
+		w.wantGet("200 as b/b | hit", "/", "Accept", "b/b")
+		w.wantGet("200 as a/a | hit", "/", "Accept", "a/a")
+		w.wantGet("200 as c/c | hit", "/", "Accept", "c/c")
+		w.wantAsked(nil)
+		// A stale one is asked about together with the others, too.
+		time.Sleep(2 * time.Minute)
+		w.handle(negotiated)
+		w.wantGet("200 as a/a | fwd=stale; fwd-status=304; stored", "/", "Accept", "a/a")
+		requests := w.asked()
+		if len(requests) != 1 {
+			w.Fatalf("%d requests", len(requests))
+		}
+		tags := requests[0].Header.Get("If-None-Match")
+		for _, tag := range []string{`"a/a"`, `"b/b"`, `"c/c"`} {
+			if strings.Count(tags, tag) != 1 {
+				w.Errorf("If-None-Match %s names %s not once", tags, tag)
+			}
+		}
+		// Only what was confirmed is fresh again.
+		w.wantGet("200 as a/a | hit", "/", "Accept", "a/a")
+		w.wantGet("200 as c/c | fwd=stale; fwd-status=304; stored", "/", "Accept", "c/c")
+	})
+}
+
+func TestNotModifiedThatMatchesNothing(t *testing.T) {
+	ctx := context.Background()
+	for _, test := range []struct {
+		name   string
+		size   int
+		answer func(w *world, rw http.ResponseWriter) // to the conditional request
+	}{
+		{"another tag", 10, func(w *world, rw http.ResponseWriter) { answer(rw, 304, "", "ETag", `"other"`) }},
+		{"another weak tag", 10, func(w *world, rw http.ResponseWriter) { answer(rw, 304, "", "ETag", `W/"other"`) }},
+		{"purged meanwhile", 10, func(w *world, rw http.ResponseWriter) {
+			if err := w.cache.Purge(ctx, w.url+"/"); err != nil {
+				w.Error(err)
+			}
+			answer(rw, 304, "", "ETag", `"1"`)
+		}},
+		{"purged meanwhile, by another", 10, func(w *world, rw http.ResponseWriter) {
+			other := &cachetrip.Transport{Store: w.store}
+			if err := other.Purge(ctx, w.url+"/"); err != nil {
+				w.Error(err)
+			}
+			answer(rw, 304, "", "ETag", `"1"`)
+		}},
+		{"files gone meanwhile", 10, func(w *world, rw http.ResponseWriter) {
+			w.eachFile(func(path string, size int64) {
+				if size > 0 && filepath.Base(filepath.Dir(path)) != "v1" {
+					os.Remove(path)
+				}
+			})
+			answer(rw, 304, "", "ETag", `"1"`)
+		}},
+		{"body gone meanwhile", 300_000, func(w *world, rw http.ResponseWriter) {
+			w.eachFile(func(path string, size int64) {
+				if size > 200_000 {
+					os.Remove(path)
+				}
+			})
+			answer(rw, 304, "", "ETag", `"1"`)
+		}},
+		{"body cut meanwhile", 300_000, func(w *world, rw http.ResponseWriter) {
+			w.eachFile(func(path string, size int64) {
+				if size > 200_000 {
+					os.Truncate(path, size/2)
+				}
+			})
+			answer(rw, 304, "", "ETag", `"1"`)
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for _, kind := range []string{"disk", "memory"} {
+				if kind == "memory" && strings.Contains(test.name, "meanwhile") && !strings.HasPrefix(test.name, "purged") {
+					continue
+				}
+				keep := onDisk
+				if kind == "memory" {
+					keep = inMemory
+				}
+				w := newWorld(t, keep, serveLoopback)
+				body := strings.Repeat("1", test.size)
+				w.handle(tagged(`"1"`, body, "Cache-Control", "max-age=0"))
+				w.get("/")
+				w.asked()
+				w.handle(func(rw http.ResponseWriter, r *http.Request) {
+					if r.Header.Get("If-None-Match") != "" {
+						test.answer(w, rw)
+						return
+					}
+					answer(rw, 200, "anew", "Cache-Control", "max-age=60", "ETag", `"2"`)
+				})
+				if r := w.get("/"); r.Code != 200 || r.Body != "anew" {
+					t.Errorf("got %v", r)
+				}
+				w.wantAsked([]string{"If-None-Match"}, `GET / If-None-Match: "1"`, "GET /")
+				w.wantGet("200 anew | hit", "/")
+			}
+		})
+	}
+}
+
+// eachFile calls f with the path and the size of each file of the cache.
+func (w *world) eachFile(f func(path string, size int64)) {
+	if w.dir == "" {
+		return
+	}
+	filepath.WalkDir(w.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil
+		}
+		info, err := d.Info()
+		if err == nil {
+			f(path, info.Size())
+		}
+		return nil
+	})
+}
+
+func TestNotModifiedToNoQuestion(t *testing.T) {
+	onEachStore(t, func(w *world) {
+		w.handle(always(304, "", "ETag", `"1"`, "Cache-Control", "max-age=60"))
+		w.wantGet("304  | fwd=uri-miss; fwd-status=304; detail=status", "/")
+		w.wantGet("304  | fwd=uri-miss; fwd-status=304; detail=status", "/")
+		check(w, "requests to the origin", len(w.asked()), 2)
+	})
+}
+
+func TestConfirmationRewritesHeadsOnly(t *testing.T) {
+	w := newWorld(t, onDisk, serveLoopback)
+	body := strings.Repeat("0123456789abcdef", 64<<10) // 1 MiB
+	w.handle(tagged(`"1"`, body, "Cache-Control", "max-age=0"))
+	w.get("/")
+	type file struct {
+		path string
+		info os.FileInfo
+	}
+	survey := func() (large []file, small int64) {
+		w.eachFile(func(path string, size int64) {
+			if size < 1<<20 {
+				small += size
+				return
+			}
+			info, err := os.Stat(path)
+			if err != nil {
+				t.Error(err)
+			}
+			large = append(large, file{path, info})
+		})
+		return large, small
+	}
+	before, heads := survey()
+	if len(before) != 1 {
+		t.Fatalf("%d large files, want one", len(before))
+	}
+	const rounds = 5
+	for range rounds {
+		r := w.get("/")
+		if !r.Status.Revalidated || r.Body != body {
+			t.Fatalf("not confirmed: %+v, %d bytes", r.Status, len(r.Body))
+		}
+	}
+	after, headsAfter := survey()
+	if len(after) != 1 || after[0].path != before[0].path || !os.SameFile(after[0].info, before[0].info) ||
+		after[0].info.Size() != before[0].info.Size() || !after[0].info.ModTime().Equal(before[0].info.ModTime()) {
+		t.Errorf("the body's file was touched: %v, before %v", after, before)
+	}
+	if grown := headsAfter - heads; grown > rounds*2048 {
+		t.Errorf("%d confirmations made the heads grow by %d bytes", rounds, grown)
+	}
+	check(t, "bytes received", w.cache.Stats().BytesReceived, int64(len(body)))
+}
+
+func TestWhatAConfirmationChanges(t *testing.T) {
+	inBubbles(t, func(w *world) {
+		w.handle(always(200, "content", "ETag", `"1"`, "Cache-Control", "max-age=10", "Content-Type", "text/a",
+			"Content-Language", "de", "X-Stays", "1", "X-RateLimit-Remaining", "10", "Age", "3"))
+		w.get("/")
+		time.Sleep(time.Minute)
+		w.cache.ModifyResponse = func(resp *http.Response) error { // what net/http's server leaves out
+			resp.Header["Content-Type"] = []string{"text/b"}
+			resp.Header["Content-Length"] = []string{"999"}
+			return nil
+		}
+		w.handle(always(304, "", "ETag", `"1"`, "Cache-Control", "max-age=100",
+			"Content-Encoding", "gzip", "X-RateLimit-Remaining", "9", "X-New", "a", "X-New", "b",
+			"Connection", "X-Hop", "X-Hop", "1", "Keep-Alive", "timeout=5"))
+		want := http.Header{
+			"Etag": {`"1"`}, "Cache-Control": {"max-age=100"}, "Content-Type": {"text/b"}, "Content-Language": {"de"},
+			"Content-Length": {"7"}, "X-Stays": {"1"}, "X-Ratelimit-Remaining": {"9"}, "X-New": {"a", "b"},
+			"Date": {time.Now().UTC().Format(http.TimeFormat)},
+		}
+		for _, story := range []string{"200 content | fwd=stale; fwd-status=304; stored", "200 content | hit"} {
+			h := w.wantGet(story, "/").Header.Clone()
+			for _, ours := range []string{"Cache-Status", "X-From-Cache", "Age"} {
+				h.Del(ours)
+			}
+			check(w, "header", h, want)
+		}
+		time.Sleep(90 * time.Second)
+		w.wantGet("200 content | hit", "/") // by the new lifetime
+	})
+}
+
+func TestValidationByDate(t *testing.T) {
+	inBubbles(t, func(w *world) {
+		modified := time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)
+		w.handle(func(rw http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("If-Modified-Since") == modified {
+				answer(rw, 304, "")
+				return
+			}
+			answer(rw, 200, "content", "Last-Modified", modified, "Cache-Control", "max-age=10")
+		})
+		w.get("/")
+		time.Sleep(20 * time.Second)
+		w.asked()
+		w.wantGet("200 content | fwd=stale; fwd-status=304; stored", "/")
+		w.wantAsked([]string{"If-Modified-Since", "If-None-Match"}, "GET / If-Modified-Since: "+modified)
+		w.wantGet("200 content | hit", "/")
+	})
+}
+
+func TestCallersConditionsAndOurs(t *testing.T) {
+	const stored, other = `"stored"`, `"other"`
+	for _, test := range []struct {
+		name, caller string
+		current      string // the origin's tag
+		want         string
+		asked        string
+	}{
+		{"stored is current, caller has it", stored, stored, "304  | fwd=stale; fwd-status=304; stored", `"stored"`},
+		{"stored is current, caller has another", other, stored, "200 body of stored | fwd=stale; fwd-status=304; stored", `"stored", "other"`},
+		{"caller's is current", other, other, "304  | fwd=stale; fwd-status=304", `"stored", "other"`},
+		{"neither is", other, `"newest"`, "200 body of newest | fwd=stale; fwd-status=200; stored", `"stored", "other"`},
+		{"caller takes anything", "*", stored, "304  | fwd=stale; fwd-status=304; detail=status", `*`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			onEachStore(t, func(w *world) {
+				serve := func(tag string) http.HandlerFunc {
+					return tagged(tag, "body of "+strings.Trim(tag, `"`), "Cache-Control", "max-age=0")
+				}
+				w.handle(serve(stored))
+				w.get("/")
+				w.asked()
+				w.handle(serve(test.current))
+				w.wantGet(test.want, "/", "If-None-Match", test.caller)
+				w.wantAsked([]string{"If-None-Match"}, "GET / If-None-Match: "+test.asked)
+				// Whatever the caller got, what is stored is whole.
+				if r := w.get("/"); r.Code != 200 || r.Body != "body of "+strings.Trim(test.current, `"`) {
+					w.Errorf("the next GET got %v", r)
+				}
+			})
+		})
+	}
+}
+
+func TestHeadAnswersConcernTheStoredGet(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		code   int
+		fields []string
+		want   string // of the next GET
+	}{
+		{"same tag", 200, []string{"ETag", `"1"`, "Content-Length", "3", "Cache-Control", "max-age=1000"}, "200 one | hit"},
+		{"same, said less", 200, []string{"Cache-Control", "max-age=1000"}, "200 one | hit"},
+		{"other tag", 200, []string{"ETag", `"2"`, "Cache-Control", "max-age=1000"}, "200 one | fwd=stale; fwd-status=304; stored; detail=invalidated"},
+		{"other length", 200, []string{"Content-Length", "4", "Cache-Control", "max-age=1000"}, "200 one | fwd=stale; fwd-status=304; stored; detail=invalidated"},
+		{"failure", 503, []string{"ETag", `"2"`}, "200 one | fwd=stale; fwd-status=304; stored"},
+		{"no access", 403, []string{"ETag", `"2"`, "Cache-Control", "max-age=1000"}, "200 one | fwd=stale; fwd-status=304; stored"},
+		{"gone", 404, []string{"Cache-Control", "max-age=1000"}, "200 one | fwd=stale; fwd-status=304; stored; detail=invalidated"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inBubbles(t, func(w *world) {
+				get := tagged(`"1"`, "one", "Cache-Control", "max-age=60")
+				w.handle(func(rw http.ResponseWriter, r *http.Request) {
+					if r.Method == "HEAD" {
+						answer(rw, test.code, "", test.fields...)
+						return
+					}
+					get(rw, r)
+				})
+				w.get("/")
+				time.Sleep(2 * time.Minute)
+				if r := w.do(w.request("HEAD", "/")); r.Code != test.code || r.Body != "" {
+					w.Errorf("HEAD got %v", r)
+				}
+				w.wantGet(test.want, "/")
+			})
+		})
+	}
+}
+
+func TestHeadsAlone(t *testing.T) {
+	// A HEAD without a stored GET never costs more requests than without a cache.
+	for _, control := range []string{"max-age=60", "max-age=0", "no-store"} {
+		t.Run(control, func(t *testing.T) {
+			onEachStore(t, func(w *world) {
+				w.handle(tagged(`"1"`, "one", "Cache-Control", control))
+				for i := range 3 {
+					r := w.do(w.request("HEAD", "/"))
+					check(w, "code", r.Code, 200)
+					check(w, "length", r.resp.ContentLength, int64(3))
+					want := 1
+					if control == "max-age=60" && i > 0 {
+						want = 0
+					}
+					check(w, fmt.Sprint("requests of HEAD ", i), len(w.asked()), want)
+				}
+				if r := w.get("/"); r.Body != "one" {
+					w.Errorf("GET got %v", r)
+				}
+			})
+		})
+	}
+}
+
+func TestInvalidationByUnsafeMethods(t *testing.T) {
+	const hit, confirmed = "200 x | hit", "200 x | fwd=stale; fwd-status=304; stored; detail=invalidated"
+	type want struct{ target, location, content, bystander string }
+	only := want{confirmed, hit, hit, hit}
+	nothing := want{hit, hit, hit, hit}
+	for _, test := range []struct {
+		method string
+		code   int
+		fields []string
+		want   want
+	}{
+		{"POST", 200, nil, only},
+		{"POST", 201, []string{"Location", "/location", "Content-Location", "content"}, want{confirmed, confirmed, confirmed, hit}},
+		{"POST", 303, []string{"Location", "location#fragment"}, want{confirmed, confirmed, hit, hit}},
+		{"PUT", 204, nil, only},
+		{"PATCH", 200, nil, only},
+		{"DELETE", 204, nil, only},
+		{"FROB", 200, nil, only},
+		{"get", 200, nil, only}, // methods are case-sensitive
+		{"PUT", 200, []string{"Location", "ORIGIN/location"}, want{confirmed, confirmed, hit, hit}},
+		{"PUT", 200, []string{"Location", "http://elsewhere.test/location", "Content-Location", "//elsewhere.test/content"}, only},
+		{"PUT", 200, []string{"Location", "https:location", "Content-Location", "http://%zz"}, only},
+		{"POST", 400, []string{"Location", "/location"}, nothing},
+		{"POST", 404, nil, nothing},
+		{"POST", 500, []string{"Content-Location", "/content"}, nothing},
+		{"OPTIONS", 200, []string{"Location", "/location"}, nothing},
+		{"PROPFIND", 207, nil, nothing},
+		{"GET", 200, []string{"Location", "/location", "Content-Location", "/content"}, nothing},
+	} {
+		t.Run(fmt.Sprint(test.method, test.code, test.fields), func(t *testing.T) {
+			onEachStore(t, func(w *world) {
+				get := tagged(`"1"`, "x", "Cache-Control", "max-age=60")
+				unsafe := func(rw http.ResponseWriter, r *http.Request) {
+					fields := []string{"Cache-Control", "no-store"}
+					for _, s := range test.fields {
+						fields = append(fields, strings.Replace(s, "ORIGIN", "HTTP://"+r.Host, 1))
+					}
+					answer(rw, test.code, "", fields...)
+				}
+				w.handle(get)
+				for _, path := range []string{"/target", "/location", "/content", "/bystander"} {
+					w.get(path)
+				}
+				w.handle(unsafe)
+				req := w.request(test.method, "/target")
+				if test.method == "GET" {
+					req.Header.Set("Cache-Control", "no-cache")
+				}
+				w.do(req)
+				w.handle(get)
+				w.wantGet(test.want.target, "/target")
+				w.wantGet(test.want.location, "/location")
+				w.wantGet(test.want.content, "/content")
+				w.wantGet(test.want.bystander, "/bystander")
+			})
+		})
+	}
+}
+
+func TestFailedPostLeavesNothingInvalid(t *testing.T) {
+	w := newWorld(t, onDisk, serveLoopback)
+	w.handle(tagged(`"1"`, "x", "Cache-Control", "max-age=60"))
+	w.get("/")
+	w.down()
+	if r, err := w.try(w.request("POST", "/")); err == nil {
+		t.Errorf("got %v", r)
+	}
+	w.wantGet("200 x | hit", "/")
+}
+
+func TestErrorsNeverReplaceAGoodResponse(t *testing.T) {
+	for _, code := range []int{401, 403, 407, 408, 429, 500, 502, 503, 504} {
+		for _, control := range []string{"max-age=60", "no-store", ""} {
+			t.Run(fmt.Sprint(code, control), func(t *testing.T) {
+				w := newWorld(t, inMemory, serveLoopback)
+				good := tagged(`"1"`, "good", "Cache-Control", "max-age=60")
+				w.handle(good)
+				w.get("/")
+				w.handle(func(rw http.ResponseWriter, r *http.Request) {
+					if control != "" {
+						rw.Header().Set("Cache-Control", control)
+					}
+					answer(rw, code, "bad", "ETag", `"bad"`)
+				})
+				r := w.get("/", "Cache-Control", "no-cache")
+				if r.Code != code || r.Body != "bad" || r.Status.Stored {
+					t.Errorf("got %v", r)
+				}
+				w.wantGet("200 good | hit", "/")
+				w.handle(good)
+				w.wantGet("200 good | fwd=request; fwd-status=304; stored; detail=no-cache", "/", "Cache-Control", "no-cache")
+			})
+		}
+	}
+}
+
+func TestWhichStatusesAreKept(t *testing.T) {
+	modified := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC).Format(http.TimeFormat)
+	heuristic := map[int]bool{200: true, 203: true, 204: true, 300: true, 301: true, 308: true, 404: true, 405: true, 410: true, 414: true, 501: true}
+	for _, code := range []int{200, 201, 202, 203, 204, 300, 301, 302, 303, 307, 308, 400, 401, 402, 403, 404, 405, 408, 410, 414, 418, 429, 451, 500, 501, 502, 503, 504, 599} {
+		t.Run(fmt.Sprint(code), func(t *testing.T) {
+			for _, test := range []struct {
+				name   string
+				fields []string
+				want   bool // a hit
+			}{
+				{"explicit", []string{"Cache-Control", "max-age=60"}, true},
+				{"heuristic", []string{"Last-Modified", modified}, heuristic[code]},
+				{"public", []string{"Last-Modified", modified, "Cache-Control", "public"}, true},
+				{"nothing", nil, false},
+				{"no-store", []string{"Cache-Control", "no-store, max-age=60"}, false},
+			} {
+				w := newWorld(t, inMemory, serveLoopback)
+				w.handle(always(code, "", test.fields...))
+				w.get("/")
+				if r := w.get("/"); r.Status.Hit != test.want || r.Code != code {
+					t.Errorf("%s: %v, want a hit: %t", test.name, r, test.want)
+				}
+			}
+		})
+	}
+}
+
+func TestHeuristicLifetime(t *testing.T) {
+	inBubbles(t, func(w *world) {
+		w.handle(tagged(`"1"`, "x", "Last-Modified", time.Now().Add(-100*time.Hour).UTC().Format(http.TimeFormat)))
+		w.get("/")
+		time.Sleep(9*time.Hour + 59*time.Minute)
+		w.wantGet("200 x | hit", "/")
+		time.Sleep(2 * time.Minute)
+		w.wantGet("200 x | fwd=stale; fwd-status=304; stored", "/")
+	})
+}
+
+func TestRedirectsAreFollowedFromTheCache(t *testing.T) {
+	onEachStore(t, func(w *world) {
+		w.handle(func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("Cache-Control", "max-age=60")
+			if r.URL.Path == "/from" {
+				http.Redirect(rw, r, "/to", http.StatusMovedPermanently)
+				return
+			}
+			answer(rw, 200, "there")
+		})
+		w.client.CheckRedirect = nil
+		w.wantGet("200 there | fwd=uri-miss; fwd-status=200; stored", "/from")
+		r := w.wantGet("200 there | hit", "/from")
+		check(w, "where it ended", r.resp.Request.URL.Path, "/to")
+		check(w, "requests to the origin", len(w.asked()), 2)
+	})
+}
