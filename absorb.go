@@ -105,7 +105,7 @@ func joined(before, e *store.Entry, received time.Time) *store.Entry {
 
 // drop removes a stored response whose content is damaged.
 func (x *exchange) drop(e *store.Entry) {
-	x.log("dropped a damaged response")
+	x.log(x.request(), "dropped a damaged response")
 	err := x.Store.Update(context.WithoutCancel(x.req.Context()), x.key, func(current []*store.Entry) []*store.Entry {
 		return without(current, func(other *store.Entry) bool { return sharesBlob(e, other) })
 	})
@@ -199,12 +199,12 @@ func (t *Transport) invalidateAfter(req *http.Request, resp *http.Response) {
 	ctx := context.WithoutCancel(req.Context())
 	digest, err := t.digester(ctx)
 	if err != nil {
-		t.storeFailed("secret", err)
+		t.storeFailed(req, "secret", err)
 		return
 	}
 	for _, target := range invalidated(req.Method, req.URL, resp.StatusCode, resp.Header) {
 		if err := t.changeKeys(ctx, digest.url(primaryURL(target, req.Host)), markInvalid); err != nil {
-			t.storeFailed("invalidate", err)
+			t.storeFailed(req, "invalidate", err)
 		}
 	}
 }

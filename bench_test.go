@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/cachetrip/cachetrip/store"
 )
@@ -17,7 +18,7 @@ func (f rtf) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 func benchHit(b *testing.B, s store.Store, size int) {
 	body := bytes.Repeat([]byte("x"), size)
 	t := &Transport{Store: s, Base: rtf(func(r *http.Request) (*http.Response, error) {
-		return &http.Response{StatusCode: 200, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"Cache-Control": {"max-age=3600"}, "Content-Type": {"text/plain"}, "Etag": {`"abc"`}, "Date": {"Sun, 22 Nov 2026 14:00:00 GMT"}}, Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(size), Request: r}, nil
+		return &http.Response{StatusCode: 200, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"Cache-Control": {"max-age=3600"}, "Content-Type": {"text/plain"}, "Etag": {`"abc"`}, "Date": {time.Now().UTC().Format(http.TimeFormat)}}, Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(size), Request: r}, nil
 	})}
 	get := func() {
 		req, _ := http.NewRequest("GET", "http://example.com/a", nil)

@@ -46,9 +46,10 @@ type download struct {
 	staged  int64 // up to here content can be read from before and draft
 	pending int64 // up to here content has come: beyond staged it is in window
 	window  []byte
-	kept    bool // the draft has taken everything so far
-	fetches bool // a step is under way
-	writes  bool // the draft is being written, or finished
+	kept    bool  // the draft has taken everything so far
+	refused error // why it has not
+	fetches bool  // a step is under way
+	writes  bool  // the draft is being written, or finished
 	end     error
 	readers map[*reader]struct{}
 }
@@ -102,7 +103,7 @@ func (d *download) write(piece []byte) {
 		_, err := d.draft.Write(piece)
 		d.mu.Lock()
 		d.writes = false
-		d.kept = err == nil
+		d.kept, d.refused = err == nil, err
 	}
 	d.pending += int64(len(piece))
 	if d.kept {

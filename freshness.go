@@ -45,11 +45,16 @@ func (r *response) age(now time.Time) time.Duration {
 	if residentTime < -clockSlack {
 		return forever // the clock was set back: how old r is can't be known
 	}
+	return min(forever, r.initialAge()+bounded(residentTime))
+}
+
+// initialAge returns the corrected_initial_age of r: how old it was when it was received.
+func (r *response) initialAge() time.Duration {
 	apparentAge := bounded(r.received.Sub(r.date()))
 	responseDelay := bounded(r.received.Sub(r.requested))
 	ageValue, _ := field.Age(r.header["Age"])
 	correctedAge := time.Duration(ageValue)*time.Second + responseDelay
-	return min(forever, max(apparentAge, correctedAge)+bounded(residentTime))
+	return max(apparentAge, correctedAge)
 }
 
 // bounded returns d within 0 and forever, so that three such durations can be added up.
@@ -65,20 +70,30 @@ func (r *response) date() time.Time {
 
 // lifetime returns the freshness_lifetime of r in a private cache. Section 4.2.1.
 func (r *response) lifetime() time.Duration {
+	lifetime, _ := r.lifetimeFrom()
+	return lifetime
+}
+
+// lifetimeFrom returns the lifetime, and where it is from: "max-age", "expires", "heuristic", or
+// "" if nothing gives r one.
+func (r *response) lifetimeFrom() (lifetime time.Duration, from string) {
 	if r.cc.MaxAge != field.None {
-		return time.Duration(r.cc.MaxAge) * time.Second
+		return time.Duration(r.cc.MaxAge) * time.Second, "max-age"
 	}
 	if lines, ok := r.header["Expires"]; ok {
 		if len(lines) != 1 {
-			return 0
+			return 0, "expires"
 		}
 		expires, ok := field.Date(lines[0], r.received)
 		if !ok {
-			return 0 // invalid dates, "0" in particular, lie in the past: section 5.3
+			return 0, "expires" // invalid dates, "0" in particular, lie in the past: section 5.3
 		}
-		return bounded(expires.Sub(r.date()))
+		return bounded(expires.Sub(r.date())), "expires"
 	}
-	return r.heuristicLifetime()
+	if lifetime = r.heuristicLifetime(); lifetime > 0 {
+		return lifetime, "heuristic"
+	}
+	return 0, ""
 }
 
 // heuristicLifetime applies where no expiration is given and section 4.2.2 allows to assume one.

@@ -60,6 +60,7 @@ func (t *Transport) forward(req *http.Request, status Status) (*http.Response, e
 	}
 	resp.Request = req
 	setStatus(resp.Header, status)
+	t.tell(answerMiss, req, resp, Status{})
 	return resp, nil
 }
 
@@ -302,7 +303,7 @@ func (a *answer) absorbed(stored []response) outcome {
 		why = "error"
 	}
 	if why != "" {
-		a.log("not stored", "status", r.status, "detail", why)
+		a.notStored(r.status, r.length, why, nil)
 		return a.unshared(a.flight, outcome{resp: a.resp, detail: why})
 	}
 	r = arriving(e)
@@ -338,11 +339,10 @@ func (a *answer) record(e *store.Entry, offset int64, before *content) outcome {
 	}
 	draft, err := a.Store.Create(a.flight.ctx, a.key, contentLength(a.resp))
 	if err != nil {
-		a.storeFailed("create", err)
 		if before != nil {
 			before.Close()
 		}
-		return a.unshared(a.flight, outcome{resp: a.resp})
+		return a.unshared(a.flight, outcome{resp: a.resp, detail: a.keepFailed("create", e, err)})
 	}
 	d := newDownload(a.resp.Body, a.flight.cancel, draft)
 	d.received = &a.counters.bytesReceived
@@ -355,7 +355,12 @@ func (a *answer) record(e *store.Entry, offset int64, before *content) outcome {
 	}
 	d.finish = func(draft store.Draft, taken int64, end error) {
 		defer a.flights.remove(a.flight)
-		if draft != nil && !a.isReleased() {
+		switch {
+		case a.isReleased():
+			a.notStored(e.Status, e.Length, "closed", nil)
+		case draft == nil:
+			a.keepFailed("write", e, d.refused)
+		default:
 			a.finish(e, before, draft, offset, taken, end)
 		}
 	}
@@ -369,18 +374,20 @@ func (a *answer) finish(e *store.Entry, before *content, draft store.Draft, offs
 	switch {
 	case end != io.EOF:
 		if r := newResponse(e); taken == 0 || !r.continuable() || !a.takesRanges() {
+			a.notStored(e.Status, e.Length, "incomplete", nil)
 			return
 		}
 	case a.resp.StatusCode != http.StatusPartialContent:
 		stored.Length = offset + taken
 	}
 	if stored.Length >= 0 && offset+taken > stored.Length {
-		return // more than the origin said there is
+		a.notStored(e.Status, e.Length, "length", nil) // more than the origin said there is
+		return
 	}
 	stored.Trailer = maps.Clone(a.resp.Trailer)
 	blob, err := draft.Commit()
 	if err != nil {
-		a.storeFailed("commit", err)
+		a.keepFailed("commit", e, err)
 		return
 	}
 	if before != nil {
@@ -400,10 +407,12 @@ func (a *answer) takesRanges() bool {
 
 // put stores e beside or instead of what is there.
 func (a *answer) put(e *store.Entry) {
+	outdated := false
 	err := a.Store.Update(context.WithoutCancel(a.flight.ctx), a.key, func(current []*store.Entry) []*store.Entry {
 		r := newResponse(e)
 		admission := admit(a.rules, &r, responses(current))
-		if !admission.keep {
+		outdated = !admission.keep
+		if outdated {
 			return current
 		}
 		kept := e
@@ -422,24 +431,27 @@ func (a *answer) put(e *store.Entry) {
 		}
 		return next
 	})
-	if err != nil {
-		a.storeFailed("store", err)
-		return
+	switch {
+	case err != nil:
+		a.keepFailed("store", e, err)
+	case outdated:
+		a.notStored(e.Status, e.Length, "outdated", nil)
+	default:
+		a.wasStored(e)
 	}
-	a.counters.stored.Add(1)
-	a.log("stored", "status", e.Status, "length", e.Length)
 }
 
 // absorbHead updates, marks or adds to what is stored by the answer to a HEAD. RFC 9111, section 4.3.5.
 func (a *answer) absorbHead(e *store.Entry, head *response) {
-	keeps := storable(a.rules, head, a.StaleIfError > 0) == ""
+	why := storable(a.rules, head, a.StaleIfError > 0)
 	if a.rules.cc.NoStore || a.resp.StatusCode == http.StatusNotModified {
 		return
 	}
+	var kept, concerned bool
 	err := a.Store.Update(a.flight.ctx, a.key, func(current []*store.Entry) []*store.Entry {
 		next := slices.Clone(current)
 		stored := responses(current)
-		concerned := false
+		kept, concerned = false, false
 		for i := range stored {
 			if stored[i].headOnly || !stored[i].matches(a.rules) || isError(head.status) {
 				continue
@@ -456,9 +468,10 @@ func (a *answer) absorbHead(e *store.Entry, head *response) {
 			return next
 		}
 		admission := admit(a.rules, head, stored)
-		if !keeps || !admission.keep {
+		if why != "" || !admission.keep {
 			return current
 		}
+		kept = true
 		next = []*store.Entry{e}
 		for i, other := range current {
 			if !slices.Contains(admission.replaces, i) {
@@ -467,8 +480,16 @@ func (a *answer) absorbHead(e *store.Entry, head *response) {
 		}
 		return next
 	})
-	if err != nil {
-		a.storeFailed("store", err)
+	switch {
+	case err != nil:
+		a.keepFailed("store", e, err)
+	case kept:
+		a.wasStored(e)
+	case concerned: // what is stored of a GET was updated or marked
+	case why != "":
+		a.notStored(e.Status, e.Length, why, nil)
+	default:
+		a.notStored(e.Status, e.Length, "outdated", nil)
 	}
 }
 
@@ -481,7 +502,7 @@ func (a *answer) absorbPartial(e *store.Entry) outcome {
 		why = "content-range"
 	}
 	if why != "" {
-		a.log("not stored", "status", e.Status, "detail", why)
+		a.notStored(e.Status, e.Length, why, nil)
 		return a.unshared(a.flight, outcome{resp: a.resp, detail: why})
 	}
 	wholeOf(e, length)
@@ -561,6 +582,7 @@ func (x *exchange) refresh(entries []*store.Entry, stored []response, d decision
 
 	own := *x
 	own.detach()
+	own.req = own.own
 	d.action = revalidate
 	go func() {
 		defer own.background.Done()
@@ -592,6 +614,10 @@ func (x *exchange) refreshNow(key string, entries []*store.Entry, stored []respo
 		r.Close()
 	case f.confirmed():
 		x.counters.revalidations.Add(1)
+		x.tell(answerRevalidated, x.own, nil, Status{
+			Fwd: d.fwd, FwdStatus: http.StatusNotModified, Stored: true, Detail: d.detail,
+			TTL: f.response.lifetime() - f.response.age(wallClock()),
+		})
 	}
 }
 

@@ -6,8 +6,8 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cachetrip/cachetrip/store"
@@ -58,8 +58,13 @@ type Transport struct {
 	// logged without user information and query. If it is nil nothing is logged.
 	Logger *slog.Logger
 
+	// Trace is told what becomes of every request. If it is nil, or lacks a hook, nothing is called;
+	// see also [WithTrace].
+	Trace *Trace
+
 	owned    io.Closer // the store that Open made
 	counters counters
+	evicted  atomic.Uint64 // evictions of the store that were told
 	flights  flights
 	unsafe   unsafeLog
 
@@ -151,7 +156,7 @@ func (t *Transport) begin(req *http.Request) (*exchange, Status) {
 	}
 	x := &exchange{Transport: t, req: req}
 	if err := x.identify(method); err != nil {
-		t.storeFailed("secret", err)
+		t.storeFailed(req, "secret", err)
 		return nil, Status{Fwd: "bypass", Detail: "store-error"}
 	}
 	if x.rules.cc.NoStore {
@@ -194,9 +199,6 @@ func (x *exchange) run() (*http.Response, error) {
 		}
 		stored := responses(entries)
 		d := decide(wallClock(), x.rules, stored)
-		if x.logs() {
-			x.log("decided", "action", d.action.String(), "fwd", d.fwd, "detail", d.detail, "ttl", d.ttl)
-		}
 		switch d.action {
 		case serve, serveRevalidate:
 			resp, err := x.serve(entries[d.selected], &stored[d.selected], Status{Hit: true, Detail: d.detail})
@@ -204,16 +206,24 @@ func (x *exchange) run() (*http.Response, error) {
 				blind = true // what is stored can't be read: ask as if it were not there
 				continue
 			}
+			kind := answerHit
 			if d.ttl <= 0 {
 				x.counters.staleHits.Add(1)
+				kind = answerStale
 			}
 			x.counters.hits.Add(1)
+			x.tell(kind, x.req, resp, Status{})
 			if d.action == serveRevalidate {
 				x.refresh(entries, stored, d)
 			}
 			return resp, nil
 		case refuse:
-			return x.refusal(), nil
+			resp := x.refusal()
+			x.tell(answerRefused, x.req, resp, Status{Fwd: d.fwd, Detail: d.detail})
+			return resp, nil
+		}
+		if x.logs(x.req.Context()) {
+			x.log(x.req, "asking the origin", slog.String("action", d.action.String()), slog.String("fwd", d.fwd), slog.String("detail", d.detail))
 		}
 		resp, next, err := x.ask(entries, stored, d, join)
 		switch next {
@@ -299,6 +309,7 @@ func (x *exchange) lead(f *flight, entries []*store.Entry, stored []response, d 
 			return nil, again, nil
 		}
 		x.counters.revalidations.Add(1)
+		x.tell(answerRevalidated, x.req, resp, Status{})
 		return resp, answered, nil
 	}
 	if isFailure(o.resp.StatusCode) {
@@ -311,7 +322,9 @@ func (x *exchange) lead(f *flight, entries []*store.Entry, stored []response, d 
 		}
 	}
 	x.counters.misses.Add(1)
-	return x.receive(f, d), answered, nil
+	resp := x.receive(f, d)
+	x.tell(answerMiss, x.req, resp, Status{})
+	return resp, answered, nil
 }
 
 // follow answers with the outcome of another exchange's flight, if that can be reused for this
@@ -355,6 +368,7 @@ func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, 
 			return nil, alone
 		}
 		x.counters.collapsed.Add(1)
+		x.tell(answerCollapsed, x.req, resp, Status{})
 		return resp, answered
 	}
 	if !o.download.joinable() {
@@ -362,7 +376,9 @@ func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, 
 		return nil, again
 	}
 	x.counters.collapsed.Add(1)
-	return x.share(f, status), answered
+	resp := x.share(f, status)
+	x.tell(answerCollapsed, x.req, resp, Status{})
+	return resp, answered
 }
 
 // serveStale answers with the selected response although the origin failed, with the given status
@@ -376,6 +392,7 @@ func (x *exchange) serveStale(entries []*store.Entry, stored []response, d decis
 		return nil
 	}
 	x.counters.staleHits.Add(1)
+	x.tell(answerStale, x.req, resp, Status{})
 	return resp
 }
 
@@ -489,29 +506,6 @@ func (t *Transport) logger() *slog.Logger {
 		return t.Logger
 	}
 	return silent
-}
-
-// logs reports whether log does anything: to be asked first where most requests pass.
-func (x *exchange) logs() bool {
-	return x.Logger != nil && x.Logger.Enabled(x.req.Context(), slog.LevelDebug)
-}
-
-func (x *exchange) log(message string, args ...any) {
-	if !x.logs() {
-		return
-	}
-	req := x.req
-	if x.own != nil {
-		req = x.own
-	}
-	u := url.URL{Scheme: req.URL.Scheme, Host: req.URL.Host, Path: req.URL.Path}
-	x.Logger.DebugContext(x.req.Context(), "cachetrip: "+message, append([]any{"method", x.rules.method, "url", u.String()}, args...)...)
-}
-
-// storeFailed counts and logs a failure of the store that the caller is not to suffer from.
-func (t *Transport) storeFailed(what string, err error) {
-	t.counters.storeErrors.Add(1)
-	t.logger().Debug("cachetrip: store: "+what, "error", err)
 }
 
 // String names the action for logs.
