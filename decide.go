@@ -18,6 +18,8 @@ type request struct {
 	header http.Header
 	cc     field.CacheControl // of the header, and of the context
 	digest digester
+
+	identified bool // by Identity, and not by the credentials in header
 }
 
 // newRequest reads the directives of a request: those of its header, and further ones.

@@ -229,3 +229,82 @@ func TestOthersDoNotShareAFlight(t *testing.T) {
 		}
 	})
 }
+
+// A token that took another's place brings no response twice, and nothing that is not confirmed.
+func TestRotatedTokens(t *testing.T) {
+	for _, test := range []struct{ name, etag, modified, confirmed string }{
+		{"by tag", `"1"`, "", "200 one | fwd=vary-miss; fwd-status=304; stored"},
+		{"by date", "", "Mon, 02 Jan 2006 15:04:05 GMT", "200 one | fwd=vary-miss; fwd-status=304; stored"},
+		{"not at all", "", "", "200 one | fwd=vary-miss; fwd-status=200; stored"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			onEachStore(t, func(w *world) {
+				w.cache.Identity = func(*http.Request) string { return "the app" }
+				body := "one"
+				w.handle(func(rw http.ResponseWriter, r *http.Request) {
+					rw.Header().Set("Vary", "Authorization, Accept-Language")
+					rw.Header().Set("Cache-Control", "max-age=60")
+					if test.etag != "" {
+						rw.Header().Set("ETag", strings.Replace(test.etag, "1", body, 1))
+					}
+					modified, _ := http.ParseTime(test.modified)
+					if body != "one" {
+						modified = modified.Add(time.Hour)
+					}
+					http.ServeContent(rw, r, "a.txt", modified, strings.NewReader(body))
+				})
+				variants := func() (n int) {
+					for e, err := range w.store.All(t.Context(), "") {
+						if err != nil || e == nil {
+							t.Fatal(err)
+						}
+						n++
+					}
+					return n
+				}
+				token := 0
+				rotate := func(fields ...string) *result {
+					token++
+					return w.get("/", append(fields, "Authorization", fmt.Sprintf("Bearer token-number-%04d", token))...)
+				}
+				check(w, "first", rotate().String(), "200 one | fwd=uri-miss; fwd-status=200; stored")
+				for range 100 {
+					check(w, "rotated", rotate().String(), test.confirmed)
+				}
+				check(w, "again", w.get("/", "Authorization", fmt.Sprintf("Bearer token-number-%04d", token)).String(), "200 one | hit")
+				check(w, "variants", variants(), 1)
+
+				body = "two"
+				check(w, "changed", rotate().Body, "two")
+				check(w, "variants", variants(), 1)
+
+				// Other fields than credentials still tell variants apart.
+				check(w, "German", rotate("Accept-Language", "de").Body, "two")
+				check(w, "variants", variants(), 2)
+
+				// What is not confirmed is not served, failing origin or not.
+				w.cache.StaleIfError = time.Hour
+				w.handle(always(503, "sorry"))
+				check(w, "failing", rotate().Body, "sorry")
+				check(w, "only if cached", rotate("Cache-Control", "only-if-cached").Code, 504)
+			})
+		})
+	}
+}
+
+// Whom Identity does not name is told apart by credentials, as without it.
+func TestIdentityOfNobody(t *testing.T) {
+	onEachStore(t, func(w *world) {
+		w.cache.Identity = func(req *http.Request) string { return req.Header.Get("X-User") }
+		w.handle(func(rw http.ResponseWriter, r *http.Request) {
+			answer(rw, 200, whoever(r)+"'s", "Cache-Control", "max-age=60")
+		})
+		for _, want := range []string{" | fwd=uri-miss; fwd-status=200; stored", " | hit"} {
+			w.wantGet("200 alice's"+want, "/", "Authorization", "Bearer "+alice)
+			w.wantGet("200 bob's"+want, "/", "Authorization", "Bearer "+bob)
+			w.wantGet("200 nobody's"+want, "/")
+		}
+		// A name is not taken for a credential that reads the same.
+		w.wantGet("200 nobody's | fwd=uri-miss; fwd-status=200; stored", "/", "X-User", "Bearer "+alice)
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"unicode/utf8"
 )
 
 // The primary key: the normalised target URI, then the identity. GET and HEAD share it.
@@ -19,8 +20,9 @@ const urlDigits = 32
 var anonymous = strings.Repeat("0", urlDigits)
 
 // primaryURL returns the form of u under which requests are the same to every origin: scheme and
-// host in lower case, no default port, no empty path, no user information, no fragment. All else
-// an origin can tell apart. host is the request's Host, if it differs from that of the URL.
+// host in lower case, no default port, no empty path, no user information, no fragment; a host with
+// other letters than ASCII in the form that net/http sends. All else an origin can tell apart. host
+// is the request's Host, if it differs from that of the URL.
 func primaryURL(u *url.URL, host string) string { return string(appendPrimaryURL(nil, u, host)) }
 
 func appendPrimaryURL(b []byte, u *url.URL, host string) []byte {
@@ -31,14 +33,20 @@ func appendPrimaryURL(b []byte, u *url.URL, host string) []byte {
 	if host != "" && host != u.Host {
 		effective = authority(u.Scheme, host)
 	}
-	b = append(b, effective...)
-	if effective != connect {
+	if withoutZone(effective) == withoutZone(connect) {
+		b = append(b, connect...) // whose zone says which machine it is, and is not sent
+	} else {
 		// The server that is connected to answers for another name: neither is enough alone. No
 		// host contains a blank, while the rest may.
+		b = append(b, effective...)
 		b = append(b, ' ')
 		b = append(b, connect...)
 	}
-	return append(b, u.RequestURI()...)
+	uri := u.RequestURI()
+	if !strings.HasPrefix(uri, "/") {
+		b = append(b, '\n') // must not go on where the host ends; net/http sends no URI that contains it
+	}
+	return append(b, uri...)
 }
 
 // storedURL returns the form of u under which it is listed: without user information and fragment.
@@ -51,7 +59,7 @@ func storedURL(u *url.URL, host string) string {
 
 // authority returns host and port in lower case, without the scheme's default port.
 func authority(scheme, host string) string {
-	host = lower(host)
+	host = asciiHost(host)
 	switch lower(scheme) {
 	case "http":
 		host = strings.TrimSuffix(host, ":80")
@@ -59,6 +67,42 @@ func authority(scheme, host string) string {
 		host = strings.TrimSuffix(host, ":443")
 	}
 	return strings.TrimSuffix(host, ":")
+}
+
+// asciiHost returns a host as net/http sends it, in lower case. It alone knows which form
+// internationalised names get, so that it is asked, and not a package that may see it otherwise.
+func asciiHost(host string) string {
+	if bracket := strings.LastIndexByte(host, ']'); bracket >= 0 {
+		if zone := strings.IndexByte(host[:bracket], '%'); zone >= 0 {
+			return lower(host[:zone]) + host[zone:] // zones are names of interfaces, case and all
+		}
+	}
+	if !strings.ContainsFunc(host, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		return lower(host)
+	}
+	var sent strings.Builder
+	if err := (&http.Request{URL: &url.URL{Path: "/"}, Host: host}).Write(&sent); err != nil {
+		return host // it can't be sent
+	}
+	_, line, _ := strings.Cut(sent.String(), "\r\nHost: ")
+	line, _, _ = strings.Cut(line, "\r\n")
+	if line == "" {
+		return host
+	}
+	return lower(line)
+}
+
+// withoutZone returns a host without the zone of an IPv6 address. RFC 6874, section 4.
+func withoutZone(host string) string {
+	bracket := strings.LastIndexByte(host, ']')
+	if bracket < 0 {
+		return host
+	}
+	zone := strings.IndexByte(host[:bracket], '%')
+	if zone < 0 {
+		return host
+	}
+	return host[:zone] + host[bracket:]
 }
 
 // credentialFields are the request fields that say on whose behalf a request is made. Of these the
@@ -95,24 +139,20 @@ func (d digester) url(primary string) string {
 }
 
 // key returns the primary key of a request: its URL's part, then that of its identity.
-func (d digester) key(req *http.Request, identify func(*http.Request) string) string {
+func (d digester) key(req *http.Request, name string) string {
 	var room buffer
 	var text [2 * digestSize]byte
 	b := append(append(room[:0], d...), "url\x00"...)
 	key := appendDigest(text[:0], appendPrimaryURL(b, req.URL, req.Host))
-	return string(d.appendIdentity(key, req, identify))
+	return string(d.appendIdentity(key, req, name))
 }
 
-// appendIdentity appends the part of a key that stands for an identity: the given one, or else the
-// credentials that the request carries.
-func (d digester) appendIdentity(key []byte, req *http.Request, identify func(*http.Request) string) []byte {
+// appendIdentity appends the part of a key that stands for an identity: that of the given name, or
+// else the credentials that the request carries.
+func (d digester) appendIdentity(key []byte, req *http.Request, name string) []byte {
 	var room buffer
 	b := append(room[:0], d...)
-	if identify != nil {
-		name := identify(req)
-		if name == "" {
-			return append(key, anonymous...)
-		}
+	if name != "" {
 		return appendDigest(key, append(append(b, "identity\x00"...), name...))
 	}
 	credentials, proxy := req.Header["Authorization"], req.Header["Proxy-Authorization"]

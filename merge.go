@@ -2,7 +2,10 @@ package cachetrip
 
 import (
 	"net/http"
+	"strings"
 	"time"
+
+	"github.com/cachetrip/cachetrip/store"
 )
 
 // Freshening stored header fields, and what a new response does to the stored ones: RFC 9111,
@@ -31,6 +34,18 @@ func freshen(stored, update http.Header, received time.Time) http.Header {
 	return merged
 }
 
+// withoutAsker returns e without the fields that concern whoever asked for it, as far as they are
+// known by name, and not what it is.
+func withoutAsker(e *store.Entry) *store.Entry {
+	other := e.Clone()
+	for name := range other.Header {
+		if strings.HasPrefix(name, "Set-Cookie") || strings.HasPrefix(name, "Access-Control-") {
+			delete(other.Header, name)
+		}
+	}
+	return other
+}
+
 // admission says what becomes of a new response beside the stored ones.
 type admission struct {
 	keep     bool  // store it
@@ -48,7 +63,7 @@ func admit(req *request, fresh *response, stored []response) admission {
 		if !r.invalidatedAt.IsZero() && !fresh.requested.After(r.invalidatedAt) {
 			a.distrust = true
 		}
-		if !r.matches(req) && !(r.varies("*") && fresh.varies("*")) { // of these one is enough
+		if !r.concerns(req) && !(r.varies("*") && fresh.varies("*")) { // of these one is enough
 			continue
 		}
 		if fresh.headOnly && !r.headOnly || isError(fresh.status) && !isError(r.status) {

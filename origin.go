@@ -149,18 +149,18 @@ const sentBy = ":sent-by"
 // foreign reports whether something below the cache gave the request other credentials, or other
 // values of the fields that a response with the header h was selected by, than the cache knows of;
 // by is a digest of those. Base may have done so in a copy of the request or, though it must not,
-// in the request itself: what counts is what the caller sent. If Identity says whose the request
+// in the request itself: what counts is what the caller sent. If Identity named whose the request
 // is, credentials are no news.
 func (a *answer) foreign(h http.Header) (by string, foreign bool) {
 	actual := a.resp.Request
 	if actual == nil {
 		return "", false
 	}
-	query := a.Identity == nil && actual.URL != nil && actual.URL.RawQuery != a.sent.URL.RawQuery
+	query := !a.rules.identified && actual.URL != nil && actual.URL.RawQuery != a.sent.URL.RawQuery
 	foreign = query
 	names := append(selectingFields(h), credentialFields...)
 	for _, name := range names {
-		foreign = foreign || !slices.Equal(actual.Header[name], a.known(name)) && (a.Identity == nil || !secretField(name))
+		foreign = foreign || !slices.Equal(actual.Header[name], a.known(name)) && (!a.rules.identified || !secretField(name))
 	}
 	if !foreign {
 		return "", false
@@ -242,17 +242,21 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 		if chosen < 0 || !a.sentAs(&stored[chosen]) {
 			return current
 		}
+		// What other requests selected is not updated: this answer may say things that hold for the
+		// one who asked, such as who may read it or which cookie to set.
 		next := slices.Clone(current)
 		for _, i := range updated {
-			next[i] = a.freshened(current[i], i == chosen && stored[i].matches(a.rules))
+			if stored[i].concerns(a.rules) && a.sentAs(&stored[i]) {
+				next[i] = a.freshened(current[i])
+			}
 		}
 		use = next[chosen]
-		if len(updated) > 0 && !stored[chosen].matches(a.rules) {
-			// The origin chose a response that was selected by other requests. It is kept for those
-			// and for this one alike.
-			use = use.Clone()
-			a.mark(use)
-			next = append(next, use)
+		if !stored[chosen].concerns(a.rules) {
+			// But the origin chose one of those to answer this request as well, beside which it is kept.
+			if use = withoutAsker(use); len(updated) > 0 {
+				use = a.freshened(use)
+				next = append(next, use)
+			}
 		}
 		return next
 	}
@@ -268,18 +272,11 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 	return outcome{entry: use, response: newResponse(use)}, true
 }
 
-// freshened returns e updated by the answer. Only if that answers a request which selects e, its
-// Vary field and selecting fields can be updated, too.
-func (a *answer) freshened(e *store.Entry, selects bool) *store.Entry {
+// freshened returns e updated by the answer, for requests like the one that is answered.
+func (a *answer) freshened(e *store.Entry) *store.Entry {
 	fresh := e.Clone()
 	fresh.Header = freshen(e.Header, a.resp.Header, a.received)
-	if selects {
-		a.mark(fresh)
-	} else if vary, ok := e.Header["Vary"]; ok {
-		fresh.Header["Vary"] = vary
-	} else {
-		delete(fresh.Header, "Vary")
-	}
+	a.mark(fresh)
 	fresh.RequestTime, fresh.ResponseTime = a.requested, a.received
 	if !a.requested.Before(e.InvalidatedAt) {
 		fresh.InvalidatedAt = time.Time{}
@@ -458,7 +455,7 @@ func (a *answer) absorbHead(e *store.Entry, head *response) {
 			}
 			concerned = true
 			if headUpdates(&stored[i], head) && a.sentAs(&stored[i]) {
-				next[i] = a.freshened(current[i], true)
+				next[i] = a.freshened(current[i])
 			} else if current[i].InvalidatedAt.IsZero() {
 				next[i] = current[i].Clone()
 				next[i].InvalidatedAt = a.received

@@ -12,9 +12,12 @@ import (
 
 // The conditional request, and what its answer validates: RFC 9111, section 4.3.
 
-// maxETags bounds the entity tags in one If-None-Match: tags are often 70 bytes long, and common
-// servers accept 8 KiB of fields.
-const maxETags = 32
+// maxETags and maxETagBytes bound the entity tags in one If-None-Match: tags are often 70 bytes long,
+// and common servers accept 8 KiB of fields.
+const (
+	maxETags     = 32
+	maxETagBytes = 4 << 10
+)
 
 // conditions are the preconditions that the cache adds to a request. Section 4.3.1.
 type conditions struct {
@@ -28,6 +31,9 @@ func conditionsFor(req *request, stored []response, selected int) conditions {
 	var c conditions
 	if req.conditionalAny() {
 		return c // a "*" can't be combined with tags, and its answer would not name one
+	}
+	if selected < 0 {
+		selected = slices.IndexFunc(stored, func(r response) bool { return r.concerns(req) && r.usableFor(req) })
 	}
 	if selected >= 0 && !stored[selected].headOnly { // a head can as well be asked for anew
 		r := &stored[selected]
@@ -49,16 +55,21 @@ func conditionsFor(req *request, stored []response, selected int) conditions {
 }
 
 func (c *conditions) add(r *response) {
-	if tag := r.entityTag(); tag != "" && !slices.Contains(c.etags, tag) {
+	length := 0
+	for _, tag := range c.etags {
+		length += len(tag)
+	}
+	if tag := r.entityTag(); tag != "" && length+len(tag) <= maxETagBytes && !slices.Contains(c.etags, tag) {
 		c.etags = append(c.etags, tag)
 	}
 }
 
 // entityTag returns the entity tag of r as it can be asked about: not what would be read as several
-// tags, or as the question whether anything exists.
+// tags, or as the question whether anything exists, nor what can't be sent. A request that fails for
+// what an earlier response said would be worse than none.
 func (r *response) entityTag() string {
 	tag := r.header.Get("ETag")
-	if tags := field.ETags([]string{tag}); len(tags) != 1 || tags[0] != tag || tag == "*" {
+	if tags := field.ETags([]string{tag}); len(tags) != 1 || tags[0] != tag || tag == "*" || len(tag) > maxETagBytes || !field.IsValue(tag) {
 		return ""
 	}
 	return tag
@@ -120,7 +131,7 @@ func (c *conditions) identify(req *request, stored []response, h http.Header) (u
 				use = i
 			}
 		}
-		if use < 0 || stored[use].matches(req) {
+		if use < 0 || stored[use].concerns(req) {
 			return
 		}
 		for _, i := range matching {
@@ -169,8 +180,8 @@ func (c *conditions) identify(req *request, stored []response, h http.Header) (u
 
 // betterFor reports whether r rather than other is to be used for req, both having been confirmed.
 func (r *response) betterFor(req *request, other *response) bool {
-	if matches := r.matches(req); matches != other.matches(req) {
-		return matches
+	if concerns := r.concerns(req); concerns != other.concerns(req) {
+		return concerns
 	}
 	return r.preferredTo(other, req)
 }
@@ -254,8 +265,8 @@ func (r *response) validDate(name string) (value string, ok bool) {
 // by byte: the strong entity tag, or else a date of last modification that a change within the
 // same second cannot have kept; empty if there is none. RFC 9110, sections 8.8.1 and 8.8.2.2.
 func (r *response) strongValidator() string {
-	if tag := r.header.Get("ETag"); tag != "" {
-		if field.IsStrongETag(tag) {
+	if r.header.Get("ETag") != "" {
+		if tag := r.entityTag(); field.IsStrongETag(tag) {
 			return tag
 		}
 		return ""

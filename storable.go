@@ -43,7 +43,7 @@ func (r *response) useful(keepsStale bool) bool {
 // hasValidator reports whether the origin can be asked about r. RFC 9110, section 8.8.
 func (r *response) hasValidator() bool {
 	_, modified := r.lastModified()
-	return modified || r.header.Get("ETag") != ""
+	return modified || r.entityTag() != ""
 }
 
 // isError reports whether status describes a failure, of the origin or of the right to ask it,

@@ -28,11 +28,13 @@ type Transport struct {
 
 	// Identity names on whose behalf a request is made. Responses are shared only between requests
 	// of one identity; each has, in effect, a private cache of its own. The name is kept as a
-	// digest only, and an empty one stands for nobody in particular. If Identity is nil, the
-	// request's Authorization and Proxy-Authorization values identify.
+	// digest only. If Identity is nil or returns an empty name, the request's Authorization and
+	// Proxy-Authorization values identify, and requests without any share.
 	//
-	// Setting it also declares that credentials which are added below the cache, by Base, belong to
-	// that identity; otherwise such responses are never reused without asking the origin.
+	// A name also says that the request's credentials, and those which Base may add below the
+	// cache, belong to that identity, whatever their values: tokens may change. Otherwise responses
+	// to requests that were given credentials below the cache are never reused without asking the
+	// origin. Client certificates and cookies do not identify: see "Keys and identity".
 	Identity func(*http.Request) string
 
 	// ModifyResponse sees every response from Base before the cache does, those to background
@@ -185,7 +187,12 @@ func (x *exchange) identify(method string) error {
 		return err
 	}
 	x.rules = newRequest(method, x.req.Header, directivesOf(x.req.Context()), digest)
-	x.key = digest.key(x.req, x.Identity)
+	name := ""
+	if x.Identity != nil {
+		name = x.Identity(x.req)
+	}
+	x.rules.identified = name != ""
+	x.key = digest.key(x.req, name)
 	return nil
 }
 

@@ -42,10 +42,28 @@ func (r *response) preferredTo(other *response, req *request) bool {
 }
 
 // matches reports whether the selecting fields of req match those of the request that r answered.
-func (r *response) matches(req *request) bool {
+func (r *response) matches(req *request) bool { return r.matchesBut(req, nil) }
+
+// concerns reports whether the answer to req is about r: req selects it, or would if it had the
+// credentials with which r was asked for, and which stand for the same identity. Tokens change more
+// often than what they give access to, and one that is gone is of no use any more.
+func (r *response) concerns(req *request) bool {
+	if req.identified {
+		return r.matchesBut(req, rotatedFields)
+	}
+	return r.matches(req)
+}
+
+// rotatedFields are those whose values change while the identity stays the same.
+var rotatedFields = []string{"Authorization", "Proxy-Authorization"}
+
+func (r *response) matchesBut(req *request, ignored []string) bool {
 	for _, name := range selectingFields(r.header) {
 		if name == "*" {
 			return false
+		}
+		if slices.Contains(ignored, name) {
+			continue
 		}
 		original, had := r.selecting[name]
 		presented, has := selectingValue(name, req)

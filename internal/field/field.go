@@ -88,6 +88,17 @@ func IsToken(s string) bool {
 	return s != ""
 }
 
+// IsValue reports whether s can be sent as a field value: it has no control characters but tabs.
+// RFC 9110, section 5.5.
+func IsValue(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if s[i] < ' ' && s[i] != '\t' || s[i] == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
 // MaxSeconds is what larger numbers of seconds are taken for, about 68 years. RFC 9111, section 1.2.2.
 const MaxSeconds = 1 << 31
 
