@@ -115,6 +115,10 @@ func TestAdmit(t *testing.T) {
 		{"a part of what may be the same", later(holding(answering(), span{5, 10})), []response{answering()}, rejected},
 		{"a part of what is newer", later(holding(answering(`ETag: "b"`), span{5, 10})), []response{answering(`ETag: "a"`)}, kept(0)},
 	}
+	rotated := later(selectedBy(identified("b"), "Vary: Authorization"))
+	if diff := diffRules(admit(identified("b"), &rotated, []response{selectedBy(identified("a"), "Vary: Authorization")}), kept(0)); diff != "" {
+		t.Errorf("admit for another token of the same identity (-got +want):\n%s", diff)
+	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			if diff := diffRules(admit(req, &test.fresh, test.stored), test.want); diff != "" {

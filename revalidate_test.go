@@ -3,6 +3,7 @@ package cachetrip
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,6 +15,13 @@ var (
 	modifiedThen = "Last-Modified: " + httpDate(-2*time.Hour)
 	modifiedNow  = "Last-Modified: " + httpDate(-1*time.Hour)
 )
+
+// identified returns a GET with a token by someone whom Identity names.
+func identified(token string) *request {
+	req := asking(http.MethodGet, "Authorization: Bearer "+token)
+	req.identified = true
+	return req
+}
 
 func TestConditionsFor(t *testing.T) {
 	part := func(r response) response { r.held = []span{{0, 5}}; return r }
@@ -44,8 +52,12 @@ func TestConditionsFor(t *testing.T) {
 		{"the tags of all, and no date", asking("GET"), []response{answering(`ETag: "a"`, modifiedNow), answering(`ETag: "b"`, modifiedThen), answering(modifiedNow)}, 1, conditions{etags: []string{`"b"`, `"a"`}}},
 		{"each tag once, and the date if that is the only one", asking("GET"), []response{answering(`ETag: "a"`, modifiedNow), answering(`ETag: "a"`)}, 0, conditions{[]string{`"a"`}, httpDate(-time.Hour)}},
 		{"a date alone if that is all that the selected one has", asking("GET"), []response{answering(modifiedNow), answering(`ETag: "a"`)}, 0, conditions{modified: httpDate(-time.Hour)}},
-		{"the tags of all if none is selected", asking("GET"), []response{answering(`ETag: "a"`, modifiedNow), answering(`ETag: "b"`)}, -1, conditions{etags: []string{`"a"`, `"b"`}}},
-		{"no dates if none is selected", asking("GET"), []response{answering(modifiedNow)}, -1, conditions{}},
+		{"the tags of all if none is selected", asking("GET"), []response{answering(`ETag: "a"`, modifiedNow, "Vary: *"), answering(`ETag: "b"`, "Vary: *")}, -1, conditions{etags: []string{`"a"`, `"b"`}}},
+		{"no dates if none is selected", asking("GET"), []response{answering(modifiedNow, "Vary: *")}, -1, conditions{}},
+		{"the date of what another token had selected", identified("b"), []response{selectedBy(identified("a"), modifiedNow, "Vary: Authorization")}, -1, conditions{modified: httpDate(-time.Hour)}},
+		{"no tag that can't be sent", asking("GET"), []response{answering("ETag: \"a\x7f\"")}, 0, conditions{}},
+		{"no tag that is too long", asking("GET"), []response{answering(`ETag: "` + strings.Repeat("a", maxETagBytes) + `"`)}, 0, conditions{}},
+		{"no more than fits", asking("GET"), []response{answering(`ETag: "` + strings.Repeat("a", maxETagBytes-10) + `"`), answering(`ETag: "123456789"`), answering(`ETag: "1"`)}, 0, conditions{etags: []string{`"` + strings.Repeat("a", maxETagBytes-10) + `"`, `"1"`}}},
 		{"no tags of parts", asking("GET"), []response{answering(`ETag: "a"`), part(answering(`ETag: "b"`))}, 0, conditions{etags: []string{`"a"`}}},
 		{"tags of parts that suffice", asking("GET", "Range: bytes=0-4"), []response{answering(`ETag: "a"`), part(answering(`ETag: "b"`))}, 0, conditions{etags: []string{`"a"`, `"b"`}}},
 		{"no tags of heads", asking("HEAD"), []response{head(answering(`ETag: "a"`, modifiedNow)), answering(`ETag: "b"`)}, 0, conditions{etags: []string{`"b"`}}},

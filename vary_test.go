@@ -88,6 +88,35 @@ func TestMatches(t *testing.T) {
 	}
 }
 
+// Another token of the same identity selects nothing, but its answer concerns what the first had selected.
+func TestConcerns(t *testing.T) {
+	stranger := asking("GET", "Authorization: Bearer b")
+	tests := []struct {
+		name string
+		req  *request
+		r    response
+		want bool
+	}{
+		{"the same token", identified("a"), selectedBy(identified("a"), "Vary: Authorization"), true},
+		{"another token of the same identity", identified("b"), selectedBy(identified("a"), "Vary: Authorization"), true},
+		{"no token of the same identity", func() *request { r := asking("GET"); r.identified = true; return r }(), selectedBy(identified("a"), "Vary: Authorization"), true},
+		{"another token of who knows whom", stranger, selectedBy(identified("a"), "Vary: Authorization"), false},
+		{"another token and another field", identified("b"), selectedBy(asking("GET", "Authorization: Bearer a", "A: 1"), "Vary: Authorization, A"), false},
+		{"another cookie", identified("a"), selectedBy(asking("GET", "Authorization: Bearer a", "Cookie: c=1"), "Vary: Authorization, Cookie"), false},
+		{"Vary: *", identified("a"), selectedBy(identified("a"), "Vary: Authorization, *"), false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if got := test.r.concerns(test.req); got != test.want {
+				t.Errorf("concerns: got %t, want %t", got, test.want)
+			}
+		})
+	}
+	if r := selectedBy(identified("a"), "Vary: Authorization"); r.matches(identified("b")) {
+		t.Error("a response is selected by another token")
+	}
+}
+
 func TestSelectingKeepsNoSecrets(t *testing.T) {
 	req := asking("GET", "Authorization: Bearer hush", "Cookie: sid=hush", "X-Api-Key: hush", "X-Auth-Token: hush", "X-Session: hush", "Accept: a/b")
 	h := headerOf("Vary: Authorization, Cookie, X-Api-Key, X-Auth-Token, X-Session, Accept, Absent")
