@@ -71,24 +71,27 @@ func (x *exchange) outgoing(ctx context.Context) *http.Request {
 	return out
 }
 
-// askOrigin makes the flight f happen.
-func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []response, d decision) outcome {
+// question returns the request that asks the origin what d calls for, and the preconditions that
+// were added to it.
+func (x *exchange) question(ctx context.Context, stored []response, d decision) (*http.Request, conditions) {
+	out := x.outgoing(ctx)
 	var added conditions
-	var before *store.Entry
-	var detail string
 	switch d.action {
 	case revalidate:
 		added = conditionsFor(x.rules, stored, d.selected)
+		added.apply(out.Header)
 	case resume:
-		before = entries[d.selected]
+		r := &stored[d.selected]
+		r.resumeFrom(r.held[0].end, out.Header)
 	}
+	return out, added
+}
+
+// askOrigin makes the flight f happen.
+func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []response, d decision) outcome {
+	var detail string
 	for {
-		out := x.outgoing(f.ctx)
-		if before != nil {
-			stored[d.selected].resumeFrom(stored[d.selected].held[0].end, out.Header)
-		} else {
-			added.apply(out.Header)
-		}
+		out, added := x.question(f.ctx, stored, d)
 		requested := wallClock()
 		resp, err := x.send(out)
 		if err != nil {
@@ -99,13 +102,11 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 		}
 		a := &answer{exchange: x, flight: f, resp: resp, requested: requested, received: wallClock(), sent: out}
 		switch {
-		case before != nil && resp.StatusCode == http.StatusPartialContent:
-			if o, ok := a.resumed(before, &stored[d.selected]); ok {
+		case d.action == resume && resp.StatusCode == http.StatusPartialContent:
+			if o, ok := a.resumed(entries[d.selected], &stored[d.selected]); ok {
 				return o
 			}
-			before = nil
-		case before != nil && resp.StatusCode == http.StatusRequestedRangeNotSatisfiable:
-			before = nil
+		case d.action == resume && resp.StatusCode == http.StatusRequestedRangeNotSatisfiable:
 		case resp.StatusCode == http.StatusNotModified && !added.none():
 			if o, ok := a.confirmed(&added, entries); ok {
 				return o
@@ -113,7 +114,7 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 			if answersCaller(x.rules, &added, resp.Header) {
 				return x.unshared(f, outcome{resp: resp})
 			}
-			added, detail = conditions{}, "unmatched-304"
+			detail = "unmatched-304"
 		default:
 			o := a.absorbed(stored)
 			if detail != "" {
@@ -122,6 +123,7 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 			return o
 		}
 		discard(resp.Body)
+		d.action = fetch // what is stored is of no use: ask as if it were not there
 	}
 }
 

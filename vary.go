@@ -42,14 +42,14 @@ func (r *response) preferredTo(other *response, req *request) bool {
 }
 
 // matches reports whether the selecting fields of req match those of the request that r answered.
-func (r *response) matches(req *request) bool { return r.matchesBut(req, nil) }
+func (r *response) matches(req *request) bool { return r.mismatch(req, nil) == "" }
 
 // concerns reports whether the answer to req is about r: req selects it, or would if it had the
 // credentials with which r was asked for, and which stand for the same identity. Tokens change more
 // often than what they give access to, and one that is gone is of no use any more.
 func (r *response) concerns(req *request) bool {
 	if req.identified {
-		return r.matchesBut(req, rotatedFields)
+		return r.mismatch(req, rotatedFields) == ""
 	}
 	return r.matches(req)
 }
@@ -57,10 +57,12 @@ func (r *response) concerns(req *request) bool {
 // rotatedFields are those whose values change while the identity stays the same.
 var rotatedFields = []string{"Authorization", "Proxy-Authorization"}
 
-func (r *response) matchesBut(req *request, ignored []string) bool {
+// mismatch returns the name of the first selecting field that does not match, but for those ignored: "*"
+// if no request can match, "" if all fields match.
+func (r *response) mismatch(req *request, ignored []string) string {
 	for _, name := range selectingFields(r.header) {
 		if name == "*" {
-			return false
+			return name
 		}
 		if slices.Contains(ignored, name) {
 			continue
@@ -73,9 +75,9 @@ func (r *response) matchesBut(req *request, ignored []string) bool {
 		if name == "Accept-Language" && has && prefersLanguage(presented, r.header["Content-Language"]) {
 			continue
 		}
-		return false
+		return name
 	}
-	return true
+	return ""
 }
 
 // varies reports whether name is among the selecting fields of r.
