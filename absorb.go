@@ -223,6 +223,8 @@ func (t *Transport) twin(req *http.Request, resp *http.Response) *flight {
 	}
 	x.detach()
 	f := newFlight(req.Context())
+	// The request was sent with the caller's context, so that the flight can't end it but so.
+	f.cancel = func(error) { resp.Body.Close() }
 	// The request is taken to have been made now, after what it invalidated.
 	a := &answer{exchange: x, flight: f, resp: resp, sent: req, requested: wallClock(), received: wallClock()}
 	e := a.entry()
@@ -230,7 +232,7 @@ func (t *Transport) twin(req *http.Request, resp *http.Response) *flight {
 	if !describesTarget(req.Method, req.URL, &r) || storable(x.rules, &r, false) != "" {
 		return nil
 	}
-	o := a.record(e, 0, nil)
+	o := a.record(e, span{0, e.Length}, nil)
 	if o.download == nil {
 		return nil
 	}

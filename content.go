@@ -44,17 +44,6 @@ func openContent(ctx context.Context, s store.Store, e *store.Entry, damaged fun
 	return c, nil
 }
 
-// length returns where the parts that follow each other from the beginning end.
-func (c *content) length() (n int64) {
-	for _, part := range c.parts {
-		if part.Offset != n {
-			break
-		}
-		n += part.Length
-	}
-	return n
-}
-
 // ReadAt reads what is held at an offset of the whole content, up to the end of the part there.
 func (c *content) ReadAt(p []byte, offset int64) (int, error) {
 	for i, part := range c.parts {

@@ -22,28 +22,43 @@ const pieceSize = 128 << 10
 
 var pieces = sync.Pool{New: func() any { return new([pieceSize]byte) }}
 
-// errAbandoned is why a download ended that nobody read any more.
-var errAbandoned = errors.New("cachetrip: download abandoned by all readers")
+var (
+	// errAbandoned is why a download ended that nobody read any more.
+	errAbandoned = errors.New("cachetrip: download abandoned by all readers")
 
-// download is safe for concurrent use. Positions count from the beginning of its content.
+	// errLength is why content is not stored of which less or more came than was announced.
+	errLength = errors.New("cachetrip: not the announced length")
+)
+
+// download is safe for concurrent use. Positions count from the beginning of the whole content,
+// whose stretch from base on, up to limit, comes from the origin. What lies before and after that
+// is held already, if there is any.
 type download struct {
-	source   io.ReadCloser
 	cancel   context.CancelCauseFunc // ends the origin's request
 	received *atomic.Int64
-	length   int64 // of the content, -1 if unknown
+	held     *content // nil if base is 0 and limit the end
+	base     int64
+	exact    bool // the cache itself vouches for the length, so that less or more is an error
 
-	// What was stored before, if the origin sends but the rest: the first base bytes.
-	before *content
-	base   int64
+	// again asks the origin for what follows a position, after the source has failed there with err;
+	// it returns nil if the readers have to live with that, and else also the length of the whole
+	// content. It is nil if it can't be asked.
+	again func(position int64, err error) (source io.ReadCloser, length int64)
+
+	// lost is called when the draft has failed, so that the content will not be stored.
+	lost func()
 
 	// finish stores what the draft has taken, or nothing, and returns when that is done. end is
-	// io.EOF if the content is complete. It is called once, without the lock.
+	// io.EOF if that is everything up to limit. It is called once, without the lock.
 	finish func(draft store.Draft, taken int64, end error)
 
 	mu      sync.Mutex
 	changed sync.Cond
+	source  io.ReadCloser
+	length  int64 // of the whole content, -1 if unknown
+	limit   int64 // -1 if unknown
 	draft   store.Draft
-	staged  int64 // up to here content can be read from before and draft
+	staged  int64 // up to here content can be read from held and draft
 	pending int64 // up to here content has come: beyond staged it is in window
 	window  []byte
 	kept    bool  // the draft has taken everything so far
@@ -52,18 +67,28 @@ type download struct {
 	writes  bool  // the draft is being written, or finished
 	end     error
 	readers map[*reader]struct{}
+	first   *reader // of who had it made, until they take it or leave
 }
 
-func newDownload(source io.ReadCloser, cancel context.CancelCauseFunc, draft store.Draft) *download {
-	d := &download{source: source, cancel: cancel, draft: draft, kept: true, readers: make(map[*reader]struct{})}
+// newDownload returns a download of content of the given length, -1 if that is unknown.
+func newDownload(source io.ReadCloser, cancel context.CancelCauseFunc, draft store.Draft, length int64) *download {
+	d := &download{source: source, cancel: cancel, draft: draft, length: length, limit: length, kept: true}
 	d.changed.L = &d.mu
+	d.first = &reader{d: d}
+	d.readers = map[*reader]struct{}{d.first: {}}
 	return d
 }
 
-// after makes d continue what c holds, which is released together with d.
-func (d *download) after(c *content) {
-	d.before, d.base = c, c.length()
+// between makes d bring but a stretch of the content, what is around it being held; the limit is
+// the end if nothing is behind it. length is that of all. d takes c over.
+func (d *download) between(c *content, s span, length int64) {
+	d.held, d.base, d.limit, d.length, d.exact = c, s.start, s.end, length, true
 	d.staged, d.pending = d.base, d.base
+}
+
+// begun makes d continue what its draft has already, up to a position.
+func (d *download) begun(position int64) {
+	d.staged, d.pending, d.exact = position, position, true
 }
 
 // step fetches one piece. It runs in a goroutine of its own, so that a reader whose context ends
@@ -71,26 +96,75 @@ func (d *download) after(c *content) {
 func (d *download) step() {
 	piece := pieces.Get().(*[pieceSize]byte)
 	defer pieces.Put(piece)
-	n, err := d.source.Read(piece[:])
+	source := d.source // which nobody else changes meanwhile
+	n, err := source.Read(piece[:])
 	d.received.Add(int64(n))
 
 	d.mu.Lock()
-	d.fetches = false
-	abandoned := d.end != nil
-	if !abandoned && n > 0 {
+	defer d.mu.Unlock()
+	if d.end == nil && d.exact && d.limit >= 0 && int64(n) > d.limit-d.pending {
+		n, err = int(d.limit-d.pending), errLength
+	}
+	if d.end == nil && n > 0 {
 		d.write(piece[:n])
 	}
-	if !abandoned && err != nil {
-		if err == io.EOF && d.length >= 0 && d.pending != d.length {
-			err = io.ErrUnexpectedEOF
+	if d.end == nil && err != nil {
+		next := d.goOn(err)
+		if next != nil {
+			source.Close()
+			d.source, source = next, next
+		} else if d.end == nil {
+			d.stop(err)
 		}
-		d.finishWith(err)
-		d.end = err
 	}
+	if d.end == errAbandoned {
+		source.Close()
+	}
+	d.fetches = false
 	d.changed.Broadcast()
+}
+
+// goOn returns a source of what comes next, after one has failed, if there is one. It is called
+// with the lock held, and gives it up while it asks.
+func (d *download) goOn(err error) io.ReadCloser {
+	if err == errLength || d.again == nil || err == io.EOF && !d.short() {
+		return nil
+	}
+	position := d.pending
+	d.changed.Broadcast() // what has come can be read meanwhile
 	d.mu.Unlock()
-	if abandoned {
-		d.source.Close()
+	next, length := d.again(position, err)
+	d.mu.Lock()
+	if next != nil && d.limit < 0 {
+		d.length, d.limit = length, length
+	}
+	d.exact = d.exact || next != nil
+	return next
+}
+
+// short reports whether an end here is none that readers may be given.
+func (d *download) short() bool { return d.exact && d.limit >= 0 && d.pending < d.limit }
+
+// stop ends d as the source has ended. It is called with the lock held, and gives it up while the
+// content is being stored.
+func (d *download) stop(err error) {
+	if err == io.EOF && d.short() {
+		err = io.ErrUnexpectedEOF
+	}
+	stored := err
+	switch {
+	case err == errLength:
+		err = io.ErrUnexpectedEOF
+	case err == io.EOF && d.limit >= 0 && d.pending != d.limit:
+		// So they would have read it without a cache; but what can't be right is not kept.
+		stored = errLength
+	}
+	d.finishWith(stored)
+	if d.end != nil {
+		return // abandoned meanwhile
+	}
+	if d.end = err; err == io.EOF && d.limit < d.length {
+		d.staged, d.pending = d.length, d.length
 	}
 }
 
@@ -101,6 +175,9 @@ func (d *download) write(piece []byte) {
 		d.writes = true
 		d.mu.Unlock()
 		_, err := d.draft.Write(piece)
+		if err != nil && d.lost != nil {
+			d.lost()
+		}
 		d.mu.Lock()
 		d.writes = false
 		d.kept, d.refused = err == nil, err
@@ -144,49 +221,65 @@ func (d *download) advance() {
 	go d.step()
 }
 
-// joinable reports whether a reader can still have all of the content.
-func (d *download) joinable() bool {
+// join returns another reader of all content, or nil if it can't have that any more. leave is called
+// once, when it needs d no more.
+func (d *download) join(ctx context.Context, leave func(stopped bool)) *reader {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.kept && (d.end == nil || d.end == io.EOF)
-}
-
-// reader returns a new reader of all content. leave is called once, when it needs d no more.
-func (d *download) reader(ctx context.Context, leave func()) *reader {
-	r := &reader{d: d, ctx: ctx, leave: leave}
-	d.mu.Lock()
-	d.readers[r] = struct{}{}
-	d.mu.Unlock()
-	if ctx.Done() != nil {
-		r.unwatch = context.AfterFunc(ctx, func() {
-			d.mu.Lock()
-			d.changed.Broadcast()
-			d.mu.Unlock()
-		})
+	if !d.kept || d.end != nil && d.end != io.EOF {
+		return nil
 	}
+	r := &reader{d: d}
+	d.readers[r] = struct{}{}
+	r.start(ctx, leave)
 	return r
 }
 
-// close ends d when the last reader has left. A remainder of at most budget bytes that comes within
-// patience is still taken, so that whoever stops reading a little before the end, as a json.Decoder
-// does, leaves a complete response; then the transfer is cut.
-func (d *download) close(budget int64, patience time.Duration) {
+// take returns the reader for who had d made. Up to then nothing is lost, even if the draft fails.
+func (d *download) take(ctx context.Context, leave func(stopped bool)) *reader {
 	d.mu.Lock()
-	if d.end == nil && d.kept && patience > 0 && (d.length < 0 || d.length-d.pending <= budget) {
-		limit := d.pending + budget
-		late := false
-		timer := time.AfterFunc(patience, func() {
-			d.mu.Lock()
-			late = true
-			d.changed.Broadcast()
-			d.mu.Unlock()
-		})
-		for d.end == nil && d.kept && d.pending <= limit && !late {
-			d.advance()
-			d.changed.Wait()
-		}
-		timer.Stop()
+	defer d.mu.Unlock()
+	r := d.first
+	d.first = nil
+	r.start(ctx, leave)
+	return r
+}
+
+// decline tells that take will not be called.
+func (d *download) decline() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.readers, d.first)
+	d.first = nil
+	d.changed.Broadcast()
+}
+
+// drain takes a remainder of at most budget bytes that comes within patience, so that whoever stops
+// reading a little before the end, as a json.Decoder does, leaves a complete response.
+func (d *download) drain(budget int64, patience time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.end != nil || !d.kept || patience <= 0 || d.limit >= 0 && d.limit-d.pending > budget {
+		return
 	}
+	limit := d.pending + budget
+	late := false
+	timer := time.AfterFunc(patience, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		late = true
+		d.changed.Broadcast()
+	})
+	defer timer.Stop()
+	for d.end == nil && d.kept && d.pending <= limit && !late {
+		d.advance()
+		d.changed.Wait()
+	}
+}
+
+// close ends d when the last reader has left.
+func (d *download) close() {
+	d.mu.Lock()
 	for d.writes {
 		d.changed.Wait()
 	}
@@ -201,8 +294,8 @@ func (d *download) close(budget int64, patience time.Duration) {
 		d.source.Close()
 	}
 	d.draft.Close()
-	if d.before != nil {
-		d.before.Close()
+	if d.held != nil {
+		d.held.Close()
 	}
 }
 
@@ -211,23 +304,56 @@ func (d *download) close(budget int64, patience time.Duration) {
 type reader struct {
 	d        *download
 	ctx      context.Context
-	position int64
-	leave    func()
+	position int64 // d.mu guards it
+	leave    func(stopped bool)
 	unwatch  func() bool
-	closed   bool
-	left     bool
+	err      error  // that ended the reading, for good
 	atEnd    func() // called when all content was read, if not nil
+}
+
+// start makes r ready for use; the lock is held.
+func (r *reader) start(ctx context.Context, leave func(stopped bool)) {
+	r.ctx, r.leave = ctx, leave
+	if ctx.Done() != nil {
+		r.unwatch = context.AfterFunc(ctx, func() {
+			r.d.mu.Lock()
+			defer r.d.mu.Unlock()
+			r.d.changed.Broadcast()
+		})
+	}
 }
 
 func (r *reader) Read(p []byte) (n int, err error) {
 	n, err = r.read(p)
-	if err == io.EOF && r.atEnd != nil {
+	if err != nil && r.end(err) && err == io.EOF && r.atEnd != nil {
 		r.atEnd()
 	}
-	if err != nil {
-		r.release()
-	}
 	return n, err
+}
+
+// WriteTo copies in pieces that are as large as those that come.
+func (r *reader) WriteTo(w io.Writer) (written int64, err error) {
+	piece := pieces.Get().(*[pieceSize]byte)
+	defer pieces.Put(piece)
+	for {
+		n, err := r.Read(piece[:])
+		if n > 0 {
+			m, writeErr := w.Write(piece[:n])
+			written += int64(m)
+			if writeErr == nil && m < n {
+				writeErr = io.ErrShortWrite
+			}
+			if writeErr != nil {
+				return written, writeErr
+			}
+		}
+		if err == io.EOF {
+			return written, nil
+		}
+		if err != nil {
+			return written, err
+		}
+	}
 }
 
 func (r *reader) read(p []byte) (int, error) {
@@ -236,18 +362,17 @@ func (r *reader) read(p []byte) (int, error) {
 	defer d.mu.Unlock()
 	for {
 		switch {
-		case r.closed:
-			return 0, http.ErrBodyReadAfterClose
-		case r.left:
-			return 0, d.end
+		case r.err != nil:
+			return 0, r.err
 		case r.ctx.Err() != nil:
 			return 0, context.Cause(r.ctx)
 		case len(p) == 0:
 			return 0, nil
 		case r.position < d.staged:
 			p = p[:min(int64(len(p)), d.staged-r.position)]
+			position := r.position
 			d.mu.Unlock()
-			n, err := d.readAt(p, r.position)
+			n, err := d.readAt(p, position)
 			d.mu.Lock()
 			r.position += int64(n)
 			if n > 0 {
@@ -267,36 +392,47 @@ func (r *reader) read(p []byte) (int, error) {
 	}
 }
 
-// readAt reads staged content.
-func (d *download) readAt(p []byte, position int64) (int, error) {
-	if position < d.base {
-		p = p[:min(int64(len(p)), d.base-position)]
-		return d.before.ReadAt(p, position)
+// readAt reads what is staged or held.
+func (d *download) readAt(p []byte, position int64) (n int, err error) {
+	switch {
+	case position < d.base:
+		return d.held.ReadAt(p[:min(int64(len(p)), d.base-position)], position)
+	case d.held != nil && d.limit >= 0 && position >= d.limit:
+		return d.held.ReadAt(p, position)
+	case d.limit >= 0:
+		p = p[:min(int64(len(p)), d.limit-position)]
 	}
-	return d.draft.ReadAt(p, position-d.base)
+	n, err = d.draft.ReadAt(p, position-d.base)
+	if n == 0 && err == io.EOF {
+		err = io.ErrUnexpectedEOF // of what was written
+	}
+	return n, err
 }
 
-// release tells that r needs the download no more; it may be called again.
-func (r *reader) release() {
+// end ends the reading with err, which every Read from now on returns, and reports whether it had
+// not ended before.
+func (r *reader) end(err error) bool {
 	r.d.mu.Lock()
-	left := r.left
-	r.left = true
+	if r.err != nil {
+		r.d.mu.Unlock()
+		return false
+	}
+	r.err = err
 	delete(r.d.readers, r)
 	r.d.changed.Broadcast()
 	r.d.mu.Unlock()
-	if left {
-		return
-	}
 	if r.unwatch != nil {
 		r.unwatch()
 	}
-	r.leave()
+	r.leave(r.ctx.Err() != nil)
+	return true
 }
 
 func (r *reader) Close() error {
-	r.release()
-	r.d.mu.Lock()
-	r.closed = true
-	r.d.mu.Unlock()
+	if !r.end(http.ErrBodyReadAfterClose) {
+		r.d.mu.Lock()
+		r.err = http.ErrBodyReadAfterClose
+		r.d.mu.Unlock()
+	}
 	return nil
 }

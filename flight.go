@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cachetrip/cachetrip/store"
@@ -26,12 +27,15 @@ const (
 type outcome struct {
 	err      error
 	final    bool           // err is to be returned, whatever is stored
-	resp     *http.Response // the origin's last response; nil if it failed
+	resp     *http.Response // the origin's last response; nil if it failed. Callers get a copy
 	download *download      // the content of resp while it is being stored; nil if it is not
-	entry    *store.Entry   // what is or is being stored: of resp, or confirmed by it
-	response response       // entry, as the rules see it
-	detail   string         // why resp was not stored, or that it was asked for twice
-	panicked any            // what Base panicked with, for the one who asked to pass on
+	// What was announced with the download, as its end may change both.
+	announced int64
+	trailer   http.Header
+	entry     *store.Entry // what is or is being stored: of resp, or confirmed by it
+	response  response     // entry, as the rules see it
+	detail    string       // why resp was not stored, or that it was asked for twice
+	panicked  any          // what Base panicked with, for the one who asked to pass on
 }
 
 // confirmed reports whether the origin confirmed a stored response.
@@ -41,14 +45,16 @@ func (o *outcome) confirmed() bool { return o.entry != nil && o.resp == nil }
 // reading its content. When the last of them leaves, it ends.
 type flight struct {
 	key    string // in flights.byKey; empty if nobody is to join
+	solo   string // the key under which to remember that the response could not be shared, if so
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	landed chan struct{} // closed when the outcome is there
 	outcome
 
-	mu    sync.Mutex
-	parts int // how many take part
-	over  bool
+	mu      sync.Mutex
+	parts   int // how many take part
+	over    bool
+	forgone bool // who had it made will not take the content
 
 	claimed bool // the body of resp was given to the caller whose request this was
 }
@@ -58,7 +64,18 @@ type flights struct {
 	mu    sync.Mutex
 	byKey map[string]*flight
 	solo  map[string]time.Time // keys whose responses could not be shared, until when
+
+	// Who looks up before a flight has stored something, and comes to join it when it is over, must
+	// look up again. So the last flights that are over are remembered, by primary key, with their
+	// number. Of those up to forgotten nothing is known.
+	over      map[string]uint64
+	count     atomic.Uint64
+	forgotten uint64
 }
+
+// maxOver bounds the flights that are remembered when they are over. To forget one costs those who
+// are just between look-up and joining another look-up.
+const maxOver = 1024
 
 // newFlight returns a flight with one participant. The values of ctx stay, its end does not matter
 // to the others.
@@ -68,28 +85,41 @@ func newFlight(ctx context.Context) *flight {
 	return f
 }
 
-// join returns the flight for key, and whether the caller has to make it happen. The caller takes
-// part in it. It returns nil if requests for key are not to wait for each other.
-func (fs *flights) join(ctx context.Context, key string, now time.Time) (f *flight, leads bool) {
+// moment returns what to give to join later, to be asked for before looking up what is stored.
+func (fs *flights) moment() uint64 { return fs.count.Load() }
+
+// join returns the flight for key, which begins with a primary key, and whether the caller has to
+// make it happen. The caller takes part in it. It returns nil if what is stored has changed since
+// the given moment, so that the caller has to look again.
+func (fs *flights) join(ctx context.Context, key string, moment uint64, now time.Time) (f *flight, leads bool) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
+	alone := false
 	if until, ok := fs.solo[key]; ok {
-		if now.Before(until) {
-			return nil, false
+		if alone = now.Before(until); !alone {
+			delete(fs.solo, key)
 		}
-		delete(fs.solo, key)
 	}
-	if f := fs.byKey[key]; f != nil && f.takePart() {
+	if f := fs.byKey[key]; !alone && f != nil && f.takePart() {
 		return f, false
 	}
-	f = newFlight(ctx)
-	f.key = key
-	if fs.byKey == nil {
-		fs.byKey = make(map[string]*flight)
+	if !alone && (moment < fs.over[primaryKey(key)] || moment < fs.forgotten) {
+		return nil, false
 	}
-	fs.byKey[key] = f
+	f = newFlight(ctx)
+	f.solo = key
+	if !alone {
+		f.key = key
+		if fs.byKey == nil {
+			fs.byKey = make(map[string]*flight)
+		}
+		fs.byKey[key] = f
+	}
 	return f, true
 }
+
+// primaryKey returns the primary key that the key of a flight begins with.
+func primaryKey(key string) string { return key[:2*urlDigits] }
 
 // remove makes f no longer joinable.
 func (fs *flights) remove(f *flight) {
@@ -98,14 +128,23 @@ func (fs *flights) remove(f *flight) {
 	}
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	if fs.byKey[f.key] == f {
-		delete(fs.byKey, f.key)
+	if fs.byKey[f.key] != f {
+		return
 	}
+	delete(fs.byKey, f.key)
+	if len(fs.over) >= maxOver {
+		clear(fs.over)
+		fs.forgotten = fs.count.Load()
+	}
+	if fs.over == nil {
+		fs.over = make(map[string]uint64)
+	}
+	fs.over[primaryKey(f.key)] = fs.count.Add(1)
 }
 
-// separate remembers for a while that responses to key can't be shared.
-func (fs *flights) separate(key string, now time.Time) {
-	if key == "" {
+// separate remembers for a while that responses like that to f can't be shared.
+func (fs *flights) separate(f *flight, now time.Time) {
+	if f.solo == "" {
 		return
 	}
 	fs.mu.Lock()
@@ -116,7 +155,14 @@ func (fs *flights) separate(key string, now time.Time) {
 	if fs.solo == nil {
 		fs.solo = make(map[string]time.Time)
 	}
-	fs.solo[key] = now.Add(soloTime)
+	fs.solo[f.solo] = now.Add(soloTime)
+}
+
+// together forgets that responses like that to f could not be shared.
+func (fs *flights) together(f *flight) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	delete(fs.solo, f.solo)
 }
 
 func (f *flight) takePart() bool {
@@ -142,11 +188,34 @@ func (t *Transport) leave(f *flight) {
 		return
 	}
 	if landed {
-		budget, patience := t.drainBudget()
-		f.release(budget, patience)
+		f.release()
 	}
 	t.flights.remove(f)
 	f.cancel(errAbandoned)
+}
+
+// forgo is leave for who had f made and does not take its content.
+func (t *Transport) forgo(f *flight) {
+	f.mu.Lock()
+	f.forgone = true
+	landed := f.hasLanded()
+	f.mu.Unlock()
+	if landed && f.download != nil {
+		f.download.decline()
+	}
+	t.leave(f)
+}
+
+// leaveReading is leave for who has stopped reading. The last one first has what is left taken, if
+// that is little, and others may still join meanwhile. Who was made to stop does not wait for that.
+func (t *Transport) leaveReading(f *flight, stopped bool) {
+	f.mu.Lock()
+	last := f.parts == 1
+	f.mu.Unlock()
+	if last && !stopped {
+		f.download.drain(t.drainBudget())
+	}
+	t.leave(f)
 }
 
 // land publishes the outcome of f. What nobody waited for any more is released.
@@ -154,10 +223,13 @@ func (t *Transport) land(f *flight, o outcome) {
 	f.outcome = o
 	f.mu.Lock()
 	close(f.landed)
-	over := f.over
+	over, forgone := f.over, f.forgone
 	f.mu.Unlock()
+	if forgone && f.download != nil {
+		f.download.decline()
+	}
 	if over {
-		f.release(0, 0)
+		f.release()
 	}
 }
 
@@ -171,10 +243,10 @@ func (f *flight) hasLanded() bool {
 }
 
 // release ends what the outcome still holds.
-func (f *flight) release(budget int64, patience time.Duration) {
+func (f *flight) release() {
 	switch {
 	case f.download != nil:
-		f.download.close(budget, patience)
+		f.download.close()
 	case f.resp != nil && !f.claimed:
 		f.resp.Body.Close()
 	}

@@ -2,11 +2,14 @@ package cachetrip
 
 import (
 	"context"
+	"errors"
 	"io"
-	"maps"
+	"log/slog"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,6 +30,9 @@ const (
 	// discardBytes is what is read of a response that is of no use, so that its connection can be:
 	// about what comes with a head in the same packets.
 	discardBytes = 16 << 10
+
+	// discardTime bounds the wait for it, should the origin have said that more comes than does.
+	discardTime = 50 * time.Millisecond
 )
 
 // wallClock returns the time of day, as it is kept with what is stored: the monotonic clock of a
@@ -54,7 +60,7 @@ func (t *Transport) forward(req *http.Request, status Status) (*http.Response, e
 	status.FwdStatus = resp.StatusCode
 	if f := t.twin(req, resp); f != nil {
 		status.Stored = true
-		resp.Body = f.download.reader(req.Context(), func() { t.leave(f) })
+		resp = t.taken(f, req)
 	} else {
 		resp.Body = t.counted(resp, nil)
 	}
@@ -82,7 +88,7 @@ func (x *exchange) question(ctx context.Context, stored []response, d decision) 
 		added.apply(out.Header)
 	case resume:
 		r := &stored[d.selected]
-		r.resumeFrom(r.held[0].end, out.Header)
+		r.askFor(r.missing(), out.Header)
 	}
 	return out, added
 }
@@ -122,14 +128,16 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 			}
 			return o
 		}
-		discard(resp.Body)
+		discard(resp)
 		d.action = fetch // what is stored is of no use: ask as if it were not there
 	}
 }
 
 // unshared marks f as of no use to others, and keeps the next requests from waiting for the like.
 func (x *exchange) unshared(f *flight, o outcome) outcome {
-	x.flights.separate(f.key, time.Now())
+	if f.ctx.Err() == nil { // else it was of no use to anybody because all had left
+		x.flights.separate(f, time.Now())
+	}
 	x.flights.remove(f)
 	return o
 }
@@ -269,9 +277,11 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 	if use == nil {
 		return outcome{}, false
 	}
-	discard(a.resp.Body)
+	discard(a.resp)
+	o = outcome{entry: use, response: newResponse(use)}
+	a.markShared(&o.response)
 	a.flights.remove(a.flight)
-	return outcome{entry: use, response: newResponse(use)}, true
+	return o, true
 }
 
 // freshened returns e updated by the answer, for requests like the one that is answered.
@@ -306,10 +316,17 @@ func (a *answer) absorbed(stored []response) outcome {
 		return a.unshared(a.flight, outcome{resp: a.resp, detail: why})
 	}
 	r = arriving(e)
-	if decide(a.received, &request{method: http.MethodGet, header: a.rules.header, digest: a.rules.digest, cc: neutral}, []response{r}).action != serve {
-		a.flights.separate(a.flight.key, time.Now()) // stale at once: nobody can share it
+	a.markShared(&r)
+	return a.record(e, span{0, e.Length}, nil)
+}
+
+// markShared remembers whether others that wait for the like of r could share it.
+func (a *answer) markShared(r *response) {
+	if decide(a.received, &request{method: http.MethodGet, header: a.rules.header, digest: a.rules.digest, cc: neutral}, []response{*r}).action == serve {
+		a.flights.together(a.flight)
+	} else {
+		a.flights.separate(a.flight, time.Now()) // stale at once
 	}
-	return a.record(e, 0, nil)
 }
 
 // arriving returns e as the rules are to see it for those who read along: as if its content were
@@ -323,34 +340,40 @@ func arriving(e *store.Entry) response {
 // neutral are the directives of a request without any.
 var neutral = field.ParseCacheControl(nil)
 
-// record has the content of the response stored as it is read, as that of e from an offset on.
-// before is what was held already, if the response is to be read together with that.
-func (a *answer) record(e *store.Entry, offset int64, before *content) outcome {
-	o := outcome{resp: a.resp, entry: e, response: newResponse(e)}
+// record has the content of the response stored as it is read, as that of e. If held is not nil, the
+// response brings the stretch of the content that is missing in it.
+func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
+	o := outcome{resp: a.resp, entry: e, response: newResponse(e), announced: a.resp.ContentLength, trailer: a.resp.Trailer.Clone()}
 	if a.resp.StatusCode != http.StatusPartialContent {
 		o.response = arriving(e)
 	}
-	if before == nil && a.resp.Body == http.NoBody {
+	if held == nil && a.resp.Body == http.NoBody {
 		e.Length = 0
 		a.put(e)
 		a.flights.remove(a.flight)
 		return o
 	}
-	draft, err := a.Store.Create(a.flight.ctx, a.key, contentLength(a.resp))
+	length := int64(-1)
+	if brings.end >= 0 {
+		length = brings.length()
+	}
+	draft, err := a.Store.Create(a.flight.ctx, a.key, length)
 	if err != nil {
-		if before != nil {
-			before.Close()
+		if held != nil {
+			held.Close()
 		}
 		return a.unshared(a.flight, outcome{resp: a.resp, detail: a.keepFailed("create", e, err)})
 	}
-	d := newDownload(a.resp.Body, a.flight.cancel, draft)
+	d := newDownload(a.resp.Body, a.flight.cancel, draft, length)
 	d.received = &a.counters.bytesReceived
-	d.length = contentLength(a.resp)
-	if before != nil {
-		d.after(before)
-		if d.length >= 0 {
-			d.length += d.base
-		}
+	d.lost = func() { a.flights.remove(a.flight) }
+	if held != nil {
+		d.between(held, brings, e.Length)
+	}
+	// Callers may do with the header what they like, and net/http with the trailer, until the end.
+	continues := o.response.continuable() && (held != nil || a.takesRanges())
+	if continues && a.rules.header["Range"] == nil && a.sent.Method != http.MethodPost {
+		d.again = a.continuation(o.response, brings.end)
 	}
 	d.finish = func(draft store.Draft, taken int64, end error) {
 		defer a.flights.remove(a.flight)
@@ -359,43 +382,39 @@ func (a *answer) record(e *store.Entry, offset int64, before *content) outcome {
 			a.notStored(e.Status, e.Length, "closed", nil)
 		case draft == nil:
 			a.keepFailed("write", e, d.refused)
+		case end == errLength:
+			a.notStored(e.Status, e.Length, "length", nil)
+		case end == io.EOF:
+			whole := e.Clone()
+			whole.Trailer = a.resp.Trailer.Clone()
+			if brings.end < 0 {
+				whole.Length = brings.start + taken
+			}
+			a.finish(whole, held, draft, span{brings.start, brings.start + taken})
+		case continues && taken > 0:
+			a.finish(e.Clone(), held, draft, span{brings.start, brings.start + taken})
 		default:
-			a.finish(e, before, draft, offset, taken, end)
+			a.notStored(e.Status, e.Length, "incomplete", nil)
 		}
 	}
 	o.download = d
 	return o
 }
 
-// finish stores e with the content that the draft has taken from an offset on.
-func (a *answer) finish(e *store.Entry, before *content, draft store.Draft, offset, taken int64, end error) {
-	stored := e.Clone()
-	switch {
-	case end != io.EOF:
-		if r := newResponse(e); taken == 0 || !r.continuable() || !a.takesRanges() {
-			a.notStored(e.Status, e.Length, "incomplete", nil)
-			return
-		}
-	case a.resp.StatusCode != http.StatusPartialContent:
-		stored.Length = offset + taken
-	}
-	if stored.Length >= 0 && offset+taken > stored.Length {
-		a.notStored(e.Status, e.Length, "length", nil) // more than the origin said there is
-		return
-	}
-	stored.Trailer = maps.Clone(a.resp.Trailer)
+// finish stores e with the stretch of its content that the draft has taken.
+func (a *answer) finish(e *store.Entry, held *content, draft store.Draft, taken span) {
 	blob, err := draft.Commit()
 	if err != nil {
 		a.keepFailed("commit", e, err)
 		return
 	}
-	if before != nil {
-		stored.Parts = before.parts
+	if held != nil {
+		e.Parts = held.parts
 	}
-	if taken > 0 {
-		stored.Parts = joinParts(stored.Parts, store.Part{Offset: offset, Length: taken, Blob: blob})
+	if taken.length() > 0 {
+		e.Parts = joinParts(e.Parts, store.Part{Offset: taken.start, Length: taken.length(), Blob: blob})
 	}
-	a.put(stored)
+	a.put(e)
 }
 
 // takesRanges reports whether the origin is known to answer Range requests for the response.
@@ -505,7 +524,7 @@ func (a *answer) absorbPartial(e *store.Entry) outcome {
 		return a.unshared(a.flight, outcome{resp: a.resp, detail: why})
 	}
 	wholeOf(e, length)
-	return a.record(e, s.start, nil)
+	return a.record(e, s, nil)
 }
 
 // wholeOf makes the head of a partial response that of the response that it is a part of, with a
@@ -517,48 +536,138 @@ func wholeOf(e *store.Entry, length int64) {
 	delete(e.Header, "Content-Length")
 }
 
-// resumed takes a 206 that is to bring the rest of what before holds.
+// resumed takes a 206 that is to bring what is missing in before.
 func (a *answer) resumed(before *store.Entry, stored *response) (outcome, bool) {
-	position := stored.held[0].end
-	partial := newResponse(a.entry())
-	if !stored.continues(&partial, position) || !a.sentAs(stored) {
+	e := a.entry()
+	partial := newResponse(e)
+	brings, length, ok := stored.continues(&partial, stored.missing())
+	if !ok || !a.sentAs(stored) {
 		return outcome{}, false
 	}
 	held, err := a.open(before)
 	if err != nil {
 		return outcome{}, false
 	}
-	e := a.entry()
-	_, length, _ := contentRange(a.resp.Header)
 	wholeOf(e, length)
 	e.Header = freshen(before.Header, e.Header, a.received)
+	e.Header["Content-Length"] = []string{strconv.FormatInt(length, 10)}
+	// From here on it is as if all of it came.
 	a.resp.StatusCode = http.StatusOK
-	a.resp.Status = "200 OK"
+	a.resp.Status = statusLine(http.StatusOK)
 	a.resp.Header = e.Header.Clone()
-	o := a.record(e, position, held)
+	a.resp.ContentLength = length
+	o := a.record(e, brings, held)
 	if o.download == nil {
 		// What is held can't be given without the recording; ask for the whole.
 		return outcome{}, false
 	}
-	a.resp.ContentLength = length
 	return o, true
 }
 
-// discard reads a little of a body that is of no use, and closes it.
-func discard(body io.ReadCloser) {
-	io.CopyN(io.Discard, body, discardBytes)
-	body.Close()
+// continuation returns what asks for the rest of a transfer of r that has broken off on its way to
+// callers, up to a limit if that is not negative: a connection that breaks in the middle of a large
+// download costs them but a pause. Whatever speaks against joining the rest to what they have ends
+// this for good, and so do too many attempts without progress: then they get the error as it came.
+func (a *answer) continuation(r response, limit int64) func(position int64, err error) (io.ReadCloser, int64) {
+	tries, from := 0, int64(0)
+	return func(position int64, _ error) (io.ReadCloser, int64) {
+		if position-from >= worthwhile {
+			tries, from = 0, position
+		}
+		for tries < len(pauses) && pause(a.flight.ctx, pauses[tries]) {
+			tries++
+			resp, length, err := a.askAgain(&r, span{position, limit})
+			if resp != nil {
+				r.length = length
+				return resp.Body, length
+			}
+			if err == errDisagrees {
+				tries = len(pauses)
+			}
+		}
+		return nil, 0
+	}
+}
+
+// pauses are the times to wait before asking again, for as long as there is no progress: a broken
+// connection is replaced at once, a server that restarts takes a moment. Altogether it is less than
+// callers who watch would take to try for themselves.
+var pauses = []time.Duration{0, 100 * time.Millisecond, 400 * time.Millisecond}
+
+// worthwhile is how much an attempt has to bring to count as progress: more than asking costs.
+const worthwhile = 16 << 10
+
+// pause waits, and reports false if ctx ended before.
+func pause(ctx context.Context, d time.Duration) bool {
+	if d > 0 {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+	return ctx.Err() == nil
+}
+
+// errDisagrees reports an answer to a continuation that can't be joined to what was there.
+var errDisagrees = errors.New("cachetrip: not a continuation")
+
+// askAgain asks for the stretch s of r. The error tells that there is no answer; only if it is not
+// errDisagrees it is worth it to try again.
+func (a *answer) askAgain(r *response, s span) (*http.Response, int64, error) {
+	out := a.outgoing(a.flight.ctx)
+	delete(out.Header, "If-None-Match")
+	delete(out.Header, "If-Modified-Since")
+	r.askFor(s, out.Header)
+	resp, err := a.send(out)
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := a.modify(resp); err != nil {
+		return nil, 0, errDisagrees
+	}
+	if isFailure(resp.StatusCode) {
+		discard(resp)
+		return nil, 0, errors.New(resp.Status)
+	}
+	rest := &answer{exchange: a.exchange, resp: resp, sent: out, requested: a.requested, received: wallClock()}
+	partial := newResponse(rest.entry())
+	if _, length, ok := r.continues(&partial, s); ok && resp.StatusCode == http.StatusPartialContent && rest.sentAs(r) {
+		a.log(a.request(), "continued", slog.Int64("position", s.start), slog.Int64("length", length))
+		return resp, length, nil
+	}
+	resp.Body.Close()
+	return nil, 0, errDisagrees
+}
+
+// discard takes the body of a response that is of no use, if that is little, and closes it.
+func discard(resp *http.Response) {
+	if resp.ContentLength >= 0 && resp.ContentLength <= discardBytes {
+		timer := time.AfterFunc(discardTime, func() { resp.Body.Close() })
+		defer timer.Stop()
+		io.CopyN(io.Discard, resp.Body, discardBytes)
+	}
+	resp.Body.Close()
 }
 
 // variant returns what tells requests for one key apart that are known to select different
 // responses, so that they do not wait for each other.
 func (x *exchange) variant(stored []response) string {
-	var b strings.Builder
-	for i := range stored {
-		for _, name := range selectingFields(stored[i].header) {
-			value, _ := selectingValue(name, x.rules)
-			b.WriteString("\n" + name + ":" + value)
+	var names []string
+	for _, responses := range [][]response{stored, x.others} {
+		for i := range responses {
+			names = append(names, selectingFields(responses[i].header)...)
 		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	slices.Sort(names)
+	var b strings.Builder
+	for _, name := range slices.Compact(names) {
+		value, _ := selectingValue(name, x.rules)
+		b.WriteString("\n" + name + ":" + value)
 	}
 	return b.String()
 }
@@ -595,10 +704,7 @@ func (x *exchange) refresh(entries []*store.Entry, stored []response, d decision
 // refreshNow asks the origin, unless somebody else does so already, and has the answer stored.
 func (x *exchange) refreshNow(key string, entries []*store.Entry, stored []response, d decision) {
 	ctx := context.WithoutCancel(x.req.Context())
-	f, leads := x.flights.join(ctx, key, time.Now())
-	if f == nil {
-		f, leads = newFlight(ctx), true
-	}
+	f, leads := x.flights.join(ctx, key, math.MaxUint64, time.Now())
 	defer x.leave(f)
 	if !leads {
 		return
@@ -608,7 +714,7 @@ func (x *exchange) refreshNow(key string, entries []*store.Entry, stored []respo
 	x.fly(f, func(f *flight) outcome { return x.askOrigin(f, entries, stored, d) })
 	switch {
 	case f.download != nil:
-		r := f.download.reader(f.ctx, func() {})
+		r := f.download.take(f.ctx, func(bool) {})
 		io.Copy(io.Discard, r)
 		r.Close()
 	case f.confirmed():

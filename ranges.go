@@ -199,8 +199,8 @@ func contentRange(h http.Header) (s span, length int64, ok bool) {
 
 // part returns which part of which length a 206 brings, to be kept; ok is false if it is not one that
 // can be. Without a strong validator it is never joined to others, and serves but to answer for what
-// it holds. Then, if it claims to reach the end and its framing says that it is shorter, the framing
-// is believed: the last position of a range is easily given one too large.
+// it holds. Then, if it is an end, and its framing says that it is one byte shorter, the framing is
+// believed: the last position of a range is easily given one too large.
 func (r *response) part() (s span, length int64, ok bool) {
 	s, length, ok = contentRange(r.header)
 	if !ok || r.uncompressed {
@@ -209,9 +209,8 @@ func (r *response) part() (s span, length int64, ok bool) {
 	if r.length < 0 || r.length == s.length() {
 		return s, length, true
 	}
-	if r.strongValidator() == "" && s.end == length && r.length < s.length() {
-		s.end = s.start + r.length
-		return s, s.end, true
+	if r.strongValidator() == "" && s.start > 0 && s.end == length && r.length == s.length()-1 && r.length > 0 {
+		return span{s.start, s.end - 1}, s.end - 1, true
 	}
 	return span{}, 0, false
 }
@@ -233,27 +232,51 @@ func (r *response) continuable() bool {
 	return r.status == http.StatusOK && !r.uncompressed && r.strongValidator() != "" && !strings.EqualFold(ranges, "none")
 }
 
-// resumeFrom puts the question for the rest of r, from a position on, into the header of a request.
-// RFC 9110, section 13.1.5.
-func (r *response) resumeFrom(position int64, h http.Header) {
-	h["Range"] = []string{"bytes=" + strconv.FormatInt(position, 10) + "-"}
+// missing returns the shortest stretch of content that all that is not held lies within: everything
+// if nothing is held at either end. Its end is -1 if the length is unknown.
+func (r *response) missing() span {
+	s := span{0, r.length}
+	if len(r.held) == 0 {
+		return s
+	}
+	if first := r.held[0]; first.start == 0 {
+		s.start = first.end
+	}
+	if last := r.held[len(r.held)-1]; r.length >= 0 && last.end == r.length {
+		s.end = last.start
+	}
+	return s
+}
+
+// askFor puts the question for a stretch of r, to its end if that of s is unknown, into the header of
+// a request. RFC 9110, section 13.1.5.
+func (r *response) askFor(s span, h http.Header) {
+	last := ""
+	if s.end >= 0 && s.end != r.length {
+		last = strconv.FormatInt(s.end-1, 10)
+	}
+	h["Range"] = []string{"bytes=" + strconv.FormatInt(s.start, 10) + "-" + last}
 	h["If-Range"] = []string{r.strongValidator()}
 }
 
-// continues reports whether a 206 brings the rest of r from position on, to its end.
-func (r *response) continues(partial *response, position int64) bool {
-	s, length, ok := contentRange(partial.header)
-	if !ok || partial.uncompressed || s.start != position || length < 0 || s.end != length || r.length >= 0 && length != r.length {
-		return false
+// continues reports whether a 206 brings exactly the stretch of r that was asked for, and returns
+// that, and the length of all. RFC 9110, section 15.3.7.
+func (r *response) continues(partial *response, asked span) (s span, length int64, ok bool) {
+	s, length, ok = contentRange(partial.header)
+	if asked.end < 0 {
+		asked.end = length
+	}
+	if !ok || partial.uncompressed || s != asked || length < 0 || r.length >= 0 && length != r.length ||
+		partial.length >= 0 && partial.length != s.length() {
+		return span{}, 0, false
 	}
 	if coding, ok := partial.header["Content-Encoding"]; ok && !slices.Equal(coding, r.header["Content-Encoding"]) {
-		return false
+		return span{}, 0, false
 	}
-	v := partial.strongValidator()
 	if field.IsStrongETag(r.strongValidator()) {
-		return v == r.strongValidator()
+		return s, length, partial.strongValidator() == r.strongValidator()
 	}
-	// A date was sent in If-Range; the 206 may leave it out then: RFC 9110, section 15.3.7.
+	// A date was sent in If-Range; the 206 may leave it out then.
 	modified := partial.header.Get("Last-Modified")
-	return partial.header.Get("ETag") == "" && (modified == "" || modified == r.strongValidator())
+	return s, length, partial.header.Get("ETag") == "" && (modified == "" || modified == r.strongValidator())
 }

@@ -254,9 +254,14 @@ func TestContinuable(t *testing.T) {
 				return
 			}
 			h := make(http.Header)
-			test.r.resumeFrom(5, h)
+			test.r.askFor(span{5, 10}, h)
 			if diff := cmp.Diff(h, test.want); diff != "" {
-				t.Errorf("resumeFrom (-got +want):\n%s", diff)
+				t.Errorf("askFor (-got +want):\n%s", diff)
+			}
+			test.want["Range"] = []string{"bytes=5-8"}
+			test.r.askFor(span{5, 9}, h)
+			if diff := cmp.Diff(h, test.want); diff != "" {
+				t.Errorf("askFor what does not reach the end (-got +want):\n%s", diff)
 			}
 		})
 	}
@@ -277,6 +282,10 @@ func TestContinues(t *testing.T) {
 	}{
 		{"the rest", tagged, part("Content-Range: bytes 5-9/10", `ETag: "a"`), true},
 		{"the rest of unknown length", changed(tagged, func(r *response) { r.length = -1 }), part("Content-Range: bytes 5-9/10", `ETag: "a"`), true},
+		{"the rest, its length not framed", tagged, changed(part("Content-Range: bytes 5-9/10", `ETag: "a"`), func(r *response) { r.length = -1 }), true},
+		{"framed shorter than it says", tagged, changed(part("Content-Range: bytes 5-9/10", `ETag: "a"`), func(r *response) { r.length = 4 }), false},
+		{"framed longer than it says", tagged, changed(part("Content-Range: bytes 5-9/10", `ETag: "a"`), func(r *response) { r.length = 6 }), false},
+		{"two lines", tagged, part("Content-Range: bytes 5-9/10", "Content-Range: bytes 5-9/10", `ETag: "a"`), false},
 		{"less than the rest", tagged, part("Content-Range: bytes 5-8/10", `ETag: "a"`), false},
 		{"from before", tagged, part("Content-Range: bytes 4-9/10", `ETag: "a"`), false},
 		{"from after", tagged, part("Content-Range: bytes 6-9/10", `ETag: "a"`), false},
@@ -302,10 +311,36 @@ func TestContinues(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			if got := test.r.continues(&test.partial, 5); got != test.want {
-				t.Errorf("continues: got %t, want %t", got, test.want)
+			asked := span{5, test.r.length}
+			s, length, got := test.r.continues(&test.partial, asked)
+			if got != test.want || got && (s != span{5, 10} || length != 10) {
+				t.Errorf("continues: got %v of %d, %t, want %t", s, length, got, test.want)
 			}
 		})
+	}
+}
+
+func TestMissing(t *testing.T) {
+	for _, test := range []struct {
+		held   []span
+		length int64
+		want   span
+	}{
+		{nil, 10, span{0, 10}},
+		{nil, -1, span{0, -1}},
+		{[]span{{0, 4}}, 10, span{4, 10}},
+		{[]span{{0, 4}}, -1, span{4, -1}},
+		{[]span{{6, 10}}, 10, span{0, 6}},
+		{[]span{{6, 10}}, -1, span{0, -1}},
+		{[]span{{3, 6}}, 10, span{0, 10}},
+		{[]span{{0, 4}, {6, 10}}, 10, span{4, 6}},
+		{[]span{{0, 2}, {4, 5}, {8, 10}}, 10, span{2, 8}},
+		{[]span{{0, 2}, {4, 5}}, 10, span{2, 10}},
+	} {
+		r := response{held: test.held, length: test.length}
+		if got := r.missing(); got != test.want {
+			t.Errorf("missing beside %v of %d: got %v, want %v", test.held, test.length, got, test.want)
+		}
 	}
 }
 

@@ -160,10 +160,8 @@ func multiparts(held *content, spans []span, length int64, contentType string, c
 
 // receive answers the request that made the flight happen with the origin's response.
 func (x *exchange) receive(f *flight, d decision) *http.Response {
-	resp := f.resp
-	resp.Request = x.req
-	status := Status{Fwd: d.fwd, FwdStatus: resp.StatusCode, Detail: d.detail}
-	if d.action == resume && f.download != nil && f.download.before != nil {
+	status := Status{Fwd: d.fwd, FwdStatus: f.resp.StatusCode, Detail: d.detail}
+	if d.action == resume && f.download != nil && f.download.exact {
 		status.FwdStatus = http.StatusPartialContent
 	}
 	if status.Detail == "" || f.detail == "unmatched-304" {
@@ -173,30 +171,52 @@ func (x *exchange) receive(f *flight, d decision) *http.Response {
 		status.Stored = true
 		status.TTL = f.response.lifetime() - f.response.age(wallClock())
 	}
-	switch {
-	case f.download != nil:
-		resp.Body = f.download.reader(x.req.Context(), func() { x.leave(f) })
-	default:
+	var resp *http.Response
+	if f.download != nil {
+		resp = x.taken(f, x.req)
+	} else {
 		f.claimed = true
+		resp = f.resp
+		resp.Request = x.req
 		resp.Body = x.counted(resp, f)
 	}
 	setStatus(resp.Header, status)
 	return resp
 }
 
-// share answers another request with the response of f, while that arrives.
+// taken returns the response of f with its content, for the caller whose request req made it happen.
+// It is a copy: callers may do with theirs what they like, while others read the content of f.
+func (t *Transport) taken(f *flight, req *http.Request) *http.Response {
+	resp := new(http.Response)
+	*resp = *f.resp
+	resp.Request = req
+	f.give(resp, f.download.take(req.Context(), func(stopped bool) { t.leaveReading(f, stopped) }))
+	return resp
+}
+
+// share answers another request with the response of f, while that arrives; nil if its beginning
+// can't be had any more.
 func (x *exchange) share(f *flight, status Status) *http.Response {
+	r := f.download.join(x.req.Context(), func(stopped bool) { x.leaveReading(f, stopped) })
+	if r == nil {
+		return nil
+	}
 	age := f.response.age(wallClock())
 	status.TTL = f.response.lifetime() - age
 	resp := x.head(f.entry)
 	resp.Status = statusLine(resp.StatusCode)
-	resp.ContentLength = f.download.length
+	resp.ContentLength = f.announced
 	resp.Header["Age"] = []string{strconv.FormatInt(int64(age/time.Second), 10)}
 	setStatus(resp.Header, status)
-	r := f.download.reader(x.req.Context(), func() { x.leave(f) })
-	r.atEnd = func() { resp.Trailer = f.resp.Trailer.Clone() }
-	resp.Body = r
+	f.give(resp, r)
 	return resp
+}
+
+// give makes what r reads the body of resp, and what comes after it its trailer.
+func (f *flight) give(resp *http.Response, r *reader) {
+	resp.Body = r
+	resp.Trailer = f.trailer.Clone()
+	r.atEnd = func() { resp.Trailer = f.resp.Trailer.Clone() }
 }
 
 // refusal answers only-if-cached when nothing stored can be used. RFC 9111, section 5.2.1.7.

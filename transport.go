@@ -138,6 +138,8 @@ type exchange struct {
 	own   *http.Request // a copy of req to send, which outlives the caller's interest; see detach
 	rules *request      // as the rules see it
 	key   string
+
+	others []response // that are just being stored, and turned out to be other variants
 }
 
 // begin returns the exchange for req, or nil and the status to forward it with, if the cache has no
@@ -200,6 +202,7 @@ func (x *exchange) identify(method string) error {
 func (x *exchange) run() (*http.Response, error) {
 	join := x.collapsible()
 	for blind, tries := false, 0; ; tries++ {
+		moment := x.flights.moment()
 		var entries []*store.Entry
 		if !blind {
 			entries = x.lookup()
@@ -232,18 +235,22 @@ func (x *exchange) run() (*http.Response, error) {
 		if x.logs(x.req.Context()) {
 			x.log(x.req, "asking the origin", slog.String("action", d.action.String()), slog.String("fwd", d.fwd), slog.String("detail", d.detail))
 		}
-		resp, next, err := x.ask(entries, stored, d, join)
+		resp, next, err := x.ask(entries, stored, d, join, moment)
 		switch next {
 		case answered:
 			return resp, err
 		case alone:
 			join = false
 		case again:
-			join = join && tries < 1
-			blind = blind || tries > 1
+			join = join && tries < maxTries
+			blind = blind || tries > maxTries
 		}
 	}
 }
+
+// maxTries is how often a request may begin again and still wait for others: more than what it
+// waits for changes under its hands, other than by chance.
+const maxTries = 4
 
 // next is how an exchange goes on after the origin was asked.
 type next int
@@ -263,22 +270,27 @@ func (x *exchange) collapsible() bool {
 		!cc.NoCache && cc.MaxAge < 0 && cc.MinFresh < 0 && !legacy
 }
 
-// ask has the origin asked, by this exchange or by another that wants the same, and answers.
-func (x *exchange) ask(entries []*store.Entry, stored []response, d decision, join bool) (*http.Response, next, error) {
+// ask has the origin asked, by this exchange or by another that wants the same, and answers. moment
+// is from before entries were looked up.
+func (x *exchange) ask(entries []*store.Entry, stored []response, d decision, join bool, moment uint64) (*http.Response, next, error) {
 	ctx := x.req.Context()
-	f, leads := newFlight(ctx), true
-	if join {
-		key := x.key + x.variant(stored)
-		if shared, l := x.flights.join(ctx, key, time.Now()); shared != nil {
-			f, leads = shared, l
-		}
+	var f *flight
+	leads := true
+	if !join {
+		f = newFlight(ctx)
+	} else if f, leads = x.flights.join(ctx, x.key+x.variant(stored), moment, time.Now()); f == nil {
+		return nil, again, nil
 	}
 	if leads {
 		x.detach()
 		go x.fly(f, func(f *flight) outcome { return x.askOrigin(f, entries, stored, d) })
 	}
 	if err := f.wait(ctx); err != nil {
-		x.leave(f)
+		if leads {
+			x.forgo(f)
+		} else {
+			x.leave(f)
+		}
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) { // err may be a cause that somebody gave it
 			if resp := x.serveStale(entries, stored, d, 0); resp != nil {
 				return resp, answered, nil
@@ -321,10 +333,7 @@ func (x *exchange) lead(f *flight, entries []*store.Entry, stored []response, d 
 	}
 	if isFailure(o.resp.StatusCode) {
 		if resp := x.serveStale(entries, stored, d, o.resp.StatusCode); resp != nil {
-			if o.download == nil {
-				o.resp.Body.Close()
-			}
-			x.leave(f)
+			x.forgo(f)
 			return resp, answered, nil
 		}
 	}
@@ -338,17 +347,15 @@ func (x *exchange) lead(f *flight, entries []*store.Entry, stored []response, d 
 // request as a stored response could. Section 4.
 func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, d decision) (*http.Response, next) {
 	o := &f.outcome
-	failed := o.err != nil || o.entry == nil && o.resp != nil && isFailure(o.resp.StatusCode)
-	if failed {
-		x.leave(f)
+	if o.err != nil || o.resp != nil && isFailure(o.resp.StatusCode) {
 		code := 0
 		if o.resp != nil {
 			code = o.resp.StatusCode
 		}
 		if resp := x.serveStale(entries, stored, d, code); resp != nil {
+			x.leave(f)
 			return resp, answered
 		}
-		return nil, alone
 	}
 	if o.entry == nil {
 		x.leave(f)
@@ -357,7 +364,8 @@ func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, 
 	shared := decide(wallClock(), x.rules, []response{o.response})
 	if shared.action != serve && shared.action != serveRevalidate {
 		x.leave(f)
-		if shared.fwd == "vary-miss" {
+		if shared.fwd == "vary-miss" && !o.response.varies("*") {
+			x.others = append(x.others, o.response) // wait for those who want the same variant only
 			return nil, again
 		}
 		return nil, alone
@@ -378,12 +386,12 @@ func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, 
 		x.tell(answerCollapsed, x.req, resp, Status{})
 		return resp, answered
 	}
-	if !o.download.joinable() {
+	resp := x.share(f, status)
+	if resp == nil {
 		x.leave(f)
 		return nil, again
 	}
 	x.counters.collapsed.Add(1)
-	resp := x.share(f, status)
 	x.tell(answerCollapsed, x.req, resp, Status{})
 	return resp, answered
 }
