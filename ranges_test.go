@@ -72,6 +72,7 @@ func TestParseRanges(t *testing.T) {
 		{"bytes=0 -1", 10, malformed},
 		{"bytes=0x1-2", 10, malformed},
 		{"bytes=٠-1", 10, malformed},
+		{"bytes=18446744073709551616x-", 10, malformed},
 		{"bytes =0-1", 10, malformed},
 		{"lines=0-1", 10, malformed},
 		{"0-1", 10, malformed},

@@ -158,6 +158,7 @@ func TestIdentify(t *testing.T) {
 
 		{"nothing, to one tag", german, []response{answering(`ETag: "a"`)}, nil, nil, result{0, []int{0}}},
 		{"nothing, to a date", german, []response{answering(modifiedThen)}, nil, nil, result{0, []int{0}}},
+		{"nothing, beside what was not asked about", german, []response{answering(`ETag: "a"`), answering("Date: " + httpDate(time.Hour))}, &conditions{etags: []string{`"a"`}}, nil, result{0, []int{0}}},
 		{"nothing, to several tags", german, []response{de, en}, nil, nil, none},
 		{"nothing, to one tag beside the caller's", asking("GET", `If-None-Match: "x"`), []response{answering(`ETag: "a"`)}, nil, nil, none},
 

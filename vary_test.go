@@ -59,6 +59,7 @@ func TestMatches(t *testing.T) {
 		{"how often counts", []string{"Vary: Accept-Encoding"}, []string{"Accept-Encoding: gzip, gzip"}, []string{"Accept-Encoding: gzip"}, false},
 
 		{"the language that is preferred", []string{"Vary: Accept-Language", "Content-Language: de"}, []string{"Accept-Language: de"}, []string{"Accept-Language: en;q=0.5, de"}, true},
+		{"the language that is preferred, if not much", []string{"Vary: Accept-Language", "Content-Language: de"}, []string{"Accept-Language: de"}, []string{"Accept-Language: en;q=0.5, de;q=0.75"}, true},
 		{"in another letter case", []string{"Vary: Accept-Language", "Content-Language: DE-at"}, []string{"Accept-Language: de-AT"}, []string{"Accept-Language: en;q=0.5, de-at"}, true},
 		{"not the one that is preferred", []string{"Vary: Accept-Language", "Content-Language: en"}, []string{"Accept-Language: en"}, []string{"Accept-Language: en;q=0.5, de"}, false},
 		{"one of two that are", []string{"Vary: Accept-Language", "Content-Language: de"}, []string{"Accept-Language: de"}, []string{"Accept-Language: en, de"}, false},
