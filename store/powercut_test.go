@@ -1,0 +1,565 @@
+package store_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// A power cut loses or tears whatever was not yet on the device, and as nothing is ever flushed on the way
+// that can be anything: each file may be found as it was after any operation, under any name that it had,
+// cut off, with pages of zeros or of what was in their place on the device before, or not at all. This has
+// a script of operations recorded, with the files as they are after every step of it, and looks at what
+// becomes of each prefix.
+
+// fileVersion is what a file was at some time.
+type fileVersion struct {
+	info    os.FileInfo
+	content []byte
+	sum     uint64 // of the content
+}
+
+// recorder records what a store in a directory does.
+type recorder struct {
+	t     *testing.T
+	dir   string
+	steps []recorded
+	held  map[string]string // what the keys hold, as text
+	seed  uint64
+	hash  maphash.Seed
+}
+
+// recorded is the state after one step.
+type recorded struct {
+	what  string
+	files map[string]fileVersion // by path within the directory
+	held  map[string]string      // by key
+}
+
+// step records what the files are now.
+func (r *recorder) step(what string) {
+	r.t.Helper()
+	rec := recorded{what: what, files: make(map[string]fileVersion), held: maps.Clone(r.held)}
+	err := filepath.WalkDir(r.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		rel, _ := filepath.Rel(r.dir, path)
+		rec.files[rel] = fileVersion{info, content, maphash.Bytes(r.hash, content)}
+		return err
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.steps = append(r.steps, rec)
+}
+
+// content returns the bytes of a blob, which follow from where and when it was stored.
+func content(seed uint64, size int) []byte {
+	p := rand.NewPCG(seed, uint64(size))
+	b := make([]byte, 0, size+8)
+	for len(b) < size {
+		b = binary.LittleEndian.AppendUint64(b, p.Uint64())
+	}
+	return b[:size]
+}
+
+// put stores a response as the only one of its variant, recording every step.
+func (r *recorder) put(d *store.Disk, key, variant string, size int) {
+	r.t.Helper()
+	ctx := r.t.Context()
+	name := fmt.Sprintf("put %s %s, %d bytes", key[:2], variant, size)
+	r.seed++
+	body := content(r.seed, size)
+	draft, err := d.Create(ctx, key, int64(size))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer draft.Close()
+	r.step(name + ": created")
+	for half := range slices.Chunk(body, max(1, (size+1)/2)) {
+		if _, err := draft.Write(half); err != nil {
+			r.t.Fatal(err)
+		}
+		r.step(name + ": written")
+	}
+	blob, err := draft.Commit()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.step(name + ": committed")
+	now := time.Now().UTC().Round(0)
+	e := &store.Entry{
+		Key: key, URL: "https://example.org/", Method: "GET", Status: 200, Proto: "HTTP/1.1",
+		Header:      http.Header{"Seed": {fmt.Sprint(r.seed)}, "Cache-Control": {"max-age=60"}},
+		Selecting:   map[string]string{"Accept": variant},
+		RequestTime: now, ResponseTime: now, Length: int64(size),
+	}
+	if size > 0 {
+		e.Parts = []store.Part{{Length: int64(size), Blob: blob}}
+	}
+	r.update(d, name, key, func(entries []*store.Entry) []*store.Entry {
+		return append([]*store.Entry{e}, slices.DeleteFunc(entries, func(old *store.Entry) bool {
+			return old.Selecting["Accept"] == variant
+		})...)
+	})
+}
+
+// freshen does what a 304 does.
+func (r *recorder) freshen(d *store.Disk, key string) {
+	r.update(d, "freshen "+key[:2], key, func(entries []*store.Entry) []*store.Entry {
+		for i, e := range entries {
+			e = e.Clone()
+			e.ResponseTime = e.ResponseTime.Add(time.Second)
+			e.Header.Set("Freshened", e.ResponseTime.Format(time.RFC3339Nano))
+			entries[i] = e
+		}
+		return entries
+	})
+}
+
+func (r *recorder) update(d *store.Disk, name, key string, change func([]*store.Entry) []*store.Entry) {
+	r.t.Helper()
+	if err := d.Update(r.t.Context(), key, change); err != nil {
+		r.t.Fatal(err)
+	}
+	r.note(d, key)
+	r.step(name)
+}
+
+// note takes down what a key holds.
+func (r *recorder) note(d *store.Disk, key string) {
+	entries, err := d.Entries(r.t.Context(), key)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.held[key] = text(entries)
+}
+
+// powerCutKeys are in three shards, two of one URL.
+var powerCutKeys = []string{
+	strings.Repeat("a1", 32), strings.Repeat("a1", 16) + strings.Repeat("b2", 16),
+	strings.Repeat("c3", 32), strings.Repeat("d4", 32),
+}
+
+const powerCutBound = 8 << 20
+
+// record runs the script.
+func record(t *testing.T) *recorder {
+	r := &recorder{t: t, dir: filepath.Join(t.TempDir(), "cache"), held: make(map[string]string), hash: maphash.MakeSeed()}
+	open := func() *store.Disk {
+		d, err := store.OpenDisk(r.dir, store.DiskOptions{MaxBytes: powerCutBound})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { d.Close() })
+		return d
+	}
+	d := open()
+	r.step("opened")
+	if _, err := d.Secret(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.step("secret made")
+	a, b, c, e := powerCutKeys[0], powerCutKeys[1], powerCutKeys[2], powerCutKeys[3]
+	r.put(d, a, "text", 300)
+	r.put(d, b, "text", 20<<10)
+	r.put(d, c, "text", 200<<10)
+	r.freshen(d, a)
+	r.freshen(d, c)
+	r.put(d, a, "image", 5000)
+	r.put(d, c, "image", 600<<10)
+	r.put(d, a, "text", 400)      // in the place of another, inline
+	r.put(d, c, "text", 64<<10+1) // in files
+	r.put(d, e, "text", 0)
+	r.put(d, b, "text", 100) // inline after a file
+	r.put(d, b, "text", 30<<10)
+	for range 4 {
+		r.put(d, a, "text", 15<<10) // until the key's file is written anew
+	}
+	r.update(d, "invalidate", a, func(entries []*store.Entry) []*store.Entry {
+		for i, e := range entries {
+			entries[i] = e.Clone()
+			entries[i].InvalidatedAt = time.Now().UTC().Round(0)
+		}
+		return entries
+	})
+	r.freshen(d, a)
+	r.update(d, "drop a variant", c, func(entries []*store.Entry) []*store.Entry { return entries[:1] })
+	r.update(d, "purge", b, func([]*store.Entry) []*store.Entry { return nil })
+	d = open() // as another process would
+	r.put(d, b, "image", 70<<10)
+	r.freshen(d, b)
+	if err := d.EvictTo(t.Context(), 128<<10); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range powerCutKeys {
+		r.note(d, key)
+	}
+	r.step("evicted")
+	r.put(d, c, "text", 90<<10)
+	r.put(d, a, "text", 10)
+	return r
+}
+
+// damage is what a power cut may do to a file.
+type damage struct {
+	name  string
+	apply func(v fileVersion, r *rand.Rand, device []byte) (content []byte, there bool)
+}
+
+const page = 4 << 10
+
+var damages = []damage{
+	{"whole", func(v fileVersion, _ *rand.Rand, _ []byte) ([]byte, bool) { return v.content, true }},
+	{"missing", func(fileVersion, *rand.Rand, []byte) ([]byte, bool) { return nil, false }},
+	{"empty", func(fileVersion, *rand.Rand, []byte) ([]byte, bool) { return nil, true }},
+	{"cut", func(v fileVersion, r *rand.Rand, _ []byte) ([]byte, bool) {
+		return v.content[:r.IntN(len(v.content)+1)], true
+	}},
+	{"cut by a page", func(v fileVersion, r *rand.Rand, _ []byte) ([]byte, bool) {
+		return v.content[:min(len(v.content), page*r.IntN(len(v.content)/page+1))], true
+	}},
+	{"zeros at the end", func(v fileVersion, r *rand.Rand, _ []byte) ([]byte, bool) {
+		b := slices.Clone(v.content)
+		clear(b[page*r.IntN((len(b)+page-1)/page+1)%(len(b)+1):])
+		return b, true
+	}},
+	{"zeros all over", func(v fileVersion, _ *rand.Rand, _ []byte) ([]byte, bool) {
+		return make([]byte, len(v.content)), true
+	}},
+	{"pages of zeros", func(v fileVersion, r *rand.Rand, _ []byte) ([]byte, bool) {
+		b := slices.Clone(v.content)
+		for at := 0; at < len(b); at += page {
+			if r.IntN(2) == 0 {
+				clear(b[at:min(len(b), at+page)])
+			}
+		}
+		return b, true
+	}},
+	{"zeros beyond", func(v fileVersion, r *rand.Rand, _ []byte) ([]byte, bool) {
+		return append(slices.Clone(v.content), make([]byte, r.IntN(2*page))...), true
+	}},
+	{"pages of others", func(v fileVersion, r *rand.Rand, device []byte) ([]byte, bool) {
+		b := slices.Clone(v.content)
+		for at := 0; at < len(b); at += page {
+			if r.IntN(3) == 0 {
+				copy(b[at:min(len(b), at+page)], device)
+			}
+		}
+		return b, true
+	}},
+}
+
+// candidates returns what the file of a name may be after the power was cut after the first steps: what was under that
+// name at any time, and what the file that is there now was under any other.
+func candidates(steps []recorded, path string) (versions []fileVersion) {
+	for _, s := range steps {
+		if v, ok := s.files[path]; ok && !slices.ContainsFunc(versions, func(o fileVersion) bool { return o.sum == v.sum }) {
+			versions = append(versions, v)
+		}
+	}
+	last := versions[len(versions)-1]
+	for _, s := range steps {
+		for other, v := range s.files {
+			if other != path && v.sum != last.sum && os.SameFile(v.info, last.info) {
+				versions = append(versions, v)
+			}
+		}
+	}
+	return versions
+}
+
+// world is what is found when the power is back.
+type world struct {
+	files map[string][]byte
+	story []string
+}
+
+func (w *world) add(path string, v fileVersion, d damage, r *rand.Rand, device []byte) {
+	content, there := d.apply(v, r, device)
+	if there {
+		w.files[path] = content
+	}
+	if d.name != "whole" {
+		w.story = append(w.story, path+": "+d.name)
+	}
+}
+
+// TestPowerCut cuts the power after every step of a script of operations: nothing wrong is found
+// afterwards, whatever was lost, and the cache can be used.
+func TestPowerCut(t *testing.T) {
+	r := record(t)
+	random, cuts, found, lost := 8, 0, 0, 0
+	if testing.Short() {
+		random = 2
+	}
+	seed := rand.Uint64()
+	check := func(i int, w world) {
+		cuts++
+		n := r.check(t, i, cuts, w)
+		if found += n; n == 0 && cuts%4 != 1 {
+			lost++
+		}
+		if t.Failed() {
+			t.Fatalf("seed %d, after step %d (%s), with %s", seed, i, r.steps[i].what, strings.Join(w.story, ", "))
+		}
+	}
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	device := func(steps []recorded) []byte { // a page that was something else's before
+		s := steps[rnd.IntN(len(steps))]
+		for _, v := range s.files {
+			if len(v.content) > 0 {
+				at := page * rnd.IntN((len(v.content)+page-1)/page)
+				return v.content[at:min(len(v.content), at+page)]
+			}
+		}
+		return nil
+	}
+	for i, s := range r.steps {
+		// Each of the files that this step changed, alone, in each way.
+		for path, v := range s.files {
+			if i > 0 && r.steps[i-1].files[path].sum == v.sum {
+				continue
+			}
+			for n, d := range damages {
+				if testing.Short() && n%4 != i%4 || filepath.Base(path) == "usage" && n%4 != i%4 { // which each step changes
+					continue
+				}
+				w := world{files: make(map[string][]byte)}
+				for other, v := range s.files {
+					if other != path {
+						w.files[other] = v.content
+					}
+				}
+				w.add(path, v, d, rnd, device(r.steps[:i+1]))
+				check(i, w)
+			}
+		}
+		// Any subset of everything that was ever written.
+		for range random {
+			w := world{files: make(map[string][]byte)}
+			paths := make(map[string]bool)
+			for _, before := range r.steps[:i+1] {
+				for path := range before.files {
+					paths[path] = true
+				}
+			}
+			calm := rnd.Float64() // of what share nothing is lost
+			for _, path := range slices.Sorted(maps.Keys(paths)) {
+				now, there := s.files[path]
+				switch {
+				case rnd.Float64() < calm:
+					if there {
+						w.files[path] = now.content
+					}
+				case !there && rnd.IntN(2) == 0: // its removal is not lost
+				default:
+					versions := candidates(r.steps[:i+1], path)
+					n := rnd.IntN(len(versions))
+					w.story = append(w.story, fmt.Sprintf("%s: version %d of %d", path, n+1, len(versions)))
+					w.add(path, versions[n], damages[rnd.IntN(len(damages))], rnd, device(r.steps[:i+1]))
+				}
+			}
+			check(i, w)
+		}
+	}
+	t.Logf("%d power cuts after %d steps: %d bodies were still whole, nothing at all was left after %d", cuts, len(r.steps), found, lost)
+	if found == 0 || lost == 0 {
+		t.Error("the cuts lose all, or nothing: they show nothing")
+	}
+}
+
+// check makes the files those of w and uses the cache. It returns how many whole bodies it found. Every eighth
+// time it is thorough: opening a file may take a millisecond.
+func (r *recorder) check(t *testing.T, last, turn int, w world) (whole int) {
+	t.Helper()
+	thorough := turn%8 == 0
+	dir := filepath.Join(t.TempDir(), "cut")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	for path, content := range w.files {
+		path = filepath.Join(dir, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx := context.Background()
+	d, err := store.OpenDisk(dir, store.DiskOptions{MaxBytes: powerCutBound})
+	if err != nil {
+		t.Errorf("open: %v", err)
+		return 0
+	}
+	defer d.Close()
+
+	if secret, err := d.Secret(ctx); err != nil || len(secret) < 32 || bytes.Equal(secret, make([]byte, len(secret))) {
+		t.Errorf("secret of %d bytes, %v", len(secret), err)
+	}
+	for _, key := range powerCutKeys {
+		if turn%4 == 1 { // nobody looks before something else is stored
+			break
+		}
+		entries, err := d.Entries(ctx, key)
+		if err != nil {
+			t.Errorf("entries of %s: %v", key[:2], err)
+			continue
+		}
+		held := text(entries)
+		if len(entries) > 0 && !slices.ContainsFunc(r.steps[:last+1], func(s recorded) bool { return s.held[key] == held }) {
+			t.Errorf("%s holds what it never held: (-last, +now)\n%s", key[:2], cmp.Diff(r.steps[last].held[key], held))
+		}
+		for _, e := range entries {
+			whole += r.checkBody(t, d, e)
+		}
+		again, err := d.Entries(ctx, key)
+		if err != nil || len(again) > len(entries) {
+			t.Errorf("entries of %s, once more: %d after %d, %v", key[:2], len(again), len(entries), err)
+		}
+		for _, e := range again { // what was found damaged is gone
+			if r.checkBody(t, d, e) == 0 {
+				t.Errorf("a damaged entry of %s was kept", key[:2])
+			}
+		}
+	}
+
+	// It works for writing, on top of whatever is there.
+	for i, key := range powerCutKeys {
+		if !thorough && i != turn%len(powerCutKeys) {
+			continue
+		}
+		fresh := &recorder{t: t, seed: uint64(1000 * (i + 1)), held: make(map[string]string)}
+		for _, size := range []int{100, 80 << 10} {
+			if err := fresh.store(d, key, size); err != nil {
+				t.Errorf("storing %d bytes under %s afterwards: %v", size, key[:2], err)
+				continue
+			}
+			entries, err := d.Entries(ctx, key)
+			if err != nil || len(entries) == 0 || entries[0].Header.Get("Seed") != fmt.Sprint(fresh.seed) {
+				t.Errorf("%s has not kept what was stored afterwards: %d entries, %v", key[:2], len(entries), err)
+				continue
+			}
+			if fresh.checkBody(t, d, entries[0]) == 0 {
+				t.Errorf("the body stored afterwards under %s can't be read", key[:2])
+			}
+		}
+	}
+	if !thorough {
+		return whole
+	}
+	if _, err := d.Verify(ctx); err != nil { // there may be what nobody had asked for
+		t.Errorf("verify: %v", err)
+	}
+	if report, err := d.Verify(ctx); err != nil || report.Damaged > 0 || report.Entries < len(powerCutKeys) {
+		t.Errorf("verify, once more: %+v, %v", report, err)
+	}
+	if err := d.EvictTo(ctx, 0); err != nil {
+		t.Errorf("evict: %v", err)
+	}
+	for e, err := range d.All(ctx, "") {
+		t.Errorf("after eviction of all there is %v, %v", e, err)
+	}
+	return whole
+}
+
+// store stores a response whose body is content of the next seed.
+func (r *recorder) store(d *store.Disk, key string, size int) error {
+	ctx := context.Background()
+	r.seed++
+	draft, err := d.Create(ctx, key, int64(size))
+	if err != nil {
+		return err
+	}
+	defer draft.Close()
+	if _, err := draft.Write(content(r.seed, size)); err != nil {
+		return err
+	}
+	blob, err := draft.Commit()
+	if err != nil {
+		return err
+	}
+	e := &store.Entry{
+		Key: key, URL: "https://example.org/", Method: "GET", Status: 200, Proto: "HTTP/1.1",
+		Header: http.Header{"Seed": {fmt.Sprint(r.seed)}}, RequestTime: time.Now(), ResponseTime: time.Now(),
+		Length: int64(size), Parts: []store.Part{{Length: int64(size), Blob: blob}},
+	}
+	return d.Update(ctx, key, func(entries []*store.Entry) []*store.Entry {
+		return append([]*store.Entry{e}, entries...)
+	})
+}
+
+// text returns all that entries say.
+func text(entries []*store.Entry) string {
+	var b strings.Builder
+	for _, e := range entries {
+		fmt.Fprintf(&b, "%+v\n", *e)
+	}
+	return b.String()
+}
+
+// checkBody reads a body as callers do and returns 1 if it was whole, 0 if it said that it was not.
+func (r *recorder) checkBody(t *testing.T, d *store.Disk, e *store.Entry) int {
+	t.Helper()
+	var seed uint64
+	if _, err := fmt.Sscan(e.Header.Get("Seed"), &seed); err != nil {
+		t.Errorf("%s has the header %v", e.Key[:2], e.Header)
+		return 0
+	}
+	want := content(seed, int(e.Length))
+	var got []byte
+	for _, p := range e.Parts {
+		body, err := d.Open(context.Background(), e.Key, p.Blob)
+		if errors.Is(err, store.ErrDamaged) {
+			return 0
+		}
+		if err != nil {
+			t.Errorf("open the body of %s: %v", e.Key[:2], err)
+			return 0
+		}
+		b, err := io.ReadAll(io.NewSectionReader(body, p.Skip, p.Length))
+		body.Close()
+		got = append(got, b...)
+		switch {
+		case !bytes.HasPrefix(want, got):
+			t.Errorf("%s gives wrong bytes, of %d", e.Key[:2], e.Length)
+			return 0
+		case errors.Is(err, store.ErrDamaged):
+			return 0
+		case err != nil:
+			t.Errorf("read the body of %s: %v", e.Key[:2], err)
+			return 0
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("%s ends cleanly after %d of %d bytes", e.Key[:2], len(got), len(want))
+		return 0
+	}
+	return 1
+}
