@@ -62,6 +62,32 @@ func TestPartialReadIsNotTheWhole(t *testing.T) {
 	}
 }
 
+func TestPartialReadOfWhatCanBeResumed(t *testing.T) {
+	onEachStore(t, func(w *world) {
+		w.cache.DrainBytes = -1
+		body := strings.Repeat("0123456789", 20_000)
+		w.handle(func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("ETag", `"1"`)
+			rw.Header().Set("Cache-Control", "max-age=60")
+			http.ServeContent(rw, r, "body.txt", time.Time{}, strings.NewReader(body))
+		})
+		resp, err := w.client.Do(w.request("GET", "/"))
+		if err != nil {
+			w.Fatal(err)
+		}
+		if _, err := io.ReadFull(resp.Body, make([]byte, 1000)); err != nil {
+			w.Fatal(err)
+		}
+		resp.Body.Close()
+		if r := w.get("/"); r.Body != body || r.Status.Fwd != "partial" || r.Status.FwdStatus != 206 {
+			w.Errorf("got %d bytes, %+v", len(r.Body), r.Status)
+		}
+		if r := w.get("/"); r.Body != body || !r.Status.Hit {
+			w.Errorf("then %d bytes, %+v", len(r.Body), r.Status)
+		}
+	})
+}
+
 func TestShortReadsAreNotTheEnd(t *testing.T) {
 	onEachStore(t, func(w *world) {
 		body := strings.Repeat("0123456789", 1000)

@@ -159,6 +159,38 @@ func TestOneRefreshForManyStaleHits(t *testing.T) {
 	})
 }
 
+func TestRefreshIsNotTheCallersRequest(t *testing.T) {
+	// Who was answered may use the request for something else.
+	inBubbles(t, func(w *world) {
+		w.handle(func(rw http.ResponseWriter, r *http.Request) {
+			answer(rw, 200, "at "+r.URL.Path+r.Header.Get("X-Header"), "Cache-Control", "max-age=10, stale-while-revalidate=1000")
+		})
+		w.get("/first")
+		w.asked()
+		time.Sleep(time.Minute)
+		base := w.cache.Base
+		changed := make(chan struct{})
+		w.cache.Base = roundTripper(func(req *http.Request) (*http.Response, error) {
+			<-changed
+			return base.RoundTrip(req)
+		})
+		req := w.request("GET", "/first")
+		resp, err := w.cache.RoundTrip(req)
+		if err != nil {
+			w.Fatal(err)
+		}
+		resp.Body.Close()
+		synctest.Wait()
+		req.URL.Path = "/second"
+		req.Header.Set("X-Header", "?")
+		req.Host = "third.test"
+		close(changed)
+		synctest.Wait()
+		w.wantAsked([]string{"X-Header"}, "GET /first")
+		w.wantGet("200 at /first | hit", "/first")
+	})
+}
+
 func TestStaleWhileRevalidateHasItsBounds(t *testing.T) {
 	const stale = "200 one | hit; detail=stale-while-revalidate"
 	const asked = "200 one | fwd=stale; fwd-status=304; stored"

@@ -414,6 +414,23 @@ func TestInvalidationByUnsafeMethods(t *testing.T) {
 	}
 }
 
+func TestInvalidationStopsAtTheOrigin(t *testing.T) {
+	onEachStore(t, func(w *world) {
+		elsewhere, _, _ := serveLoopback(w.T, always(200, "x", "Cache-Control", "max-age=60"))
+		get := func() *result {
+			req, err := http.NewRequest("GET", elsewhere+"/page", nil)
+			if err != nil {
+				w.Fatal(err)
+			}
+			return w.do(req)
+		}
+		get()
+		w.handle(always(200, "", "Location", elsewhere+"/page", "Content-Location", elsewhere+"/page"))
+		w.do(w.request("POST", "/"))
+		check(w, "another origin's page", get().String(), "200 x | hit")
+	})
+}
+
 func TestFailedPostLeavesNothingInvalid(t *testing.T) {
 	w := newWorld(t, onDisk, serveLoopback)
 	w.handle(tagged(`"1"`, "x", "Cache-Control", "max-age=60"))
