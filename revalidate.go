@@ -32,7 +32,7 @@ func conditionsFor(req *request, stored []response, selected int) conditions {
 	if req.conditionalAny() {
 		return c // a "*" can't be combined with tags, and its answer would not name one
 	}
-	if selected < 0 {
+	if selected < 0 && req.identified {
 		selected = slices.IndexFunc(stored, func(r response) bool { return r.concerns(req) && r.usableFor(req) })
 	}
 	if selected >= 0 && !stored[selected].headOnly { // a head can as well be asked for anew
