@@ -17,8 +17,9 @@ func storable(req *request, r *response, keepsStale bool) (why string) {
 		return "method"
 	case req.cc.NoStore:
 		return "request-no-store"
-	case r.status < 200 || r.status == http.StatusNotModified:
-		return "status"
+	case r.status < 200 || r.status == http.StatusNotModified ||
+		r.status == http.StatusPreconditionFailed || r.status == http.StatusRequestedRangeNotSatisfiable:
+		return "status" // the last two answer fields that this request had and others have not
 	case r.cc.MustUnderstand && !understood(r.status):
 		return "must-understand"
 	case r.cc.NoStore && !r.cc.MustUnderstand:
