@@ -2,6 +2,7 @@ package cachetrip
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -88,6 +89,14 @@ func admit(req *request, fresh *response, stored []response) admission {
 		}
 	}
 	return a
+}
+
+// invalidatedIn reports whether something stored for the same key was invalidated after r was
+// requested, so that r must be validated as well. Section 4.4.
+func (r *response) invalidatedIn(stored []response) bool {
+	return slices.ContainsFunc(stored, func(other response) bool {
+		return !other.invalidatedAt.IsZero() && !r.requested.After(other.invalidatedAt)
+	})
 }
 
 // sameContent reports whether two responses are known to have the same content.

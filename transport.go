@@ -361,6 +361,10 @@ func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, 
 		x.leave(f)
 		return nil, alone
 	}
+	if at := x.unsafe.since(x.key[:urlDigits]); !o.response.requested.After(at) || o.response.invalidatedIn(stored) {
+		x.leave(f) // something unsafe was done since: what was asked for before that won't do
+		return nil, alone
+	}
 	shared := decide(wallClock(), x.rules, []response{o.response})
 	if shared.action != serve && shared.action != serveRevalidate {
 		x.leave(f)
