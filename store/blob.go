@@ -5,9 +5,12 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"io"
 	"io/fs"
+	"net"
+	"net/http"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -124,7 +127,7 @@ func (d *Disk) openFile(key string, id blobID, blob Blob) (Body, error) {
 		return nil, err
 	}
 	b := &fileBody{d: d, key: key, id: blob.ID, f: f, size: blob.Size}
-	if err := b.prepare(id); err != nil {
+	if err := b.prepare(); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -151,10 +154,11 @@ var smallPool = sync.Pool{New: func() any { return new(smallFile) }}
 
 // smallBody is a body of one chunk, read at once into a pooled buffer.
 type smallBody struct {
-	mu sync.RWMutex // keeps a read that is late from seeing what the buffer is used for next
-	b  bytes.Reader
-	// buf is nil once the body is closed.
-	buf *smallFile
+	mu     sync.Mutex
+	users  int // who reads the buffer just now
+	closed bool
+	buf    *smallFile // nil once it was given back
+	size   int64
 }
 
 // openSmall reads the file of a body of at most one chunk and verifies it.
@@ -175,53 +179,128 @@ func openSmall(path string, id blobID, size int64) (Body, error) {
 		smallPool.Put(buf)
 		return nil, err
 	}
-	body := &smallBody{buf: buf}
-	body.b.Reset(b[:size])
-	return body, nil
+	return &smallBody{buf: buf, size: size}, nil
+}
+
+// acquire returns the bytes of the body. Its buffer is used for nothing else before release, even if the
+// body is closed meanwhile.
+func (b *smallBody) acquire() ([]byte, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, opError("read body", fs.ErrClosed)
+	}
+	b.users++
+	return b.buf[:b.size], nil
+}
+
+func (b *smallBody) release() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.users--; b.users == 0 && b.closed {
+		smallPool.Put(b.buf)
+		b.buf = nil
+	}
 }
 
 func (b *smallBody) ReadAt(p []byte, off int64) (int, error) {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	if b.buf == nil {
-		return 0, opError("read body", fs.ErrClosed)
+	all, err := b.acquire()
+	if err != nil {
+		return 0, err
 	}
-	return b.b.ReadAt(p, off)
+	defer b.release()
+	switch {
+	case off < 0:
+		return 0, opError("read body", errors.New("negative offset"))
+	case off >= b.size:
+		return 0, io.EOF
+	}
+	n := copy(p, all[off:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// WriteRangeTo writes length bytes from offset on to w.
+func (b *smallBody) WriteRangeTo(w io.Writer, offset, length int64) (int64, error) {
+	if err := checkRange(offset, length, b.size); err != nil {
+		return 0, err
+	}
+	all, err := b.acquire()
+	if err != nil {
+		return 0, err
+	}
+	defer b.release()
+	return writeAll(w, all[offset:offset+length])
 }
 
 func (b *smallBody) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.buf != nil {
-		smallPool.Put(b.buf)
-		b.buf = nil
+	if !b.closed {
+		b.closed = true
+		if b.users == 0 {
+			smallPool.Put(b.buf)
+			b.buf = nil
+		}
 	}
 	return nil
 }
 
-// fileBody is a body in a file of its own, whose chunks are verified before their bytes are given.
-type fileBody struct {
-	d     *Disk
-	key   string
-	id    string
-	f     *os.File
-	size  int64
-	table []byte // the chunks' sums; nil if all are verified
-	marks *verified
+// checkRange makes sure that a range lies within a body of size bytes.
+func checkRange(offset, length, size int64) error {
+	if offset < 0 || length < 0 || offset > size || length > size-offset {
+		return fmt.Errorf("cachetrip: store: %d bytes at %d are not within a body of %d", length, offset, size)
+	}
+	return nil
 }
 
-// prepare checks the file's length and, if any of it is still to be verified, its footer.
-func (b *fileBody) prepare(id blobID) error {
+func writeAll(w io.Writer, b []byte) (int64, error) {
+	n, err := w.Write(b)
+	if err == nil && n < len(b) {
+		err = io.ErrShortWrite
+	}
+	return int64(n), err
+}
+
+// fileBody is a body in a file of its own, whose chunks are verified before their bytes are given.
+type fileBody struct {
+	d    *Disk
+	key  string
+	id   string
+	f    *os.File
+	size int64
+
+	proof atomic.Pointer[proof]
+
+	position sync.Mutex // held by who moves the position of f
+}
+
+// proof is by what the chunks of a file are known to be right, or can be known.
+type proof struct {
+	marks *verified
+	table []byte // the chunks' sums; nil if all were verified when the file was looked at
+}
+
+// prepare checks the file's length and, if any of it is still to be verified, its footer; again if the file is not
+// what it was then any more.
+func (b *fileBody) prepare() error {
 	now := time.Now().UnixNano()
 	var st fileStat
 	if err := statOpen(b.f, &st); err != nil {
 		return err
 	}
-	if !st.regular || st.size != bodyFileSize(b.size) {
+	if p := b.proof.Load(); p != nil && st.ctime == p.marks.stat.ctime && st.mtime == p.marks.stat.mtime && st.size == p.marks.stat.size {
+		return nil
+	}
+	id, ok := parseBlobID(b.id)
+	if !ok || !st.regular || st.size != bodyFileSize(b.size) {
 		return ErrDamaged
 	}
-	b.marks = b.d.verified.get(b.id, &st, now, chunks(b.size))
-	if b.marks.left.Load() == 0 {
+	p := &proof{marks: b.d.verified.get(b.id, &st, now, chunks(b.size))}
+	if p.marks.left.Load() == 0 {
+		b.proof.Store(p)
 		return nil
 	}
 	footer := make([]byte, st.size-b.size)
@@ -232,7 +311,8 @@ func (b *fileBody) prepare(id blobID) error {
 	if !ok {
 		return ErrDamaged
 	}
-	b.table = table
+	p.table = table
+	b.proof.Store(p)
 	return nil
 }
 
@@ -254,28 +334,104 @@ func (b *fileBody) ReadAt(p []byte, off int64) (n int, err error) {
 		m, err := b.readSome(p[n:], off+int64(n))
 		n += m
 		if err != nil {
-			if err == io.EOF || err == io.ErrUnexpectedEOF {
-				err = ErrDamaged // the file was cut since it was opened
-			}
-			if errors.Is(err, ErrDamaged) {
-				b.d.discardBlob(b.key, b.id)
-			}
-			return n, opError("read body", err)
+			return n, b.failed(err)
 		}
 	}
 	return n, atEnd
 }
 
+// failed is what a reader is told of err. If that is damage, the entries with this body are removed.
+func (b *fileBody) failed(err error) error {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		err = ErrDamaged // the file was cut since it was opened
+	}
+	if errors.Is(err, ErrDamaged) {
+		b.d.discardBlob(b.key, b.id)
+	}
+	return opError("read body", err)
+}
+
+// WriteRangeTo writes length bytes from offset on to w. What is damaged is not written; the error is ErrDamaged
+// then. If all of the file was verified before, and it has not changed since, the kernel copies it where
+// it can: to a file, or to a TCP connection.
+func (b *fileBody) WriteRangeTo(w io.Writer, offset, length int64) (n int64, err error) {
+	if err := checkRange(offset, length, b.size); err != nil {
+		return 0, err
+	}
+	if length == 0 {
+		return 0, nil
+	}
+	if err := b.prepare(); err != nil {
+		return 0, b.failed(err)
+	}
+	if kernelCopies(w) && b.proved() && b.position.TryLock() {
+		defer b.position.Unlock()
+		return b.sendFile(w, offset, length)
+	}
+	buf := writePool.Get().(*[writeSize]byte)
+	defer writePool.Put(buf)
+	for n < length {
+		// Up to a multiple of its own size, so that each chunk is read but once.
+		piece := buf[:min(length-n, writeSize-(offset+n)%writeSize)]
+		m, err := b.readSome(piece, offset+n)
+		written, werr := writeAll(w, piece[:m])
+		n += written
+		if werr != nil {
+			return n, werr
+		}
+		if err != nil {
+			return n, b.failed(err)
+		}
+	}
+	return n, nil
+}
+
+// kernelCopies reports whether w may have the kernel copy a file. Others would read it in smaller pieces than it is
+// read in here.
+func kernelCopies(w io.Writer) bool {
+	switch w := w.(type) {
+	case *os.File, *net.TCPConn:
+		return true
+	case http.ResponseWriter:
+		_, ok := w.(io.ReaderFrom)
+		return ok
+	}
+	return false
+}
+
+// proved reports whether all of the file is verified.
+func (b *fileBody) proved() bool {
+	m := b.proof.Load().marks
+	return m.left.Load() == 0 && m.stat.sameVersion(&m.stat, m.seen) // else it could have changed unseen since then
+}
+
+// sendFile has w take length bytes of the file from offset on. The position of the file is held.
+func (b *fileBody) sendFile(w io.Writer, offset, length int64) (int64, error) {
+	if _, err := b.f.Seek(offset, io.SeekStart); err != nil {
+		return 0, opError("read body", err)
+	}
+	n, err := io.Copy(w, &io.LimitedReader{R: b.f, N: length})
+	if err == nil && n < length {
+		var st fileStat
+		if statOpen(b.f, &st) == nil && st.size < offset+length {
+			return n, b.failed(ErrDamaged)
+		}
+		err = io.ErrShortWrite
+	}
+	return n, err
+}
+
 // readSome reads some of the bytes at off, which lie within the body: a run of chunks that are verified
 // already, or a run of whole ones, which are verified where they were read to, or a part of one.
 func (b *fileBody) readSome(p []byte, off int64) (int, error) {
+	proof := b.proof.Load()
 	chunk := off / chunkSize
 	end := off + int64(len(p))
-	if b.table == nil || b.marks.has(chunk) {
+	if proof.table == nil || proof.marks.has(chunk) {
 		stop := end
-		if b.table != nil {
+		if proof.table != nil {
 			next := chunk + 1
-			for next*chunkSize < end && b.marks.has(next) {
+			for next*chunkSize < end && proof.marks.has(next) {
 				next++
 			}
 			stop = min(end, next*chunkSize)
@@ -289,14 +445,14 @@ func (b *fileBody) readSome(p []byte, off int64) (int, error) {
 		if _, err := b.f.ReadAt(whole, start); err != nil {
 			return 0, err
 		}
-		if !checkChunk(b.table, chunk, whole) {
+		if !checkChunk(proof.table, chunk, whole) {
 			return 0, ErrDamaged
 		}
-		b.marks.set(chunk)
+		proof.marks.set(chunk)
 		return copy(p, whole[off-start:]), nil
 	}
 	last := chunk // of the run
-	for b.chunkEnd(last) < end && b.chunkEnd(last+1) <= end && !b.marks.has(last+1) {
+	for b.chunkEnd(last) < end && b.chunkEnd(last+1) <= end && !proof.marks.has(last+1) {
 		last++
 	}
 	run := p[:b.chunkEnd(last)-off]
@@ -304,10 +460,10 @@ func (b *fileBody) readSome(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	for c := chunk; c <= last; c++ {
-		if !checkChunk(b.table, c, run[c*chunkSize-off:b.chunkEnd(c)-off]) {
+		if !checkChunk(proof.table, c, run[c*chunkSize-off:b.chunkEnd(c)-off]) {
 			return int(c*chunkSize - off), ErrDamaged
 		}
-		b.marks.set(c)
+		proof.marks.set(c)
 	}
 	return len(run), nil
 }
@@ -350,9 +506,7 @@ func (vf *verifiedFiles) get(id string, st *fileStat, now, chunks int64) *verifi
 	vf.mu.Lock()
 	defer vf.mu.Unlock()
 	v := vf.files[id]
-	// Bodies are not changed after they were published and their use times are not recorded, so that any
-	// change of the inode is a reason to verify again.
-	if v != nil && st.unchanged(&v.stat, v.seen) && st.ctime == v.stat.ctime && v.seen-st.ctime > int64(settle(st.ctime)) {
+	if v != nil && st.sameVersion(&v.stat, v.seen) {
 		return v
 	}
 	fresh := &verified{stat: *st, seen: now, bits: make([]atomic.Uint64, (chunks+63)/64)}
@@ -367,6 +521,13 @@ func (vf *verifiedFiles) get(id string, st *fileStat, now, chunks int64) *verifi
 	}
 	vf.files[id] = fresh
 	return fresh
+}
+
+// sameVersion reports whether the file of a body that was seen as old is still the same; see unchanged. Bodies are not
+// changed after they were published and their use times are not recorded, so that any change of the inode
+// is a reason to verify again.
+func (st *fileStat) sameVersion(old *fileStat, seen int64) bool {
+	return st.unchanged(old, seen) && st.ctime == old.ctime && seen-st.ctime > int64(settle(st.ctime))
 }
 
 // forget makes the next reading of a blob verify it again.
