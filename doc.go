@@ -98,7 +98,8 @@ requests for the same thing share one download where its answer may be shared.
 
 RoundTrip returns the error of Base, of ModifyResponse or of the request's context, and while a body
 is read those of the connection. A store that cannot be read is a miss and one that cannot be written
-stores nothing; both are counted as StoreErrors and logged at debug level. Damage on disk is found by
+stores nothing; both are counted in [Stats] by cause, and logged at warn level, each cause once a
+minute at most. Damage on disk is found by
 checksums before a byte is handed out. A large body is verified piece by piece as it is read, so that
 damage found after the first piece ends the read with an error; the next request fetches it anew. A
 request with only-if-cached that nothing stored can answer is answered 504 (section 5.2.1.7).

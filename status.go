@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/cachetrip/cachetrip/store"
 )
 
 // What became of a request: the Cache-Status field of RFC 9211, its typed twin, and the counters.
@@ -156,18 +158,36 @@ type Stats struct {
 	Misses        uint64 // answered by the origin, for want of a stored response that could be used
 	Collapsed     uint64 // answered by another request's response, while that arrived
 	Stored        uint64 // responses stored
-	StoreErrors   uint64 // failures of the store, each of which cost no more than a miss
+	StoreErrors   uint64 // failures of the store, each of which cost no more than a miss: the sum of StoreFaults
 	Evictions     uint64 // entries that the store dropped to keep its bounds
 
 	BytesServed   int64 // bytes of bodies that came from the store
 	BytesReceived int64 // bytes of bodies that came from the origin
+
+	StoreFaults StoreFaults // StoreErrors, by their causes
+}
+
+// StoreFaults counts failures of the store by their causes, as [store.CauseOf] tells them apart.
+type StoreFaults struct {
+	Full        uint64 // no space was left, or the quota was used up
+	Denied      uint64 // read-only, or not permitted
+	Vanished    uint64 // something was taken away while it was in use, such as the directory
+	Descriptors uint64 // too many files were open
+	Obstructed  uint64 // something else stood where a file or a directory of the store should be
+	TooLarge    uint64 // a file would have become larger than the system allows
+	Other       uint64 // what has no name of its own here
 }
 
 // counters are the live form of Stats.
 type counters struct {
-	requests, hits, staleHits, revalidations, misses, collapsed, stored, storeErrors atomic.Uint64
+	requests, hits, staleHits, revalidations, misses, collapsed, stored atomic.Uint64
 
 	bytesServed, bytesReceived atomic.Int64
+
+	storeFaults [store.Causes]struct {
+		count atomic.Uint64
+		told  atomic.Int64 // when one was logged last, in nanoseconds since 1970
+	}
 }
 
 // Stats returns the counters as they are now. Those of the store, Evictions, are shared by all
@@ -181,9 +201,20 @@ func (t *Transport) Stats() Stats {
 		Misses:        t.counters.misses.Load(),
 		Collapsed:     t.counters.collapsed.Load(),
 		Stored:        t.counters.stored.Load(),
-		StoreErrors:   t.counters.storeErrors.Load(),
 		BytesServed:   t.counters.bytesServed.Load(),
 		BytesReceived: t.counters.bytesReceived.Load(),
+	}
+	for cause, field := range [store.Causes]*uint64{
+		store.CauseFull:        &s.StoreFaults.Full,
+		store.CauseDenied:      &s.StoreFaults.Denied,
+		store.CauseVanished:    &s.StoreFaults.Vanished,
+		store.CauseDescriptors: &s.StoreFaults.Descriptors,
+		store.CauseObstructed:  &s.StoreFaults.Obstructed,
+		store.CauseTooLarge:    &s.StoreFaults.TooLarge,
+		store.CauseOther:       &s.StoreFaults.Other,
+	} {
+		*field = t.counters.storeFaults[cause].count.Load()
+		s.StoreErrors += *field
 	}
 	if evictor, ok := t.Store.(interface{ Evictions() uint64 }); ok {
 		s.Evictions = evictor.Evictions()

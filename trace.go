@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync/atomic"
+	"time"
 
 	"github.com/cachetrip/cachetrip/store"
 )
@@ -228,14 +229,26 @@ func (x *exchange) keepFailed(op string, e *store.Entry, err error) (reason stri
 
 func (x *exchange) storeFailed(op string, err error) { x.Transport.storeFailed(x.request(), op, err) }
 
+// faultPause is how long after a failure of the store was logged others of the same cause are only counted: a disk that
+// is full is so for hours, and for every request.
+const faultPause = time.Minute
+
 // storeFailed counts and tells a failure of the store that the caller is not to suffer from.
 func (t *Transport) storeFailed(req *http.Request, op string, err error) {
-	t.counters.storeErrors.Add(1)
+	cause := store.CauseOf(err)
+	fault := &t.counters.storeFaults[cause]
+	count := fault.count.Add(1)
+	now := time.Now().UnixNano()
+	told := fault.told.Load()
+	// The clock may have been set back since.
+	if t.Logger != nil && (told == 0 || now-told >= int64(faultPause) || now < told) && fault.told.CompareAndSwap(told, now) {
+		t.logAs(slog.LevelWarn, req, "store error", slog.String("cause", cause.String()), slog.Uint64("count", count),
+			slog.String("op", op), slog.Any("error", err))
+	}
 	ctx := req.Context()
 	if !t.observed(ctx) {
 		return
 	}
-	t.log(req, "store error", slog.String("op", op), slog.Any("error", err))
 	t.eachTrace(ctx, func(trace *Trace) {
 		if trace.StoreError != nil {
 			trace.StoreError(StoreErrorInfo{Request: req, Op: op, Err: err})
@@ -283,8 +296,12 @@ func (t *Transport) logs(ctx context.Context) bool {
 
 // log writes a record about a request.
 func (t *Transport) log(req *http.Request, message string, about ...slog.Attr) {
+	t.logAs(slog.LevelDebug, req, message, about...)
+}
+
+func (t *Transport) logAs(level slog.Level, req *http.Request, message string, about ...slog.Attr) {
 	ctx := req.Context()
-	if !t.logs(ctx) {
+	if t.Logger == nil || !t.Logger.Enabled(ctx, level) {
 		return
 	}
 	method := req.Method
@@ -296,5 +313,5 @@ func (t *Transport) log(req *http.Request, message string, about ...slog.Attr) {
 		u := url.URL{Scheme: req.URL.Scheme, Host: req.URL.Host, Path: req.URL.Path}
 		attrs = append(attrs, slog.String("url", u.String()))
 	}
-	t.Logger.LogAttrs(ctx, slog.LevelDebug, "cachetrip: "+message, append(attrs, about...)...)
+	t.Logger.LogAttrs(ctx, level, "cachetrip: "+message, append(attrs, about...)...)
 }

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/peterbourgon/diskv/v3"
@@ -143,7 +144,7 @@ func OpenDisk(dir string, opts DiskOptions) (*Disk, error) {
 	// A symbolic link would have the cache change what is not its own.
 	for _, path := range []string{d.root, d.data, d.tmp, filepath.Join(d.root, "locks")} {
 		if fi, err := os.Lstat(path); err == nil && !fi.IsDir() {
-			return nil, opError("open", &fs.PathError{Op: "open", Path: path, Err: errors.New("not a directory")})
+			return nil, opError("open", &fs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR})
 		}
 	}
 	if err := d.makeLayout(); err != nil {
@@ -194,7 +195,7 @@ func makeDir(path string) (made bool, err error) {
 	}
 	if fi, lerr := os.Lstat(path); lerr == nil {
 		if !fi.IsDir() {
-			return false, &fs.PathError{Op: "mkdir", Path: path, Err: errors.New("not a directory")}
+			return false, &fs.PathError{Op: "mkdir", Path: path, Err: syscall.ENOTDIR}
 		}
 		return false, nil
 	}
@@ -613,7 +614,7 @@ func (d *Disk) makeShardDir(shard int) error {
 func (d *Disk) checkShardDir(shard int) error {
 	fi, err := os.Lstat(d.shardDir(shard))
 	if err == nil && !fi.IsDir() {
-		return opError("write", &fs.PathError{Op: "open", Path: d.shardDir(shard), Err: errors.New("not a directory")})
+		return opError("write", &fs.PathError{Op: "open", Path: d.shardDir(shard), Err: syscall.ENOTDIR})
 	}
 	return nil
 }

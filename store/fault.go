@@ -1,0 +1,66 @@
+package store
+
+import (
+	"errors"
+	"io/fs"
+	"syscall"
+)
+
+// Cause is why a store failed at something, as far as one who runs the program can do something about it.
+type Cause int
+
+const (
+	CauseOther       Cause = iota // what has no name of its own here
+	CauseFull                     // no space is left, or the quota is used up
+	CauseDenied                   // read-only, or not permitted
+	CauseVanished                 // something was taken away while it was in use, such as the directory
+	CauseDescriptors              // too many files are open
+	CauseObstructed               // something else stands where a file or a directory of the store should be
+	CauseTooLarge                 // a file would become larger than the system allows
+
+	// Causes is how many causes there are: they are the numbers below it.
+	Causes int = iota
+)
+
+// String names the cause in a few words.
+func (c Cause) String() string {
+	if c < 0 || int(c) >= Causes {
+		c = CauseOther
+	}
+	return [...]string{"other", "disk full", "not permitted", "vanished", "too many open files", "obstructed", "file too large"}[c]
+}
+
+// CauseOf returns the cause of an error of a [Store].
+func CauseOf(err error) Cause {
+	var number syscall.Errno
+	if errors.As(err, &number) {
+		if c, ok := systemCause(number); ok {
+			return c
+		}
+	}
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return CauseDenied
+	case errors.Is(err, fs.ErrNotExist):
+		return CauseVanished
+	case errors.Is(err, fs.ErrExist):
+		return CauseObstructed
+	case errors.Is(err, ErrTooLarge):
+		return CauseTooLarge
+	}
+	switch number {
+	case syscall.ENOSPC, syscall.EDQUOT:
+		return CauseFull
+	case syscall.EROFS:
+		return CauseDenied
+	case syscall.ESTALE, syscall.ENODEV, syscall.ENXIO:
+		return CauseVanished
+	case syscall.EMFILE, syscall.ENFILE:
+		return CauseDescriptors
+	case syscall.ENOTDIR, syscall.EISDIR, syscall.ELOOP:
+		return CauseObstructed
+	case syscall.EFBIG:
+		return CauseTooLarge
+	}
+	return CauseOther
+}

@@ -1,0 +1,7 @@
+//go:build !windows
+
+package store
+
+import "syscall"
+
+func systemCause(syscall.Errno) (c Cause, ok bool) { return CauseOther, false }
