@@ -293,6 +293,7 @@ func TestContinues(t *testing.T) {
 		{"of a longer content", tagged, part("Content-Range: bytes 5-10/11", `ETag: "a"`), false},
 		{"of a shorter content", tagged, part("Content-Range: bytes 5-8/9", `ETag: "a"`), false},
 		{"of a content that does not say how long it is", tagged, part("Content-Range: bytes 5-9/*", `ETag: "a"`), false},
+		{"of a content whose length nobody knows", changed(tagged, func(r *response) { r.length = -1 }), part("Content-Range: bytes 5-9/*", `ETag: "a"`), false},
 		{"of it does not say what", tagged, part(`ETag: "a"`), false},
 		{"in another unit", tagged, part("Content-Range: lines 5-9/10", `ETag: "a"`), false},
 		{"in several parts", tagged, part("Content-Range: bytes 5-9/10", `ETag: "a"`, "Content-Type: multipart/byteranges; boundary=x"), false},

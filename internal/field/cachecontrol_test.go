@@ -43,6 +43,7 @@ func TestParseCacheControl(t *testing.T) {
 		{"max-age", []string{"max-age=60"}, maxAge(60)},
 		{"max-age in quotes", []string{`max-age="60"`}, maxAge(60)},
 		{"max-age in quotes with an escape", []string{`max-age="6\0"`}, maxAge(60)},
+		{"max-age in quotes that begin with an escape", []string{`max-age="\60"`}, maxAge(60)},
 		{"max-age in single quotes", []string{`max-age='60'`}, maxAge(0)},
 		{"max-age in an open quote", []string{`max-age="60`}, maxAge(0)},
 		{"max-age with leading zeros", []string{"max-age=0060"}, maxAge(60)},

@@ -31,6 +31,7 @@ func TestETags(t *testing.T) {
 		{"an open quote", []string{`"a, "b`}, []string{`"a, "`, "b"}},
 		{"the only quote is open", []string{`"a, b`}, []string{`"a`, "b"}},
 		{"nothing between", []string{`"a""b"`}, []string{`"a"`, `"b"`}},
+		{"W/ at the end", []string{`"a", W/`}, []string{`"a"`, "W/"}},
 		{"W/ alone", []string{`W/, "a"`}, []string{"W/", `"a"`}},
 	}
 	for _, test := range tests {
