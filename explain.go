@@ -31,8 +31,9 @@ type Explanation struct {
 	Stored   []StoredResponse
 	Selected int
 
-	// Others is the number of responses that are stored for the URL on behalf of other identities.
-	Others int
+	// Others are the responses that are stored for the URL on behalf of other identities. They must not
+	// be changed.
+	Others []*store.Entry
 
 	// Sent is the header of the request that would be sent to the origin, nil if none would be. It
 	// has the credentials that the request carries.
@@ -122,7 +123,7 @@ func (t *Transport) Explain(req *http.Request) (Explanation, error) {
 		case e.Key == x.key:
 			entries = append(entries, e)
 		default:
-			explained.Others++
+			explained.Others = append(explained.Others, e)
 		}
 	}
 	now := wallClock()
@@ -183,7 +184,7 @@ func (e Explanation) Sentences() []string {
 	}
 
 	switch n := len(e.Stored); {
-	case n == 0 && e.Others == 0:
+	case n == 0 && len(e.Others) == 0:
 		say("Nothing is stored for this URL. What was not stored leaves no trace; to learn why, the request has to be made.")
 	case n == 0:
 		say("Nothing is stored for this URL and these credentials.")
@@ -192,8 +193,8 @@ func (e Explanation) Sentences() []string {
 	default:
 		say("%d responses are stored for this URL, one for each variant (section 4.1).", n)
 	}
-	if e.Others > 0 {
-		say("%s stored on behalf of other credentials or identities, and never used for this request.", responsesAre(e.Others))
+	if len(e.Others) > 0 {
+		say("%s stored on behalf of other credentials or identities, and never used for this request.", responsesAre(len(e.Others)))
 	}
 	if e.Selected >= 0 {
 		subject := "It"
@@ -227,7 +228,7 @@ func (s *StoredResponse) sentences(subject string, say func(string, ...any)) {
 	r := newResponse(e)
 
 	useful := []string{}
-	if f.LifetimeFrom != "" {
+	if f.Lifetime > 0 {
 		useful = append(useful, "a lifetime")
 	}
 	if r.hasValidator() {
@@ -278,7 +279,9 @@ func (s *StoredResponse) sentences(subject string, say func(string, ...any)) {
 	case ttl > 0:
 		say("So it is fresh, for another %s.", spell(ttl))
 	case f.Validate != "":
-		say("So it is stale, by %s; besides, %s.", spell(-ttl), ReasonText(f.Validate))
+		say("So it is stale; besides, %s.", ReasonText(f.Validate))
+	case ttl == 0:
+		say("So it is stale.")
 	default:
 		say("So it is stale, by %s.", spell(-ttl))
 	}

@@ -136,6 +136,16 @@ func (d *Disk) verifyBody(ctx context.Context, key string, blob Blob) (n int64, 
 	return n, nil
 }
 
+// LastUse returns when what is stored under key was last used, as far as that is recorded: it may have
+// been up to an hour later. It is zero if nothing is stored.
+func (d *Disk) LastUse(key string) time.Time {
+	var st fileStat
+	if checkKey(key) != nil || statFile(d.path(key), &st) != nil {
+		return time.Time{}
+	}
+	return time.Unix(0, st.atime)
+}
+
 // EvictTo evicts what was not used for longest until the cache takes at most maxBytes bytes, however long that
 // takes. Drafts are not evicted.
 func (d *Disk) EvictTo(ctx context.Context, maxBytes int64) error {

@@ -12,11 +12,14 @@ import (
 func newCommand(stdout, stderr io.Writer) *cli.Command {
 	root := &cli.Command{
 		Name:      "cachetrip",
-		Usage:     "fetch through an HTTP cache on disk, and see what it does",
+		Usage:     "fetch through an HTTP cache on disk, look into it, and keep it in order",
 		UsageText: "cachetrip COMMAND [options]",
 		Description: "A private HTTP cache (RFC 9111) that is kept in a directory and shared by all runs.\n\n" +
+			"All commands but demo work on the cache of 'cachetrip get', or on that of any program with --dir or\n" +
+			"CACHETRIP_DIR, also while programs use it. On a terminal output is coloured, unless NO_COLOR is set.\n\n" +
 			"Exit codes: 0 done; 1 failed (no connection, broken transfer, unwritable file); 2 bad usage;\n" +
-			"22 the answer's HTTP status is 400 or more; 130 interrupted.",
+			"3 not in the cache; 4 verify found damage; 22 an answer's HTTP status is 400 or more;\n" +
+			"130 interrupted.",
 		Version:                         version(),
 		Writer:                          stdout,
 		ErrWriter:                       stderr,
@@ -25,6 +28,14 @@ func newCommand(stdout, stderr io.Writer) *cli.Command {
 		ExitErrHandler:                  func(context.Context, *cli.Command, error) {}, // run reports errors
 		Commands: []*cli.Command{
 			getCommand(),
+			lsCommand(),
+			showCommand(),
+			explainCommand(),
+			statsCommand(),
+			verifyCommand(),
+			pruneCommand(),
+			purgeCommand(),
+			clearCommand(),
 			demoCommand(),
 		},
 		Action: func(_ context.Context, c *cli.Command) error {

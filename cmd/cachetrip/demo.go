@@ -93,12 +93,13 @@ type outcome struct {
 
 // demo plays the scenes with a cache in dir and without one, and writes to w what it saw.
 func demo(ctx context.Context, dir string, w io.Writer) (err error) {
-	cache, dir, err := openCache(dir, "demo")
+	cache, err := openCache(dir, "demo", 0)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, cache.Close()) }()
-	before, err := storedResponses(ctx, cache)
+	dir = cache.dir
+	before, err := storedResponses(ctx, cache.Transport)
 	if err != nil {
 		return err
 	}
@@ -147,7 +148,7 @@ func demo(ctx context.Context, dir string, w io.Writer) (err error) {
 	fmt.Fprintf(w, "All %d answers were the same, byte for byte, with the cache and without.\n", len(with))
 
 	stats := cache.Stats()
-	after, err := storedResponses(ctx, cache)
+	after, err := storedResponses(ctx, cache.Transport)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,8 @@ const (
 	exitDone        = 0
 	exitFailed      = 1
 	exitUsage       = 2   // as the flag package and most shells have it
+	exitNotCached   = 3   // only the cache was asked, and has nothing
+	exitDamaged     = 4   // what was damaged is removed
 	exitHTTP        = 22  // as curl --fail has it
 	exitInterrupted = 130 // 128 + SIGINT, as shells report it
 )
@@ -37,6 +39,11 @@ func (f *failure) Unwrap() error { return f.err }
 
 func usagef(format string, args ...any) error {
 	return &failure{exitUsage, fmt.Errorf(format, args...)}
+}
+
+// notCached says that only the cache was asked, and has nothing.
+func notCached(format string, args ...any) error {
+	return &failure{exitNotCached, fmt.Errorf(format, args...)}
 }
 
 // report writes what there is to say about err and returns the exit code for it.

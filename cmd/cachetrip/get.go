@@ -2,56 +2,328 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"path"
+	"path/filepath"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/cachetrip/cachetrip"
 	"github.com/cachetrip/cachetrip/internal/field"
 )
 
 func getCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "get",
-		Usage:     "fetch a URL through the per-user cache",
-		ArgsUsage: "URL",
-		Description: "The body goes to standard output, or to a file that is replaced only once the whole body\n" +
-			"has arrived. How the response was obtained is said on standard error. Redirects are followed.\n\n" +
-			"If the answer's status is 400 or more the exit code is 22, and a file named with -o is left as it is.",
+		Usage:     "fetch URLs through the per-user cache",
+		ArgsUsage: "URL...",
+		Description: "The bodies go to standard output, one after the other, or to files that are replaced only once a\n" +
+			"whole body has arrived. How each response was obtained is said on standard error. Redirects are\n" +
+			"followed. A transfer that broke off is resumed by the next run, where the origin allows it.\n\n" +
+			"If an answer's status is 400 or more the exit code is 22, and its file is left as it is. With\n" +
+			"--offline it is 3 if the cache has nothing to answer with.",
 		DisableSliceFlagSeparator: true, // a comma belongs to the field's value
 		Flags: []cli.Flag{
-			&cli.StringSliceFlag{
-				Name: "H", Aliases: []string{"header"},
-				Usage: "send this `FIELD`, such as 'Accept: text/html'; may be repeated",
-			},
+			headerFlag(),
 			&cli.StringFlag{
 				Name: "o", Aliases: []string{"output"}, TakesFile: true,
 				Usage: "write the body to `FILE`, whole or not at all",
+			},
+			&cli.BoolFlag{
+				Name: "O", Aliases: []string{"remote-name"},
+				Usage: "write each body to a file named as the last part of its URL",
+			},
+			&cli.StringFlag{
+				Name: "output-dir", TakesFile: true,
+				Usage: "with -O, write the files to `DIR`",
+			},
+			&cli.IntFlag{
+				Name: "j", Aliases: []string{"parallel"}, Value: 1,
+				Usage: "with -O, fetch up to `N` URLs at a time",
+			},
+			&cli.BoolFlag{
+				Name:  "offline",
+				Usage: "ask only the cache (only-if-cached); with --max-stale for what is stale as well",
+			},
+			&cli.BoolFlag{
+				Name:  "refresh",
+				Usage: "have the origin asked even about what is fresh (no-cache)",
+			},
+			&cli.StringFlag{
+				Name:  "max-stale",
+				Usage: "accept what has been stale for up to `DURATION`, such as 12h or 30d, or 'any'",
+			},
+			&cli.BoolFlag{
+				Name: "q", Aliases: []string{"quiet"},
+				Usage: "say nothing on standard error but what went wrong",
 			},
 			&cli.BoolFlag{
 				Name: "v", Aliases: []string{"verbose"},
 				Usage: "show on standard error what is sent to the origin (>), what it answers (<), what the cache hands out (=), and why (*)",
 			},
 			&cli.StringFlag{
-				Name: "dir", TakesFile: true, Sources: cli.EnvVars("CACHETRIP_DIR"),
-				Usage:       "keep the cache in `DIR`",
-				DefaultText: "cachetrip/http in the user's cache directory",
+				Name:        "max-size",
+				Usage:       "keep the cache within `SIZE`, such as 500MB or 2GiB",
+				DefaultText: "1GiB",
 			},
+			dirFlag(),
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
-			if c.NArg() != 1 {
-				return usagef("get takes one URL, not %d\nRun 'cachetrip get --help' for its options.", c.NArg())
+			g := &getting{
+				quiet: c.Bool("q"), verbose: c.Bool("v"), parallel: c.Int("j"),
+				stdout: c.Root().Writer, stderr: newScreen(c.Root().ErrWriter),
 			}
-			req, err := newRequest(ctx, c.Args().First(), c.StringSlice("H"))
+			if err := g.plan(ctx, c); err != nil {
+				return err
+			}
+			var maxBytes int64
+			if text := c.String("max-size"); text != "" {
+				var err error
+				if maxBytes, err = parseSize(text); err != nil {
+					return usagef("--max-size: %w", err)
+				}
+			}
+			return g.run(ctx, c.String("dir"), maxBytes)
+		},
+	}
+}
+
+// getting is one run of get.
+type getting struct {
+	quiet, verbose bool
+	parallel       int
+	stdout         io.Writer
+	stderr         *screen
+	targets        []target
+
+	client   *http.Client
+	log      *wireLog
+	progress *progress
+
+	mu     sync.Mutex
+	failed error // the first failure that ends the program with a code of its own, or any other
+}
+
+// target is a URL to get, and where to.
+type target struct {
+	req    *http.Request
+	output string // a path; empty for standard output
+}
+
+// plan reads the command line.
+func (g *getting) plan(ctx context.Context, c *cli.Command) error {
+	const help = "\nRun 'cachetrip get --help' for its options."
+	urls, output, named := c.Args().Slice(), c.String("o"), c.Bool("O")
+	switch {
+	case len(urls) == 0:
+		return usagef("get takes one URL or more, not 0" + help)
+	case output != "" && len(urls) > 1:
+		return usagef("-o is for one URL, not %d; -O names a file for each"+help, len(urls))
+	case output != "" && named:
+		return usagef("-o and -O exclude each other" + help)
+	case c.String("output-dir") != "" && !named:
+		return usagef("--output-dir needs -O" + help)
+	case g.parallel < 1:
+		return usagef("-j %d: at least one at a time"+help, g.parallel)
+	case g.parallel > 1 && !named:
+		return usagef("-j needs -O: on standard output bodies come one after the other" + help)
+	case c.Bool("offline") && c.Bool("refresh"):
+		return usagef("--offline and --refresh exclude each other" + help)
+	}
+	var directives []string
+	if c.Bool("offline") {
+		directives = append(directives, "only-if-cached")
+	}
+	if c.Bool("refresh") {
+		directives = append(directives, "no-cache")
+	}
+	switch text := c.String("max-stale"); text {
+	case "":
+	case "any":
+		directives = append(directives, "max-stale")
+	default:
+		d, err := parseDuration(text)
+		if err != nil {
+			return usagef("--max-stale: %w, nor 'any'", err)
+		}
+		directives = append(directives, fmt.Sprintf("max-stale=%d", d/time.Second))
+	}
+	taken := make(map[string]string)
+	for _, rawURL := range urls {
+		req, err := newRequest(ctx, rawURL, c.StringSlice("H"))
+		if err != nil {
+			return err
+		}
+		if len(directives) > 0 {
+			req.Header.Add("Cache-Control", strings.Join(directives, ", "))
+		}
+		to := target{req, output}
+		if named {
+			name, err := remoteName(req.URL)
 			if err != nil {
 				return err
 			}
-			return get(req, c.String("dir"), c.String("o"), c.Bool("v"), c.Root().Writer, c.Root().ErrWriter)
-		},
+			to.output = filepath.Join(c.String("output-dir"), name)
+			if other, ok := taken[strings.ToLower(name)]; ok && other != rawURL {
+				return usagef("%s and %s would both be written to %s; fetch one of them with -o", other, rawURL, to.output)
+			}
+			taken[strings.ToLower(name)] = rawURL
+		}
+		g.targets = append(g.targets, to)
 	}
+	return nil
+}
+
+// remoteName returns the name of a file for what u names: the last part of its path.
+func remoteName(u *url.URL) (string, error) {
+	name := path.Base(u.Path)
+	if strings.HasSuffix(u.Path, "/") || u.Path == "" {
+		name = "index.html"
+	}
+	// Origins choose URLs: the name must not lead anywhere else.
+	if !filepath.IsLocal(name) || strings.ContainsAny(name, `/\`) || strings.ContainsFunc(name, isControl) || strings.HasPrefix(name, ".") {
+		return "", usagef("%q is no name for a file; name one with -o", name)
+	}
+	return name, nil
+}
+
+// run gets everything.
+func (g *getting) run(ctx context.Context, dir string, maxBytes int64) error {
+	cache, err := openCache(dir, "http", maxBytes)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := cache.Close(); err != nil { // the bodies have arrived all the same
+			fmt.Fprintf(g.stderr, "cachetrip: closing the cache: %v\n", err)
+		}
+	}()
+	g.client, g.log = cache.Client(), &wireLog{}
+	if g.verbose {
+		g.log = &wireLog{w: g.stderr, base: http.DefaultTransport}
+		cache.Base, cache.Logger = g.log, g.log.logger()
+		g.client.CheckRedirect = g.log.checkRedirect
+	}
+	g.log.say("* cache directory: %s", cache.dir)
+	// Where bodies and progress would share a terminal, or the log is shown, there is no place for it.
+	shared := g.targets[0].output == "" && newScreen(g.stdout).terminal
+	g.progress = newProgress(g.stderr, !g.quiet && !g.verbose && !shared)
+	began := time.Now()
+
+	var wg sync.WaitGroup
+	queue := make(chan target)
+	for range min(g.parallel, len(g.targets)) {
+		wg.Go(func() {
+			for to := range queue {
+				if ctx.Err() == nil {
+					g.one(to)
+				}
+			}
+		})
+	}
+	for _, to := range g.targets {
+		queue <- to
+	}
+	close(queue)
+	wg.Wait()
+	g.progress.close()
+
+	stats := cache.Stats()
+	if err := addTally(cache.dir, stats, began); err != nil {
+		g.log.say("* not counted: %v", err) // a directory that can't be written, most likely
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if len(g.targets) > 1 && !g.quiet {
+		fmt.Fprintf(g.stderr, "%d URLs in %s: %s from the cache, %d of them confirmed by a 304; %s of bodies from the cache, %s from the network\n",
+			len(g.targets), time.Since(began).Round(100*time.Millisecond), count(int(stats.Hits+stats.Revalidations), "response", "responses"), stats.Revalidations,
+			size(stats.BytesServed), size(stats.BytesReceived))
+	}
+	return g.failed
+}
+
+// one gets one URL, and says what happened.
+func (g *getting) one(to target) {
+	said, err := g.fetch(to)
+	if said != "" && (!g.quiet || err != nil) {
+		if len(g.targets) > 1 {
+			said = to.req.URL.Redacted() + ": " + said
+		}
+		g.progress.say("%s\n", said)
+	}
+	if err == nil {
+		return
+	}
+	if f, ok := errors.AsType[*failure](err); len(g.targets) > 1 && to.req.Context().Err() == nil && (!ok || f.err != nil) {
+		g.progress.say("cachetrip: %v\n", err)
+		code := exitFailed
+		if ok {
+			code = f.code
+		}
+		err = &failure{code: code} // which was said
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if f, ok := errors.AsType[*failure](err); g.failed == nil || !ok || f.code == exitFailed {
+		g.failed = err
+	}
+}
+
+// fetch gets one URL, writes its body, and returns what to say about it.
+func (g *getting) fetch(to target) (said string, err error) {
+	out, err := createOutput(to.output, g.stdout)
+	if err != nil {
+		return "", err
+	}
+	defer out.discard()
+
+	resp, err := g.client.Do(to.req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	g.log.handedOut(resp)
+
+	if cachetrip.StatusOf(resp) == (cachetrip.Status{}) { // the cache's own 504
+		return "", notCached("%s is not in the cache, or may not be used without asking the origin; leave --offline out to ask it, or see 'cachetrip explain'", to.req.URL.Redacted())
+	}
+	refused := resp.StatusCode >= 400
+	var w io.Writer = out
+	if refused && out.temporary != "" {
+		w = io.Discard // an error page is not what the file is for
+	}
+	bar := g.progress.follow(w, path.Base(to.req.URL.Path), resp.ContentLength)
+	n, err := io.Copy(bar, resp.Body)
+	bar.close()
+	if err != nil {
+		return "", fmt.Errorf("%s: after %s of the body: %w%s", to.req.URL.Redacted(), size(n), err, nextTime(resp))
+	}
+	if !refused {
+		if err := out.commit(); err != nil {
+			return "", err
+		}
+	}
+	said = fmt.Sprintf("%s, %s; %s", resp.Status, size(n), describe(resp))
+	if refused {
+		return said, &failure{code: exitHTTP}
+	}
+	return said, nil
+}
+
+// nextTime says what to do after a transfer broke off.
+func nextTime(resp *http.Response) string {
+	if strings.EqualFold(resp.Header.Get("Accept-Ranges"), "bytes") && cachetrip.StatusOf(resp).Stored {
+		return "; run it again to fetch the rest"
+	}
+	return "; run it again"
 }
 
 // newRequest returns a GET request for rawURL that carries fields, each a "Name: value".
@@ -89,58 +361,3 @@ func newRequest(ctx context.Context, rawURL string, fields []string) (*http.Requ
 }
 
 func isControl(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
-
-// get makes req through the cache in dir, writes the body to the file called output, or to stdout if
-// that is empty or "-", and says on stderr what happened.
-func get(req *http.Request, dir, output string, verbose bool, stdout, stderr io.Writer) error {
-	cache, dir, err := openCache(dir, "http")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err := cache.Close(); err != nil { // the body has arrived all the same
-			fmt.Fprintf(stderr, "cachetrip: closing the cache: %v\n", err)
-		}
-	}()
-	client := cache.Client()
-	log := &wireLog{}
-	if verbose {
-		log = &wireLog{w: stderr, base: http.DefaultTransport}
-		cache.Base, cache.Logger = log, log.logger()
-		client.CheckRedirect = log.checkRedirect
-	}
-	log.say("* cache directory: %s", dir)
-
-	out, err := createOutput(output, stdout)
-	if err != nil {
-		return err
-	}
-	defer out.discard()
-
-	resp, err := client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	log.handedOut(resp)
-
-	refused := resp.StatusCode >= 400
-	var w io.Writer = out
-	if refused && out.temporary != "" {
-		w = io.Discard // an error page is not what the file is for
-	}
-	n, err := io.Copy(w, resp.Body)
-	if err != nil {
-		return fmt.Errorf("after %s of the body: %w", size(n), err)
-	}
-	if !refused {
-		if err := out.commit(); err != nil {
-			return err
-		}
-	}
-	fmt.Fprintf(stderr, "%s, %s; %s\n", resp.Status, size(n), describe(resp))
-	if refused {
-		return &failure{code: exitHTTP}
-	}
-	return nil
-}

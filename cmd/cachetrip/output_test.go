@@ -32,7 +32,7 @@ func TestGetOutput(t *testing.T) {
 	}{
 		{"done", "/", exitDone, "new\n", "", "200 OK, 4 B; "},
 		{"error status", "/missing", exitHTTP, "old\n", "", "404 Not Found, 9 B; "},
-		{"broken transfer", "/cut", exitFailed, "old\n", "", "cachetrip: after 8 B of the body: unexpected EOF\n"},
+		{"broken transfer", "/cut", exitFailed, "old\n", "", "cachetrip: " + url + "/cut: after 8 B of the body: unexpected EOF; run it again\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -120,12 +120,5 @@ func head(mark string, resp *http.Response) []string {
 
 // fieldLine returns a field line, marked. Credentials are left out: such output ends up in bug reports.
 func fieldLine(mark, name, value string) string {
-	switch strings.ToLower(name) {
-	case "authorization", "proxy-authorization":
-		scheme, _, _ := strings.Cut(value, " ")
-		value = scheme + " (not shown)"
-	case "cookie", "set-cookie":
-		value = "(not shown)"
-	}
-	return mark + " " + name + ": " + value
+	return mark + " " + name + ": " + redactField(name, value, true)
 }

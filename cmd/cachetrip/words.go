@@ -104,3 +104,11 @@ func size(n int64) string {
 	}
 	return fmt.Sprintf("%.1f %cB", f, "kMGTP"[unit])
 }
+
+// count puts a number before the word for it.
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}

@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v3"
+)
+
+func verifyCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "verify",
+		Usage: "check everything that is stored, and remove what is damaged",
+		Description: "Reads all heads and bodies and compares them with their checksums. What does not prove itself is\n" +
+			"removed; the next request for it fetches it anew. If there was any the exit code is 4.",
+		Flags: []cli.Flag{dirFlag()},
+		Action: withoutArguments(func(ctx context.Context, c *cli.Command, cache *cache) error {
+			report, err := cache.disk.Verify(ctx)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(c.Root().Writer, "%s proved themselves, with %s of bodies in files of their own.\n", count(report.Entries, "response", "responses"), size(report.Bytes))
+			if report.Damaged > 0 {
+				fmt.Fprintf(c.Root().Writer, "%s damaged and removed.\n", count(report.Damaged, "URL was", "URLs were"))
+				return &failure{code: exitDamaged}
+			}
+			fmt.Fprintln(c.Root().Writer, "Nothing is damaged.")
+			return nil
+		}),
+	}
+}
+
+func pruneCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "prune",
+		Usage: "make room: remove what is old, stale or too much",
+		Description: "Removes what was not used for a while, what is stale, and then what was not used for longest, until\n" +
+			"the cache takes no more than a size. Programs keep their own bounds besides. See purge for removing\n" +
+			"particular URLs.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "max-size", Usage: "down to `SIZE` on disk, such as 500MB or 2GiB"},
+			&cli.StringFlag{Name: "unused-for", Usage: "what was not used for `DURATION`, such as 12h or 30d"},
+			&cli.BoolFlag{Name: "stale", Usage: "what may not be used without asking the origin"},
+			dirFlag(),
+		},
+		Action: withoutArguments(func(ctx context.Context, c *cli.Command, cache *cache) error {
+			if !c.IsSet("max-size") && !c.IsSet("unused-for") && !c.Bool("stale") {
+				return usagef("prune needs --max-size, --unused-for or --stale\nRun 'cachetrip prune --help' for its options.")
+			}
+			maxSize := int64(-1)
+			if text := c.String("max-size"); text != "" {
+				var err error
+				if maxSize, err = parseSize(text); err != nil {
+					return usagef("--max-size: %w", err)
+				}
+			}
+			before, err := cache.disk.Usage(ctx)
+			if err != nil {
+				return err
+			}
+			if text := c.String("unused-for"); text != "" {
+				f, err := newFilter(c, cache)
+				if err != nil {
+					return err
+				}
+				f.stale = false // which is another reason, not a further condition
+				if _, err := cache.disk.Purge(ctx, "", f.matches); err != nil {
+					return err
+				}
+			}
+			if c.Bool("stale") {
+				f := &filter{stale: true, now: time.Now()}
+				if _, err := cache.disk.Purge(ctx, "", f.matches); err != nil {
+					return err
+				}
+			}
+			if maxSize >= 0 {
+				if err := cache.disk.EvictTo(ctx, maxSize); err != nil {
+					return err
+				}
+			}
+			after, err := cache.disk.Usage(ctx)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(c.Root().Writer, "%s removed: %s on disk, %s before.\n", count(max(before.Keys-after.Keys, 0), "URL", "URLs"), size(after.Bytes), size(before.Bytes))
+			return nil
+		}),
+	}
+}
+
+func purgeCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "purge",
+		Usage:     "forget URLs, or have them validated before their next use",
+		ArgsUsage: "URL|PATTERN...",
+		Description: "Removes what is stored for the URLs, of all variants and identities. In a PATTERN, * stands for any\n" +
+			"text, as with ls. The flags narrow it down further, or stand alone: purge --host example.com.\n" +
+			"If nothing matches the exit code is 3.",
+		Flags: append(filterFlags(),
+			&cli.BoolFlag{Name: "invalidate", Usage: "remove nothing, but have the origin asked before the next use, which may cost no more than a 304"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "only say what would be removed or invalidated"},
+			showQueryFlag(), dirFlag(),
+		),
+		Action: func(ctx context.Context, c *cli.Command) error {
+			cache, err := openExisting(c)
+			if err != nil {
+				return err
+			}
+			defer cache.Close()
+			f, err := newFilter(c, cache)
+			if err != nil {
+				return err
+			}
+			if f.all() {
+				return usagef("purge needs a URL, a pattern or a flag that says what to remove; 'cachetrip clear' removes everything")
+			}
+			for i, pattern := range f.patterns {
+				// As a request would have it: the host in lower case, no default port, no fragment.
+				if req, err := newRequest(ctx, pattern, nil); err == nil && !strings.Contains(pattern, "*") {
+					switch e, err := cache.Explain(req); {
+					case err != nil:
+						return err
+					case len(e.Stored) > 0:
+						f.patterns[i] = e.Stored[0].Entry.URL
+					case len(e.Others) > 0:
+						f.patterns[i] = e.Others[0].URL
+					}
+				}
+			}
+			entries, err := cache.entries(ctx, f)
+			if err != nil {
+				return err
+			}
+			if len(entries) == 0 {
+				return notCached("nothing that is stored matches; 'cachetrip ls' lists all")
+			}
+			out := c.Root().Writer
+			done := "removed"
+			switch {
+			case c.Bool("dry-run"):
+				done = "would be removed"
+				if c.Bool("invalidate") {
+					done = "would be invalidated"
+				}
+				for _, e := range entries {
+					fmt.Fprintln(out, printable(redact(e.URL, c.Bool("show-query"))))
+				}
+			case c.Bool("invalidate"):
+				done = "invalidated"
+				seen := make(map[string]bool)
+				for _, e := range entries {
+					if !seen[e.URL] {
+						seen[e.URL] = true
+						err = errors.Join(err, cache.Invalidate(ctx, e.URL))
+					}
+				}
+			default:
+				var n int
+				n, err = cache.disk.Purge(ctx, "", f.matches)
+				entries = entries[:min(n, len(entries))]
+			}
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(out, "%s %s.\n", count(len(entries), "response", "responses"), done)
+			return nil
+		},
+	}
+}
+
+func clearCommand() *cli.Command {
+	return &cli.Command{
+		Name:        "clear",
+		Usage:       "remove everything that is stored",
+		Description: "The directory stays a cache; programs that use it at the moment find it empty. What stats says of past\nuse begins anew.",
+		Flags:       []cli.Flag{dirFlag()},
+		Action: withoutArguments(func(ctx context.Context, c *cli.Command, cache *cache) error {
+			before, err := cache.disk.Usage(ctx)
+			if err != nil {
+				return err
+			}
+			if err := cache.disk.Clear(ctx); err != nil {
+				return err
+			}
+			if err := forgetTally(cache.dir); err != nil {
+				return err
+			}
+			fmt.Fprintf(c.Root().Writer, "%s removed, %s.\n", count(before.Keys, "URL", "URLs"), size(before.Bytes))
+			return nil
+		}),
+	}
+}
+
+// withoutArguments returns the action of a command that takes only flags, on a cache that is there.
+func withoutArguments(act func(context.Context, *cli.Command, *cache) error) cli.ActionFunc {
+	return func(ctx context.Context, c *cli.Command) error {
+		if c.Args().Present() {
+			return usagef("%s takes no arguments\nRun 'cachetrip %s --help' for its options.", c.Name, c.Name)
+		}
+		cache, err := openExisting(c)
+		if err != nil {
+			return err
+		}
+		defer cache.Close()
+		return act(ctx, c, cache)
+	}
+}

@@ -1,0 +1,8 @@
+//go:build !windows
+
+package main
+
+import "os"
+
+// enableEscapes reports whether a terminal understands escape sequences: all do.
+func enableEscapes(*os.File) bool { return true }

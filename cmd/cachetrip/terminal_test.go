@@ -1,0 +1,96 @@
+//go:build linux || darwin
+
+package main
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+)
+
+// onTerminal runs a command with a terminal for its output, and returns what that shows.
+func onTerminal(t *testing.T, args []string) (code int, seen string) {
+	t.Helper()
+	user, program, err := pty.Open()
+	if err != nil {
+		t.Skip("no terminals here:", err)
+	}
+	defer user.Close()
+	if err := pty.Setsize(program, &pty.Winsize{Rows: 40, Cols: 100}); err != nil {
+		t.Fatal(err)
+	}
+	shown := make(chan string)
+	go func() {
+		text, _ := io.ReadAll(user) // an error tells that the program has closed its end
+		shown <- string(text)
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	code = run(ctx, args, program, program)
+	program.Close()
+	return code, <-shown
+}
+
+func terminalEnv(t *testing.T) {
+	t.Setenv("TERM", "xterm")
+	t.Setenv("NO_COLOR", "")
+	t.Setenv("COLUMNS", "")
+}
+
+// TestSessionOnTerminal plays the session where it has colours, bars, and a width.
+func TestSessionOnTerminal(t *testing.T) {
+	terminalEnv(t)
+	playSession(t, filepath.Join("testdata", "terminal.txt"), func(args []string) (int, string) { return onTerminal(t, args) })
+}
+
+// TestNoColour looks for colours where none are wanted.
+func TestNoColour(t *testing.T) {
+	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Cache-Control", "max-age=90000") })
+	for _, env := range []string{"NO_COLOR=1", "TERM=dumb", ""} {
+		t.Run(env, func(t *testing.T) {
+			terminalEnv(t)
+			if name, value, found := strings.Cut(env, "="); found {
+				t.Setenv(name, value)
+			}
+			command(t, "get", url)
+			for _, args := range [][]string{{"ls"}, {"show", url}, {"explain", url}, {"stats"}} {
+				code, seen := onTerminal(t, append([]string{"cachetrip"}, args...))
+				if coloured := strings.Contains(seen, "\x1b["); code != exitDone || coloured != (env == "") {
+					t.Errorf("%q: exit code %d, colours: %v", args, code, coloured)
+				}
+			}
+		})
+	}
+}
+
+// TestProgress downloads something slow to a file: a bar is shown, and is gone in the end.
+func TestProgress(t *testing.T) {
+	terminalEnv(t)
+	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "100000")
+		for range 10 {
+			w.Write(make([]byte, 10_000))
+			w.(http.Flusher).Flush()
+			time.Sleep(progressAfter / 4)
+		}
+	})
+	for _, flags := range [][]string{{"-O", "--output-dir", t.TempDir()}, {"-q", "-o", filepath.Join(t.TempDir(), "x")}, {}} {
+		args := append([]string{"cachetrip", "get"}, flags...)
+		code, seen := onTerminal(t, append(args, url+"/slow"))
+		shown := strings.Contains(seen, "% [=") && strings.Contains(seen, "100.0 kB") && strings.Contains(seen, "\x1b[1A\r\x1b[J")
+		if wanted := len(flags) > 0 && flags[0] == "-O"; code != exitDone || shown != wanted {
+			t.Errorf("%q: exit code %d, a bar: %v, want %v:\n%q", flags, code, shown, wanted, seen)
+		}
+	}
+	_, _, stderr := command(t, "get", "-o", os.DevNull, url+"/slow")
+	if strings.Contains(stderr, "[=") {
+		t.Errorf("a bar where nobody looks: %q", stderr)
+	}
+}
