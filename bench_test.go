@@ -2,72 +2,289 @@ package cachetrip
 
 import (
 	"bytes"
+	"fmt"
+	"hash/crc32"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
+	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/cachetrip/cachetrip/store"
 )
 
-type rtf func(*http.Request) (*http.Response, error)
+// The hot paths, for benchstat. The program in bench/ compares them with peers and with the limits
+// of the system.
 
-func (f rtf) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+// benchBody is what a benchmark's origin serves.
+func benchBody(size int) []byte {
+	b := make([]byte, size)
+	for i := range b {
+		b[i] = byte(i>>8 ^ i*7)
+	}
+	return b
+}
 
-func benchHit(b *testing.B, s store.Store, size int) {
-	body := bytes.Repeat([]byte("x"), size)
-	t := &Transport{Store: s, Base: rtf(func(r *http.Request) (*http.Response, error) {
-		return &http.Response{StatusCode: 200, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"Cache-Control": {"max-age=3600"}, "Content-Type": {"text/plain"}, "Etag": {`"abc"`}, "Date": {time.Now().UTC().Format(http.TimeFormat)}}, Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(size), Request: r}, nil
-	})}
-	get := func() {
-		req, _ := http.NewRequest("GET", "http://example.com/a", nil)
-		resp, err := t.RoundTrip(req)
+// benchOrigin answers with a body, or with 304 to a conditional request, as often as it counts.
+type benchOrigin struct {
+	body         []byte
+	cacheControl string
+	requests     int
+}
+
+func (o *benchOrigin) RoundTrip(req *http.Request) (*http.Response, error) {
+	o.requests++
+	resp := &http.Response{
+		Status: "200 OK", StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{
+			"Cache-Control":          {o.cacheControl},
+			"Content-Type":           {"application/json; charset=utf-8"},
+			"Content-Length":         {strconv.Itoa(len(o.body))},
+			"Date":                   {time.Now().UTC().Format(http.TimeFormat)},
+			"Etag":                   {`"644b5b0155e6404a"`},
+			"Last-Modified":          {"Mon, 02 Feb 2026 09:00:00 GMT"},
+			"Server":                 {"bench"},
+			"Vary":                   {"Accept"},
+			"X-Content-Type-Options": {"nosniff"},
+			"X-Request-Id":           {"C0FF:12AB:345678"},
+		},
+		Body: io.NopCloser(bytes.NewReader(o.body)), ContentLength: int64(len(o.body)), Request: req,
+	}
+	if req.Header.Get("If-None-Match") != "" {
+		resp.Status, resp.StatusCode, resp.Body, resp.ContentLength = "304 Not Modified", http.StatusNotModified, http.NoBody, 0
+		delete(resp.Header, "Content-Length")
+	}
+	return resp, nil
+}
+
+// benchStores are the stores that each path is measured with.
+var benchStores = []struct {
+	name string
+	open func(b *testing.B) store.Store
+}{
+	{"disk", func(b *testing.B) store.Store {
+		d, err := store.OpenDisk(b.TempDir(), store.DiskOptions{})
 		if err != nil {
 			b.Fatal(err)
 		}
-		n, err := io.Copy(io.Discard, resp.Body)
-		if n != int64(size) || err != nil {
-			b.Fatal(n, err)
+		b.Cleanup(func() { d.Close() })
+		return d
+	}},
+	{"memory", func(b *testing.B) store.Store { return store.NewMemory(1 << 30) }},
+}
+
+func benchRequest(b *testing.B, url string) *http.Request {
+	req, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	req.Header.Set("Accept", "application/json")
+	return req
+}
+
+// benchGet reads the answer to req to its end, in pieces of buf.
+func benchGet(b *testing.B, t http.RoundTripper, req *http.Request, buf []byte, size int) {
+	resp, err := t.RoundTrip(req)
+	if err != nil {
+		b.Fatal(err)
+	}
+	n := 0
+	for {
+		m, err := resp.Body.Read(buf)
+		n += m
+		if err == io.EOF {
+			break
 		}
-		resp.Body.Close()
+		if err != nil {
+			b.Fatal(err)
+		}
 	}
-	get()
-	b.ReportAllocs()
-	for b.Loop() {
-		get()
-	}
-	if t.Stats().Misses != 1 {
-		b.Fatal(t.Stats())
+	if err := resp.Body.Close(); err != nil || n != size {
+		b.Fatalf("%d bytes, %v; want %d", n, err, size)
 	}
 }
 
-func BenchmarkHitDisk1K(b *testing.B) {
-	d, _ := store.OpenDisk(b.TempDir(), store.DiskOptions{})
-	benchHit(b, d, 1024)
-}
-func BenchmarkHitMem1K(b *testing.B) { benchHit(b, store.NewMemory(64<<20), 1024) }
-func BenchmarkHitDisk1M(b *testing.B) {
-	d, _ := store.OpenDisk(b.TempDir(), store.DiskOptions{})
-	benchHit(b, d, 1<<20)
-}
-func BenchmarkHitDisk64M(b *testing.B) {
-	d, _ := store.OpenDisk(b.TempDir(), store.DiskOptions{})
-	benchHit(b, d, 64<<20)
-}
-func BenchmarkNewRequest(b *testing.B) {
-	for b.Loop() {
-		http.NewRequest("GET", "http://example.com/a", nil)
+// benchVerify makes sure that what was measured was the right answer.
+func benchVerify(b *testing.B, t http.RoundTripper, req *http.Request, want []byte) {
+	resp, err := t.RoundTrip(req)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer resp.Body.Close()
+	h := crc32.NewIEEE()
+	if n, err := io.Copy(h, resp.Body); n != int64(len(want)) || err != nil || h.Sum32() != crc32.ChecksumIEEE(want) {
+		b.Fatalf("wrong body of %d bytes, %v", n, err)
 	}
 }
-func BenchmarkOpenRead1K(b *testing.B) {
-	p := b.TempDir() + "/f"
-	os.WriteFile(p, make([]byte, 1024), 0o600)
-	buf := make([]byte, 2048)
-	for b.Loop() {
-		f, _ := os.Open(p)
-		f.Stat()
-		f.Read(buf)
-		f.Close()
+
+// BenchmarkHit is a fresh hit, again and again the same.
+func BenchmarkHit(b *testing.B) {
+	for _, s := range benchStores {
+		for _, size := range []int{1 << 10, 16 << 10, 1 << 20} {
+			b.Run(fmt.Sprintf("store=%s/size=%dK", s.name, size>>10), func(b *testing.B) {
+				origin := &benchOrigin{body: benchBody(size), cacheControl: "private, max-age=3600"}
+				t := &Transport{Store: s.open(b), Base: origin}
+				req, buf := benchRequest(b, "http://example.com/v1/items/42"), make([]byte, 128<<10)
+				benchGet(b, t, req, buf, size)
+				time.Sleep(30 * time.Millisecond) // until the file's times are beyond doubt
+				benchVerify(b, t, req, origin.body)
+				b.SetBytes(int64(size))
+				b.ReportAllocs()
+				for b.Loop() {
+					benchGet(b, t, req, buf, size)
+				}
+				benchVerify(b, t, req, origin.body)
+				if origin.requests != 1 {
+					b.Fatalf("the origin was asked %d times", origin.requests)
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkHitParallel is the same by all processors at once, on 512 entries.
+func BenchmarkHitParallel(b *testing.B) {
+	const size, entries = 4 << 10, 512
+	for _, s := range benchStores {
+		b.Run("store="+s.name, func(b *testing.B) {
+			origin := &benchOrigin{body: benchBody(size), cacheControl: "private, max-age=3600"}
+			t := &Transport{Store: s.open(b), Base: origin}
+			reqs := make([]*http.Request, entries)
+			for i := range reqs {
+				reqs[i] = benchRequest(b, fmt.Sprint("http://example.com/v1/items/", i))
+				benchVerify(b, t, reqs[i], origin.body)
+			}
+			time.Sleep(30 * time.Millisecond)
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				buf := make([]byte, 32<<10)
+				for i := 0; pb.Next(); i++ {
+					req := *reqs[i*7%entries]
+					benchGet(b, t, &req, buf, size)
+				}
+			})
+			if origin.requests != entries {
+				b.Fatalf("the origin was asked %d times", origin.requests)
+			}
+		})
+	}
+}
+
+// BenchmarkRevalidate is a 304, whose body is not read.
+func BenchmarkRevalidate(b *testing.B) {
+	for _, s := range benchStores {
+		for _, size := range []int{1 << 10, 64 << 20} {
+			b.Run(fmt.Sprintf("store=%s/size=%dK", s.name, size>>10), func(b *testing.B) {
+				origin := &benchOrigin{body: benchBody(size), cacheControl: "private, no-cache"}
+				t := &Transport{Store: s.open(b), Base: origin}
+				req := benchRequest(b, "http://example.com/v1/items/42")
+				benchVerify(b, t, req, origin.body)
+				b.ReportAllocs()
+				for b.Loop() {
+					resp, err := t.RoundTrip(req)
+					if err != nil || resp.ContentLength != int64(size) {
+						b.Fatal(resp, err)
+					}
+					resp.Body.Close()
+				}
+				benchVerify(b, t, req, origin.body)
+				if got := t.Stats(); got.Misses != 1 || got.Revalidations != uint64(origin.requests-1) {
+					b.Fatalf("%+v, with %d requests at the origin", got, origin.requests)
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkMiss stores something new each time.
+func BenchmarkMiss(b *testing.B) {
+	for _, s := range benchStores {
+		for _, size := range []int{1 << 10, 1 << 20} {
+			b.Run(fmt.Sprintf("store=%s/size=%dK", s.name, size>>10), func(b *testing.B) {
+				origin := &benchOrigin{body: benchBody(size), cacheControl: "private, max-age=3600"}
+				t := &Transport{Store: s.open(b), Base: origin}
+				buf := make([]byte, 128<<10)
+				var req *http.Request
+				n := 0
+				b.SetBytes(int64(size))
+				b.ReportAllocs()
+				for b.Loop() {
+					n++
+					req = benchRequest(b, "http://example.com/v1/items/"+strconv.Itoa(n))
+					benchGet(b, t, req, buf, size)
+				}
+				benchVerify(b, t, req, origin.body)
+				if origin.requests != n || t.Stats().Stored != uint64(n) {
+					b.Fatalf("%d requests at the origin and %d stored, want %d", origin.requests, t.Stats().Stored, n)
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkMissOverTCP is a miss over a real connection.
+func BenchmarkMissOverTCP(b *testing.B) {
+	const size = 1 << 20
+	body := benchBody(size)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "private, max-age=3600")
+		w.Header().Set("Content-Length", strconv.Itoa(size))
+		w.Write(body)
+	}))
+	defer server.Close()
+	for _, s := range benchStores {
+		b.Run("store="+s.name, func(b *testing.B) {
+			t := &Transport{Store: s.open(b)}
+			buf := make([]byte, 128<<10)
+			var req *http.Request
+			n := 0
+			b.SetBytes(size)
+			b.ReportAllocs()
+			for b.Loop() {
+				n++
+				req = benchRequest(b, server.URL+"/"+strconv.Itoa(n))
+				benchGet(b, t, req, buf, size)
+			}
+			benchVerify(b, t, req, body)
+			if got := t.Stats(); got.Misses != uint64(n) || got.Hits != 1 {
+				b.Fatalf("%+v after %d misses and a hit", got, n)
+			}
+		})
+	}
+}
+
+// BenchmarkFile is the limit of BenchmarkHit/store=disk: the same bytes in a plain file.
+func BenchmarkFile(b *testing.B) {
+	for _, size := range []int{1 << 10, 16 << 10, 1 << 20} {
+		b.Run(fmt.Sprintf("size=%dK", size>>10), func(b *testing.B) {
+			path := filepath.Join(b.TempDir(), "file")
+			if err := os.WriteFile(path, benchBody(size), 0o600); err != nil {
+				b.Fatal(err)
+			}
+			buf := make([]byte, 128<<10)
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				f, err := os.Open(path)
+				if err != nil {
+					b.Fatal(err)
+				}
+				fi, err := f.Stat()
+				if err != nil {
+					b.Fatal(err)
+				}
+				for left := fi.Size(); left > 0; {
+					n, err := f.Read(buf)
+					if err != nil {
+						b.Fatal(err)
+					}
+					left -= int64(n)
+				}
+				f.Close()
+			}
+		})
 	}
 }

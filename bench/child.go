@@ -1,0 +1,331 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"runtime/pprof"
+	"strconv"
+	"time"
+)
+
+// Each subject of each workload runs in a process of its own, so that none pays for what another keeps
+// in memory. The process is this program again. It is told what to do by lines of JSON, and measures
+// only while it is told to: the subjects take turns.
+
+// childVariable tells the program that it is a child.
+const childVariable = "CACHETRIP_BENCH_CHILD"
+
+// job is what a child is started for.
+type job struct {
+	Kind    string // of workload
+	Subject string
+	Dir     string // for its files
+	Origin  string // address of the origin
+	Tag     string // that its requests are counted for
+	Profile string // prefix of the names of profiles to be written, if any
+	Params
+}
+
+// Params are the sizes of a workload.
+type Params struct {
+	Size    int64         `json:",omitempty"` // of a body
+	Count   int           `json:",omitempty"` // of entries, or of requests at a time
+	Clients int           `json:",omitempty"` // goroutines, or processes
+	Bound   int64         `json:",omitempty"` // of the cache
+	Time    time.Duration `json:",omitempty"` // of one measurement, where not a number of operations ends it
+	First   int           `json:",omitempty"` // the first of what is to be done
+	Name    string        `json:",omitempty"` // of a trace
+}
+
+// command asks a child for N operations.
+type command struct {
+	Do string // "measure" or "end"
+	N  int
+}
+
+// sample is what came of them.
+type sample struct {
+	Values    map[string]float64 `json:",omitempty"` // by the names of metrics
+	Forwarded int                `json:",omitempty"` // requests that should have reached the origin
+	Wrong     int                `json:",omitempty"` // bodies
+	Outdated  int                `json:",omitempty"` // bodies
+	Errors    int                `json:",omitempty"`
+	First     string             `json:",omitempty"` // the first of what went wrong
+	Failure   string             `json:",omitempty"` // why there is no sample
+}
+
+// fault counts what went wrong with one operation.
+func (s *sample) fault(err error) {
+	if err == nil {
+		return
+	}
+	if s.First == "" {
+		s.First = err.Error()
+	}
+	if errors.As(err, new(wrongError)) {
+		s.Wrong++
+	} else {
+		s.Errors++
+	}
+}
+
+// wrongError tells of a body that was taken for a good one.
+type wrongError struct{ error }
+
+// A contestant is a subject at a workload, in its process.
+type contestant interface {
+	// measure does n operations.
+	measure(n int) sample
+	close() error
+}
+
+// contestants makes them, by kind of workload. What they do before they return is not measured.
+var contestants = map[string]func(*job) (contestant, error){}
+
+// runChild is the whole child.
+func runChild(in io.Reader, out io.Writer) error {
+	var j job
+	commands := json.NewDecoder(in)
+	answers := json.NewEncoder(out)
+	if err := commands.Decode(&j); err != nil {
+		return err
+	}
+	fail := func(err error) error { return answers.Encode(sample{Failure: err.Error()}) }
+	start := contestants[j.Kind]
+	if start == nil {
+		return fail(fmt.Errorf("no workload is of the kind %q", j.Kind))
+	}
+	c, err := start(&j)
+	if err != nil {
+		return fail(err)
+	}
+	stop, err := profile(j.Profile)
+	if err != nil {
+		return fail(err)
+	}
+	if err := answers.Encode(sample{}); err != nil {
+		return err
+	}
+	for {
+		var do command
+		if err := commands.Decode(&do); err != nil {
+			return err // the parent is gone
+		}
+		if do.Do == "end" {
+			if err := errors.Join(c.close(), stop()); err != nil {
+				return fail(err)
+			}
+			return answers.Encode(sample{})
+		}
+		if err := answers.Encode(c.measure(do.N)); err != nil {
+			return err
+		}
+	}
+}
+
+// profile begins to profile, if prefix is not empty.
+func profile(prefix string) (stop func() error, err error) {
+	if prefix == "" {
+		return func() error { return nil }, nil
+	}
+	cpu, err := os.Create(prefix + ".cpu.pprof")
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(cpu); err != nil {
+		return nil, err
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		allocs, err := os.Create(prefix + ".allocs.pprof")
+		if err != nil {
+			return err
+		}
+		err = pprof.Lookup("allocs").WriteTo(allocs, 0)
+		return errors.Join(err, allocs.Close(), cpu.Close())
+	}, nil
+}
+
+// child is a started child, as the parent sees it.
+type child struct {
+	job     job
+	cmd     *exec.Cmd
+	in      io.WriteCloser
+	answers *json.Decoder
+	errors  bytes.Buffer
+}
+
+// patience is how long a child may take for one command before it is ended.
+const patience = 10 * time.Minute
+
+// startChild starts a child and waits until it is ready.
+func startChild(ctx context.Context, j job) (*child, error) {
+	c := &child{job: j}
+	var err error
+	if c.cmd, err = childCommand(ctx, "job"); err != nil {
+		return nil, err
+	}
+	c.cmd.Stderr = &c.errors
+	if c.in, err = c.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	out, err := c.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	c.answers = json.NewDecoder(bufio.NewReader(out))
+	if err := c.cmd.Start(); err != nil {
+		return nil, err
+	}
+	if _, err := c.ask(j); err != nil {
+		c.kill()
+		return nil, err
+	}
+	return c, nil
+}
+
+// childCommand returns the command that runs this program as a child.
+func childCommand(ctx context.Context, how string) (*exec.Cmd, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, self)
+	cmd.Env = append(os.Environ(), childVariable+"="+how)
+	return cmd, nil
+}
+
+// ask sends a line and waits for the answer.
+func (c *child) ask(line any) (sample, error) {
+	name := c.job.Kind + ": " + c.job.Subject
+	timer := time.AfterFunc(patience, func() { c.cmd.Process.Kill() })
+	defer timer.Stop()
+	var s sample
+	err := json.NewEncoder(c.in).Encode(line)
+	if err == nil {
+		err = c.answers.Decode(&s)
+	}
+	if err != nil {
+		c.cmd.Wait() // it has ended, or Kill has seen to it; then errors has all of it
+		return s, fmt.Errorf("%s: %w: %s", name, err, tail(c.errors.Bytes()))
+	}
+	if s.Failure != "" {
+		return s, fmt.Errorf("%s: %s", name, s.Failure)
+	}
+	return s, nil
+}
+
+// tail returns the beginning of what a child said as it died.
+func tail(b []byte) []byte { return bytes.TrimSpace(b[:min(len(b), 2000)]) }
+
+func (c *child) measure(n int) (sample, error) { return c.ask(command{Do: "measure", N: n}) }
+
+// end has the child close its subject and waits for it.
+func (c *child) end() error {
+	_, err := c.ask(command{Do: "end"})
+	c.in.Close()
+	if err != nil {
+		c.kill()
+		return err
+	}
+	return c.cmd.Wait()
+}
+
+func (c *child) kill() {
+	c.in.Close()
+	c.cmd.Process.Kill()
+	c.cmd.Wait()
+}
+
+// meter measures what an operation costs besides time.
+type meter struct {
+	mallocs, bytes uint64
+	written        int64
+}
+
+func startMeter() meter {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return meter{m.Mallocs, m.TotalAlloc, writtenBytes()}
+}
+
+// stop notes in s what each of n operations has cost since the meter was started.
+func (m meter) stop(s *sample, n int) {
+	var now runtime.MemStats
+	runtime.ReadMemStats(&now)
+	s.Values["allocs"] = float64(now.Mallocs-m.mallocs) / float64(n)
+	s.Values["allocated"] = float64(now.TotalAlloc-m.bytes) / float64(n)
+	if m.written >= 0 {
+		s.Values["written"] = float64(writtenBytes()-m.written) / float64(n)
+	}
+}
+
+// writtenBytes returns what this process has passed to system calls that write, to files and sockets
+// alike, -1 where the system does not tell.
+func writtenBytes() int64 { return procValue("/proc/self/io", "wchar:") }
+
+// peakMemory returns the largest resident size that this process has had, -1 where the system does not tell.
+func peakMemory() int64 {
+	if kib := procValue("/proc/self/status", "VmHWM:"); kib >= 0 {
+		return kib << 10
+	}
+	return -1
+}
+
+func procValue(file, name string) int64 {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return -1
+	}
+	for line := range bytes.Lines(b) {
+		if f := bytes.Fields(line); len(f) >= 2 && string(f[0]) == name {
+			if n, err := strconv.ParseInt(string(f[1]), 10, 64); err == nil {
+				return n
+			}
+		}
+	}
+	return -1
+}
+
+// watch is a stopwatch.
+type watch struct {
+	sum     time.Duration
+	started time.Time
+
+	processor time.Duration // time on processors, between startBoth and stopBoth
+	busy      time.Duration
+}
+
+func (w *watch) start() { w.started = time.Now() }
+func (w *watch) stop()  { w.sum += time.Since(w.started) }
+
+// startBoth and stopBoth measure processor time as well, which takes a system call.
+func (w *watch) startBoth() { w.busy = processorTime(); w.start() }
+func (w *watch) stopBoth()  { w.stop(); w.processor += processorTime() - w.busy }
+
+// note tells what the watch says of n operations.
+func (w *watch) note(s *sample, n int) {
+	s.Values["time"] = float64(w.sum) / float64(n)
+	if w.processor > 0 {
+		s.Values["processor"] = float64(w.processor) / float64(n)
+	}
+}
+
+// makeDirs makes the directories that shardPath uses.
+func makeDirs(dir string) error {
+	for i := range 256 {
+		if err := os.MkdirAll(filepath.Join(dir, fmt.Sprintf("%02x", i)), 0o700); err != nil {
+			return err
+		}
+	}
+	return nil
+}

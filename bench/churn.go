@@ -1,0 +1,144 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Churn: many more small responses than the bound has room for.
+
+type churnContestant struct {
+	*storeSource
+	slots  *slots
+	rounds int
+}
+
+func init() {
+	contestants["churn"] = func(j *job) (contestant, error) {
+		c := &churnContestant{slots: newSlots(j.Size)}
+		s, err := openStore(j, localBase{})
+		if err != nil {
+			return nil, err
+		}
+		c.storeSource = s
+		if j.Subject == cachetripDisk || j.Subject == cachetripMemory {
+			// Full, and a little more.
+			n := int(j.Bound / j.Size * 5 / 4)
+			var s sample
+			for ; n > 0; n -= 1000 {
+				c.run(c.batch(min(n, 1000), j.Size, freshKind), new(watch), &s)
+			}
+			if s.Errors+s.Wrong > 0 {
+				return nil, errors.New(s.First)
+			}
+		}
+		return c, nil
+	}
+}
+
+// measure stores n bodies, and walks the directory ten times meanwhile, without the clock.
+func (c *churnContestant) measure(n int) sample {
+	s := sample{Values: make(map[string]float64)}
+	if c.job.Subject == limit {
+		c.rounds++
+		if err := makeDirs(c.limitDir()); err != nil {
+			s.fault(err)
+			return s
+		}
+	}
+	var w watch
+	var largest int64
+	var times []time.Duration
+	done := 0
+	for done < n && w.sum < c.most() {
+		step := min((n+9)/10, n-done)
+		for end := done + step; done < end; {
+			k := min(len(c.slots.room), end-done)
+			orders := c.batch(k, c.job.Size, freshKind)
+			times = append(times, c.run(orders, &w, &s)...)
+			done += k
+			if c.job.Subject != limit && done == end {
+				s.fault(c.isStored(orders[k-1], make([]byte, readSize)))
+			}
+		}
+		if c.job.Subject == cachetripDisk || c.job.Subject == gregjonesDisk {
+			size, _, err := walkSize(c.job.Dir)
+			s.fault(err)
+			largest = max(largest, size)
+		}
+	}
+	w.note(&s, done)
+	s.Values["p99"] = percentile(times, 99)
+	if largest > 0 {
+		s.Values["bound"] = float64(largest) / float64(c.job.Bound)
+	}
+	if c.job.Subject == limit {
+		s.fault(os.RemoveAll(c.limitDir()))
+	}
+	return s
+}
+
+// most is how long a measurement may take, however little was stored then.
+func (c *churnContestant) most() time.Duration {
+	if isPeer(c.job.Subject) {
+		return c.job.Time
+	}
+	return 5 * c.job.Time
+}
+
+func (c *churnContestant) limitDir() string {
+	return filepath.Join(c.job.Dir, fmt.Sprint("round", c.rounds))
+}
+
+// run stores as many bodies as there are slots at a time. It returns how long each took.
+func (c *churnContestant) run(orders []order, w *watch, s *sample) []time.Duration {
+	times := make([]time.Duration, 0, len(orders))
+	for len(orders) > 0 {
+		now := orders[:min(len(orders), len(c.slots.room))]
+		orders = orders[len(now):]
+		for i := range now {
+			if c.job.Subject == limit { // what it is to write is there already
+				readAll(now[i].body.reader(), c.slots.room[i])
+			}
+		}
+		w.startBoth()
+		last := w.started
+		for i, o := range now {
+			c.slots.got[i], c.slots.errs[i] = c.put(o, c.slots.room[i])
+			at := time.Now()
+			times = append(times, at.Sub(last))
+			last = at
+		}
+		w.stopBoth()
+		for i := range now {
+			s.fault(c.slots.verify(i, &now[i].body))
+		}
+	}
+	return times
+}
+
+// put stores one body. The limit creates a file, writes it and gives it its name.
+func (c *churnContestant) put(o order, p []byte) (int, error) {
+	if c.job.Subject != limit {
+		r, err := c.begin(o)
+		if err != nil {
+			return 0, err
+		}
+		n, err := readAll(r, p)
+		return n, errors.Join(err, r.Close())
+	}
+	path := shardPath(c.limitDir(), o.body.seed)
+	temp := path + ".tmp"
+	n := int(o.body.size)
+	if err := writeRaw(temp, p[:n]); err != nil {
+		return 0, err
+	}
+	return n, os.Rename(temp, path)
+}
+
+func (c *churnContestant) close() error {
+	return (&missContestant{storeSource: c.storeSource}).close()
+}

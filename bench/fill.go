@@ -1,0 +1,84 @@
+package main
+
+import (
+	"crypto/md5"
+	"errors"
+	"fmt"
+	"net/http/httputil"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Filling caches with many entries, before anything is measured.
+
+// openFilled opens the job's subject with all bodies stored, without asking the origin for them.
+func openFilled(j *job, bodies []body) (*source, error) {
+	if j.Subject == limit {
+		return fileSource(j.Dir, bodies)
+	}
+	base := &switchBase{localBase{}}
+	if j.Subject == gregjonesDisk {
+		for i := range bodies {
+			if err := writeGregjones(j.Dir, resourceURL(j.Origin, j.Tag, freshKind, bodies[i].content)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	c, err := openCache(j.Subject, j.Dir, base, j.Bound)
+	if err != nil {
+		return nil, err
+	}
+	s, err := cacheSource(c, j, freshKind, bodies)
+	if err != nil {
+		return nil, err
+	}
+	if j.Subject != noCache {
+		for i := range bodies {
+			if err := s.check(i); err != nil {
+				return nil, err
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+		base.RoundTripper = refuser{}
+		for i := range bodies {
+			if err := s.check(i); err != nil {
+				return nil, err
+			}
+		}
+	}
+	base.RoundTripper = newBase()
+	return s, nil
+}
+
+// writeGregjones stores what localBase answers as gregjones/httpcache does, but does not have the
+// device flush each file, which would take minutes.
+func writeGregjones(dir, url string) error {
+	req, err := newRequest(url)
+	if err != nil {
+		return err
+	}
+	resp, err := localBase{}.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	resp.Header.Set("X-Varied-Accept", req.Header.Get("Accept"))
+	b, err := httputil.DumpResponse(resp, true)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, fmt.Sprintf("%x", md5.Sum([]byte(url)))), b, 0o600)
+}
+
+// sameFile verifies a plain file.
+func sameFile(path string, want *body) error {
+	f, _, err := openRaw(path)
+	if err != nil {
+		return err
+	}
+	var w watch
+	return errors.Join(drain(&w, f, make([]byte, readSize), want), f.Close())
+}

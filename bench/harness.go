@@ -1,0 +1,285 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"time"
+)
+
+// Running workloads: the subjects take turns, round after round.
+
+// workload is something to compare subjects at.
+type workload struct {
+	name string // as -run selects it
+	kind string // of contestant
+	Params
+	subjects []string
+	metrics  []metric
+
+	ops    int                                              // of one measurement; 0: as many as fit into the time for one
+	most   int                                              // the most of them; 0: no bound
+	rounds int                                              // at most so many; 0: as many as are made
+	fresh  bool                                             // each measurement has a new process and a new directory
+	run    func(context.Context, *harness, *workload) error // runs it; nil: interleaved does
+}
+
+// metric is a quantity that a workload measures.
+type metric struct {
+	name    string // in the samples
+	title   string // in the tables
+	limit   string // what is the limit; empty: there is none
+	unit    unit
+	how     how
+	target  float64 // of the subject; 0: there is none
+	subject string  // that the target is for; empty: cachetripDisk
+	minor   bool    // not in the chart
+}
+
+// how a metric is compared with its limit.
+type how int
+
+const (
+	byRatio      how = iota // to the limit in the same round
+	byDifference            // from the limit in the same round
+	byValue                 // it stands for itself
+)
+
+// harness runs workloads and collects what they measure.
+type harness struct {
+	dir      string
+	origin   *origin
+	rounds   int
+	budget   time.Duration  // for one measurement
+	only     *regexp.Regexp // subjects, besides the limit; nil: all
+	profiles string
+	log      io.Writer
+	results  map[string]map[string]map[string][]float64 // by workload, metric, subject: a sample for each round
+	faults   []fault
+}
+
+// fault is what must not happen, in all rounds together.
+type fault struct {
+	Workload, Subject       string
+	Wrong, Outdated, Errors int
+	First                   string
+}
+
+// subjectsOf returns those of a workload that are to be run.
+func (h *harness) subjectsOf(w *workload) []string {
+	return slices.DeleteFunc(slices.Clone(w.subjects), func(s string) bool {
+		return s != limit && h.only != nil && !h.only.MatchString(s)
+	})
+}
+
+// job returns what a child of a workload is told.
+func (h *harness) job(w *workload, subject, dir string) job {
+	j := job{Kind: w.kind, Subject: subject, Dir: dir, Origin: h.origin.url, Tag: w.name + "." + subject, Params: w.Params}
+	if h.profiles != "" {
+		j.Profile = filepath.Join(h.profiles, w.name+"-"+subject)
+	}
+	return j
+}
+
+// once runs a child that has nothing to measure.
+func (h *harness) once(ctx context.Context, j job) error {
+	c, err := startChild(ctx, j)
+	if err != nil {
+		return err
+	}
+	return c.end()
+}
+
+// record keeps a sample of a subject.
+func (h *harness) record(w *workload, subject string, s sample) {
+	of := h.results[w.name]
+	if of == nil {
+		of = make(map[string]map[string][]float64)
+		h.results[w.name] = of
+	}
+	for name, v := range s.Values {
+		if of[name] == nil {
+			of[name] = make(map[string][]float64)
+		}
+		of[name][subject] = append(of[name][subject], v)
+	}
+	if s.Wrong+s.Outdated+s.Errors > 0 {
+		for i := range h.faults {
+			if f := &h.faults[i]; f.Workload == w.name && f.Subject == subject {
+				f.Wrong += s.Wrong
+				f.Outdated += s.Outdated
+				f.Errors += s.Errors
+				return
+			}
+		}
+		h.faults = append(h.faults, fault{w.name, subject, s.Wrong, s.Outdated, s.Errors, s.First})
+	}
+}
+
+// rotated returns s beginning with another element for each i, so that none always follows the same.
+func rotated(s []string, i int) []string {
+	if len(s) == 0 {
+		return nil
+	}
+	i %= len(s)
+	return slices.Concat(s[i:], s[:i])
+}
+
+// runWorkload measures a workload.
+func (h *harness) runWorkload(ctx context.Context, w *workload) error {
+	start := time.Now()
+	run := w.run
+	switch {
+	case run != nil:
+	case w.fresh:
+		run = runFresh
+	default:
+		run = runInterleaved
+	}
+	err := run(ctx, h, w)
+	fmt.Fprintf(h.log, "%-12s %5.1f s\n", w.name, time.Since(start).Seconds())
+	if err != nil {
+		return fmt.Errorf("%s: %w", w.name, err)
+	}
+	return nil
+}
+
+// runInterleaved starts a child for each subject and has them measure in turn.
+func runInterleaved(ctx context.Context, h *harness, w *workload) (err error) {
+	type contender struct {
+		*child
+		ops int
+	}
+	var all []*contender
+	dir := filepath.Join(h.dir, w.name)
+	defer func() {
+		for _, c := range all {
+			if err != nil {
+				c.kill()
+				continue
+			}
+			err = c.end()
+		}
+		err = errors.Join(err, os.RemoveAll(dir))
+	}()
+	for _, subject := range h.subjectsOf(w) {
+		own := filepath.Join(dir, subject)
+		if err := os.MkdirAll(own, 0o700); err != nil {
+			return err
+		}
+		c, err := startChild(ctx, h.job(w, subject, own))
+		if err != nil {
+			return err
+		}
+		all = append(all, &contender{child: c, ops: w.ops})
+	}
+	for _, c := range all {
+		if c.ops == 0 {
+			if c.ops, err = h.calibrate(c.child, w.most); err != nil {
+				return err
+			}
+		}
+	}
+	for round := range h.rounds {
+		for i := range all {
+			c := all[(i+round)%len(all)]
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			s, err := h.measure(c.child, c.ops)
+			if err != nil {
+				return err
+			}
+			h.record(w, c.job.Subject, s)
+		}
+	}
+	return nil
+}
+
+// calibrate finds how many operations take about as long as one measurement may, the first ones not
+// counted.
+func (h *harness) calibrate(c *child, most int) (int, error) {
+	for n := 1; ; {
+		start := time.Now()
+		s, err := h.measure(c, n)
+		if err != nil {
+			return 0, err
+		}
+		if s.Errors+s.Wrong > 0 {
+			return 0, errors.New(c.job.Subject + ": " + s.First)
+		}
+		took := time.Since(start)
+		fit := int(float64(n) * float64(h.budget) / float64(took))
+		if most > 0 {
+			fit = min(fit, most)
+		}
+		if took > h.budget/8 || n >= fit {
+			return max(fit, 1), nil
+		}
+		n = min(fit, n*8)
+	}
+}
+
+// measure has a child measure, and compares what reached the origin with what had to.
+func (h *harness) measure(c *child, ops int) (sample, error) {
+	t := h.origin.tally(c.job.Tag)
+	before := t.requests.Load()
+	hits := h.origin.tally(hitsTag(c.job.Tag))
+	hitsBefore := hits.requests.Load()
+	s, err := c.measure(ops)
+	if err != nil {
+		return s, err
+	}
+	asked := int(t.requests.Load() - before)
+	if s.Values == nil {
+		s.Values = make(map[string]float64)
+	}
+	s.Values["requests"] = float64(asked)
+	if c.job.Kind == "beside" {
+		asked = int(hits.requests.Load() - hitsBefore)
+	}
+	s.judge(asked)
+	return s, nil
+}
+
+// judge compares what the origin was asked with what it should have been: a hit that is none is a
+// wrong answer.
+func (s *sample) judge(asked int) {
+	if s.Forwarded >= 0 && asked != s.Forwarded {
+		s.fault(wrongError{fmt.Errorf("the origin was asked %d times instead of %d", asked, s.Forwarded)})
+	}
+}
+
+// runFresh has each measurement made by a process of its own, in a directory of its own.
+func runFresh(ctx context.Context, h *harness, w *workload) error {
+	for round := range h.rounds {
+		for _, subject := range rotated(h.subjectsOf(w), round) {
+			dir := filepath.Join(h.dir, fmt.Sprintf("%s-%s-%d", w.name, subject, round))
+			if err := os.MkdirAll(dir, 0o700); err != nil {
+				return err
+			}
+			j := h.job(w, subject, dir)
+			j.First = round
+			c, err := startChild(ctx, j)
+			if err != nil {
+				return err
+			}
+			s, err := h.measure(c, 1)
+			if err == nil {
+				err = c.end()
+			} else {
+				c.kill()
+			}
+			if err = errors.Join(err, os.RemoveAll(dir)); err != nil {
+				return err
+			}
+			h.record(w, subject, s)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,511 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Hits.
+
+const (
+	// slotBytes is how much of small bodies is read before the clock is stopped and they are verified:
+	// little enough to stay in a core's cache.
+	slotBytes = 512 << 10
+
+	// readSize is how much of a large body is asked for at a time; the clock stands still while a piece
+	// is verified. Plain files are read fastest with it, or more.
+	readSize = 128 << 10
+
+	// smallSize is the largest body that is read whole before it is verified.
+	smallSize = slotBytes
+)
+
+// source is what bodies are read from: a cache, or what it is compared with.
+type source struct {
+	bodies []body
+
+	// open begins to read a body.
+	open func(i int) (io.ReadCloser, error)
+
+	// fetch reads a body to its end into p, which has room for more than it, and returns its length.
+	fetch func(i int, p []byte) (int, error)
+
+	passed bool // each request goes to the origin
+
+	// forked returns the same for another goroutine; nil if one will do.
+	forked func() *source
+
+	close func() error
+}
+
+// resources are the bodies of a workload.
+func resources(n int, size int64, first int) []body {
+	b := make([]body, n)
+	for i := range b {
+		b[i] = content{seed: uint64(first + i + 1), size: size}.body()
+	}
+	return b
+}
+
+// fileSource keeps bodies in plain files and reads them with as few system calls as possible.
+func fileSource(dir string, bodies []body) (*source, error) {
+	if err := makeDirs(dir); err != nil {
+		return nil, err
+	}
+	paths := make([]string, len(bodies))
+	for i, c := range bodies {
+		paths[i] = shardPath(dir, c.seed)
+		if err := writeFile(paths[i], c.content); err != nil {
+			return nil, err
+		}
+	}
+	return &source{
+		bodies: bodies,
+		open: func(i int) (io.ReadCloser, error) {
+			f, _, err := openRaw(paths[i])
+			return f, err
+		},
+		fetch: func(i int, p []byte) (int, error) {
+			f, size, err := openRaw(paths[i])
+			if err != nil {
+				return 0, err
+			}
+			n, err := f.Read(p[:min(int64(len(p)), size)])
+			return n, errors.Join(err, f.Close())
+		},
+		close: func() error { return nil },
+	}, nil
+}
+
+// writeFile writes c in large pieces, which is how it is read back fastest.
+func writeFile(path string, c content) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	piece := make([]byte, min(c.size, 1<<20))
+	for r := c.reader(); err == nil; {
+		var n int
+		n, err = io.ReadFull(r, piece)
+		f.Write(piece[:n])
+	}
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		err = nil
+	}
+	if fi, serr := f.Stat(); serr == nil && fi.Size() != c.size {
+		err = fmt.Errorf("%s: %d bytes written instead of %d", path, fi.Size(), c.size)
+	}
+	return errors.Join(err, f.Close())
+}
+
+// mapSource keeps bodies in a map, and copies them.
+func mapSource(j *job, bodies []body) (*source, error) {
+	urls := make([]string, len(bodies))
+	held := make(map[string][]byte, len(bodies))
+	for i, c := range bodies {
+		urls[i] = resourceURL(j.Origin, j.Tag, freshKind, c.content)
+		b, err := io.ReadAll(c.reader())
+		if err != nil {
+			return nil, err
+		}
+		held[urls[i]] = b
+	}
+	return &source{
+		bodies: bodies,
+		fetch: func(i int, p []byte) (int, error) {
+			return copy(p, held[urls[i]]), nil
+		},
+		close: func() error { return nil },
+	}, nil
+}
+
+// cacheSource requests bodies from a subject that is a cache, or none.
+func cacheSource(c *cache, j *job, kind string, bodies []body) (*source, error) {
+	reqs := make([]*http.Request, len(bodies))
+	for i, c := range bodies {
+		req, err := newRequest(resourceURL(j.Origin, j.Tag, kind, c.content))
+		if err != nil {
+			return nil, err
+		}
+		reqs[i] = req
+	}
+	s := requestSource(c, reqs, bodies)
+	s.passed = j.Subject == noCache
+	return s, nil
+}
+
+func requestSource(c *cache, reqs []*http.Request, bodies []body) *source {
+	s := &source{bodies: bodies, close: c.close}
+	s.forked = func() *source {
+		mine := *reqs[0]
+		f := requestSource(c, []*http.Request{&mine}, bodies)
+		one := f.open
+		f.open = func(i int) (io.ReadCloser, error) {
+			mine.URL = reqs[i].URL
+			return one(0)
+		}
+		return f
+	}
+	s.open = func(i int) (io.ReadCloser, error) {
+		resp, err := c.RoundTrip(reqs[i])
+		if err != nil {
+			return nil, err
+		}
+		if resp.StatusCode != http.StatusOK {
+			resp.Body.Close()
+			return nil, errors.New("status " + resp.Status)
+		}
+		return resp.Body, nil
+	}
+	s.fetch = func(i int, p []byte) (int, error) {
+		body, err := s.open(i)
+		if err != nil {
+			return 0, err
+		}
+		n, err := readAll(body, p)
+		return n, errors.Join(err, body.Close())
+	}
+	return s
+}
+
+// readAll reads to the end into p, which must not be filled by that.
+func readAll(r io.Reader, p []byte) (n int, err error) {
+	for n < len(p) {
+		m, err := r.Read(p[n:])
+		n += m
+		if err == io.EOF {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, wrongError{fmt.Errorf("wrong body: longer than %d bytes", len(p)-1)}
+}
+
+// openSource prepares what the job's subject has to give.
+func openSource(j *job, kind string) (*source, error) {
+	bodies := resources(j.Count, j.Size, j.First)
+	if j.Subject == limit {
+		return fileSource(j.Dir, bodies)
+	}
+	c, err := openCache(j.Subject, j.Dir, newBase(), j.Bound)
+	if err != nil {
+		return nil, err
+	}
+	s, err := cacheSource(c, j, kind, bodies)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.warm()
+}
+
+// warm reads each body twice, with a pause between: what was written a moment ago may have to be
+// looked at more closely than what has lain there.
+func (s *source) warm() error {
+	for round := range 3 {
+		if round == 1 {
+			time.Sleep(50 * time.Millisecond)
+		}
+		for i := range s.bodies {
+			if err := s.check(i); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// check reads a body and verifies it.
+func (s *source) check(i int) error {
+	body, err := s.open(i)
+	if err != nil {
+		return err
+	}
+	var w watch
+	return errors.Join(drain(&w, body, make([]byte, readSize), &s.bodies[i]), body.Close())
+}
+
+// drain reads a body to its end and verifies it piece by piece. The watch runs while it reads.
+func drain(w *watch, body io.Reader, buf []byte, b *body) error {
+	var n int64
+	var sum uint32
+	for {
+		w.start()
+		m, err := body.Read(buf)
+		w.stop()
+		n += int64(m)
+		sum = crc32.Update(sum, castagnoli, buf[:m])
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return b.verify(n, sum)
+}
+
+// slots are room for bodies that were read and are still to be verified.
+type slots struct {
+	room [][]byte
+	got  []int
+	errs []error
+}
+
+func newSlots(size int64) *slots {
+	n := min(max(int(slotBytes/size), 1), 512)
+	s := &slots{room: make([][]byte, n), got: make([]int, n), errs: make([]error, n)}
+	for i := range s.room {
+		s.room[i] = make([]byte, size+8)
+	}
+	return s
+}
+
+// verify verifies what the slot has of c, and empties it.
+func (s *slots) verify(i int, b *body) error {
+	got, err := s.room[i][:s.got[i]], s.errs[i]
+	if err == nil {
+		err = b.verify(int64(len(got)), crc32.Checksum(got, castagnoli))
+	}
+	clear(got[:min(len(got), 64)]) // so that nothing old passes for new
+	s.got[i], s.errs[i] = 0, nil
+	return err
+}
+
+// hitContestant reads the same bodies again and again.
+type hitContestant struct {
+	*source
+	slots *slots
+	buf   []byte
+	next  int
+}
+
+func init() {
+	contestants["hit"] = func(j *job) (contestant, error) {
+		s, err := openSource(j, freshKind)
+		if err != nil {
+			return nil, err
+		}
+		return newHitContestant(s, j), nil
+	}
+	contestants["memory"] = func(j *job) (contestant, error) {
+		if j.Subject != limit {
+			return contestants["hit"](j)
+		}
+		s, err := mapSource(j, resources(j.Count, j.Size, j.First))
+		if err != nil {
+			return nil, err
+		}
+		return newHitContestant(s, j), nil
+	}
+	contestants["reopened"] = newReopenedContestant
+	contestants["first"] = func(j *job) (contestant, error) {
+		s, err := openSource(j, freshKind)
+		return &firstContestant{s, make([]byte, readSize), j}, err
+	}
+}
+
+func newHitContestant(s *source, j *job) *hitContestant {
+	h := &hitContestant{source: s}
+	if j.Size <= smallSize {
+		h.slots = newSlots(j.Size)
+	} else {
+		h.buf = make([]byte, readSize)
+	}
+	return h
+}
+
+func (h *hitContestant) measure(n int) sample {
+	s := sample{Values: make(map[string]float64)}
+	m := startMeter()
+	w := h.run(n, &s)
+	m.stop(&s, n)
+	w.note(&s, n)
+	if h.passed {
+		s.Forwarded = n
+	}
+	return s
+}
+
+// run reads n bodies and verifies them.
+func (h *hitContestant) run(n int, s *sample) (w watch) {
+	if h.slots == nil {
+		for range n {
+			b := &h.bodies[h.next]
+			w.start()
+			body, err := h.open(h.next)
+			w.stop()
+			if err == nil {
+				err = drain(&w, body, h.buf, b)
+				w.start()
+				body.Close()
+				w.stop()
+			}
+			s.fault(err)
+			h.next = (h.next + 1) % len(h.bodies)
+		}
+		return w
+	}
+	for done := 0; done < n; {
+		k := min(n-done, len(h.slots.room))
+		first := h.next
+		w.startBoth()
+		for i := range k {
+			h.slots.got[i], h.slots.errs[i] = h.fetch(h.next, h.slots.room[i])
+			if h.next++; h.next == len(h.bodies) {
+				h.next = 0
+			}
+		}
+		w.stopBoth()
+		for i := range k {
+			s.fault(h.slots.verify(i, &h.bodies[(first+i)%len(h.bodies)]))
+		}
+		done += k
+	}
+	return w
+}
+
+func (h *hitContestant) close() error { return h.source.close() }
+
+// reopenedContestant reads each body once after the cache was opened. The opening is not measured.
+type reopenedContestant struct {
+	job    *job
+	bodies []body
+	files  *source // of the limit
+	slots  *slots
+}
+
+func newReopenedContestant(j *job) (contestant, error) {
+	s, err := openSource(j, freshKind)
+	if err != nil {
+		return nil, err
+	}
+	r := &reopenedContestant{job: j, bodies: s.bodies, slots: newSlots(j.Size)}
+	if j.Subject == limit {
+		r.files = s
+		return r, nil
+	}
+	return r, s.close()
+}
+
+func (r *reopenedContestant) measure(n int) sample {
+	s := sample{Values: make(map[string]float64)}
+	var w watch
+	var m meter
+	for range n {
+		from := r.files
+		if from == nil {
+			c, err := openCache(r.job.Subject, r.job.Dir, newBase(), r.job.Bound)
+			if err == nil {
+				from, err = cacheSource(c, r.job, freshKind, r.bodies)
+			}
+			if err != nil {
+				s.fault(err)
+				continue
+			}
+		}
+		h := hitContestant{source: from, slots: r.slots}
+		m = startMeter()
+		one := h.run(len(r.bodies), &s)
+		w.sum += one.sum
+		w.processor += one.processor
+		m.stop(&s, len(r.bodies))
+		s.fault(from.close())
+	}
+	w.note(&s, n*len(r.bodies))
+	return s
+}
+
+func (r *reopenedContestant) close() error { return nil }
+
+// firstContestant measures when the first bytes of a body are there.
+type firstContestant struct {
+	*source
+	buf []byte
+	job *job
+}
+
+func (f *firstContestant) measure(n int) sample {
+	s := sample{Values: make(map[string]float64)}
+	var w watch
+	m := startMeter()
+	for range n {
+		w.start()
+		body, err := f.open(0)
+		if err != nil {
+			w.stop()
+			s.fault(err)
+			continue
+		}
+		first, err := body.Read(f.buf[:firstSize])
+		w.stop()
+		if err == nil {
+			sum := crc32.Checksum(f.buf[:first], castagnoli)
+			err = drainRest(body, f.buf, &f.bodies[0], int64(first), sum)
+		}
+		s.fault(err)
+		s.fault(body.Close())
+	}
+	m.stop(&s, n)
+	w.note(&s, n)
+	if f.passed {
+		s.Forwarded = n
+	}
+	return s
+}
+
+// firstSize is what io.Copy reads at first.
+const firstSize = 32 << 10
+
+func drainRest(body io.Reader, buf []byte, b *body, n int64, sum uint32) error {
+	for {
+		m, err := body.Read(buf)
+		n += int64(m)
+		sum = crc32.Update(sum, castagnoli, buf[:m])
+		if err == io.EOF {
+			return b.verify(n, sum)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (f *firstContestant) close() error { return f.source.close() }
+
+// createFile makes a file in a shard of dir.
+func createFile(dir string, seed uint64) (*os.File, string, error) {
+	path := shardPath(dir, seed)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	return f, path, err
+}
+
+// walkSize returns the bytes of all files below dir, each rounded up to blocks of 4 KiB.
+func walkSize(dir string) (size int64, files int, err error) {
+	err = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		if err != nil || d.IsDir() {
+			return err
+		}
+		fi, err := d.Info()
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		size += (fi.Size() + 4095) / 4096 * 4096
+		files++
+		return nil
+	})
+	return size, files, err
+}

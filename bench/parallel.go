@@ -1,0 +1,269 @@
+package main
+
+import (
+	"context"
+	"hash/crc32"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// Many at a time: hits by many goroutines, hits beside large stores, and a herd.
+
+// zipfSkew makes a hundredth of the entries get about two thirds of the requests.
+const zipfSkew = 1.1
+
+type parallelContestant struct {
+	clients []*zipfClient
+	close_  func() error
+	passed  bool // the requests go to the origin
+}
+
+// zipfClient is one goroutine's share.
+type zipfClient struct {
+	*source
+	zipf *rand.Zipf
+	buf  []byte
+	took []time.Duration
+	sample
+}
+
+func init() {
+	contestants["parallel"] = func(j *job) (contestant, error) {
+		s, err := openFilled(j, resources(j.Count, j.Size, 0))
+		if err != nil {
+			return nil, err
+		}
+		p := &parallelContestant{close_: s.close, passed: j.Subject == noCache}
+		for i := range j.Clients {
+			r := rand.New(rand.NewPCG(uint64(i), 1))
+			p.clients = append(p.clients, &zipfClient{
+				source: s.fork(),
+				zipf:   rand.NewZipf(r, zipfSkew, 1, uint64(j.Count-1)),
+				buf:    make([]byte, j.Size+8),
+			})
+		}
+		return p, nil
+	}
+}
+
+// fork returns s for another goroutine: a request must not be used by two at a time.
+func (s *source) fork() *source {
+	if s.forked == nil {
+		return s
+	}
+	return s.forked()
+}
+
+func (p *parallelContestant) measure(n int) sample {
+	each := max(n/len(p.clients), 1)
+	s := sample{Values: make(map[string]float64)}
+	for _, c := range p.clients {
+		c.took = make([]time.Duration, 0, each)
+		c.sample = sample{}
+	}
+	var all sync.WaitGroup
+	m := startMeter()
+	var w watch
+	w.startBoth()
+	for _, c := range p.clients {
+		all.Go(func() { c.run(each) })
+	}
+	all.Wait()
+	w.stopBoth()
+	n = each * len(p.clients)
+	m.stop(&s, n)
+	var times []time.Duration
+	for _, c := range p.clients {
+		times = append(times, c.took...)
+		s.Wrong += c.Wrong
+		s.Errors += c.Errors
+		if s.First == "" {
+			s.First = c.First
+		}
+	}
+	if p.passed {
+		s.Forwarded = n
+	}
+	w.note(&s, n)
+	s.Values["p99"] = percentile(times, 99)
+	return s
+}
+
+// run verifies each body at once, which costs all subjects the same.
+func (c *zipfClient) run(n int) {
+	for range n {
+		i := int(c.zipf.Uint64())
+		start := time.Now()
+		got, err := c.fetch(i, c.buf)
+		c.took = append(c.took, time.Since(start))
+		if err == nil {
+			err = c.bodies[i].verify(int64(got), crc32.Checksum(c.buf[:got], castagnoli))
+		}
+		c.fault(err)
+	}
+}
+
+func (p *parallelContestant) close() error { return p.close_() }
+
+// besideContestant measures hits while large bodies are stored and one trickles in.
+type besideContestant struct {
+	job   *job
+	hits  *source
+	store *storeSource
+	slots *slots
+}
+
+const (
+	besideStore = 16 << 20
+	besideEvery = 100 * time.Millisecond // so that all subjects have the same to do
+)
+
+func init() {
+	contestants["beside"] = func(j *job) (contestant, error) {
+		bodies := resources(j.Count, j.Size, 1<<32)
+		store, err := openStore(j, newBase())
+		if err != nil {
+			return nil, err
+		}
+		b := &besideContestant{job: j, store: store, slots: newSlots(j.Size)}
+		if j.Subject == limit {
+			b.hits, err = fileSource(j.Dir, bodies)
+			return b, err
+		}
+		hits := *j
+		hits.Tag = hitsTag(j.Tag) // counted apart from what is stored
+		if b.hits, err = cacheSource(store.cache, &hits, freshKind, bodies); err != nil {
+			return nil, err
+		}
+		return b, b.hits.warm()
+	}
+}
+
+func hitsTag(tag string) string { return tag + ".hits" }
+
+func (b *besideContestant) measure(int) sample {
+	s := sample{Values: make(map[string]float64)}
+	ctx, cancel := context.WithCancel(context.Background())
+	var background sync.WaitGroup
+	var stores sample
+	var stored int
+	var took watch
+	background.Go(func() { stored, took = b.storeMany(ctx, &stores) })
+	background.Go(func() { b.trickle(ctx) })
+
+	times := make([]time.Duration, 0, 1<<20)
+	h := hitContestant{source: b.hits, slots: b.slots}
+	hits := 0
+	for end := time.Now().Add(b.job.Time); time.Now().Before(end); hits++ {
+		w := h.run(1, &s)
+		times = append(times, w.sum)
+	}
+	cancel()
+	background.Wait()
+	s.Errors += stores.Errors
+	s.Wrong += stores.Wrong
+	if s.First == "" {
+		s.First = stores.First
+	}
+	if b.job.Subject == noCache {
+		s.Forwarded = hits
+	}
+	s.Values["p50"] = percentile(times, 50)
+	s.Values["p99"] = percentile(times, 99)
+	s.Values["stores"] = float64(stored)
+	s.Values["store"] = float64(took.sum) / float64(max(stored, 1))
+	return s
+}
+
+// storeMany stores large bodies until ctx ends.
+func (b *besideContestant) storeMany(ctx context.Context, s *sample) (n int, w watch) {
+	buf := make([]byte, readSize)
+	var orders []order
+	tick := time.NewTicker(besideEvery)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		o := b.store.batch(1, besideStore, freshKind)[0]
+		orders = append(orders, o)
+		s.fault(b.store.get(o, &w, buf))
+		n++
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+	s.fault(b.store.forgetAll(orders))
+	return n, w
+}
+
+// trickle reads something that comes slowly, until ctx ends.
+func (b *besideContestant) trickle(ctx context.Context) {
+	o := b.store.trickling()
+	o.req = o.req.WithContext(ctx)
+	r, err := b.store.begin(o)
+	if err != nil {
+		return // it was cut before it began
+	}
+	io.Copy(io.Discard, r) // ends with ctx
+	r.Close()
+}
+
+func (b *besideContestant) close() error {
+	return (&missContestant{storeSource: b.store}).close()
+}
+
+// trickling returns an order that takes longer than anything is measured.
+func (s *storeSource) trickling() order {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.slow++
+	c := content{seed: 1<<40 + uint64(s.slow), size: 64 << 20}
+	req, err := newRequest(resourceURL(s.job.Origin, s.job.Tag, trickleKind, c))
+	if err != nil {
+		panic(err) // the origin's address is no URL
+	}
+	return order{req, body{content: c}}
+}
+
+// herdContestant sends the same request many times at once.
+type herdContestant struct {
+	*storeSource
+}
+
+func init() {
+	contestants["herd"] = func(j *job) (contestant, error) {
+		s, err := openStore(j, newBase())
+		return &herdContestant{s}, err
+	}
+}
+
+func (h *herdContestant) measure(int) sample {
+	s := sample{Values: make(map[string]float64), Forwarded: -1}
+	orders := make([]order, h.job.Clients)
+	orders[0] = h.batch(1, h.job.Size, slowKind)[0]
+	for i := range orders {
+		orders[i] = order{orders[0].req.Clone(context.Background()), orders[0].body}
+	}
+	var all sync.WaitGroup
+	errs := make([]error, len(orders))
+	gate := make(chan struct{})
+	for i, o := range orders {
+		all.Go(func() {
+			<-gate
+			errs[i] = h.get(o, nil, make([]byte, 32<<10))
+		})
+	}
+	start := time.Now()
+	close(gate)
+	all.Wait()
+	s.Values["time"] = float64(time.Since(start))
+	for _, err := range errs {
+		s.fault(err)
+	}
+	return s
+}
+
+func (h *herdContestant) close() error {
+	return (&missContestant{storeSource: h.storeSource}).close()
+}

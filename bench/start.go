@@ -1,0 +1,231 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// From the start of a process to its first hit. The cache was filled by another process.
+
+// startSize is the size of the bodies.
+const startSize = 1 << 10
+
+// runStart is the child: it opens a cache, hits once and says so. What it has to do is in the
+// environment, a line each: subject, directory, URL, size and checksum, bound.
+func runStart(spec string, out *os.File) error {
+	line := strings.Split(spec, "\n")
+	if len(line) != 6 {
+		return errors.New("start: no such job")
+	}
+	subject, dir, url := line[0], line[1], line[2]
+	size, err1 := strconv.Atoi(line[3])
+	sum, err2 := strconv.ParseUint(line[4], 16, 32)
+	bound, err3 := strconv.ParseInt(line[5], 10, 64)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return err
+	}
+	p := make([]byte, size+8)
+	var n int
+	if subject == limit {
+		f, length, err := openRaw(url) // a path
+		if err != nil {
+			return err
+		}
+		if n, err = f.Read(p[:min(len(p), int(length))]); err != nil {
+			return err
+		}
+		f.Close()
+	} else {
+		c, err := openCache(subject, dir, refuser{}, bound)
+		if err != nil {
+			return err
+		}
+		req, err := newRequest(url)
+		if err != nil {
+			return err
+		}
+		resp, err := c.RoundTrip(req)
+		if err != nil {
+			return err
+		}
+		if resp.StatusCode != http.StatusOK {
+			return errors.New("status " + resp.Status)
+		}
+		if n, err = readAll(resp.Body, p); err != nil {
+			return err
+		}
+		resp.Body.Close()
+		defer c.close()
+	}
+	if n != size || crc32.Checksum(p[:n], castagnoli) != uint32(sum) {
+		return fmt.Errorf("wrong body of %d bytes", n)
+	}
+	_, err := out.WriteString("hit\n")
+	return err
+}
+
+// startVariable holds what runStart has to do.
+const startVariable = "CACHETRIP_BENCH_START"
+
+// startOnce runs a child and tells how long it took to its first hit.
+func startOnce(ctx context.Context, spec string) (time.Duration, error) {
+	cmd, err := childCommand(ctx, "start")
+	if err != nil {
+		return 0, err
+	}
+	cmd.Env = append(cmd.Env, startVariable+"="+spec)
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return 0, err
+	}
+	var word [8]byte
+	start := time.Now()
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	n, err := out.Read(word[:])
+	took := time.Since(start)
+	err = errors.Join(err, cmd.Wait())
+	if err != nil || string(word[:n]) != "hit\n" {
+		return 0, fmt.Errorf("start: %w: %s", err, tail(errs.Bytes()))
+	}
+	return took, nil
+}
+
+// fillContestant fills a directory, and no more.
+type fillContestant struct{ close_ func() error }
+
+func init() {
+	contestants["fill"] = func(j *job) (contestant, error) {
+		if j.Subject == limit {
+			if err := makeDirs(j.Dir); err != nil {
+				return nil, err
+			}
+			for i := range j.Count {
+				c := content{uint64(i + 1), j.Size}
+				if err := writeFile(shardPath(j.Dir, c.seed), c); err != nil {
+					return nil, err
+				}
+			}
+			return fillContestant{func() error { return nil }}, nil
+		}
+		if j.Subject == gregjonesDisk {
+			for i := range j.Count {
+				url := resourceURL(j.Origin, j.Tag, freshKind, content{uint64(i + 1), j.Size})
+				if err := writeGregjones(j.Dir, url); err != nil {
+					return nil, err
+				}
+			}
+			return fillContestant{func() error { return nil }}, nil
+		}
+		c, err := openCache(j.Subject, j.Dir, localBase{}, j.Bound)
+		if err != nil {
+			return nil, err
+		}
+		buf := make([]byte, j.Size+8)
+		for i := range j.Count {
+			req, err := newRequest(resourceURL(j.Origin, j.Tag, freshKind, content{uint64(j.First + i + 1), j.Size}))
+			if err != nil {
+				return nil, err
+			}
+			resp, err := c.RoundTrip(req)
+			if err != nil {
+				return nil, err
+			}
+			_, err = readAll(resp.Body, buf)
+			if err = errors.Join(err, resp.Body.Close()); err != nil {
+				return nil, err
+			}
+		}
+		return fillContestant{c.close}, nil
+	}
+}
+
+func (f fillContestant) measure(int) sample { return sample{} }
+func (f fillContestant) close() error       { return f.close_() }
+
+// startsPerRound is how many processes make a sample, which is their median.
+const startsPerRound = 15
+
+// runStarts is the workload.
+func runStarts(ctx context.Context, h *harness, w *workload) error {
+	n := w.Count
+	specs := make(map[string]string)
+	bound := int64(n)*16<<10 + 64<<20
+	for _, subject := range h.subjectsOf(w) {
+		dir := filepath.Join(h.dir, w.name+"-"+subject)
+		defer os.RemoveAll(dir)
+		j := h.job(w, subject, dir)
+		j.Kind, j.Size, j.Bound, j.Count = "fill", startSize, bound, n
+		if err := h.once(ctx, j); err != nil {
+			return err
+		}
+		middle := content{uint64(n/2 + 1), startSize}
+		target := resourceURL(h.origin.url, j.Tag, freshKind, middle)
+		if subject == limit {
+			target = shardPath(dir, middle.seed)
+		}
+		specs[subject] = strings.Join([]string{subject, dir, target, strconv.Itoa(startSize),
+			fmt.Sprintf("%08x", middle.checksum()), strconv.FormatInt(bound, 10)}, "\n")
+	}
+	for round := range h.rounds {
+		times := make(map[string][]time.Duration)
+		for i := range startsPerRound {
+			for _, subject := range rotated(h.subjectsOf(w), round+i) {
+				took, err := startOnce(ctx, specs[subject])
+				if err != nil {
+					return err
+				}
+				times[subject] = append(times[subject], took)
+			}
+		}
+		for subject, t := range times {
+			h.record(w, subject, sample{Values: map[string]float64{"time": percentile(t, 50)}})
+		}
+	}
+	if n > boundEntries || specs[cachetripDisk] == "" {
+		return nil
+	}
+	return h.shortLived(ctx, w, specs)
+}
+
+// boundEntries is the most entries for which short-lived processes are made to fill a cache.
+const boundEntries = 10_000
+
+// shortLived has processes store a little each in a cache that is full, until more than a third of
+// it was replaced, and measures how large its directory gets.
+func (h *harness) shortLived(ctx context.Context, w *workload, specs map[string]string) error {
+	dir := strings.Split(specs[cachetripDisk], "\n")[1]
+	size, _, err := walkSize(dir)
+	if err != nil {
+		return err
+	}
+	bound := max(size, 1<<20)
+	const processes = 20
+	each := max(int(bound/4096*2/5)/processes, 10)
+	var largest int64
+	for i := range processes {
+		j := h.job(w, cachetripDisk, dir)
+		j.Kind, j.Size, j.Bound, j.Count, j.First = "fill", startSize, bound, each, 1<<30+i*each
+		if err := h.once(ctx, j); err != nil {
+			return err
+		}
+		if size, _, err = walkSize(dir); err != nil {
+			return err
+		}
+		largest = max(largest, size)
+	}
+	h.record(w, cachetripDisk, sample{Values: map[string]float64{"bound": float64(largest) / float64(bound)}})
+	return nil
+}

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gregjones/httpcache"
+	"github.com/gregjones/httpcache/diskcache"
+
+	"github.com/cachetrip/cachetrip"
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// The subjects: what is compared. Each is opened as its README shows.
+
+const (
+	limit           = "limit"            // what the workload names as its physical limit
+	cachetripDisk   = "cachetrip"        // on disk
+	cachetripMemory = "cachetrip-memory" // in memory
+	gregjonesDisk   = "gregjones"        // github.com/gregjones/httpcache, on disk by diskv
+	gregjonesMemory = "gregjones-memory" // the same, in memory
+	noCache         = "no-cache"         // http.Transport
+)
+
+// subjects are all of them in the order of the tables.
+var subjects = []string{limit, cachetripDisk, cachetripMemory, gregjonesDisk, gregjonesMemory, noCache}
+
+// subjectTitles are how they are called there.
+var subjectTitles = map[string]string{
+	limit:           "limit",
+	cachetripDisk:   "cachetrip",
+	cachetripMemory: "cachetrip, memory",
+	gregjonesDisk:   "gregjones",
+	gregjonesMemory: "gregjones, memory",
+	noCache:         "no cache",
+}
+
+// cache is a subject in use.
+type cache struct {
+	http.RoundTripper
+	forget func(url string) error // what is stored for it; nil if nothing is
+	close  func() error
+}
+
+// openCache opens a subject that is a cache, or none at all, with its files in dir. maxBytes is the
+// bound of those that have one, 0 for their default.
+func openCache(subject, dir string, base http.RoundTripper, maxBytes int64) (*cache, error) {
+	switch subject {
+	case cachetripDisk:
+		var t *cachetrip.Transport
+		var err error
+		closeStore := func() error { return nil }
+		if maxBytes == 0 {
+			t, err = cachetrip.Open(dir)
+		} else {
+			var disk *store.Disk
+			if disk, err = store.OpenDisk(dir, store.DiskOptions{MaxBytes: maxBytes}); err == nil {
+				t, closeStore = &cachetrip.Transport{Store: disk}, disk.Close
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+		t.Base = base
+		return &cache{
+			RoundTripper: t,
+			forget:       func(url string) error { return t.Purge(context.Background(), url) },
+			close:        func() error { return errors.Join(t.Close(), closeStore()) },
+		}, nil
+	case cachetripMemory:
+		if maxBytes == 0 {
+			maxBytes = 1 << 30 // as much as on disk
+		}
+		t := &cachetrip.Transport{Store: store.NewMemory(maxBytes), Base: base}
+		return &cache{
+			RoundTripper: t,
+			forget:       func(url string) error { return t.Purge(context.Background(), url) },
+			close:        t.Close,
+		}, nil
+	case gregjonesDisk, gregjonesMemory:
+		var c httpcache.Cache = httpcache.NewMemoryCache()
+		if subject == gregjonesDisk {
+			c = diskcache.New(dir)
+		}
+		t := httpcache.NewTransport(c)
+		t.Transport = base
+		return &cache{
+			RoundTripper: t,
+			forget:       func(url string) error { c.Delete(url); return nil },
+			close:        func() error { return nil },
+		}, nil
+	case noCache:
+		return &cache{RoundTripper: base, close: func() error { return nil }}, nil
+	}
+	return nil, fmt.Errorf("no subject is called %q", subject)
+}
+
+// newBase returns the transport below a cache, which speaks real HTTP.
+func newBase() *http.Transport {
+	return &http.Transport{MaxIdleConnsPerHost: 128}
+}
+
+// switchBase passes requests on to what it holds; it is changed only between them.
+type switchBase struct{ http.RoundTripper }
+
+// localBase answers as the origin does, without leaving the process.
+type localBase struct{}
+
+func (localBase) RoundTrip(req *http.Request) (*http.Response, error) {
+	c, err := contentOfURL(req.URL.Path)
+	if err != nil {
+		return nil, err
+	}
+	resp := &http.Response{
+		Status: "200 OK", StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: make(http.Header), ContentLength: c.size, Request: req,
+	}
+	describe(resp.Header, c)
+	resp.Header["Cache-Control"] = []string{"private, max-age=31536000"}
+	resp.Header["Date"] = []string{processDate}
+	resp.Body = io.NopCloser(c.reader())
+	return resp, nil
+}
+
+// refuser is the transport below a cache that must not need one.
+type refuser struct{}
+
+func (refuser) RoundTrip(req *http.Request) (*http.Response, error) {
+	return nil, fmt.Errorf("asked for %s, which should have been a hit", req.URL)
+}
+
+// shardPath is where the limit keeps a file: spread over directories as the disk store does it, so
+// that no subject has an advantage of the file system.
+func shardPath(dir string, seed uint64) string {
+	return filepath.Join(dir, fmt.Sprintf("%02x", byte(seed*0x9e3779b97f4a7c15>>56)), fmt.Sprintf("%032x", seed))
+}
+
+// contentOfURL returns what resourceURL was given.
+func contentOfURL(path string) (content, error) {
+	part := strings.Split(strings.TrimPrefix(path, "/"), "/")
+	if len(part) != 4 {
+		return content{}, fmt.Errorf("no resource is called %s", path)
+	}
+	seed, err1 := strconv.ParseUint(part[2], 16, 64)
+	size, err2 := strconv.ParseInt(part[3], 10, 64)
+	if err := errors.Join(err1, err2); err != nil || size < labelSize {
+		return content{}, fmt.Errorf("no resource is called %s", path)
+	}
+	return content{seed, size}, nil
+}
+
+// processDate saves formatting the time for each local answer.
+var processDate = time.Now().UTC().Format(http.TimeFormat)

@@ -1,0 +1,507 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"hash/fnv"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Traces: what programs of three kinds request, and how little of it an ideal cache would transfer.
+
+// A policy is what the origin says of a resource.
+type policy int
+
+const (
+	lasting    policy = iota // fresh for a year; changes only when the client itself changes it
+	tagged                   // validated before each use, by an entity tag
+	dated                    // the same, by a date
+	volatile                 // must not be stored
+	mute                     // says nothing at all that a cache could use
+	unpromised               // has an old date and no lifetime: a cache may guess one
+)
+
+// resource is something that the origin of a trace has.
+type resource struct {
+	policy   policy
+	size     int64
+	variants []string // values of Accept that select one; empty if it is always the same
+	personal bool     // differs for each token
+	changes  []int    // the steps from which on it has a new version
+}
+
+// version returns the version that r has at a step.
+func (r *resource) version(step int) (v int) {
+	for _, at := range r.changes {
+		if at <= step {
+			v++
+		}
+	}
+	return v
+}
+
+// visit is one request of a trace. The origin is told the step, by which it knows its versions.
+type visit struct {
+	step      int
+	resource  int
+	accept    string
+	token     string
+	directive string // Cache-Control of the request
+	patch     bool   // changes the resource instead of getting it
+}
+
+// trace is what some processes request: phase after phase, a script for each process.
+type trace struct {
+	resources []resource
+	phases    [][][]visit
+}
+
+// content returns what a visit has to get in a version of its resource.
+func (t *trace) content(v visit, version int) content {
+	r := &t.resources[v.resource]
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%d %d", v.resource, version)
+	if len(r.variants) > 0 {
+		io.WriteString(h, " "+v.accept)
+	}
+	if r.personal {
+		io.WriteString(h, " "+v.token)
+	}
+	// Versions differ in length, as they do in life.
+	return content{h.Sum64(), r.size + int64(version)*17}
+}
+
+// ideal returns the bytes of content and the requests that reach the origin if a cache keeps
+// everything that it may, uses it whenever that is allowed, and otherwise asks for changes only.
+// Processes of one phase do not know of each other what they have only just got; traces do not have
+// two of them get the same thing first.
+func (t *trace) ideal() (bytes, requests int64) {
+	type variant struct {
+		resource      int
+		accept, token string
+	}
+	held := make(map[variant]int)
+	for _, phase := range t.phases {
+		for _, script := range phase {
+			for _, v := range script {
+				r := &t.resources[v.resource]
+				if v.patch {
+					requests++
+					continue
+				}
+				key := variant{resource: v.resource}
+				if len(r.variants) > 0 {
+					key.accept = v.accept
+				}
+				if r.personal {
+					key.token = v.token
+				}
+				version := r.version(v.step)
+				have, ok := held[key]
+				ok = ok && have == version && r.policy != volatile && r.policy != mute
+				if !ok || r.policy != lasting {
+					requests++
+				}
+				if !ok {
+					bytes += t.content(v, version).size
+					held[key] = version
+				}
+			}
+		}
+	}
+	return bytes, requests
+}
+
+const stepField = "X-Step"
+
+// tracesByName makes the traces, the same in each process.
+var tracesByName = map[string]func() *trace{
+	"sdk":     sdkTrace,
+	"crawler": func() *trace { return crawlerTrace("max-age=0") },
+	"recrawl": func() *trace { return crawlerTrace("") },
+	"cli":     cliTrace,
+}
+
+const (
+	json_ = "application/json"
+	raw   = "application/vnd.example.raw"
+	diff  = "application/vnd.example.diff"
+)
+
+// sdkTrace is a client library for an API at work: it lists and gets, polls what may have changed,
+// asks for some things in several media types and for two users in turn, and changes a few.
+func sdkTrace() *trace {
+	r := rand.New(rand.NewPCG(1, 1))
+	t := &trace{}
+	var script []visit
+	const steps = 1200
+	for i := range 60 {
+		res := resource{policy: []policy{lasting, tagged, tagged, dated}[i%4], size: 400 + int64(r.IntN(20_000))}
+		switch {
+		case i%5 == 0:
+			res.variants = []string{json_, raw, diff}
+		case i%7 == 0:
+			res.personal = true
+		case i%29 == 1:
+			res.policy = volatile
+		}
+		if res.policy == tagged || res.policy == dated {
+			for at := 100 + r.IntN(400); at < steps; at += 150 + r.IntN(600) {
+				res.changes = append(res.changes, at)
+			}
+		}
+		t.resources = append(t.resources, res)
+	}
+	zipf := rand.NewZipf(r, 1.2, 3, uint64(len(t.resources)-1))
+	for step := range steps {
+		v := visit{step: step, resource: int(zipf.Uint64()), accept: json_, token: "alice"}
+		res := &t.resources[v.resource]
+		if len(res.variants) > 0 {
+			v.accept = res.variants[r.IntN(len(res.variants))]
+		}
+		if res.personal {
+			v.token = []string{"alice", "bob"}[r.IntN(2)]
+		}
+		if res.policy == lasting && len(res.variants) == 0 && !res.personal && r.IntN(12) == 0 {
+			v.patch = true
+			res.changes = append(res.changes, step)
+		}
+		script = append(script, v)
+	}
+	t.phases = [][][]visit{{script}}
+	return t
+}
+
+// crawlerTrace visits a site four times. Every page is wanted as it is now: the crawler says so with
+// the directive, or relies on the origin if that is empty. Some pages then have an old date and no
+// lifetime, and a cache may take them for fresh.
+func crawlerTrace(directive string) *trace {
+	r := rand.New(rand.NewPCG(2, 2))
+	t := &trace{}
+	for i := range 200 {
+		p := []policy{tagged, dated, unpromised, tagged, unpromised, dated, tagged, mute}[i%8]
+		t.resources = append(t.resources, resource{policy: p, size: 2_000 + int64(r.IntN(60_000))})
+	}
+	pages := len(t.resources)
+	for range 30 {
+		t.resources = append(t.resources, resource{policy: lasting, size: 5_000 + int64(r.IntN(200_000))})
+	}
+	var script []visit
+	step := 0
+	for pass := range 4 {
+		for _, i := range r.Perm(pages) {
+			step++
+			if pass > 0 && t.resources[i].policy != mute && r.IntN(6) == 0 {
+				t.resources[i].changes = append(t.resources[i].changes, step)
+			}
+			script = append(script, visit{step: step, resource: i, accept: "text/html", directive: directive})
+			if r.IntN(3) == 0 {
+				step++
+				script = append(script, visit{step: step, resource: pages + r.IntN(30), accept: "*/*"})
+			}
+		}
+	}
+	t.phases = [][][]visit{{script}}
+	return t
+}
+
+// cliTrace is a command that is run again and again, by four at a time on one directory. In one phase
+// each gets things first that the others do not; in the next all of them get everything.
+func cliTrace() *trace {
+	const processes = 4
+	r := rand.New(rand.NewPCG(3, 3))
+	t := &trace{}
+	for i := range 60 {
+		res := resource{policy: []policy{lasting, tagged, dated}[i%3], size: 500 + int64(r.IntN(30_000))}
+		if i%10 == 9 {
+			res.size = 1<<20 + int64(r.IntN(1<<20))
+		}
+		if i%7 == 3 {
+			res.variants = []string{json_, raw}
+		}
+		t.resources = append(t.resources, res)
+	}
+	accepts := func(i int) []string {
+		if v := t.resources[i].variants; len(v) > 0 {
+			return v
+		}
+		return []string{json_}
+	}
+	for round := range 3 {
+		step := 10 * round
+		if round > 0 {
+			for i := range t.resources {
+				if res := &t.resources[i]; res.policy != lasting && r.IntN(3) == 0 {
+					res.changes = append(res.changes, step)
+				}
+			}
+		}
+		first := make([][]visit, processes)
+		second := make([][]visit, processes)
+		for p := range processes {
+			for _, i := range r.Perm(len(t.resources)) {
+				for _, accept := range accepts(i) {
+					v := visit{step: step, resource: i, accept: accept}
+					if (i+round)%processes == p {
+						first[p] = append(first[p], v)
+					}
+					v.step = step + 1
+					second[p] = append(second[p], v)
+				}
+			}
+		}
+		t.phases = append(t.phases, first, second)
+	}
+	return t
+}
+
+// serveTrace answers a request of a trace. The path is its name and the resource's number.
+func serveTrace(w http.ResponseWriter, req *http.Request, path []string, tally *tally) {
+	t := traceOf(path[0])
+	i, err1 := strconv.Atoi(path[1])
+	step, err2 := strconv.Atoi(req.Header.Get(stepField))
+	if t == nil || err1 != nil || err2 != nil || i < 0 || i >= len(t.resources) {
+		http.NotFound(w, req)
+		return
+	}
+	if req.Method != http.MethodGet {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	r := &t.resources[i]
+	version := r.version(step)
+	v := visit{resource: i, accept: req.Header.Get("Accept"), token: req.Header.Get("Authorization")}
+	c := t.content(v, version)
+	h := w.Header()
+	h["Content-Type"] = []string{"application/octet-stream"}
+	h["Content-Length"] = []string{strconv.FormatInt(c.size, 10)}
+	if len(r.variants) > 0 {
+		h.Add("Vary", "Accept")
+	}
+	if r.personal {
+		h.Add("Vary", "Authorization")
+	}
+	tag := fmt.Sprintf(`"%x"`, c.seed)
+	date := traceDate.Add(time.Duration(version) * time.Hour).Format(http.TimeFormat)
+	notModified := false
+	switch r.policy {
+	case lasting:
+		h["Cache-Control"] = []string{"private, max-age=31536000"}
+		h["Etag"] = []string{tag}
+		notModified = namesTag(req, tag)
+	case tagged:
+		h["Cache-Control"] = []string{"private, no-cache"}
+		h["Etag"] = []string{tag}
+		notModified = namesTag(req, tag)
+	case dated:
+		h["Cache-Control"] = []string{"private, no-cache"}
+		h["Last-Modified"] = []string{date}
+		notModified = req.Header.Get("If-Modified-Since") == date
+	case unpromised:
+		h["Last-Modified"] = []string{date}
+		notModified = req.Header.Get("If-Modified-Since") == date
+	case volatile:
+		h["Cache-Control"] = []string{"no-store"}
+	}
+	if notModified {
+		tally.notModified.Add(1)
+		delete(h, "Content-Length")
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	n, _ := c.WriteTo(w)
+	tally.bytes.Add(n)
+}
+
+// namesTag reports whether If-None-Match names a tag.
+func namesTag(req *http.Request, tag string) bool {
+	for _, line := range req.Header["If-None-Match"] {
+		for member := range strings.SplitSeq(line, ",") {
+			if strings.TrimSpace(member) == tag {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// traceDate is when the first versions were made.
+var traceDate = time.Date(2025, 11, 3, 9, 0, 0, 0, time.UTC)
+
+// traceOf returns the trace of a name, the same one each time, nil if there is none.
+func traceOf(name string) *trace {
+	tracesMu.Lock()
+	defer tracesMu.Unlock()
+	if t := traces[name]; t != nil {
+		return t
+	}
+	if tracesByName[name] == nil {
+		return nil
+	}
+	traces[name] = tracesByName[name]()
+	return traces[name]
+}
+
+var (
+	tracesMu sync.Mutex
+	traces   = make(map[string]*trace)
+)
+
+// traceContestant is one process of a trace, in one phase.
+type traceContestant struct {
+	job    *job
+	cache  *cache
+	trace  *trace
+	script []visit
+}
+
+func init() {
+	contestants["trace"] = func(j *job) (contestant, error) {
+		t := traceOf(j.Name)
+		if t == nil {
+			return nil, fmt.Errorf("no trace is called %q", j.Name)
+		}
+		c, err := openCache(j.Subject, j.Dir, newBase(), j.Bound)
+		return &traceContestant{job: j, cache: c, trace: t, script: t.phases[j.First][j.Count]}, err
+	}
+}
+
+func (c *traceContestant) measure(int) sample {
+	s := sample{Values: make(map[string]float64), Forwarded: -1}
+	start := time.Now()
+	for _, v := range c.script {
+		outdated, err := c.visit(v)
+		if outdated {
+			s.Outdated++
+		}
+		s.fault(err)
+	}
+	s.Values["time"] = float64(time.Since(start))
+	return s
+}
+
+// visit makes one request and judges what comes.
+func (c *traceContestant) visit(v visit) (outdated bool, err error) {
+	req, err := newRequest(fmt.Sprintf("%s/%s/%s/%s/%d", c.job.Origin, c.job.Tag, traceKind, c.job.Name, v.resource))
+	if err != nil {
+		return false, err
+	}
+	req.Header[stepField] = []string{strconv.Itoa(v.step)}
+	req.Header["Accept"] = []string{v.accept}
+	if v.token != "" {
+		req.Header["Authorization"] = []string{v.token}
+	}
+	if v.directive != "" {
+		req.Header["Cache-Control"] = []string{v.directive}
+	}
+	if v.patch {
+		req.Method = http.MethodPatch
+	}
+	resp, err := c.cache.RoundTrip(req)
+	if err != nil {
+		return false, err
+	}
+	h := crc32.New(castagnoli)
+	n, err := io.Copy(h, resp.Body)
+	if err = errors.Join(err, resp.Body.Close()); err != nil || v.patch {
+		return false, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return false, wrongError{errors.New("status " + resp.Status)}
+	}
+	for version := c.trace.resources[v.resource].version(v.step); version >= 0; version-- {
+		b := c.trace.content(v, version).body()
+		if err = b.verify(n, h.Sum32()); err == nil {
+			return outdated, nil
+		}
+		outdated = true
+	}
+	return false, err
+}
+
+func (c *traceContestant) close() error { return c.cache.close() }
+
+// runTraces is the workload: each round is a whole trace with an empty cache.
+func runTraces(ctx context.Context, h *harness, w *workload) error {
+	t := traceOf(w.Name)
+	bytes, requests := t.ideal()
+	rounds := h.rounds
+	if w.rounds > 0 {
+		rounds = min(rounds, w.rounds)
+	}
+	for round := range rounds {
+		for _, subject := range rotated(h.subjectsOf(w), round) {
+			dir := filepath.Join(h.dir, fmt.Sprintf("%s-%s-%d", w.name, subject, round))
+			j := h.job(w, subject, dir)
+			j.Tag = fmt.Sprintf("%s.%d", j.Tag, round)
+			all, err := runTrace(ctx, j, t)
+			if err != nil {
+				return err
+			}
+			got := h.origin.tally(j.Tag)
+			all.Values["bytes"] = float64(got.bytes.Load()) / float64(bytes)
+			all.Values["requests"] = float64(got.requests.Load()) / float64(requests)
+			all.Values["outdated"] = float64(all.Outdated)
+			all.Values["wrong"] = float64(all.Wrong)
+			all.Values["errors"] = float64(all.Errors)
+			h.record(w, subject, all)
+			if err := os.RemoveAll(dir); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// runTrace runs all phases of a trace and adds up what its processes report.
+func runTrace(ctx context.Context, j job, t *trace) (sample, error) {
+	all := sample{Values: make(map[string]float64)}
+	for phase, scripts := range t.phases {
+		samples := make([]sample, len(scripts))
+		errs := make([]error, len(scripts))
+		var processes sync.WaitGroup
+		for i := range scripts {
+			j := j
+			j.First, j.Count = phase, i
+			processes.Go(func() { samples[i], errs[i] = runOne(ctx, j) })
+		}
+		processes.Wait()
+		if err := errors.Join(errs...); err != nil {
+			return all, err
+		}
+		for _, s := range samples {
+			all.Values["time"] += s.Values["time"]
+			all.Wrong += s.Wrong
+			all.Outdated += s.Outdated
+			all.Errors += s.Errors
+			if all.First == "" {
+				all.First = s.First
+			}
+		}
+	}
+	return all, nil
+}
+
+// runOne runs a child for one measurement.
+func runOne(ctx context.Context, j job) (sample, error) {
+	c, err := startChild(ctx, j)
+	if err != nil {
+		return sample{}, err
+	}
+	s, err := c.measure(1)
+	if err != nil {
+		c.kill()
+		return s, err
+	}
+	return s, c.end()
+}
