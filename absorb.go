@@ -86,20 +86,17 @@ func joinParts(others []store.Part, part store.Part) []store.Part {
 	return joined
 }
 
-// joined returns the head and the parts of two responses of the same content, e the newer.
-// RFC 9111, section 3.4.
-func joined(before, e *store.Entry, received time.Time) *store.Entry {
+// joined returns e with the parts of another response of the same content as well, unless those get
+// too many. RFC 9111, section 3.4.
+func joined(other, e *store.Entry) *store.Entry {
 	both := e.Clone()
-	both.Header = freshen(before.Header, e.Header, received)
-	both.Length = max(before.Length, e.Length)
-	parts := e.Parts
-	for _, part := range before.Parts {
-		parts = joinParts(parts, part)
+	both.Length = max(other.Length, e.Length)
+	for _, part := range other.Parts {
+		both.Parts = joinParts(both.Parts, part)
 	}
-	if len(parts) > maxParts {
-		return e
+	if len(both.Parts) > maxParts {
+		return e.Clone()
 	}
-	both.Parts = parts
 	return both
 }
 

@@ -128,9 +128,9 @@ type stage struct {
 	fault     int    // what the origin does wrong with the next response
 
 	mu     sync.Mutex // held while the origin answers, and while an answer is judged
-	asked  int   // requests since the step began
-	failed error // what Base failed with since then
-	broken bool  // a body broke off since then
+	asked  int        // requests since the step began
+	failed error      // what Base failed with since then
+	broken bool       // a body broke off since then
 }
 
 var errOrigin = errors.New("the origin can't be reached")

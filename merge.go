@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/cachetrip/cachetrip/store"
 )
 
 // Freshening stored header fields, and what a new response does to the stored ones: RFC 9111,
@@ -35,16 +33,16 @@ func freshen(stored, update http.Header, received time.Time) http.Header {
 	return merged
 }
 
-// withoutAsker returns e without the fields that concern whoever asked for it, as far as they are
-// known by name, and not what it is.
-func withoutAsker(e *store.Entry) *store.Entry {
-	other := e.Clone()
-	for name := range other.Header {
+// withoutAsker returns h without the fields that concern whoever asked, as far as they are known by
+// name, rather than the response.
+func withoutAsker(h http.Header) http.Header {
+	h = h.Clone()
+	for name := range h {
 		if strings.HasPrefix(name, "Set-Cookie") || strings.HasPrefix(name, "Access-Control-") {
-			delete(other.Header, name)
+			delete(h, name)
 		}
 	}
-	return other
+	return h
 }
 
 // admission says what becomes of a new response beside the stored ones.

@@ -262,10 +262,16 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 		}
 		use = next[chosen]
 		if !stored[chosen].concerns(a.rules) {
-			// But the origin chose one of those to answer this request as well, beside which it is kept.
-			if use = withoutAsker(use); len(updated) > 0 {
+			// But the origin chose one of those to answer this request as well, beside which it is kept,
+			// unless no request ever selects it.
+			use = use.Clone()
+			if use.Header = withoutAsker(use.Header); len(updated) > 0 {
 				use = a.freshened(use)
-				next = append(next, use)
+				if stored[chosen].varies("*") {
+					next[chosen] = use
+				} else {
+					next = append(next, use)
+				}
 			}
 		}
 		return next
@@ -435,7 +441,10 @@ func (a *answer) put(e *store.Entry) {
 		}
 		kept := e
 		if admission.join >= 0 {
-			kept = joined(current[admission.join], e, a.received)
+			kept = joined(current[admission.join], e)
+			if a.resp.StatusCode == http.StatusPartialContent { // else it brought a whole header
+				kept.Header = freshen(current[admission.join].Header, e.Header, a.received)
+			}
 		}
 		if at := a.unsafe.since(a.key[:urlDigits]); admission.distrust || !at.Before(a.requested) {
 			kept = kept.Clone()

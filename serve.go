@@ -26,10 +26,8 @@ func (x *exchange) serve(e *store.Entry, r *response, status Status) (*http.Resp
 	age := r.age(now)
 	status.TTL = r.lifetime() - age
 	resp := x.head(e)
-	if status.Hit || status.Detail == "stale-if-error" {
-		for _, name := range r.cc.NoCacheFields {
-			delete(resp.Header, name) // not to be used without validation: section 5.2.2.4
-		}
+	if status.FwdStatus != http.StatusNotModified || status.Collapsed {
+		withoutValidation(resp.Header, r)
 	}
 	setFromCache(resp.Header, age, status)
 
@@ -79,6 +77,14 @@ func statusLine(code int) string {
 		return "200 OK" // nearly always, and without putting it together
 	}
 	return strconv.Itoa(code) + " " + http.StatusText(code)
+}
+
+// withoutValidation removes from h, the header of r, what a qualified no-cache forbids to use for a
+// request that r was not validated for. RFC 9111, section 5.2.2.4.
+func withoutValidation(h http.Header, r *response) {
+	for _, name := range r.cc.NoCacheFields {
+		delete(h, name)
+	}
 }
 
 // storeContext returns the caller's context, or, once that has ended and the store is to stand in for
@@ -206,6 +212,7 @@ func (x *exchange) share(f *flight, status Status) *http.Response {
 	resp := x.head(f.entry)
 	resp.Status = statusLine(resp.StatusCode)
 	resp.ContentLength = f.announced
+	withoutValidation(resp.Header, &f.response)
 	resp.Header["Age"] = []string{strconv.FormatInt(int64(age/time.Second), 10)}
 	setStatus(resp.Header, status)
 	f.give(resp, r)

@@ -48,7 +48,8 @@ func (r *response) hasValidator() bool {
 }
 
 // isError reports whether status describes a failure, of the origin or of the right to ask it,
-// rather than the resource.
+// rather than the resource. RFC 6585 forbids caches to store some of these at all, 429 among them;
+// an origin that states a lifetime for one, or calls it public, is taken at its word all the same.
 func isError(status int) bool {
 	switch status {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired,
