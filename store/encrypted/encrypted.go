@@ -1,0 +1,371 @@
+// Package encrypted keeps what a store holds unreadable for whoever has its files, or its memory,
+// and not the key.
+//
+//	disk, err := store.OpenDisk(dir, store.DiskOptions{})
+//	…
+//	sealed, err := encrypted.New(disk, key)
+//	…
+//	cache := &cachetrip.Transport{Store: sealed}
+//
+// Encrypted and authenticated are the bodies of responses and all that their heads say: URL, status,
+// header and trailer, selecting fields, times. Keys are digests that only the key's owner can compute,
+// so that not even a guess at a URL can be confirmed.
+//
+// What still shows: that it is a cache, how many keys and variants there are, and for each the sizes of
+// its head and bodies to a few bytes, when it was stored or validated, and when last used.
+//
+// What was changed, or is read with another key, counts as not stored. An older version of an entry that
+// somebody puts back is taken for the current one, as with any store; so is, for as long as it is fresh,
+// what the owner of the key has purged.
+//
+// Each blob and each head is encrypted by AES-256-GCM or ChaCha20-Poly1305 in the DARE 2.0 format of
+// [github.com/minio/sio], in packages of 64 KiB, under a key of its own, which HKDF-SHA-256 derives from
+// the given one and 32 random bytes. Those of a blob stand in the head that names it, so that no blob can
+// take the place of another.
+package encrypted
+
+import (
+	"bytes"
+	"context"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/minio/sio"
+
+	"github.com/cachetrip/cachetrip/store"
+)
+
+const (
+	// KeySize is the size of a key in bytes.
+	KeySize = 32
+
+	saltSize    = 32
+	packageSize = 64 << 10 // of plain text in one package
+
+	sealedField = "Sealed" // in which an entry of the inner store keeps the encrypted head
+)
+
+// Store encrypts what it has another store keep. It is safe for concurrent use.
+type Store struct {
+	inner  store.Store
+	master []byte
+}
+
+var _ store.Store = (*Store)(nil)
+
+// New returns a store that keeps everything in inner, encrypted with the 32 bytes of key, which must be
+// random: 32 bytes from crypto/rand, kept where only the program can read them, and not a password. inner
+// belongs to the caller, who closes it. What inner holds already, unencrypted or with another key, is not
+// found, and goes in time as other things are stored.
+func New(inner store.Store, key []byte) (*Store, error) {
+	if len(key) != KeySize {
+		return nil, fmt.Errorf("cachetrip: store: encrypted: the key has %d bytes, not %d", len(key), KeySize)
+	}
+	return &Store{inner: inner, master: bytes.Clone(key)}, nil
+}
+
+// Evictions returns how many entries the inner store has dropped to keep its bounds, if it counts them.
+func (s *Store) Evictions() uint64 {
+	if evictor, ok := s.inner.(interface{ Evictions() uint64 }); ok {
+		return evictor.Evictions()
+	}
+	return 0
+}
+
+// Secret implements [store.Store]: what the inner store says does not suffice to know it.
+func (s *Store) Secret(ctx context.Context) ([]byte, error) {
+	inner, err := s.inner.Secret(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.derive(inner, "secret", "")
+}
+
+// Entries implements [store.Store].
+func (s *Store) Entries(ctx context.Context, key string) ([]*store.Entry, error) {
+	sealed, err := s.inner.Entries(ctx, key)
+	var entries []*store.Entry
+	for _, e := range sealed {
+		if open, err := s.open(e); err == nil {
+			entries = append(entries, open)
+		}
+	}
+	return entries, err
+}
+
+// All implements [store.Store].
+func (s *Store) All(ctx context.Context, prefix string) iter.Seq2[*store.Entry, error] {
+	return func(yield func(*store.Entry, error) bool) {
+		for e, err := range s.inner.All(ctx, prefix) {
+			if err == nil {
+				if e, err = s.open(e); err != nil {
+					continue
+				}
+			}
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+// Update implements [store.Store].
+func (s *Store) Update(ctx context.Context, key string, change func([]*store.Entry) []*store.Entry) error {
+	var failed error
+	err := s.inner.Update(ctx, key, func(sealed []*store.Entry) []*store.Entry {
+		failed = nil
+		var current []*store.Entry
+		known := make(map[*store.Entry]*store.Entry, len(sealed))
+		for _, e := range sealed {
+			if open, err := s.open(e); err == nil {
+				current = append(current, open)
+				known[open] = e
+			}
+		}
+		next := change(slices.Clone(current))
+		if slices.Equal(next, current) {
+			return sealed
+		}
+		changed := make([]*store.Entry, 0, len(next))
+		for _, e := range next {
+			if e == nil {
+				continue
+			}
+			if known[e] == nil {
+				if known[e], failed = s.seal(key, e, sealed); failed != nil {
+					return sealed
+				}
+			}
+			changed = append(changed, known[e])
+		}
+		return changed
+	})
+	return errors.Join(failed, err)
+}
+
+// Open implements [store.Store].
+func (s *Store) Open(ctx context.Context, key string, blob store.Blob) (store.Body, error) {
+	inner, salt, err := innerBlob(blob)
+	if err != nil {
+		return nil, err
+	}
+	body, err := s.inner.Open(ctx, key, inner)
+	if err != nil {
+		return nil, err
+	}
+	config, err := s.config(salt, "body", key)
+	if err != nil {
+		body.Close()
+		return nil, err
+	}
+	reader, err := sio.DecryptReaderAt(body, config)
+	if err != nil {
+		body.Close()
+		return nil, err
+	}
+	b := &openBody{inner: body, reader: reader, size: blob.Size}
+	if blob.Size <= packageSize { // is to be verified now
+		if _, err := b.chunk(0); err != nil {
+			body.Close()
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+// Create implements [store.Store].
+func (s *Store) Create(ctx context.Context, key string, size int64) (store.Draft, error) {
+	if size > 0 {
+		size = sealedSize(size)
+	}
+	inner, err := s.inner.Create(ctx, key, size)
+	if err != nil {
+		return nil, err
+	}
+	d := &draft{inner: inner, salt: newSalt()}
+	config, err := s.config(d.salt, "body", key)
+	if err == nil {
+		d.reader, err = sio.DecryptReaderAt(inner, config)
+	}
+	if err == nil {
+		d.writer, err = sio.EncryptWriter(struct{ io.Writer }{inner}, config) // which must not close it
+	}
+	if err != nil {
+		inner.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// seal returns e as the inner store keeps it. The blobs that current names need not be encrypted again.
+func (s *Store) seal(key string, e *store.Entry, current []*store.Entry) (*store.Entry, error) {
+	if e.Key != key {
+		return nil, fmt.Errorf("cachetrip: store: encrypted: entry of key %.80q cannot be stored under %s", e.Key, key)
+	}
+	sealed := &store.Entry{Key: key, Method: http.MethodGet, Length: -1, ResponseTime: e.ResponseTime}
+	var offset int64
+	for _, part := range e.Parts {
+		if part.Offset < 0 || part.Length < 0 || part.Skip < 0 || part.Skip > part.Blob.Size || part.Length > part.Blob.Size-part.Skip {
+			return nil, fmt.Errorf("cachetrip: store: encrypted: part at %d of %d bytes lies outside its blob of %d bytes", part.Offset, part.Length, part.Blob.Size)
+		}
+		blob, err := s.sealBlob(key, part.Blob, current)
+		if err != nil {
+			return nil, err
+		}
+		sealed.Parts = append(sealed.Parts, store.Part{Offset: offset, Length: blob.Size, Blob: blob})
+		offset += blob.Size
+	}
+	salt := newSalt()
+	config, err := s.config(salt, "head", key)
+	if err != nil {
+		return nil, err
+	}
+	head, err := encrypt(salt, appendHead(nil, e), config)
+	if err != nil {
+		return nil, err
+	}
+	sealed.Header = http.Header{sealedField: {string(head)}}
+	return sealed, nil
+}
+
+// sealBlob returns the inner store's name for a blob, with its bytes if they are kept with the entry.
+func (s *Store) sealBlob(key string, blob store.Blob, current []*store.Entry) (store.Blob, error) {
+	inner, salt, err := innerBlob(blob)
+	if err != nil {
+		return inner, err
+	}
+	for _, e := range current {
+		for _, part := range e.Parts {
+			if part.Blob.ID == inner.ID && part.Blob.Size == inner.Size {
+				return part.Blob, nil
+			}
+		}
+	}
+	if blob.Inline == nil {
+		return inner, nil
+	}
+	if int64(len(blob.Inline)) != blob.Size {
+		return inner, fmt.Errorf("cachetrip: store: encrypted: blob of %d bytes comes with %d", blob.Size, len(blob.Inline))
+	}
+	config, err := s.config(salt, "body", key)
+	if err != nil {
+		return inner, err
+	}
+	inner.Inline, err = encrypt([]byte{}, blob.Inline, config)
+	return inner, err
+}
+
+// open returns the entry that was sealed as e.
+func (s *Store) open(e *store.Entry) (*store.Entry, error) {
+	sealed := e.Header[sealedField]
+	if len(sealed) != 1 || len(sealed[0]) < saltSize {
+		return nil, store.ErrDamaged
+	}
+	salt, head := []byte(sealed[0][:saltSize]), []byte(sealed[0][saltSize:])
+	config, err := s.config(salt, "head", e.Key)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := decrypt(head, config)
+	if err != nil {
+		return nil, err
+	}
+	open, ok := parseHead(plain)
+	if !ok || len(open.Parts) != len(e.Parts) {
+		return nil, store.ErrDamaged
+	}
+	open.Key = e.Key
+	for i := range open.Parts {
+		blob, kept := &open.Parts[i].Blob, e.Parts[i].Blob
+		inner, salt, err := innerBlob(*blob)
+		if err != nil || inner.ID != kept.ID || inner.Size != kept.Size {
+			return nil, store.ErrDamaged
+		}
+		if kept.Inline == nil {
+			continue
+		}
+		config, err := s.config(salt, "body", e.Key)
+		if err != nil {
+			return nil, err
+		}
+		blob.Inline, err = decrypt(kept.Inline, config)
+		if err != nil || int64(len(blob.Inline)) != blob.Size {
+			return nil, store.ErrDamaged
+		}
+	}
+	return open, nil
+}
+
+// derive returns a key for one purpose.
+func (s *Store) derive(salt []byte, purpose, key string) ([]byte, error) {
+	return hkdf.Key(sha256.New, s.master, salt, "cachetrip encrypted 1 "+purpose+" "+key, KeySize)
+}
+
+func (s *Store) config(salt []byte, purpose, key string) (sio.Config, error) {
+	derived, err := s.derive(salt, purpose, key)
+	return sio.Config{MinVersion: sio.Version20, Key: derived}, err
+}
+
+func newSalt() []byte {
+	salt := make([]byte, saltSize)
+	rand.Read(salt)
+	return salt
+}
+
+// encrypt appends plain, encrypted, to b.
+func encrypt(b, plain []byte, config sio.Config) ([]byte, error) {
+	sealed := bytes.NewBuffer(slices.Grow(b, int(sealedSize(int64(len(plain))))))
+	_, err := sio.Encrypt(sealed, bytes.NewReader(plain), config)
+	return sealed.Bytes(), err
+}
+
+// decrypt returns the plain text of sealed.
+func decrypt(sealed []byte, config sio.Config) ([]byte, error) {
+	if len(sealed) == 0 {
+		return []byte{}, nil
+	}
+	// DecryptBuffer expects whole packages.
+	size, err := sio.DecryptedSize(uint64(len(sealed)))
+	if err != nil {
+		return nil, store.ErrDamaged
+	}
+	plain, err := sio.DecryptBuffer(make([]byte, 0, size), sealed, config)
+	if err != nil {
+		return nil, store.ErrDamaged
+	}
+	return plain, nil
+}
+
+// sealedSize returns the size of size bytes when they are encrypted.
+func sealedSize(size int64) int64 {
+	n, err := sio.EncryptedSize(uint64(size))
+	if err != nil {
+		return 1 << 62 // more than any store keeps
+	}
+	return int64(n)
+}
+
+// Blobs are named by the ID of the inner store and the salt of their key, in hexadecimal digits.
+
+func outerID(inner string, salt []byte) string { return inner + hex.EncodeToString(salt) }
+
+func innerBlob(blob store.Blob) (inner store.Blob, salt []byte, err error) {
+	n := len(blob.ID) - 2*saltSize
+	if n <= 0 || blob.Size < 0 {
+		return inner, nil, fmt.Errorf("cachetrip: store: encrypted: %w: the blob is not of this store", store.ErrDamaged)
+	}
+	salt, err = hex.DecodeString(blob.ID[n:])
+	if err != nil {
+		err = fmt.Errorf("cachetrip: store: encrypted: %w: %v", store.ErrDamaged, err)
+	}
+	return store.Blob{ID: strings.Clone(blob.ID[:n]), Size: sealedSize(blob.Size)}, salt, err
+}
