@@ -179,9 +179,10 @@ func play(t *testing.T, script []byte) {
 
 // change makes the origin say something else.
 func (st *stage) change(s *scriptReader, path string) {
+	time.Sleep(time.Second) // what changes twice within one can't be told by dates
 	r := st.resources[path]
 	what := s.next()
-	if what&1 != 0 {
+	if what&(1|4|8|16) != 0 {
 		r.version++
 		r.changed = time.Now()
 	}
@@ -202,13 +203,9 @@ func (st *stage) change(s *scriptReader, path string) {
 		r.length = pick(s, 100, 0, 1, 17, 5000, 40_000, 300_000)
 		r.unknown = s.next()&1 != 0
 		r.ranges = s.next()&1 != 0
-		r.version++
-		r.changed = time.Now()
 	}
 	if what&16 != 0 {
 		r.status = pick(s, 200, 404, 301, 410, 204, 403, 500, 203)
-		r.version++
-		r.changed = time.Now()
 	}
 	if what&32 != 0 {
 		st.fault = s.next() % 8
@@ -261,14 +258,14 @@ func (st *stage) origin(req *http.Request) (resp *http.Response, err error) {
 			}
 		}
 	}
+	sent := req
 	if st.below != "" {
-		req = req.Clone(req.Context())
-		req.Header.Set("Authorization", "Bearer "+st.below+"-0")
+		sent = req.Clone(req.Context())
+		sent.Header.Set("Authorization", "Bearer "+st.below+"-0")
 	}
 	r := st.resources[req.URL.Path]
-	current := &rep{path: req.URL.Path, user: userOf(req), language: req.Header.Get("Accept-Language"), version: r.version, policy: r.policy, said: time.Now()}
-	current.control = r.policy.control
-	resp = &http.Response{StatusCode: r.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Request: req, Body: http.NoBody}
+	current := st.rep(req)
+	resp = &http.Response{StatusCode: r.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Request: sent, Body: http.NoBody}
 	if req.Method == "POST" {
 		r.version++
 		r.changed = time.Now()
@@ -349,6 +346,16 @@ func (st *stage) origin(req *http.Request) (resp *http.Response, err error) {
 	}
 	resp.Body = io.NopCloser(body)
 	return resp, nil
+}
+
+// rep returns what the origin has for a request.
+func (st *stage) rep(req *http.Request) *rep {
+	r := st.resources[req.URL.Path]
+	is := &rep{path: req.URL.Path, user: st.userFor(req), version: r.version, policy: r.policy, said: time.Now(), control: r.control}
+	if strings.Contains(r.vary, "Accept-Language") {
+		is.language = req.Header.Get("Accept-Language")
+	}
+	return is
 }
 
 // breaks is a body that breaks off.
@@ -505,11 +512,12 @@ func (st *stage) ask(s *scriptReader, kind int) {
 	if how&1 != 0 && method == "GET" {
 		req.Header.Set("Range", pick(s, "bytes=0-0", "bytes=5-50", "bytes=10-", "bytes=99-200", "bytes=4000-5000"))
 		if how&2 != 0 {
-			current := &rep{path: path, user: st.userFor(req), language: req.Header.Get("Accept-Language"), version: r.version, policy: r.policy}
+			current := st.rep(req)
 			req.Header.Set("If-Range", pick(s, current.etag(), `"other"`, r.changed.UTC().Format(http.TimeFormat)))
 		}
 	} else if how&2 != 0 && method != "POST" {
-		current := &rep{path: path, user: st.userFor(req), language: req.Header.Get("Accept-Language"), version: r.version - s.next()&1, policy: r.policy}
+		current := st.rep(req)
+		current.version -= s.next() & 1
 		if tag := current.etag(); tag != "" && how&4 != 0 {
 			req.Header.Set("If-None-Match", tag)
 		} else {
