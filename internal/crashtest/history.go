@@ -1,0 +1,159 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// What the workers saw of each key, and whether it can have happened. A key is a register that is changed
+// under a lock: every change must begin with what the one before it left, and every reading must find what
+// some change left that was not overtaken when the reading began. Only who was killed leaves it open
+// whether a change was made.
+
+// state stands for the entries of a key; 0 for none. States that differ in anything that matters differ.
+type state uint64
+
+// stateOf returns the state that entries are.
+func stateOf(entries []*store.Entry) state {
+	var sum uint64
+	for i, e := range entries {
+		if e == nil || slices.Contains(entries[:i], e) {
+			continue
+		}
+		h := mix(uint64(e.RequestTime.UnixNano()))
+		number := func(n int64) { h = mix(h ^ uint64(n)) }
+		text := func(s string) {
+			for i := range len(s) {
+				h = (h ^ uint64(s[i])) * 0x100000001b3
+			}
+			number(int64(len(s)))
+		}
+		number(e.ResponseTime.UnixNano())
+		if !e.InvalidatedAt.IsZero() {
+			number(e.InvalidatedAt.UnixNano())
+		}
+		number(int64(e.Status))
+		number(e.Length)
+		text(e.Key)
+		text(e.URL)
+		text(e.Method)
+		text(e.Header.Get(versionField))
+		text(e.Header.Get("ETag"))
+		text(e.Header.Get("Date"))
+		text(e.Selecting[variantField])
+		for _, p := range e.Parts {
+			number(p.Offset)
+			number(p.Length)
+			number(p.Skip)
+			text(p.Blob.ID)
+		}
+		sum += h // their order does not matter
+	}
+	if sum == 0 && len(entries) > 0 {
+		return 1
+	}
+	return state(sum)
+}
+
+// change is one Update of a key.
+type change struct {
+	key    string
+	begun  int64 // under the lock, before anything was written
+	done   int64 // after the Update returned without an error; 0 if it did not, as far as is known
+	before state
+	after  state
+	who    string
+}
+
+// reading is one look at the entries of a key.
+type reading struct {
+	begun, ended int64
+	found        state
+	who          string
+}
+
+// history is what happened to one key.
+type history struct {
+	changes  []change
+	readings []reading
+	possible map[state]bool // what the key may have held before all of these; nil: nothing
+}
+
+// check returns what can't have happened. vanishing tells that a key may lose its entries at any time, by
+// eviction.
+func (h *history) check(key string, vanishing bool) (wrong []string) {
+	slices.SortStableFunc(h.changes, func(a, b change) int {
+		switch {
+		case a.begun < b.begun:
+			return -1
+		case a.begun > b.begun:
+			return 1
+		}
+		return 0
+	})
+	if h.possible == nil {
+		h.possible = map[state]bool{0: true}
+	}
+	may := h.possible
+	for i, c := range h.changes {
+		if !may[c.before] && !(vanishing && c.before == 0) {
+			wrong = append(wrong, fmt.Sprintf("key %s: an update by %s began with %s, which was not what it held: an update was lost or undone\n%s",
+				key, c.who, h.name(c.before), h.story(i)))
+		}
+		if c.done != 0 {
+			may = map[state]bool{c.after: true}
+		} else {
+			may = map[state]bool{c.after: true, c.before: true}
+		}
+	}
+	for _, r := range h.readings {
+		if vanishing && r.found == 0 {
+			continue
+		}
+		found, settled := false, -1
+		for i := len(h.changes) - 1; i >= 0 && !found; i-- {
+			c := &h.changes[i]
+			found = c.after == r.found && c.begun <= r.ended
+			if !found && c.done != 0 && c.done <= r.begun {
+				settled = i // made for certain when the reading began: nothing before it counts
+				break
+			}
+		}
+		if !found && (settled >= 0 || !h.possible[r.found]) {
+			wrong = append(wrong, fmt.Sprintf("key %s: %s found %s, between %d and %d, which is not what it held\n%s",
+				key, r.who, h.name(r.found), r.begun, r.ended, h.story(settled)))
+		}
+	}
+	return wrong
+}
+
+// forget leaves of a history what the next check needs. It is for when nobody is at work. now is what the key
+// was found to hold.
+func (h *history) forget(now state) {
+	h.changes, h.readings = nil, nil
+	h.possible = map[state]bool{now: true}
+}
+
+func (h *history) name(s state) string {
+	if s == 0 {
+		return "nothing"
+	}
+	return fmt.Sprintf("state %016x", uint64(s))
+}
+
+// story tells of the changes around one.
+func (h *history) story(i int) string {
+	var b strings.Builder
+	from, to := max(0, i-4), min(len(h.changes), i+4)
+	for _, c := range h.changes[from:to] {
+		done := "not known to be done"
+		if c.done != 0 {
+			done = fmt.Sprintf("done at %d", c.done)
+		}
+		fmt.Fprintf(&b, "\t%s, at %d: from %s to %s, %s\n", c.who, c.begun, h.name(c.before), h.name(c.after), done)
+	}
+	return b.String()
+}
