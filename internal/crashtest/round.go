@@ -63,22 +63,21 @@ type round struct {
 
 // counts is what a round has to show.
 type counts struct {
-	answers            map[string]int64 // by result
-	bytes              int64            // verified
-	readings           int64
-	changes            int64 // begun
-	done               int64 // changes known to be made
-	evictions          int64
-	kills, suicides    int64
-	starts             int64
-	examined           int64 // times that the directory was examined
-	leftovers          int64 // files that dead processes left
-	most               int64 // bytes that the cache took when all were killed
-	errors             map[string]int64
-	entries            int64 // at the end
-	originCounts       originCounts
-	took               time.Duration
-	longestExamination time.Duration
+	answers         map[string]int64 // by result
+	bytes           int64            // verified
+	readings        int64
+	changes         int64 // begun
+	done            int64 // changes known to be made
+	evictions       int64
+	kills, suicides int64
+	starts          int64
+	examined        int64 // times that the directory was examined
+	leftovers       int64 // files that dead processes left
+	most            int64 // bytes that the cache took when all were killed
+	errors          map[string]int64
+	entries         int64 // at the end
+	originCounts    originCounts
+	took            time.Duration
 }
 
 func (r *round) violation(format string, args ...any) {
@@ -131,11 +130,9 @@ func (r *round) run(ctx context.Context, d time.Duration) error {
 		if ctx.Err() != nil || r.violated() {
 			break
 		}
-		began := time.Now()
 		if err := r.examine(ctx); err != nil {
 			return err
 		}
-		r.counts.longestExamination = max(r.counts.longestExamination, time.Since(began))
 		if r.violated() {
 			break
 		}
