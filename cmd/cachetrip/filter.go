@@ -80,8 +80,8 @@ func (f *filter) matches(e *store.Entry) bool {
 func matchURL(pattern, url string) bool {
 	if !strings.Contains(pattern, "://") {
 		_, url, _ = strings.Cut(url, "://")
-		if !strings.Contains(pattern, "/") {
-			pattern += "/"
+		if !strings.ContainsAny(pattern, "/*") {
+			pattern += "/" // a host alone
 		}
 	}
 	parts := strings.Split(pattern, "*")

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -29,8 +30,11 @@ func serve(t *testing.T, handler http.HandlerFunc) (url string, requests *int) {
 	t.Helper()
 	t.Setenv("CACHETRIP_DIR", filepath.Join(t.TempDir(), "cache"))
 	requests = new(int)
+	var mu sync.Mutex
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
 		*requests++
+		mu.Unlock()
 		handler(w, r)
 	}))
 	t.Cleanup(server.Close)

@@ -132,10 +132,10 @@ func (d *download) close() {
 }
 
 func (d *download) line(out *screen, now time.Time) string {
-	const columns = 24
+	const columns = 16
 	rate := float64(d.got) / now.Sub(d.began).Seconds()
-	name := out.fit(printable(d.name), 28)
-	text := fmt.Sprintf("%-28s %9s %9s/s", name, size(d.got), size(int64(rate)))
+	name := out.fit(printable(d.name), 20)
+	text := fmt.Sprintf("%-20s %9s %9s/s", name, size(d.got), size(int64(rate)))
 	if d.length > 0 {
 		done := min(d.got, d.length)
 		filled := int(float64(done) / float64(d.length) * columns)
@@ -143,7 +143,7 @@ func (d *download) line(out *screen, now time.Time) string {
 		if rate > 0 {
 			left = span(time.Duration(float64(d.length-done)/rate*float64(time.Second))) + " left"
 		}
-		text = fmt.Sprintf("%-28s %3d%% [%s%s] %9s %9s/s %s", name, 100*done/d.length,
+		text = fmt.Sprintf("%-20s %3d%% [%s%s] %9s %9s/s %s", name, 100*done/d.length,
 			strings.Repeat("=", filled), strings.Repeat(" ", columns-filled), size(d.got), size(int64(rate)), left)
 	}
 	return out.fit(text, out.width-1)
