@@ -86,7 +86,9 @@ removes them.
 # What happened
 
 Each response carries its story in Cache-Status (RFC 9211), which [StatusOf] reads, and X-From-Cache
-if its body came from the cache. [Transport.Stats] counts.
+if its body came from the cache. [Transport.Stats] counts. A [Trace] is called, and a Logger told, when
+a request is answered and when a response is stored or not, with the reason. [Transport.Explain] says
+what would be done with a request, and why, without doing it.
 
 # Concurrency
 

@@ -1,7 +1,9 @@
 package cachetrip_test
 
 import (
+	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"os"
 	"strings"
@@ -202,4 +204,25 @@ func TestReasonsHaveTexts(t *testing.T) {
 	if n < 8 {
 		t.Errorf("%d reasons found", n)
 	}
+}
+
+// What the next request would do, before it is made.
+func ExampleTransport_Explain() {
+	cache := &cachetrip.Transport{Store: store.NewMemory(1 << 20)}
+	defer cache.Close()
+
+	req, err := http.NewRequest(http.MethodGet, "https://example.com/", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	explained, err := cache.Explain(req)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(explained.Action)
+	fmt.Println(explained)
+	// Output:
+	// fetch
+	// Nothing is stored for this URL. What was not stored leaves no trace; to learn why, the request has to be made.
+	// The next request asks the origin for the whole response.
 }

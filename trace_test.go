@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -276,4 +278,33 @@ func TestTraceEvicted(t *testing.T) {
 	if n := w.cache.Stats().Evictions; n == 0 || evicted != int(n) {
 		t.Errorf("told of %d evictions, want all %d", evicted, n)
 	}
+}
+
+// A hook in the context of one request tells why its response was not stored.
+func ExampleWithTrace() {
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		fmt.Fprint(w, "hello")
+	}))
+	defer origin.Close()
+	cache := &cachetrip.Transport{Store: store.NewMemory(1 << 20)}
+	defer cache.Close()
+
+	ctx := cachetrip.WithTrace(context.Background(), &cachetrip.Trace{
+		Miss:      func(info cachetrip.AnswerInfo) { fmt.Println("miss:", info.Status.Fwd) },
+		NotStored: func(info cachetrip.StoreInfo) { fmt.Println("not stored:", info.Reason) },
+	})
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, origin.URL, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	resp, err := cache.Client().Do(req)
+	if err != nil {
+		log.Fatal(err)
+	}
+	io.Copy(io.Discard, resp.Body)
+	resp.Body.Close()
+	// Output:
+	// not stored: no-store
+	// miss: uri-miss
 }

@@ -96,8 +96,12 @@ type row struct {
 
 func newRow(e *store.Entry, now, lastUse time.Time, showQuery bool) row {
 	f := cachetrip.FreshnessOf(e, now)
+	url := redact(e.URL, showQuery)
+	if url == "" {
+		url = "(encrypted)" // by the program that stored it
+	}
 	r := row{
-		URL:          redact(e.URL, showQuery),
+		URL:          url,
 		Method:       e.Method,
 		Status:       e.Status,
 		Variant:      e.Selecting,
