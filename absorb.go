@@ -31,6 +31,10 @@ func newResponse(e *store.Entry) response {
 		invalidatedAt: e.InvalidatedAt,
 		foreign:       e.ForeignCredentials,
 	}
+	if len(e.Parts) == 1 && e.Parts[0].Offset == 0 && e.Parts[0].Length == e.Length {
+		r.allHeld = true
+		return r
+	}
 	for _, part := range e.Parts {
 		if last := len(r.held) - 1; last >= 0 && r.held[last].end == part.Offset {
 			r.held[last].end += part.Length

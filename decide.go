@@ -23,12 +23,12 @@ type request struct {
 }
 
 // newRequest reads the directives of a request: those of its header, and further ones.
-func newRequest(method string, header http.Header, further []string, digest digester) *request {
+func newRequest(method string, header http.Header, further []string, digest digester) request {
 	lines := header["Cache-Control"]
 	if len(further) > 0 {
 		lines = append(append([]string(nil), lines...), further...)
 	}
-	req := &request{method: method, header: header, digest: digest, cc: field.ParseCacheControl(lines)}
+	req := request{method: method, header: header, digest: digest, cc: field.ParseCacheControl(lines)}
 	if len(lines) == 0 { // Pragma counts only without Cache-Control: section 5.4
 		field.Members(header["Pragma"], func(member string) bool {
 			req.cc.NoCache = req.cc.NoCache || strings.EqualFold(member, "no-cache")

@@ -19,7 +19,8 @@ type response struct {
 
 	headOnly      bool              // it answered a HEAD, so there is no content
 	length        int64             // of the complete content, -1 if unknown
-	held          []span            // the parts of the content that are there, in order
+	allHeld       bool              // all of the content is held; else
+	held          []span            // the parts of it that are there, in order
 	selecting     map[string]string // the selecting fields of the original request, see selectingFields
 	uncompressed  bool              // the content was decompressed on arrival
 	invalidatedAt time.Time         // since when it must be validated before use, if it must: section 4.4
@@ -144,7 +145,7 @@ func (r *response) mustValidate() bool {
 
 // complete reports whether all of the content is held.
 func (r *response) complete() bool {
-	return !r.headOnly && (r.length == 0 || len(r.held) == 1 && r.held[0] == span{0, r.length})
+	return !r.headOnly && (r.allHeld || r.length == 0 || len(r.held) == 1 && r.held[0] == span{0, r.length})
 }
 
 // isFailure reports whether a status code says that the origin failed to answer. RFC 5861, section 4.

@@ -36,7 +36,8 @@ func headerOf(lines ...string) http.Header {
 
 // asking returns a request with the given header lines.
 func asking(method string, lines ...string) *request {
-	return newRequest(method, headerOf(lines...), nil, digester("a secret of the tests"))
+	req := newRequest(method, headerOf(lines...), nil, digester("a secret of the tests"))
+	return &req
 }
 
 // answering returns a complete response of 10 bytes to a GET without any fields, received at noon,

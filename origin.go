@@ -339,7 +339,7 @@ func (a *answer) markShared(r *response) {
 // there already.
 func arriving(e *store.Entry) response {
 	r := newResponse(e)
-	r.held = []span{{0, r.length}}
+	r.allHeld, r.held = true, nil
 	return r
 }
 

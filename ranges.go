@@ -93,6 +93,9 @@ func (r *response) covers(req *request) bool {
 
 // holds reports whether s is part of what is held.
 func (r *response) holds(s span) bool {
+	if r.allHeld {
+		return s.end <= r.length
+	}
 	for _, held := range r.held {
 		if held.start <= s.start && s.end <= held.end {
 			return true

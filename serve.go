@@ -25,11 +25,10 @@ func (x *exchange) serve(e *store.Entry, r *response, status Status) (*http.Resp
 	now := wallClock()
 	age := r.age(now)
 	status.TTL = r.lifetime() - age
-	resp := x.head(e)
+	resp := x.head(e, fromCache(e.Header, age, status))
 	if status.FwdStatus != http.StatusNotModified || status.Collapsed {
 		withoutValidation(resp.Header, r)
 	}
-	setFromCache(resp.Header, age, status)
 
 	answer, spans := r.ranges(x.rules)
 	switch {
@@ -97,12 +96,12 @@ func (x *exchange) storeContext() context.Context {
 	return ctx
 }
 
-// head returns a response with the head of e and no body.
-func (x *exchange) head(e *store.Entry) *http.Response {
+// head returns a response with the head of e, but for the header, and no body.
+func (x *exchange) head(e *store.Entry, header http.Header) *http.Response {
 	resp := &http.Response{
 		StatusCode:    e.Status,
 		Proto:         e.Proto,
-		Header:        e.Header.Clone(),
+		Header:        header,
 		Body:          http.NoBody,
 		ContentLength: e.Length,
 		Uncompressed:  e.Uncompressed,
@@ -209,7 +208,7 @@ func (x *exchange) share(f *flight, status Status) *http.Response {
 	}
 	age := f.response.age(wallClock())
 	status.TTL = f.response.lifetime() - age
-	resp := x.head(f.entry)
+	resp := x.head(f.entry, f.entry.Header.Clone())
 	resp.Status = statusLine(resp.StatusCode)
 	resp.ContentLength = f.announced
 	withoutValidation(resp.Header, &f.response)

@@ -73,14 +73,26 @@ func setStatus(h http.Header, s Status) {
 	h[cacheStatusField] = markedLines(make([]string, len(before)+2), before, s)
 }
 
-// setFromCache sets what responses from the store carry: their age and mark, and their status.
-func setFromCache(h http.Header, age time.Duration, s Status) {
-	before := h[cacheStatusField]
-	lines := make([]string, 2+len(before)+2) // one for all three fields
+// fromCache returns a copy of a stored header with what responses from the store carry besides: their
+// age and mark, and their status. All values lie in one slice, as copying headers is much of the cost
+// of a hit.
+func fromCache(stored http.Header, age time.Duration, s Status) http.Header {
+	before := stored[cacheStatusField]
+	n := 0
+	for _, values := range stored {
+		n += len(values)
+	}
+	lines := make([]string, n+2+len(before)+2)
+	h := make(http.Header, len(stored)+3)
+	for name, values := range stored {
+		n := copy(lines, values)
+		h[name], lines = lines[:n:n], lines[n:]
+	}
 	lines[0] = strconv.FormatInt(int64(age/time.Second), 10)
 	lines[1] = "1"
 	h["Age"], h[fromCacheField] = lines[0:1:1], lines[1:2:2]
 	h[cacheStatusField] = markedLines(lines[2:], before, s)
+	return h
 }
 
 // markedLines makes lines those before, that for s, and out of sight the mark.

@@ -46,7 +46,7 @@ func TestStatusOf(t *testing.T) {
 	from := func(stored bool, age time.Duration, s Status, lines ...string) http.Header {
 		h := headerOf(lines...)
 		if stored {
-			setFromCache(h, age, s)
+			h = fromCache(h, age, s)
 		} else {
 			setStatus(h, s)
 		}
@@ -96,12 +96,11 @@ func TestStatusOf(t *testing.T) {
 // Members of other caches stay, in order, and no line has room into which another would grow.
 func TestStatusKeepsOthers(t *testing.T) {
 	others := []string{"OriginCache; hit; ttl=1100", `"CDN Company Here"; hit; ttl=545`}
-	for _, set := range []func(http.Header){
-		func(h http.Header) { setStatus(h, Status{Fwd: "stale"}) },
-		func(h http.Header) { setFromCache(h, 5*time.Second, Status{Fwd: "stale"}) },
+	for _, set := range []func(http.Header) http.Header{
+		func(h http.Header) http.Header { setStatus(h, Status{Fwd: "stale"}); return h },
+		func(h http.Header) http.Header { return fromCache(h, 5*time.Second, Status{Fwd: "stale"}) },
 	} {
-		h := http.Header{"Cache-Status": others}
-		set(h)
+		h := set(http.Header{"Cache-Status": others})
 		if diff := cmp.Diff(h["Cache-Status"], append(others[:2:2], "cachetrip; fwd=stale")); diff != "" {
 			t.Errorf("Cache-Status (-got +want):\n%s", diff)
 		}
@@ -120,7 +119,7 @@ func TestStatusKeepsOthers(t *testing.T) {
 // The mark leaves no trace for others to see.
 func TestMarkIsOutOfSight(t *testing.T) {
 	h := headerOf("A: b")
-	setFromCache(h, 0, Status{Hit: true})
+	h = fromCache(h, 0, Status{Hit: true})
 	var b strings.Builder
 	if err := h.Write(&b); err != nil {
 		t.Fatal(err)

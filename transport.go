@@ -136,7 +136,8 @@ type exchange struct {
 	*Transport
 	req   *http.Request // as given
 	own   *http.Request // a copy of req to send, which outlives the caller's interest; see detach
-	rules *request      // as the rules see it
+	rules *request      // as the rules see it; at first asked
+	asked request
 	key   string
 
 	others []response // that are just being stored, and turned out to be other variants
@@ -188,7 +189,8 @@ func (x *exchange) identify(method string) error {
 	if err != nil {
 		return err
 	}
-	x.rules = newRequest(method, x.req.Header, directivesOf(x.req.Context()), digest)
+	x.asked = newRequest(method, x.req.Header, directivesOf(x.req.Context()), digest)
+	x.rules = &x.asked
 	name := ""
 	if x.Identity != nil {
 		name = x.Identity(x.req)

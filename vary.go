@@ -147,6 +147,9 @@ func normalise(name string, lines []string) string {
 	case "Accept", "Accept-Charset", "Accept-Encoding", "Accept-Language":
 		weighted = true
 	}
+	if len(lines) == 1 && isNormal(lines[0], weighted) {
+		return lines[0]
+	}
 	field.Members(lines, func(member string) bool {
 		if weighted {
 			member = normaliseWeighted(member)
@@ -158,6 +161,19 @@ func normalise(name string, lines []string) string {
 		slices.Sort(members)
 	}
 	return strings.Join(members, ",")
+}
+
+// isNormal reports whether a value with one member is surely in normal form as it is.
+func isNormal(value string, weighted bool) bool {
+	for i := 0; i < len(value); i++ {
+		switch c := value[i]; {
+		case c <= ' ' || c == ',' || c == '"' || c >= 0x7f:
+			return false
+		case weighted && (c == ';' || 'A' <= c && c <= 'Z'):
+			return false
+		}
+	}
+	return value != ""
 }
 
 // normaliseWeighted normalises one alternative with its parameters. RFC 9110, section 12.4.2.

@@ -9,6 +9,9 @@ import (
 // letter case (RFC 9111, section 4.2); nothing else may differ. A two-digit year that seems to be
 // more than 50 years after now is in the past century. RFC 9110, section 5.6.7.
 func Date(s string, now time.Time) (t time.Time, ok bool) {
+	if t, ok := fixdate(s); ok {
+		return t, true
+	}
 	p := dateParser{rest: s, ok: true}
 	var year, day, hour, minute, second int
 	var month time.Month
@@ -63,6 +66,28 @@ func Date(s string, now time.Time) (t time.Time, ok bool) {
 		return time.Time{}, false // no such day in this month
 	}
 	return time.Date(year, month, day, hour, minute, second, 0, time.UTC), true
+}
+
+// fixdate reads a date as nearly all are written: in the preferred format and letter case, and not
+// at the end of a month, whose length depends.
+func fixdate(s string) (t time.Time, ok bool) {
+	const format = "Sun, 06 Nov 1994 08:49:37 GMT"
+	if len(s) != len(format) || s[3] != ',' || s[4] != ' ' || s[7] != ' ' || s[11] != ' ' ||
+		s[16] != ' ' || s[19] != ':' || s[22] != ':' || s[25:] != " GMT" {
+		return time.Time{}, false
+	}
+	month := strings.Index("JanFebMarAprMayJunJulAugSepOctNovDec", s[8:11])
+	weekday := strings.Index("SunMonTueWedThuFriSat", s[:3])
+	year, ok1 := Seconds(s[12:16])
+	day, ok2 := Seconds(s[5:7])
+	hour, ok3 := Seconds(s[17:19])
+	minute, ok4 := Seconds(s[20:22])
+	second, ok5 := Seconds(s[23:25])
+	if month < 0 || month%3 != 0 || weekday < 0 || weekday%3 != 0 || !ok1 || !ok2 || !ok3 || !ok4 || !ok5 ||
+		day < 1 || day > 28 || hour > 23 || minute > 59 || second > 59 {
+		return time.Time{}, false
+	}
+	return time.Date(int(year), time.Month(1+month/3), int(day), int(hour), int(minute), int(second), 0, time.UTC), true
 }
 
 var (

@@ -63,6 +63,9 @@ const maxNames = 256
 // duplicates and in order. "*" stands for itself, for what cannot be a field name, and for the rest
 // of a list that is too long.
 func Names(lines []string) []string {
+	if len(lines) == 1 && IsToken(lines[0]) && textproto.CanonicalMIMEHeaderKey(lines[0]) == lines[0] {
+		return lines[:1:1] // as nearly all are
+	}
 	var names []string
 	Members(lines, func(member string) bool {
 		name := "*"
