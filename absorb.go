@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cachetrip/cachetrip/internal/field"
@@ -244,6 +245,7 @@ func (t *Transport) twin(req *http.Request, resp *http.Response) *flight {
 // unsafeLog remembers when URLs were last invalidated, so that what was asked for before and
 // arrives after is not taken for newer. Its zero value is ready for use.
 type unsafeLog struct {
+	used atomic.Bool // most programs never send anything unsafe to what they cache
 	mu   sync.Mutex
 	last map[string]time.Time
 	all  time.Time // stands for what was forgotten
@@ -254,6 +256,7 @@ type unsafeLog struct {
 const maxUnsafe = 4096
 
 func (l *unsafeLog) note(prefix string, now time.Time) {
+	l.used.Store(true)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.last) >= maxUnsafe {
@@ -266,7 +269,12 @@ func (l *unsafeLog) note(prefix string, now time.Time) {
 	l.last[prefix] = now
 }
 
+// since returns when the URL of a key's prefix was last invalidated by this Transport, or a later
+// time; zero if it was not.
 func (l *unsafeLog) since(prefix string) time.Time {
+	if !l.used.Load() {
+		return time.Time{}
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if at, ok := l.last[prefix]; ok {

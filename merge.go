@@ -89,6 +89,15 @@ func admit(req *request, fresh *response, stored []response) admission {
 	return a
 }
 
+// invalidateBefore marks what was requested before a time, or at it, as invalidated then. Section 4.4.
+func invalidateBefore(stored []response, at time.Time) {
+	for i := range stored {
+		if r := &stored[i]; !r.requested.After(at) && r.invalidatedAt.Before(at) {
+			r.invalidatedAt = at
+		}
+	}
+}
+
 // invalidatedIn reports whether something stored for the same key was invalidated after r was
 // requested, so that r must be validated as well. Section 4.4.
 func (r *response) invalidatedIn(stored []response) bool {

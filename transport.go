@@ -210,6 +210,9 @@ func (x *exchange) run() (*http.Response, error) {
 			entries = x.lookup()
 		}
 		stored := responses(entries)
+		if at := x.unsafe.since(x.key[:urlDigits]); !at.IsZero() {
+			invalidateBefore(stored, at) // another process may have stored since what it had asked for before
+		}
 		d := decide(wallClock(), x.rules, stored)
 		switch d.action {
 		case serve, serveRevalidate:

@@ -429,8 +429,8 @@ func (w *worker) request(r *rand.Rand, index int) (next int) {
 		w.violation("%s: older than version %d, which the request found in the store", name, newest)
 	case !held:
 		w.violation("%s: a hit that the store did not hold", name)
-	case result == resultCollapsed && posted > got.version:
-		w.violation("%s: joined a download that is older than what this process's own unsafe request made: %d", name, posted)
+	case posted > got.version:
+		w.violation("%s: older than what this process's own unsafe request made: %d", name, posted)
 	}
 	var n int64
 	if method == http.MethodGet {
