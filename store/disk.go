@@ -70,7 +70,7 @@ type Disk struct {
 	dv       *diskv.Diskv
 	tier     *tier
 	verified verifiedFiles
-	locks    [shardCount]shardLock
+	locks    shardLocks
 	usage    usageFile
 	evictor  evictor
 
@@ -119,9 +119,6 @@ func OpenDisk(dir string, opts DiskOptions) (*Disk, error) {
 		d.tier = newTier(DefaultMemoryBytes)
 	default:
 		d.tier = newTier(max(opts.MemoryBytes, 0))
-	}
-	for i := range d.locks {
-		d.locks[i] = make(shardLock, 1)
 	}
 	d.evictor.init()
 	// diskv names the files, writes them atomically and imports bodies. Its own cache and its Erase, which
@@ -313,7 +310,11 @@ func (d *Disk) load(key string) (keyState, *tierItem, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return keyState{}, it, nil
 	case notAFile(it.path, err):
-		return keyState{damaged: true, size: it.stat.size}, it, nil
+		st := keyState{damaged: true}
+		if it.stat.regular {
+			st.size = it.stat.size
+		}
+		return st, it, nil
 	case err != nil:
 		return keyState{}, nil, opError("read entries", err)
 	}
@@ -346,12 +347,13 @@ func (d *Disk) Update(ctx context.Context, key string, change func([]*Entry) []*
 	}
 	var page usagePage
 	sum, err := d.update(ctx, key, change, &page, d.near())
-	if full := (*fullError)(nil); errors.As(err, &full) {
-		d.makeRoom(ctx, full.sum, full.delta)
-		sum, err = d.update(ctx, key, change, &page, d.max+d.max/10)
-		if errors.As(err, &full) { // nothing but drafts
+	full := (*fullError)(nil)
+	for try := 0; errors.As(err, &full); try++ {
+		if try == roomTries { // nothing but drafts
 			return opError("update", ErrTooLarge)
 		}
+		d.makeRoom(ctx, full.sum, full.delta)
+		sum, err = d.update(ctx, key, change, &page, d.max+d.max/10)
 	}
 	if err != nil {
 		return err
@@ -361,11 +363,6 @@ func (d *Disk) Update(ctx context.Context, key string, change func([]*Entry) []*
 	}
 	return nil
 }
-
-// fullError reports that a cache of sum bytes has no room for delta more.
-type fullError struct{ sum, delta int64 }
-
-func (e *fullError) Error() string { return "no room" }
 
 // update does Update but for the work that follows it. The sum is that of the usage in page, or negative if
 // it did not change. It fails with a fullError, and nothing changes, if the cache would grow beyond limit bytes.
@@ -532,14 +529,13 @@ func (l *locked) put(key string, st keyState, blobs []inlineBlob, heads []byte, 
 	}
 
 	sum = -1
-	delta := allocated(size) - allocated(st.size)
-	if delta > 0 {
-		if sum, err = l.account(delta, page); err != nil {
+	grows := allocated(size) - allocated(st.size)
+	if anew {
+		grows = allocated(size) // the old file is there until the new one takes its place
+	}
+	if grows > 0 {
+		if sum, err = l.reserve(grows, limit, page); err != nil {
 			return -1, err
-		}
-		if sum > limit {
-			l.account(-delta, page)
-			return -1, &fullError{sum - delta, delta}
 		}
 	}
 	buf := make([]byte, 0, size)
@@ -555,13 +551,13 @@ func (l *locked) put(key string, st keyState, blobs []inlineBlob, heads []byte, 
 		err = d.appendTo(key, buf, st.size)
 	}
 	if err != nil {
-		if delta > 0 {
-			l.account(-delta, page)
+		if grows > 0 {
+			l.account(-grows, page)
 		}
 		return -1, err
 	}
-	if delta < 0 {
-		if sum, err = l.account(delta, page); err != nil {
+	if anew && st.size > 0 {
+		if sum, err = l.account(-allocated(st.size), page); err != nil {
 			sum = -1
 		}
 	}

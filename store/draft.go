@@ -233,29 +233,24 @@ func (dr *diskDraft) reserve(size int64, exactly bool) error {
 	if delta == 0 {
 		return nil
 	}
-	if delta > 0 {
-		var page usagePage
-		if err := dr.d.readUsage(&page); err != nil {
-			return err
-		}
+	sum, err := dr.resize(target)
+	full := (*fullError)(nil)
+	for try := 0; errors.As(err, &full); try++ {
 		// Drafts cannot be evicted: if they alone are too much, this one is given up.
-		if sum := page.sum(); sum+delta > dr.d.max && !dr.d.makeRoom(dr.ctx, sum, delta) {
+		if !dr.d.makeRoom(dr.ctx, full.sum, full.delta) || try == roomTries {
 			return ErrTooLarge
 		}
+		sum, err = dr.resize(target)
 	}
-	sum, err := dr.resize(target)
-	if err != nil {
-		return err
+	if err == nil && delta > 0 && sum > dr.d.max {
+		dr.d.makeRoom(dr.ctx, sum, 0)
 	}
-	if delta > 0 && sum > dr.d.max && !dr.d.makeRoom(dr.ctx, sum, 0) { // others were as quick
-		return ErrTooLarge
-	}
-	return nil
+	return err
 }
 
 // resize makes the draft's file, in blocks, as long as target and notes it in the usage file, both under the shard's
 // lock, so that whoever lists the shard meanwhile finds the room that is reserved. If target is 0 the file is
-// removed.
+// removed. It fails with a fullError if there is no room.
 func (dr *diskDraft) resize(target int64) (sum int64, err error) {
 	l, err := dr.lock()
 	if err != nil {
@@ -264,7 +259,7 @@ func (dr *diskDraft) resize(target int64) (sum int64, err error) {
 	defer l.unlock()
 	var page usagePage
 	if delta := target - dr.reserved; delta > 0 {
-		if sum, err = l.account(delta, &page); err != nil {
+		if sum, err = l.reserve(delta, dr.d.near(), &page); err != nil {
 			return 0, err
 		}
 		dr.reserved = target

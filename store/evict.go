@@ -18,11 +18,22 @@ const (
 	sampleKeys = 256
 	evictPart  = 8
 
+	// sampleAll is up to how many files a shard is listed whole to sample it, which also sets right how many bytes it
+	// is said to take: 1 ms of work. In a larger one only the files of a sample are looked at.
+	sampleAll = 1024
+
 	// One call evicts for so long, or so many keys, once the bound is kept: what is beyond it is work
 	// that the next calls need not do. While the bound is not kept, but nearly, it may take evictHard.
-	evictSoft    = 2 * time.Millisecond
-	evictSoftMax = 64
-	evictHard    = 4 * time.Millisecond
+	// Where the device is told at once which blocks are free, removing a file takes a millisecond.
+	evictSoft    = time.Millisecond
+	evictSoftMax = 32
+	evictHard    = 3 * time.Millisecond
+
+	// roomTries is how often one who finds no room makes some and tries again, when others take it first.
+	roomTries = 3
+
+	// sweepKeys bounds how many keys are read in one listing of a shard to find bodies that none of them names.
+	sweepKeys = 100
 
 	// leftAfter is the age in which what no entry names is taken for left behind: no body takes so long
 	// from its last write to the Update that names it.
@@ -86,30 +97,62 @@ func (d *Disk) listShard(shard int) (*shardList, error) {
 	}
 	slices.Sort(names) // a key comes right before its bodies
 	list := &shardList{}
-	prefix := shardName(shard)
 	var st fileStat
 	for _, name := range names {
-		if statFile(dir+string(filepath.Separator)+name, &st) != nil || !st.regular {
-			continue
-		}
-		size := allocated(st.size)
-		list.bytes += size
-		key, id, isBlob := strings.Cut(name, "-")
-		if len(key) != keyLen || !isHex(key) || key[:2] != prefix || isBlob && (len(id) != 2*blobIDLen || !isHex(id)) {
-			list.other = append(list.other, fileInfo{name, size, st.mtime})
-			continue
-		}
-		if n := len(list.keys); n == 0 || list.keys[n-1].key != key {
-			list.keys = append(list.keys, &keyFiles{key: key, shard: shard})
-		}
-		k := list.keys[len(list.keys)-1]
-		if isBlob {
-			k.blobs = append(k.blobs, fileInfo{name, size, st.mtime})
-		} else {
-			k.heads, k.used, k.size = true, st.atime, size
+		if statFile(dir+string(filepath.Separator)+name, &st) == nil && st.regular {
+			list.add(shard, name, &st)
 		}
 	}
 	return list, nil
+}
+
+// sampleShard returns some keys of a shard, chosen at random, with their files; of a small shard all.
+func (d *Disk) sampleShard(ctx context.Context, shard int) (*shardList, error) {
+	dir := d.shardDir(shard)
+	names, err := readNames(dir)
+	if err != nil {
+		return nil, opError("list", err)
+	}
+	if len(names) <= sampleAll {
+		return d.scan(ctx, shard)
+	}
+	slices.Sort(names)
+	list := &shardList{}
+	var st fileStat
+	start := rand.IntN(len(names))
+	for start > 0 && len(names[start]) > keyLen { // to begin with a key, not with a body of one
+		start--
+	}
+	for i := range names {
+		name := names[(start+i)%len(names)]
+		if len(list.keys) >= sampleKeys && len(name) <= keyLen {
+			break
+		}
+		if statFile(dir+string(filepath.Separator)+name, &st) == nil && st.regular {
+			list.add(shard, name, &st)
+		}
+	}
+	return list, nil
+}
+
+// add takes a file into the list; that of a key before its bodies.
+func (list *shardList) add(shard int, name string, st *fileStat) {
+	size := allocated(st.size)
+	list.bytes += size
+	key, id, isBlob := strings.Cut(name, "-")
+	if len(key) != keyLen || !isHex(key) || shardOf(key) != shard || isBlob && (len(id) != 2*blobIDLen || !isHex(id)) {
+		list.other = append(list.other, fileInfo{name, size, st.mtime})
+		return
+	}
+	if n := len(list.keys); n == 0 || list.keys[n-1].key != key {
+		list.keys = append(list.keys, &keyFiles{key: key, shard: shard})
+	}
+	k := list.keys[len(list.keys)-1]
+	if isBlob {
+		k.blobs = append(k.blobs, fileInfo{name, size, st.mtime})
+	} else {
+		k.heads, k.used, k.size = true, st.atime, size
+	}
 }
 
 // scan lists a shard, sets its slot right, and removes what was left behind in it if that is due.
@@ -169,9 +212,15 @@ func (l *locked) sweep(list *shardList, now time.Time) {
 	for _, f := range list.other {
 		remove(dir, f)
 	}
-	for _, k := range list.keys {
+	budget := sweepKeys
+	start := rand.IntN(len(list.keys) + 1) // so that all are looked at in time
+	for i := range list.keys {
+		k := list.keys[(start+i)%len(list.keys)]
 		if !slices.ContainsFunc(k.blobs, old) {
 			continue
+		}
+		if budget--; budget < 0 {
+			break
 		}
 		var named map[string]bool
 		if k.heads {
@@ -199,7 +248,7 @@ func (d *Disk) sweepTemps(now time.Time) {
 		return
 	}
 	var st fileStat
-	for _, name := range names {
+	for _, name := range names[:min(len(names), 4*sweepKeys)] {
 		path := filepath.Join(d.tmp, name)
 		if statFile(path, &st) == nil && st.regular && now.UnixNano()-st.mtime > int64(leftAfter) {
 			os.Remove(path)
@@ -306,7 +355,8 @@ func (d *Disk) evictUntil(ctx context.Context, low int64, enough func(sum int64,
 			need -= k.total()
 			batch = append(batch, k)
 		}
-		evicted, used, err := d.evict(ctx, batch)
+		evicted, used, rest, err := d.evict(ctx, batch, func(freed int64, m int) bool { return enough(sum-freed, n+m) })
+		e.pool = append(rest, e.pool...)
 		if err != nil {
 			return sum, err
 		}
@@ -329,7 +379,7 @@ func (d *Disk) gather(ctx context.Context, page *usagePage) (listed int, err err
 		if s := page.slot(shard); s.known && s.bytes == 0 {
 			continue
 		}
-		list, err := d.scan(ctx, shard)
+		list, err := d.sampleShard(ctx, shard)
 		if err != nil {
 			return listed, err
 		}
@@ -369,10 +419,12 @@ func (d *Disk) gather(ctx context.Context, page *usagePage) (listed int, err err
 	return listed, nil
 }
 
-// evict removes keys, unless they were used since they were listed. It returns how many it removed and
-// the use time of the last of them.
-func (d *Disk) evict(ctx context.Context, batch []*keyFiles) (n int, used int64, err error) {
-	for len(batch) > 0 {
+// evict removes keys, unless they were used since they were listed, until enough says that it is, with the bytes that
+// were set free and the keys that were removed so far. It returns how many it removed, the use time of the last of
+// them, and the keys that it did not come to.
+func (d *Disk) evict(ctx context.Context, batch []*keyFiles, enough func(freed int64, n int) bool) (n int, used int64, rest []*keyFiles, err error) {
+	var freed int64
+	for stop := false; len(batch) > 0 && err == nil && !stop; {
 		shard := batch[0].shard
 		var here []*keyFiles
 		batch = slices.DeleteFunc(batch, func(k *keyFiles) bool {
@@ -381,27 +433,31 @@ func (d *Disk) evict(ctx context.Context, batch []*keyFiles) (n int, used int64,
 			}
 			return k.shard == shard
 		})
-		m, last, err := d.evictShard(ctx, shard, here)
-		if n += m; m > 0 {
-			used = last
-		}
-		if err != nil {
-			return n, used, err
-		}
+		var left []*keyFiles
+		left, err = d.evictShard(ctx, shard, here, func(f, at int64) bool {
+			freed += f
+			used = at
+			n++
+			stop = enough(freed, n)
+			return stop
+		})
+		batch = append(left, batch...)
 	}
 	d.evictions.Add(uint64(n))
-	return n, used, nil
+	return n, used, batch, err
 }
 
-func (d *Disk) evictShard(ctx context.Context, shard int, keys []*keyFiles) (n int, used int64, err error) {
+// evictShard removes keys of a shard until evicted, which it calls after each with the bytes that were set free and
+// the key's use time, returns true. It returns the keys after that.
+func (d *Disk) evictShard(ctx context.Context, shard int, keys []*keyFiles, evicted func(freed, used int64) bool) (rest []*keyFiles, err error) {
 	l, err := d.lock(ctx, shard)
 	if err != nil {
-		return 0, 0, err
+		return nil, err
 	}
 	defer l.unlock()
 	var freed int64
 	var failed error
-	for _, k := range keys {
+	for i, k := range keys {
 		var st fileStat
 		path := d.path(k.key)
 		err := statFile(path, &st)
@@ -413,14 +469,17 @@ func (d *Disk) evictShard(ctx context.Context, shard int, keys []*keyFiles) (n i
 			break
 		}
 		d.tier.remove(k.key)
-		freed += allocated(st.size)
+		n := allocated(st.size)
 		for _, b := range k.blobs {
 			if os.Remove(d.path(b.name)) == nil {
-				freed += b.size
+				n += b.size
 			}
 		}
-		n++
-		used = k.used
+		freed += n
+		if evicted(n, k.used) {
+			rest = keys[i+1:]
+			break
+		}
 	}
 	if freed > 0 {
 		var page usagePage
@@ -428,7 +487,7 @@ func (d *Disk) evictShard(ctx context.Context, shard int, keys []*keyFiles) (n i
 			failed = err
 		}
 	}
-	return n, used, opError("evict", failed)
+	return rest, opError("evict", failed)
 }
 
 // sweepVersions removes some of what other versions of the format left in the cache directory and nobody

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -17,28 +18,46 @@ import (
 // owner dies. Nothing but quick work on files of the shard is done under it, and nobody ever holds two.
 type shardLock chan struct{}
 
+// shardLocks are the locks of all shards. They are made when they are first needed: most processes store to few
+// shards, and many to none.
+type shardLocks struct {
+	mu    sync.Mutex
+	locks [shardCount]shardLock
+}
+
+func (s *shardLocks) of(shard int) shardLock {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.locks[shard] == nil {
+		s.locks[shard] = make(shardLock, 1)
+	}
+	return s.locks[shard]
+}
+
 // locked is a shard whose lock is held.
 type locked struct {
 	d     *Disk
 	shard int
+	mine  shardLock
 	file  *flock.Flock // nil where locks are not supported
 }
 
 // lock waits for the lock of a shard. It fails if ctx ends, if the store is closed, or if the lock's
 // file cannot be made.
 func (d *Disk) lock(ctx context.Context, shard int) (*locked, error) {
+	mine := d.locks.of(shard)
 	select {
-	case d.locks[shard] <- struct{}{}:
+	case mine <- struct{}{}:
 	default:
 		select {
-		case d.locks[shard] <- struct{}{}:
+		case mine <- struct{}{}:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
-	l := &locked{d: d, shard: shard}
+	l := &locked{d: d, shard: shard, mine: mine}
 	if err := l.lockFile(ctx); err != nil {
-		<-d.locks[shard]
+		<-mine
 		return nil, err
 	}
 	return l, nil
@@ -50,8 +69,8 @@ func (l *locked) lockFile(ctx context.Context) error {
 	}
 	path := filepath.Join(l.d.root, "locks", shardName(l.shard))
 	made := false
-	// Other processes hold the lock for tens of microseconds, or a few milliseconds while they evict.
-	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 5*time.Millisecond) {
+	// Other processes hold the lock for tens of microseconds, or a millisecond or two while they list the shard.
+	for wait := 50 * time.Microsecond; ; wait = min(2*wait, time.Millisecond) {
 		f := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDONLY|nofollow), flock.SetPermissions(0o600))
 		ok, err := f.TryLock()
 		switch {
@@ -87,7 +106,7 @@ func (l *locked) unlock() {
 	if l.file != nil {
 		l.file.Close()
 	}
-	<-l.d.locks[l.shard]
+	<-l.mine
 }
 
 // errno returns the system's error number within err.

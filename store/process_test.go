@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	if role := os.Getenv(childEnv); role != "" {
 		dir := os.Getenv(childEnv + "_DIR")
 		err := map[string]func(dir string) error{
-			"count": childCount, "churn": childChurn, "limit": childLimit, "readonly": childReadOnly, "descriptors": childDescriptors,
+			"count": childCount, "churn": childChurn, "limit": childLimit, "writers": childWriters, "readonly": childReadOnly, "descriptors": childDescriptors,
 		}[role](dir)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -194,6 +194,120 @@ func TestKilledProcesses(t *testing.T) {
 	}
 	for _, key := range keys {
 		mustPut(t, d, key, pattern(1, 30_000)) // no lock is left held
+	}
+}
+
+// childWriters stores by several writers at once, until it is killed.
+func childWriters(dir string) error {
+	d, err := OpenDisk(dir, DiskOptions{MaxBytes: churnBound})
+	if err != nil {
+		return err
+	}
+	errs := make(chan error)
+	for range 6 {
+		go func() {
+			for {
+				key := testKey(rand.IntN(3000))
+				switch rand.IntN(8) {
+				case 0: // several variants, so that the file of a key gets long and is written anew
+					key = testKey(rand.IntN(3))
+					draft, err := d.Create(noContext, key, -1)
+					if err != nil {
+						errs <- err
+						return
+					}
+					draft.Write(pattern(1, 15_000))
+					blob, err := draft.Commit()
+					draft.Close()
+					if err == nil {
+						err = d.Update(noContext, key, func(es []*Entry) []*Entry {
+							e := testHead(key)
+							e.Length, e.Parts = blob.Size, []Part{{Length: blob.Size, Blob: blob}}
+							return append([]*Entry{e}, es[:min(len(es), 20)]...)
+						})
+					}
+					if err != nil && !errors.Is(err, ErrTooLarge) {
+						errs <- err
+						return
+					}
+				case 1: // a body that is given up
+					if draft, err := d.Create(noContext, key, -1); err == nil {
+						for range rand.IntN(10) {
+							draft.Write(make([]byte, 40_000))
+						}
+						draft.Close()
+					}
+				default:
+					err := putBody(d, key, make([]byte, []int{300, 10_000, 50_000, 200_000, 600_000, churnBound/bodyShare - 100_000}[rand.IntN(6)]))
+					if err != nil && !errors.Is(err, ErrTooLarge) && !errors.Is(err, fs.ErrNotExist) {
+						errs <- err
+						return
+					}
+				}
+			}
+		}()
+	}
+	return <-errs
+}
+
+// TestBoundAtEveryInstant stops processes in whatever they are doing, and counts what the cache takes just then.
+func TestBoundAtEveryInstant(t *testing.T) {
+	dir := t.TempDir()
+	rounds := 150
+	if testing.Short() {
+		rounds = 30
+	}
+	var children []*exec.Cmd
+	for range 2 {
+		c := child("writers", dir)
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer c.Wait()
+		defer c.Process.Kill()
+		children = append(children, c)
+	}
+	var most, least int64
+	for i := range rounds {
+		time.Sleep(time.Duration(rand.IntN(10_000)) * time.Microsecond)
+		for _, c := range children {
+			if err := c.Process.Signal(syscall.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, c := range children {
+			var ws syscall.WaitStatus
+			if _, err := syscall.Wait4(c.Process.Pid, &ws, syscall.WUNTRACED, nil); err != nil || !ws.Stopped() {
+				t.Fatalf("the process did not stop but end: %v, %v", ws, err)
+			}
+		}
+		all := diskBytes(t, dir)
+		kept := all
+		for path, mode := range tree(t, dir) {
+			if fi, err := os.Stat(filepath.Join(dir, path)); err == nil && mode.IsRegular() && strings.Contains(path, "/tmp/") {
+				kept -= allocated(fi.Size())
+			}
+		}
+		if all > churnBound*110/100 {
+			t.Errorf("round %d: %d bytes, which is %.1f %% of the bound", i, all, 100*float64(all)/churnBound)
+		}
+		var page usagePage
+		if b, err := os.ReadFile(filepath.Join(dir, version, "usage")); err == nil && copy(page[:], b) == usageSize {
+			if sum := page.sum(); sum < kept {
+				t.Errorf("round %d: the files take %d bytes, and are said to take %d", i, kept, sum)
+			}
+		}
+		most = max(most, all)
+		if i == rounds/2 || i > rounds/2 && all < least {
+			least = all
+		}
+		for _, c := range children {
+			c.Process.Signal(syscall.SIGCONT)
+		}
+	}
+	t.Logf("at most %.1f %% of the bound, at least %.1f %% in the second half", 100*float64(most)/churnBound, 100*float64(least)/churnBound)
+	if most < churnBound*80/100 {
+		t.Errorf("%.1f %% of the bound at most: too little to show anything", 100*float64(most)/churnBound)
 	}
 }
 

@@ -184,13 +184,18 @@ func (d *Disk) readUsage(p *usagePage) error {
 	return nil
 }
 
-// account notes that the files of the locked shard grow by delta bytes and returns the sum of all shards;
-// page is filled for further use.
+// account notes that the files of the locked shard grow by delta bytes and returns the sum of all shards,
+// which was read afterwards; page is filled for further use.
 func (l *locked) account(delta int64, page *usagePage) (sum int64, err error) {
-	if err := l.d.readUsage(page); err != nil {
-		return 0, err
+	f, err := l.d.usageOpen()
+	if err != nil {
+		return 0, opError("read usage", err)
 	}
-	s := page.slot(l.shard)
+	var b [usageSlot]byte
+	if _, err := f.ReadAt(b[:], int64(usageHeader+l.shard*usageSlot)); err != nil && err != io.EOF {
+		return 0, opError("read usage", err)
+	}
+	s := decodeSlot(b[:])
 	if !s.known {
 		list, err := l.d.listShard(l.shard)
 		if err != nil {
@@ -202,8 +207,28 @@ func (l *locked) account(delta int64, page *usagePage) (sum int64, err error) {
 	if err := l.setSlot(s, page); err != nil {
 		return 0, err
 	}
+	if err := l.d.readUsage(page); err != nil {
+		return 0, err
+	}
 	return page.sum(), nil
 }
+
+// reserve notes growth that is about to happen, unless the cache would take more than limit bytes with it: then
+// it fails with a fullError and nothing is noted. Of those who reserve at the same moment, each sees at least
+// those who noted theirs before: so what is granted is never more than limit together.
+func (l *locked) reserve(delta, limit int64, page *usagePage) (sum int64, err error) {
+	sum, err = l.account(delta, page)
+	if err == nil && sum > limit {
+		l.account(-delta, page)
+		return 0, &fullError{sum - delta, delta}
+	}
+	return sum, err
+}
+
+// fullError reports that a cache of sum bytes has no room for delta more.
+type fullError struct{ sum, delta int64 }
+
+func (e *fullError) Error() string { return "no room" }
 
 // setSlot writes the slot of the locked shard.
 func (l *locked) setSlot(s slot, page *usagePage) error {
