@@ -922,6 +922,81 @@ func TestMaintenance(t *testing.T) {
 	mustPut(t, d, testKey(1), pattern(1, 100))
 }
 
+// TestVerifyBesideWriters verifies while everything is replaced, freshened, dropped and evicted: none of that is damage,
+// and what is damaged is found all the same.
+func TestVerifyBesideWriters(t *testing.T) {
+	dir := t.TempDir()
+	d := openTest(t, dir, DiskOptions{MaxBytes: 4 << 20})
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	end := sync.OnceFunc(func() { close(stop); wg.Wait() })
+	defer end()
+	for w := range 3 {
+		mine := openTest(t, dir, DiskOptions{MaxBytes: 4 << 20}) // as another process
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(5, uint64(w)))
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				key := testKey(r.IntN(20))
+				switch r.IntN(4) {
+				case 0:
+					mine.Update(t.Context(), key, func([]*Entry) []*Entry { return nil })
+				case 1:
+					mine.Update(t.Context(), key, func(es []*Entry) []*Entry {
+						for i := range es {
+							es[i] = es[i].Clone()
+						}
+						return es
+					})
+				default:
+					putBody(mine, key, pattern(1, []int{200, 30_000, 90_000, 900_000}[r.IntN(4)]))
+				}
+			}
+		})
+	}
+	entries := 0
+	for range 25 {
+		r, err := d.Verify(t.Context())
+		if err != nil || r.Damaged != 0 {
+			t.Fatalf("%+v, %v, want no damage", r, err)
+		}
+		entries += r.Entries
+	}
+	if entries == 0 {
+		t.Error("nothing was verified")
+	}
+	end() // else what is stored below may be evicted before it is verified
+	for i, damage := range []func(path string) error{
+		func(path string) error { return os.Truncate(path, 5000) },
+		os.Remove,
+		func(path string) error {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			b[80_000] ^= 4
+			return os.WriteFile(path, b, 0o600)
+		},
+	} {
+		key := testKey(100 + i)
+		mustPut(t, d, key, pattern(1, 100_000))
+		if err := damage(d.path(blobName(key, mustEntries(t, d, key)[0].Parts[0].Blob.ID))); err != nil {
+			t.Fatal(err)
+		}
+		r, err := d.Verify(t.Context())
+		if err != nil || r.Damaged != 1 {
+			t.Errorf("damage %d: %+v, %v, want it found", i, r, err)
+		}
+		if len(mustEntries(t, d, key)) != 0 {
+			t.Errorf("damage %d: the entry is still there", i)
+		}
+	}
+}
+
 func TestInSynctestBubble(t *testing.T) {
 	dir := t.TempDir()
 	outside := openTest(t, dir, DiskOptions{MaxBytes: 1 << 20})

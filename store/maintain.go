@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,7 +14,7 @@ import (
 
 // Usage is how much a [Disk] holds.
 type Usage struct {
-	Keys   int   // URLs, per identity
+	Keys   int   // URLs, per identity; each has an entry for every variant, which [Disk.All] tells
 	Bodies int   // bodies in files of their own
 	Bytes  int64 // of all files, each rounded up to blocks of 4 KiB, staged ones included
 }
@@ -43,11 +45,11 @@ func (d *Disk) Usage(ctx context.Context) (Usage, error) {
 type Report struct {
 	Entries int   // entries that prove themselves, and their bodies with them
 	Bytes   int64 // bytes of bodies that were read
-	Damaged int   // keys of which something did not; it was removed
+	Damaged int   // keys of which something did not, and was not merely replaced meanwhile; it was removed
 }
 
 // Verify reads everything that the cache holds and compares it with its checksums, whether it was verified
-// before or not. What is damaged is removed. It does not count as use.
+// before or not. What is damaged is removed, unless the directory cannot be written to. It does not count as use.
 func (d *Disk) Verify(ctx context.Context) (Report, error) {
 	var r Report
 	for shard := range shardCount {
@@ -67,56 +69,136 @@ func (d *Disk) Verify(ctx context.Context) (Report, error) {
 	return r, nil
 }
 
+// verifyTries is how often a key is verified anew because its bodies were replaced while they were read.
+const verifyTries = 5
+
 func (d *Disk) verifyKey(ctx context.Context, key string, r *Report) error {
-	st, _, err := d.load(key)
-	if err != nil {
-		return err
-	}
-	damaged := st.damaged
-	if damaged {
-		d.discardDamage(ctx, key)
-	}
-	bad := make(map[string]bool)
-	for id := range fileBlobs(st.entries) {
-		d.verified.forget(id)
-	}
-	checked := make(map[string]bool)
-	for _, e := range st.entries {
-		for _, p := range e.Parts {
-			if p.Blob.Inline != nil || checked[p.Blob.ID] {
-				continue
-			}
-			checked[p.Blob.ID] = true
-			n, err := d.verifyBody(ctx, key, p.Blob)
-			r.Bytes += n
-			switch {
-			case errors.Is(err, ErrDamaged):
-				bad[p.Blob.ID] = true
-			case err != nil:
+	damaged := false
+	for try := 1; ; try++ {
+		st, err := d.loadExact(ctx, key)
+		if err != nil {
+			return err
+		}
+		damaged = damaged || st.damaged
+		good, wrong, missing, err := d.verifyBodies(ctx, key, st.entries, r)
+		if err != nil {
+			return err
+		}
+		damaged = damaged || wrong
+		if len(missing) > 0 {
+			// Files are removed after the entries that name them: those that still do name what was lost.
+			lost, err := d.dropNaming(ctx, key, missing)
+			if err != nil {
 				return err
 			}
+			damaged = damaged || lost
+			if !lost && try < verifyTries {
+				continue
+			}
 		}
-		if slices.ContainsFunc(e.Parts, func(p Part) bool { return bad[p.Blob.ID] }) {
-			damaged = true
-			continue
+		r.Entries += good
+		if damaged {
+			r.Damaged++
 		}
-		r.Entries++
+		return nil
 	}
-	if damaged {
-		// It may have been replaced rather than damaged, while it was being read.
-		if now, _, err := d.load(key); err == nil && !st.damaged && !slices.ContainsFunc(now.entries, func(e *Entry) bool {
-			return slices.ContainsFunc(st.entries, func(old *Entry) bool { return old.ResponseTime.Equal(e.ResponseTime) })
-		}) && len(now.entries) > 0 {
-			return nil
-		}
-		r.Damaged++
+}
+
+// loadExact is load, but for that what is found damaged is so, and not just being written. It is removed.
+func (d *Disk) loadExact(ctx context.Context, key string) (keyState, error) {
+	st, _, err := d.load(key)
+	if err != nil || !st.damaged {
+		return st, err
 	}
+	l, err := d.lock(ctx, shardOf(key))
+	if err != nil {
+		return st, d.mayRead(ctx, err)
+	}
+	defer l.unlock()
+	if st, _, err = d.load(key); err != nil || !st.damaged {
+		return st, err
+	}
+	var page usagePage
+	_, err = l.write(key, st, st.entries, &page, math.MaxInt64)
+	return st, d.mayRead(ctx, err)
+}
+
+// mayRead returns err only if it also keeps from reading on; that a directory cannot be written to does not.
+func (d *Disk) mayRead(ctx context.Context, err error) error {
+	if err == nil || d.begin(ctx) != nil {
+		return err
+	}
+	d.log.Debug("cachetrip: store: damage not removed", "error", err)
 	return nil
 }
 
-// verifyBody reads a body. Damage removes the entries that name it.
+// verifyBodies reads the bodies that entries name. It returns how many entries are good, whether a body proved
+// itself wrong, and the bodies that are not there. What is wrong is removed.
+func (d *Disk) verifyBodies(ctx context.Context, key string, entries []*Entry, r *Report) (good int, wrong bool, missing map[string]bool, err error) {
+	bad := make(map[string]bool)
+	checked := make(map[string]bool)
+	missing = make(map[string]bool)
+	for _, e := range entries {
+		ok := true
+		for _, p := range e.Parts {
+			id := p.Blob.ID
+			if p.Blob.Inline == nil && !checked[id] {
+				checked[id] = true
+				n, err := d.verifyBody(ctx, key, p.Blob)
+				r.Bytes += n
+				switch {
+				case errors.Is(err, fs.ErrNotExist):
+					missing[id] = true
+				case errors.Is(err, ErrDamaged):
+					bad[id] = true
+				case err != nil:
+					return 0, false, nil, err
+				}
+			}
+			ok = ok && !bad[id] && !missing[id]
+		}
+		if ok {
+			good++
+		}
+	}
+	if len(bad) > 0 {
+		if _, err := d.dropNaming(ctx, key, bad); err != nil {
+			return 0, false, nil, err
+		}
+	}
+	return good, len(bad) > 0, missing, nil
+}
+
+// dropNaming removes the entries under key that name one of the bodies, and tells whether there were any.
+func (d *Disk) dropNaming(ctx context.Context, key string, ids map[string]bool) (dropped bool, err error) {
+	drop := func(entries []*Entry) []*Entry {
+		before := len(entries)
+		entries = slices.DeleteFunc(entries, func(e *Entry) bool {
+			return slices.ContainsFunc(e.Parts, func(p Part) bool { return p.Blob.Inline == nil && ids[p.Blob.ID] })
+		})
+		dropped = len(entries) < before
+		return entries
+	}
+	if err = d.Update(ctx, key, drop); err != nil {
+		if err = d.mayRead(ctx, err); err == nil {
+			var st keyState
+			if st, _, err = d.load(key); err == nil {
+				drop(st.entries)
+			}
+		}
+	}
+	return dropped, err
+}
+
+// verifyBody reads a body in a file of its own. The error is ErrDamaged if it proved itself wrong, and
+// fs.ErrNotExist if it is not there.
 func (d *Disk) verifyBody(ctx context.Context, key string, blob Blob) (n int64, err error) {
-	body, err := d.Open(ctx, key, blob)
+	id, ok := parseBlobID(blob.ID)
+	if !ok {
+		return 0, ErrDamaged
+	}
+	d.verified.forget(blob.ID)
+	body, err := d.openFile(key, id, blob)
 	if err != nil {
 		return 0, err
 	}
