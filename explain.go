@@ -280,7 +280,7 @@ func (s *StoredResponse) sentences(subject string, say func(string, ...any)) {
 		say("So it is fresh, for another %s.", spell(ttl))
 	case f.Validate != "":
 		say("So it is stale; besides, %s.", ReasonText(f.Validate))
-	case ttl == 0:
+	case ttl > -time.Second:
 		say("So it is stale.")
 	default:
 		say("So it is stale, by %s.", spell(-ttl))
