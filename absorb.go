@@ -2,283 +2,446 @@ package cachetrip
 
 import (
 	"context"
-	"errors"
+	"io"
 	"net/http"
-	"net/url"
 	"slices"
-	"sync"
-	"sync/atomic"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cachetrip/cachetrip/internal/field"
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// Between the rules and the store: how the one sees what the other keeps, and the changes that
-// concern a whole URL.
+// What an answer of the origin changes in the store, and what it is to those who wait for it.
 
-// newResponse returns e as the rules see it.
-func newResponse(e *store.Entry) response {
-	r := response{
-		status:        e.Status,
-		header:        e.Header,
-		cc:            field.ParseCacheControl(e.Header["Cache-Control"]),
-		requested:     e.RequestTime,
-		received:      e.ResponseTime,
-		headOnly:      e.Method == http.MethodHead,
-		length:        e.Length,
-		selecting:     e.Selecting,
-		uncompressed:  e.Uncompressed,
-		invalidatedAt: e.InvalidatedAt,
-		foreign:       e.ForeignCredentials,
+// answer is a response to a request of an exchange, about to be absorbed.
+type answer struct {
+	*exchange
+	flight    *flight
+	resp      *http.Response
+	sent      *http.Request
+	requested time.Time
+	received  time.Time
+}
+
+// sentBy is where the selecting fields of an entry with foreign credentials keep the digest of those;
+// no field has this name.
+const sentBy = ":sent-by"
+
+// foreign reports whether something below the cache gave the request other credentials, or other
+// values of the fields that a response with the header h was selected by, than the cache knows of;
+// by is a digest of those. Base may have done so in a copy of the request or, though it must not,
+// in the request itself: what counts is what the caller sent. If Identity named whose the request
+// is, credentials are no news.
+func (a *answer) foreign(h http.Header) (by string, foreign bool) {
+	actual := a.resp.Request
+	if actual == nil {
+		return "", false
 	}
-	if len(e.Parts) == 1 && e.Parts[0].Offset == 0 && e.Parts[0].Length == e.Length {
-		r.allHeld = true
-		return r
+	query := !a.rules.identified && actual.URL != nil && actual.URL.RawQuery != a.sent.URL.RawQuery
+	foreign = query
+	names := append(selectingFields(h), credentialFields...)
+	for _, name := range names {
+		foreign = foreign || !slices.Equal(actual.Header[name], a.known(name)) && (!a.rules.identified || !secretField(name))
 	}
-	for _, part := range e.Parts {
-		if last := len(r.held) - 1; last >= 0 && r.held[last].end == part.Offset {
-			r.held[last].end += part.Length
-			continue
+	if !foreign {
+		return "", false
+	}
+	slices.Sort(names)
+	var b strings.Builder
+	if query {
+		b.WriteString(actual.URL.RawQuery)
+	}
+	for _, name := range slices.Compact(names) {
+		b.WriteString("\n" + name)
+		for _, line := range actual.Header[name] {
+			b.WriteString("\n:" + line)
 		}
-		r.held = append(r.held, span{part.Offset, part.Offset + part.Length})
 	}
+	return a.rules.digest.value(b.String()), true
+}
+
+// known returns the lines of a request field that the cache knows of.
+func (a *answer) known(name string) []string {
+	switch name {
+	case "Cache-Control", "If-None-Match", "If-Modified-Since", "Range", "If-Range":
+		return a.sent.Header[name] // which the cache itself may have set
+	}
+	return a.rules.header[name]
+}
+
+// sentAs reports whether the request that is answered was sent with the credentials with which r
+// was asked for, as far as those came from below the cache. If not, not even a 304 says that r may
+// be used: dates and careless entity tags do not tell users apart.
+func (a *answer) sentAs(r *response) bool {
+	by, _ := a.foreign(r.header)
+	return by == r.selecting[sentBy]
+}
+
+// mark notes in e, a new entry or copy, by which credentials from below the cache it was asked for.
+func (a *answer) mark(e *store.Entry) {
+	var by string
+	by, e.ForeignCredentials = a.foreign(e.Header)
+	e.Selecting = selecting(e.Header, a.rules)
+	if !e.ForeignCredentials {
+		return
+	}
+	if e.Selecting == nil {
+		e.Selecting = make(map[string]string)
+	}
+	e.Selecting[sentBy] = by
+}
+
+// entry returns the head to be stored for the response.
+func (a *answer) entry() *store.Entry {
+	e := &store.Entry{
+		Key:          a.key,
+		URL:          storedURL(a.own.URL, a.own.Host),
+		Method:       a.rules.method,
+		Status:       a.resp.StatusCode,
+		Proto:        a.resp.Proto,
+		Header:       storedHeader(a.resp.Header),
+		RequestTime:  a.requested,
+		ResponseTime: a.received,
+		Uncompressed: a.resp.Uncompressed,
+		Length:       contentLength(a.resp),
+	}
+	a.mark(e)
+	if e.Header["Date"] == nil {
+		e.Header["Date"] = []string{a.received.UTC().Format(http.TimeFormat)} // RFC 9110, section 6.6.1
+	}
+	return e
+}
+
+// confirmed takes a 304 to the conditions c: what it confirms is freshened, in the store and for
+// the callers. ok is false if nothing stored is confirmed. RFC 9111, section 4.3.4.
+func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok bool) {
+	var use *store.Entry
+	change := func(current []*store.Entry) []*store.Entry {
+		use = nil
+		stored := responses(current)
+		chosen, updated := c.identify(a.rules, stored, a.resp.Header)
+		if chosen < 0 || !a.sentAs(&stored[chosen]) {
+			return current
+		}
+		// What other requests selected is not updated: this answer may say things that hold for the
+		// one who asked, such as who may read it or which cookie to set.
+		next := slices.Clone(current)
+		for _, i := range updated {
+			if stored[i].concerns(a.rules) && a.sentAs(&stored[i]) {
+				next[i] = a.freshened(current[i])
+			}
+		}
+		use = next[chosen]
+		if !stored[chosen].concerns(a.rules) {
+			// But the origin chose one of those to answer this request as well, beside which it is kept,
+			// unless no request ever selects it.
+			use = use.Clone()
+			if use.Header = withoutAsker(use.Header); len(updated) > 0 {
+				use = a.freshened(use)
+				if stored[chosen].varies("*") {
+					next[chosen] = use
+				} else {
+					next = append(next, use)
+				}
+			}
+		}
+		return next
+	}
+	if err := a.Store.Update(a.flight.ctx, a.key, change); err != nil {
+		a.storeFailed("freshen", err)
+		change(entries) // what can't be written can be used all the same
+	}
+	if use == nil {
+		return outcome{}, false
+	}
+	discard(a.resp)
+	o = outcome{entry: use, response: newResponse(use)}
+	a.markShared(&o.response)
+	a.flights.remove(a.flight)
+	return o, true
+}
+
+// freshened returns e updated by the answer, for requests like the one that is answered.
+func (a *answer) freshened(e *store.Entry) *store.Entry {
+	fresh := e.Clone()
+	fresh.Header = freshen(e.Header, a.resp.Header, a.received)
+	a.mark(fresh)
+	fresh.RequestTime, fresh.ResponseTime = a.requested, a.received
+	if !a.requested.Before(e.InvalidatedAt) {
+		fresh.InvalidatedAt = time.Time{}
+	}
+	return fresh
+}
+
+// absorbed takes any other answer: it is stored if it may be.
+func (a *answer) absorbed(stored []response) outcome {
+	e := a.entry()
+	r := newResponse(e)
+	switch {
+	case a.rules.method == http.MethodHead:
+		a.absorbHead(e, &r)
+		return a.unshared(a.flight, outcome{resp: a.resp})
+	case a.resp.StatusCode == http.StatusPartialContent:
+		return a.absorbPartial(e)
+	}
+	why := storable(a.rules, &r, a.StaleIfError > 0)
+	if why == "" && !admit(a.rules, &r, stored).keep {
+		why = "error"
+	}
+	if why != "" {
+		a.notStored(r.status, r.length, why, nil)
+		return a.unshared(a.flight, outcome{resp: a.resp, detail: why})
+	}
+	r = arriving(e)
+	a.markShared(&r)
+	return a.record(e, span{0, e.Length}, nil)
+}
+
+// markShared remembers whether others that wait for the like of r could share it.
+func (a *answer) markShared(r *response) {
+	if decide(a.received, &request{method: http.MethodGet, header: a.rules.header, digest: a.rules.digest, cc: neutral}, []response{*r}).action == serve {
+		a.flights.together(a.flight)
+	} else {
+		a.flights.separate(a.flight, time.Now()) // stale at once
+	}
+}
+
+// arriving returns e as the rules are to see it for those who read along: as if its content were
+// there already.
+func arriving(e *store.Entry) response {
+	r := newResponse(e)
+	r.allHeld, r.held = true, nil
 	return r
 }
 
-func responses(entries []*store.Entry) []response {
-	if len(entries) == 0 {
-		return nil
-	}
-	stored := make([]response, len(entries))
-	for i, e := range entries {
-		stored[i] = newResponse(e)
-	}
-	return stored
-}
+// neutral are the directives of a request without any.
+var neutral = field.ParseCacheControl(nil)
 
-// maxParts bounds the parts of one body. What is joined beyond it starts anew: so many pieces are
-// not worth a head that grows with each.
-const maxParts = 64
-
-// joinParts adds what part holds and others do not, in order.
-func joinParts(others []store.Part, part store.Part) []store.Part {
-	var joined []store.Part
-	position, end := part.Offset, part.Offset+part.Length
-	gap := func(until int64) {
-		if until = min(until, end); position < until {
-			joined = append(joined, store.Part{
-				Offset: position, Length: until - position,
-				Skip: part.Skip + position - part.Offset, Blob: part.Blob,
-			})
-		}
+// record has the content of the response stored as it is read, as that of e. If held is not nil, the
+// response brings the stretch of the content that is missing in it.
+func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
+	o := outcome{resp: a.resp, entry: e, response: newResponse(e), announced: a.resp.ContentLength, trailer: a.resp.Trailer.Clone()}
+	if a.resp.StatusCode != http.StatusPartialContent {
+		o.response = arriving(e)
 	}
-	for _, other := range others {
-		gap(other.Offset)
-		joined = append(joined, other)
-		position = max(position, other.Offset+other.Length)
+	if held == nil && a.resp.Body == http.NoBody {
+		e.Length = 0
+		a.put(e)
+		a.flights.remove(a.flight)
+		return o
 	}
-	gap(end)
-	slices.SortFunc(joined, func(a, b store.Part) int {
-		switch {
-		case a.Offset < b.Offset:
-			return -1
-		case a.Offset > b.Offset:
-			return 1
-		}
-		return 0
-	})
-	return joined
-}
-
-// joined returns e with the parts of another response of the same content as well, unless those get
-// too many. RFC 9111, section 3.4.
-func joined(other, e *store.Entry) *store.Entry {
-	both := e.Clone()
-	both.Length = max(other.Length, e.Length)
-	for _, part := range other.Parts {
-		both.Parts = joinParts(both.Parts, part)
+	length := int64(-1)
+	if brings.end >= 0 {
+		length = brings.length()
 	}
-	if len(both.Parts) > maxParts {
-		return e.Clone()
-	}
-	return both
-}
-
-// drop removes a stored response whose content is damaged.
-func (x *exchange) drop(e *store.Entry) {
-	x.log(x.request(), "dropped a damaged response")
-	err := x.Store.Update(context.WithoutCancel(x.req.Context()), x.key, func(current []*store.Entry) []*store.Entry {
-		return without(current, func(other *store.Entry) bool { return sharesBlob(e, other) })
-	})
+	draft, err := a.Store.Create(a.flight.ctx, a.key, length)
 	if err != nil {
-		x.storeFailed("drop", err)
+		if held != nil {
+			held.Close()
+		}
+		return a.unshared(a.flight, outcome{resp: a.resp, detail: a.keepFailed("create", e, err)})
 	}
+	d := newDownload(a.resp.Body, a.flight.cancel, draft, length)
+	d.received = &a.counters.bytesReceived
+	d.lost = func() { a.flights.remove(a.flight) }
+	if held != nil {
+		d.between(held, brings, e.Length)
+	}
+	// Callers may do with the header what they like, and net/http with the trailer, until the end.
+	continues := o.response.continuable() && (held != nil || a.takesRanges())
+	if continues && a.rules.header["Range"] == nil && a.sent.Method != http.MethodPost {
+		d.again = a.continuation(o.response, brings.end)
+	}
+	d.finish = func(draft store.Draft, taken int64, end error) {
+		defer a.flights.remove(a.flight)
+		switch {
+		case a.isReleased():
+			a.notStored(e.Status, e.Length, "closed", nil)
+		case draft == nil:
+			a.keepFailed("write", e, d.refused)
+		case end == errLength:
+			a.notStored(e.Status, e.Length, "length", nil)
+		case end == io.EOF:
+			whole := e.Clone()
+			whole.Trailer = a.resp.Trailer.Clone()
+			if brings.end < 0 {
+				whole.Length = brings.start + taken
+			}
+			a.finish(whole, held, draft, span{brings.start, brings.start + taken})
+		case continues && taken > 0:
+			a.finish(e.Clone(), held, draft, span{brings.start, brings.start + taken})
+		default:
+			a.notStored(e.Status, e.Length, "incomplete", nil)
+		}
+	}
+	o.download = d
+	return o
 }
 
-// without returns entries but for those to leave out: the same slice if there are none.
-func without(entries []*store.Entry, out func(*store.Entry) bool) []*store.Entry {
-	if !slices.ContainsFunc(entries, out) {
-		return entries
+// finish stores e with the stretch of its content that the draft has taken.
+func (a *answer) finish(e *store.Entry, held *content, draft store.Draft, taken span) {
+	blob, err := draft.Commit()
+	if err != nil {
+		a.keepFailed("commit", e, err)
+		return
 	}
-	return slices.DeleteFunc(slices.Clone(entries), out)
+	if held != nil {
+		e.Parts = held.parts
+	}
+	if taken.length() > 0 {
+		e.Parts = joinParts(e.Parts, store.Part{Offset: taken.start, Length: taken.length(), Blob: blob})
+	}
+	a.put(e)
 }
 
-func sharesBlob(a, b *store.Entry) bool {
-	for _, part := range a.Parts {
-		for _, other := range b.Parts {
-			if part.Blob.ID == other.Blob.ID {
-				return true
+// takesRanges reports whether the origin is known to answer Range requests for the response.
+func (a *answer) takesRanges() bool {
+	return a.resp.StatusCode == http.StatusPartialContent ||
+		strings.EqualFold(strings.Join(a.resp.Header["Accept-Ranges"], ","), "bytes")
+}
+
+// put stores e beside or instead of what is there.
+func (a *answer) put(e *store.Entry) {
+	outdated := false
+	err := a.Store.Update(context.WithoutCancel(a.flight.ctx), a.key, func(current []*store.Entry) []*store.Entry {
+		r := newResponse(e)
+		admission := admit(a.rules, &r, responses(current))
+		outdated = !admission.keep
+		if outdated {
+			return current
+		}
+		kept := e
+		if admission.join >= 0 {
+			kept = joined(current[admission.join], e)
+			if a.resp.StatusCode == http.StatusPartialContent { // else it brought a whole header
+				kept.Header = freshen(current[admission.join].Header, e.Header, a.received)
 			}
 		}
-	}
-	return false
-}
-
-// Invalidate marks all stored responses of a URL, those of every identity, as in need of
-// validation: the next use asks the origin, which may still cost no more than a 304. The error says
-// that the URL can't be parsed, or what the store failed at.
-func (t *Transport) Invalidate(ctx context.Context, url string) error {
-	return t.changeURL(ctx, url, markInvalid)
-}
-
-// Purge forgets all stored responses of a URL, those of every identity. The error says that the URL
-// can't be parsed, or what the store failed at.
-func (t *Transport) Purge(ctx context.Context, url string) error {
-	return t.changeURL(ctx, url, func([]*store.Entry) []*store.Entry { return nil })
-}
-
-// markInvalid is the change that Invalidate makes.
-func markInvalid(current []*store.Entry) []*store.Entry {
-	now := wallClock()
-	next := make([]*store.Entry, len(current))
-	for i, e := range current {
-		next[i] = e.Clone()
-		next[i].InvalidatedAt = now
-	}
-	return next
-}
-
-func (t *Transport) changeURL(ctx context.Context, rawURL string, change func([]*store.Entry) []*store.Entry) error {
-	if t.Store == nil {
-		return nil
-	}
-	u, err := url.Parse(rawURL)
-	if err != nil {
-		return err
-	}
-	digest, err := t.digester(ctx)
-	if err != nil {
-		return err
-	}
-	return t.changeKeys(ctx, digest.url(primaryURL(u, "")), change)
-}
-
-// changeKeys changes the entries of every key that begins with prefix, which stands for a URL.
-func (t *Transport) changeKeys(ctx context.Context, prefix string, change func([]*store.Entry) []*store.Entry) error {
-	t.unsafe.note(prefix, wallClock())
-	keys := make(map[string]bool)
-	var failed error
-	for e, err := range t.Store.All(ctx, prefix) {
-		if err != nil {
-			failed = errors.Join(failed, err)
-			continue
+		if at := a.unsafe.since(a.key[:urlDigits]); admission.distrust || !at.Before(a.requested) {
+			kept = kept.Clone()
+			kept.InvalidatedAt = a.received
 		}
-		keys[e.Key] = true
+		next := []*store.Entry{kept}
+		for i, other := range current {
+			if !slices.Contains(admission.replaces, i) {
+				next = append(next, other)
+			}
+		}
+		return next
+	})
+	switch {
+	case err != nil:
+		a.keepFailed("store", e, err)
+	case outdated:
+		a.notStored(e.Status, e.Length, "outdated", nil)
+	default:
+		a.wasStored(e)
 	}
-	for key := range keys {
-		failed = errors.Join(failed, t.Store.Update(ctx, key, change))
-	}
-	return failed
 }
 
-// invalidateAfter invalidates what the answer to an unsafe request makes doubtful.
-// RFC 9111, section 4.4.
-func (t *Transport) invalidateAfter(req *http.Request, resp *http.Response) {
-	if t.Store == nil || isSafe(req.Method) || t.isClosed() || req.URL == nil {
+// absorbHead updates, marks or adds to what is stored by the answer to a HEAD. RFC 9111, section 4.3.5.
+func (a *answer) absorbHead(e *store.Entry, head *response) {
+	why := storable(a.rules, head, a.StaleIfError > 0)
+	if a.rules.cc.NoStore || a.resp.StatusCode == http.StatusNotModified {
 		return
 	}
-	ctx := context.WithoutCancel(req.Context())
-	digest, err := t.digester(ctx)
-	if err != nil {
-		t.storeFailed(req, "secret", err)
-		return
-	}
-	for _, target := range invalidated(req.Method, req.URL, resp.StatusCode, resp.Header) {
-		if err := t.changeKeys(ctx, digest.url(primaryURL(target, req.Host)), markInvalid); err != nil {
-			t.storeFailed(req, "invalidate", err)
+	var kept, concerned bool
+	err := a.Store.Update(a.flight.ctx, a.key, func(current []*store.Entry) []*store.Entry {
+		next := slices.Clone(current)
+		stored := responses(current)
+		kept, concerned = false, false
+		for i := range stored {
+			if stored[i].headOnly || !stored[i].matches(a.rules) || isError(head.status) {
+				continue
+			}
+			concerned = true
+			if headUpdates(&stored[i], head) && a.sentAs(&stored[i]) {
+				next[i] = a.freshened(current[i])
+			} else if current[i].InvalidatedAt.IsZero() {
+				next[i] = current[i].Clone()
+				next[i].InvalidatedAt = a.received
+			}
 		}
+		if concerned {
+			return next
+		}
+		admission := admit(a.rules, head, stored)
+		if why != "" || !admission.keep {
+			return current
+		}
+		kept = true
+		next = []*store.Entry{e}
+		for i, other := range current {
+			if !slices.Contains(admission.replaces, i) {
+				next = append(next, other)
+			}
+		}
+		return next
+	})
+	switch {
+	case err != nil:
+		a.keepFailed("store", e, err)
+	case kept:
+		a.wasStored(e)
+	case concerned: // what is stored of a GET was updated or marked
+	case why != "":
+		a.notStored(e.Status, e.Length, why, nil)
+	default:
+		a.notStored(e.Status, e.Length, "outdated", nil)
 	}
 }
 
-// twin has the answer to a POST stored for later GETs, if it says that it serves for those: it
-// returns the flight whose download is to be read, or nil. RFC 9110, section 9.3.3.
-func (t *Transport) twin(req *http.Request, resp *http.Response) *flight {
-	if req.Method != http.MethodPost || resp.Header["Content-Location"] == nil || resp.ContentLength == 0 {
-		return nil
+// absorbPartial keeps a part that a caller asked for. RFC 9111, sections 3.3 and 3.4.
+func (a *answer) absorbPartial(e *store.Entry) outcome {
+	received := newResponse(e)
+	s, length, ok := received.part()
+	why := storable(a.rules, &received, a.StaleIfError > 0)
+	if !ok && why == "" {
+		why = "content-range"
 	}
-	get := req.WithContext(req.Context())
-	get.Method, get.Body = http.MethodGet, nil
-	x, _ := t.begin(get)
-	if x == nil {
-		return nil
+	if why != "" {
+		a.notStored(e.Status, e.Length, why, nil)
+		return a.unshared(a.flight, outcome{resp: a.resp, detail: why})
 	}
-	x.detach()
-	f := newFlight(req.Context())
-	// The request was sent with the caller's context, so that the flight can't end it but so.
-	f.cancel = func(error) { resp.Body.Close() }
-	// The request is taken to have been made now, after what it invalidated.
-	a := &answer{exchange: x, flight: f, resp: resp, sent: req, requested: wallClock(), received: wallClock()}
+	wholeOf(e, length)
+	return a.record(e, s, nil)
+}
+
+// wholeOf makes the head of a partial response that of the response that it is a part of, with a
+// content of the given length.
+func wholeOf(e *store.Entry, length int64) {
+	e.Status = http.StatusOK
+	e.Length = length
+	delete(e.Header, "Content-Range")
+	delete(e.Header, "Content-Length")
+}
+
+// resumed takes a 206 that is to bring what is missing in before.
+func (a *answer) resumed(before *store.Entry, stored *response) (outcome, bool) {
 	e := a.entry()
-	r := newResponse(e)
-	if !describesTarget(req.Method, req.URL, &r) || storable(x.rules, &r, false) != "" {
-		return nil
+	partial := newResponse(e)
+	brings, length, ok := stored.continues(&partial, stored.missing())
+	if !ok || !a.sentAs(stored) {
+		return outcome{}, false
 	}
-	o := a.record(e, span{0, e.Length}, nil)
+	held, err := a.open(before)
+	if err != nil {
+		return outcome{}, false
+	}
+	wholeOf(e, length)
+	e.Header = freshen(before.Header, e.Header, a.received)
+	e.Header["Content-Length"] = []string{strconv.FormatInt(length, 10)}
+	// From here on it is as if all of it came.
+	a.resp.StatusCode = http.StatusOK
+	a.resp.Status = statusLine(http.StatusOK)
+	a.resp.Header = e.Header.Clone()
+	a.resp.ContentLength = length
+	o := a.record(e, brings, held)
 	if o.download == nil {
-		return nil
+		// What is held can't be given without the recording; ask for the whole.
+		return outcome{}, false
 	}
-	t.land(f, o)
-	return f
-}
-
-// unsafeLog remembers when URLs were last invalidated, so that what was asked for before and
-// arrives after is not taken for newer. Its zero value is ready for use.
-type unsafeLog struct {
-	used atomic.Bool // most programs never send anything unsafe to what they cache
-	mu   sync.Mutex
-	last map[string]time.Time
-	all  time.Time // stands for what was forgotten
-}
-
-// maxUnsafe bounds the URLs that are remembered; beyond it everything that is under way when they
-// are forgotten has to be validated.
-const maxUnsafe = 4096
-
-func (l *unsafeLog) note(prefix string, now time.Time) {
-	l.used.Store(true)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.last) >= maxUnsafe {
-		clear(l.last)
-		l.all = now
-	}
-	if l.last == nil {
-		l.last = make(map[string]time.Time)
-	}
-	l.last[prefix] = now
-}
-
-// since returns when the URL of a key's prefix was last invalidated by this Transport, or a later
-// time; zero if it was not.
-func (l *unsafeLog) since(prefix string) time.Time {
-	if !l.used.Load() {
-		return time.Time{}
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if at, ok := l.last[prefix]; ok {
-		return at
-	}
-	return l.all
+	return o, true
 }

@@ -1,0 +1,89 @@
+package cachetrip
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+)
+
+// Going on with a transfer that has broken off on its way to callers: RFC 9111, section 3.4.
+
+// continuation returns what asks for the rest of a transfer of r that has broken off on its way to
+// callers, up to a limit if that is not negative: a connection that breaks in the middle of a large
+// download costs them but a pause. Whatever speaks against joining the rest to what they have ends
+// this for good, and so do too many attempts without progress: then they get the error as it came.
+func (a *answer) continuation(r response, limit int64) func(position int64, err error) (io.ReadCloser, int64) {
+	tries, from := 0, int64(0)
+	return func(position int64, _ error) (io.ReadCloser, int64) {
+		if position-from >= worthwhile {
+			tries, from = 0, position
+		}
+		for tries < len(pauses) && pause(a.flight.ctx, pauses[tries]) {
+			tries++
+			resp, length, err := a.askAgain(&r, span{position, limit})
+			if resp != nil {
+				r.length = length
+				return resp.Body, length
+			}
+			if err == errDisagrees {
+				tries = len(pauses)
+			}
+		}
+		return nil, 0
+	}
+}
+
+// pauses are the times to wait before asking again, for as long as there is no progress: a broken
+// connection is replaced at once, a server that restarts takes a moment. Altogether it is less than
+// callers who watch would take to try for themselves.
+var pauses = []time.Duration{0, 100 * time.Millisecond, 400 * time.Millisecond}
+
+// worthwhile is how much an attempt has to bring to count as progress: more than asking costs.
+const worthwhile = 16 << 10
+
+// pause waits, and reports false if ctx ended before.
+func pause(ctx context.Context, d time.Duration) bool {
+	if d > 0 {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+	return ctx.Err() == nil
+}
+
+// errDisagrees reports an answer to a continuation that can't be joined to what was there.
+var errDisagrees = errors.New("cachetrip: not a continuation")
+
+// askAgain asks for the stretch s of r. The error tells that there is no answer; only if it is not
+// errDisagrees it is worth it to try again.
+func (a *answer) askAgain(r *response, s span) (*http.Response, int64, error) {
+	out := a.outgoing(a.flight.ctx)
+	delete(out.Header, "If-None-Match")
+	delete(out.Header, "If-Modified-Since")
+	r.askFor(s, out.Header)
+	resp, err := a.send(out)
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := a.modify(resp); err != nil {
+		return nil, 0, errDisagrees
+	}
+	if isFailure(resp.StatusCode) {
+		discard(resp)
+		return nil, 0, errors.New(resp.Status)
+	}
+	rest := &answer{exchange: a.exchange, resp: resp, sent: out, requested: a.requested, received: wallClock()}
+	partial := newResponse(rest.entry())
+	if _, length, ok := r.continues(&partial, s); ok && resp.StatusCode == http.StatusPartialContent && rest.sentAs(r) {
+		a.log(a.request(), "continued", slog.Int64("position", s.start), slog.Int64("length", length))
+		return resp, length, nil
+	}
+	resp.Body.Close()
+	return nil, 0, errDisagrees
+}

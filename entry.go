@@ -1,0 +1,130 @@
+package cachetrip
+
+import (
+	"context"
+	"net/http"
+	"slices"
+
+	"github.com/cachetrip/cachetrip/internal/field"
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// How the rules see what the store keeps, and how its entries are put together.
+
+// newResponse returns e as the rules see it.
+func newResponse(e *store.Entry) response {
+	r := response{
+		status:        e.Status,
+		header:        e.Header,
+		cc:            field.ParseCacheControl(e.Header["Cache-Control"]),
+		requested:     e.RequestTime,
+		received:      e.ResponseTime,
+		headOnly:      e.Method == http.MethodHead,
+		length:        e.Length,
+		selecting:     e.Selecting,
+		uncompressed:  e.Uncompressed,
+		invalidatedAt: e.InvalidatedAt,
+		foreign:       e.ForeignCredentials,
+	}
+	if len(e.Parts) == 1 && e.Parts[0].Offset == 0 && e.Parts[0].Length == e.Length {
+		r.allHeld = true
+		return r
+	}
+	for _, part := range e.Parts {
+		if last := len(r.held) - 1; last >= 0 && r.held[last].end == part.Offset {
+			r.held[last].end += part.Length
+			continue
+		}
+		r.held = append(r.held, span{part.Offset, part.Offset + part.Length})
+	}
+	return r
+}
+
+func responses(entries []*store.Entry) []response {
+	if len(entries) == 0 {
+		return nil
+	}
+	stored := make([]response, len(entries))
+	for i, e := range entries {
+		stored[i] = newResponse(e)
+	}
+	return stored
+}
+
+// maxParts bounds the parts of one body. What is joined beyond it starts anew: so many pieces are
+// not worth a head that grows with each.
+const maxParts = 64
+
+// joinParts adds what part holds and others do not, in order.
+func joinParts(others []store.Part, part store.Part) []store.Part {
+	var joined []store.Part
+	position, end := part.Offset, part.Offset+part.Length
+	gap := func(until int64) {
+		if until = min(until, end); position < until {
+			joined = append(joined, store.Part{
+				Offset: position, Length: until - position,
+				Skip: part.Skip + position - part.Offset, Blob: part.Blob,
+			})
+		}
+	}
+	for _, other := range others {
+		gap(other.Offset)
+		joined = append(joined, other)
+		position = max(position, other.Offset+other.Length)
+	}
+	gap(end)
+	slices.SortFunc(joined, func(a, b store.Part) int {
+		switch {
+		case a.Offset < b.Offset:
+			return -1
+		case a.Offset > b.Offset:
+			return 1
+		}
+		return 0
+	})
+	return joined
+}
+
+// joined returns e with the parts of another response of the same content as well, unless those get
+// too many. RFC 9111, section 3.4.
+func joined(other, e *store.Entry) *store.Entry {
+	both := e.Clone()
+	both.Length = max(other.Length, e.Length)
+	for _, part := range other.Parts {
+		both.Parts = joinParts(both.Parts, part)
+	}
+	if len(both.Parts) > maxParts {
+		return e.Clone()
+	}
+	return both
+}
+
+// drop removes a stored response whose content is damaged.
+func (x *exchange) drop(e *store.Entry) {
+	x.log(x.request(), "dropped a damaged response")
+	err := x.Store.Update(context.WithoutCancel(x.req.Context()), x.key, func(current []*store.Entry) []*store.Entry {
+		return without(current, func(other *store.Entry) bool { return sharesBlob(e, other) })
+	})
+	if err != nil {
+		x.storeFailed("drop", err)
+	}
+}
+
+// without returns entries but for those to leave out: the same slice if there are none.
+func without(entries []*store.Entry, out func(*store.Entry) bool) []*store.Entry {
+	if !slices.ContainsFunc(entries, out) {
+		return entries
+	}
+	return slices.DeleteFunc(slices.Clone(entries), out)
+}
+
+func sharesBlob(a, b *store.Entry) bool {
+	for _, part := range a.Parts {
+		for _, other := range b.Parts {
+			if part.Blob.ID == other.Blob.ID {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,68 @@
+package cachetrip
+
+import (
+	"context"
+	"errors"
+	"net/url"
+
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// Changes that concern all that is stored of a URL, for every identity.
+
+// Invalidate marks all stored responses of a URL, those of every identity, as in need of
+// validation: the next use asks the origin, which may still cost no more than a 304. The error says
+// that the URL can't be parsed, or what the store failed at.
+func (t *Transport) Invalidate(ctx context.Context, url string) error {
+	return t.changeURL(ctx, url, markInvalid)
+}
+
+// Purge forgets all stored responses of a URL, those of every identity. The error says that the URL
+// can't be parsed, or what the store failed at.
+func (t *Transport) Purge(ctx context.Context, url string) error {
+	return t.changeURL(ctx, url, func([]*store.Entry) []*store.Entry { return nil })
+}
+
+// markInvalid is the change that Invalidate makes.
+func markInvalid(current []*store.Entry) []*store.Entry {
+	now := wallClock()
+	next := make([]*store.Entry, len(current))
+	for i, e := range current {
+		next[i] = e.Clone()
+		next[i].InvalidatedAt = now
+	}
+	return next
+}
+
+func (t *Transport) changeURL(ctx context.Context, rawURL string, change func([]*store.Entry) []*store.Entry) error {
+	if t.Store == nil {
+		return nil
+	}
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return err
+	}
+	digest, err := t.digester(ctx)
+	if err != nil {
+		return err
+	}
+	return t.changeKeys(ctx, digest.url(primaryURL(u, "")), change)
+}
+
+// changeKeys changes the entries of every key that begins with prefix, which stands for a URL.
+func (t *Transport) changeKeys(ctx context.Context, prefix string, change func([]*store.Entry) []*store.Entry) error {
+	t.unsafe.note(prefix, wallClock())
+	keys := make(map[string]bool)
+	var failed error
+	for e, err := range t.Store.All(ctx, prefix) {
+		if err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		keys[e.Key] = true
+	}
+	for key := range keys {
+		failed = errors.Join(failed, t.Store.Update(ctx, key, change))
+	}
+	return failed
+}

@@ -1,0 +1,76 @@
+package cachetrip
+
+import (
+	"context"
+	"io"
+	"math"
+	"net/http"
+	"time"
+
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// Revalidating behind a stale response that was served: RFC 5861, section 3.
+
+const (
+	// maxRefreshes bounds the revalidations behind stale responses that are under way at once; more
+	// wait for the next use of their response.
+	maxRefreshes = 32
+
+	// refreshTime bounds one of them, as nobody waits who could cancel it, but Close.
+	refreshTime = 30 * time.Second
+)
+
+// refresh revalidates behind a stale response that was served: once for all who were served it
+// meanwhile. RFC 5861, section 3.
+func (x *exchange) refresh(entries []*store.Entry, stored []response, d decision) {
+	key := x.key + x.variant(stored)
+	x.mu.Lock()
+	if x.closed || x.refreshing[key] || len(x.refreshing) >= maxRefreshes {
+		x.mu.Unlock()
+		return
+	}
+	if x.refreshing == nil {
+		x.refreshing = make(map[string]bool)
+	}
+	x.refreshing[key] = true
+	x.background.Add(1)
+	x.mu.Unlock()
+
+	own := *x
+	own.detach()
+	own.req = own.own
+	d.action = revalidate
+	go func() {
+		defer own.background.Done()
+		own.refreshNow(key, entries, stored, d)
+		own.mu.Lock()
+		delete(own.refreshing, key)
+		own.mu.Unlock()
+	}()
+}
+
+// refreshNow asks the origin, unless somebody else does so already, and has the answer stored.
+func (x *exchange) refreshNow(key string, entries []*store.Entry, stored []response, d decision) {
+	ctx := context.WithoutCancel(x.req.Context())
+	f, leads := x.flights.join(ctx, key, math.MaxUint64, time.Now())
+	defer x.leave(f)
+	if !leads {
+		return
+	}
+	timer := time.AfterFunc(refreshTime, func() { f.cancel(context.DeadlineExceeded) })
+	defer timer.Stop()
+	x.fly(f, func(f *flight) outcome { return x.askOrigin(f, entries, stored, d) })
+	switch {
+	case f.download != nil:
+		r := f.download.take(f.ctx, func(bool) {})
+		io.Copy(io.Discard, r)
+		r.Close()
+	case f.confirmed():
+		x.counters.revalidations.Add(1)
+		x.tell(answerRevalidated, x.own, nil, Status{
+			Fwd: d.fwd, FwdStatus: http.StatusNotModified, Stored: true, Detail: d.detail,
+			TTL: f.response.lifetime() - f.response.age(wallClock()),
+		})
+	}
+}

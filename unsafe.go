@@ -1,0 +1,102 @@
+package cachetrip
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// What the answer to an unsafe request does to what is stored: RFC 9111, section 4.4.
+
+// invalidateAfter invalidates what the answer to an unsafe request makes doubtful.
+// RFC 9111, section 4.4.
+func (t *Transport) invalidateAfter(req *http.Request, resp *http.Response) {
+	if t.Store == nil || isSafe(req.Method) || t.isClosed() || req.URL == nil {
+		return
+	}
+	ctx := context.WithoutCancel(req.Context())
+	digest, err := t.digester(ctx)
+	if err != nil {
+		t.storeFailed(req, "secret", err)
+		return
+	}
+	for _, target := range invalidated(req.Method, req.URL, resp.StatusCode, resp.Header) {
+		if err := t.changeKeys(ctx, digest.url(primaryURL(target, req.Host)), markInvalid); err != nil {
+			t.storeFailed(req, "invalidate", err)
+		}
+	}
+}
+
+// twin has the answer to a POST stored for later GETs, if it says that it serves for those: it
+// returns the flight whose download is to be read, or nil. RFC 9110, section 9.3.3.
+func (t *Transport) twin(req *http.Request, resp *http.Response) *flight {
+	if req.Method != http.MethodPost || resp.Header["Content-Location"] == nil || resp.ContentLength == 0 {
+		return nil
+	}
+	get := req.WithContext(req.Context())
+	get.Method, get.Body = http.MethodGet, nil
+	x, _ := t.begin(get)
+	if x == nil {
+		return nil
+	}
+	x.detach()
+	f := newFlight(req.Context())
+	// The request was sent with the caller's context, so that the flight can't end it but so.
+	f.cancel = func(error) { resp.Body.Close() }
+	// The request is taken to have been made now, after what it invalidated.
+	a := &answer{exchange: x, flight: f, resp: resp, sent: req, requested: wallClock(), received: wallClock()}
+	e := a.entry()
+	r := newResponse(e)
+	if !describesTarget(req.Method, req.URL, &r) || storable(x.rules, &r, false) != "" {
+		return nil
+	}
+	o := a.record(e, span{0, e.Length}, nil)
+	if o.download == nil {
+		return nil
+	}
+	t.land(f, o)
+	return f
+}
+
+// unsafeLog remembers when URLs were last invalidated, so that what was asked for before and
+// arrives after is not taken for newer. Its zero value is ready for use.
+type unsafeLog struct {
+	used atomic.Bool // most programs never send anything unsafe to what they cache
+	mu   sync.Mutex
+	last map[string]time.Time
+	all  time.Time // stands for what was forgotten
+}
+
+// maxUnsafe bounds the URLs that are remembered; beyond it everything that is under way when they
+// are forgotten has to be validated.
+const maxUnsafe = 4096
+
+func (l *unsafeLog) note(prefix string, now time.Time) {
+	l.used.Store(true)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.last) >= maxUnsafe {
+		clear(l.last)
+		l.all = now
+	}
+	if l.last == nil {
+		l.last = make(map[string]time.Time)
+	}
+	l.last[prefix] = now
+}
+
+// since returns when the URL of a key's prefix was last invalidated by this Transport, or a later
+// time; zero if it was not.
+func (l *unsafeLog) since(prefix string) time.Time {
+	if !l.used.Load() {
+		return time.Time{}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if at, ok := l.last[prefix]; ok {
+		return at
+	}
+	return l.all
+}
