@@ -89,10 +89,10 @@ func admit(req *request, fresh *response, stored []response) admission {
 	return a
 }
 
-// invalidateBefore marks what was requested before a time, or at it, as invalidated then. Section 4.4.
+// invalidateBefore marks what was requested before a time as invalidated then. Section 4.4.
 func invalidateBefore(stored []response, at time.Time) {
 	for i := range stored {
-		if r := &stored[i]; !r.requested.After(at) && r.invalidatedAt.Before(at) {
+		if r := &stored[i]; r.requested.Before(at) && r.invalidatedAt.Before(at) {
 			r.invalidatedAt = at
 		}
 	}
