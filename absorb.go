@@ -3,6 +3,7 @@ package cachetrip
 import (
 	"context"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -93,6 +94,16 @@ func (a *answer) mark(e *store.Entry) {
 	e.Selecting[sentBy] = by
 }
 
+// header returns the fields of the response that are to be stored, as far as the user decides.
+func (a *answer) header() http.Header {
+	if !a.OmitSetCookie || a.resp.Header["Set-Cookie"] == nil {
+		return a.resp.Header
+	}
+	h := maps.Clone(a.resp.Header)
+	delete(h, "Set-Cookie")
+	return h
+}
+
 // entry returns the head to be stored for the response.
 func (a *answer) entry() *store.Entry {
 	e := &store.Entry{
@@ -101,7 +112,7 @@ func (a *answer) entry() *store.Entry {
 		Method:       a.rules.method,
 		Status:       a.resp.StatusCode,
 		Proto:        a.resp.Proto,
-		Header:       storedHeader(a.resp.Header),
+		Header:       storedHeader(a.header()),
 		RequestTime:  a.requested,
 		ResponseTime: a.received,
 		Uncompressed: a.resp.Uncompressed,
@@ -158,6 +169,9 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 	}
 	discard(a.resp)
 	o = outcome{entry: use, response: newResponse(use)}
+	if a.OmitSetCookie {
+		o.cookies = a.resp.Header["Set-Cookie"]
+	}
 	a.markShared(&o.response)
 	a.flights.remove(a.flight)
 	return o, true
@@ -166,7 +180,10 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 // freshened returns e updated by the answer, for requests like the one that is answered.
 func (a *answer) freshened(e *store.Entry) *store.Entry {
 	fresh := e.Clone()
-	fresh.Header = freshen(e.Header, a.resp.Header, a.received)
+	fresh.Header = freshen(e.Header, a.header(), a.received)
+	if a.OmitSetCookie {
+		delete(fresh.Header, "Set-Cookie")
+	}
 	a.mark(fresh)
 	fresh.RequestTime, fresh.ResponseTime = a.requested, a.received
 	if !a.requested.Before(e.InvalidatedAt) {
@@ -436,7 +453,11 @@ func (a *answer) resumed(before *store.Entry, stored *response) (outcome, bool) 
 	// From here on it is as if all of it came.
 	a.resp.StatusCode = http.StatusOK
 	a.resp.Status = statusLine(http.StatusOK)
-	a.resp.Header = e.Header.Clone()
+	header := e.Header.Clone()
+	if cookies, ok := a.resp.Header["Set-Cookie"]; ok {
+		header["Set-Cookie"] = cookies
+	}
+	a.resp.Header = header
 	a.resp.ContentLength = length
 	o := a.record(e, brings, held)
 	if o.download == nil {

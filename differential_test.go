@@ -88,8 +88,9 @@ type rep struct {
 	path, user, language string
 	version              int
 	policy
-	said    time.Time // when the origin last gave or confirmed it
-	control string    // and what it said then
+	said    time.Time // when the origin gave or confirmed it
+	token   string    // to whom, unless Identity knows better
+	asked   string    // and for which language
 	invalid bool      // something unsafe was done since
 }
 
@@ -314,15 +315,15 @@ func (st *stage) origin(req *http.Request) (resp *http.Response, err error) {
 			h.Del("Last-Modified")
 		}
 		if fault == faultAlways {
-			st.confirmAll(req, current) // it says so: what is served after this is its own doing
+			st.confirmAll(current) // it says so: what is served after this is its own doing
 		}
-		st.remember(current)
+		st.known = append(st.known, current)
 		return resp, nil
 	}
 	if r.status == 200 && r.ranges && req.Method == "GET" {
 		content = st.part(req, resp, current, content, fault)
 	}
-	st.remember(current)
+	st.known = append(st.known, current)
 	if r.status == 301 {
 		h.Set("Location", "/b")
 	}
@@ -351,7 +352,10 @@ func (st *stage) origin(req *http.Request) (resp *http.Response, err error) {
 // rep returns what the origin has for a request.
 func (st *stage) rep(req *http.Request) *rep {
 	r := st.resources[req.URL.Path]
-	is := &rep{path: req.URL.Path, user: st.userFor(req), version: r.version, policy: r.policy, said: time.Now(), control: r.control}
+	is := &rep{path: req.URL.Path, user: st.userFor(req), version: r.version, policy: r.policy, said: time.Now(), asked: req.Header.Get("Accept-Language")}
+	if st.cache.Identity == nil {
+		is.token = req.Header.Get("Authorization")
+	}
 	if strings.Contains(r.vary, "Accept-Language") {
 		is.language = req.Header.Get("Accept-Language")
 	}
@@ -454,24 +458,13 @@ func (st *stage) part(req *http.Request, resp *http.Response, current *rep, cont
 	return content[first : last+1]
 }
 
-// remember notes what the origin has said.
-func (st *stage) remember(r *rep) {
-	for _, k := range st.known {
-		if k.id() == r.id() && k.policy.length == r.policy.length && k.status == r.status {
-			k.said, k.control, k.expires, k.invalid = r.said, r.control, r.expires, false
-			k.tag, k.modified = r.tag, r.modified
-			return
-		}
-	}
-	st.known = append(st.known, r)
-}
-
 // confirmAll notes that the origin calls everything current that it can be understood to mean.
-func (st *stage) confirmAll(req *http.Request, r *rep) {
-	for _, k := range st.known {
+func (st *stage) confirmAll(r *rep) {
+	for _, k := range slices.Clone(st.known) {
 		if k.path == r.path && k.user == r.user {
-			k.said, k.control, k.expires, k.invalid = r.said, r.control, r.expires, false
-			k.language = k.language + "" // its variants stay what they are
+			confirmed := *k
+			confirmed.said, confirmed.control, confirmed.expires, confirmed.invalid, confirmed.token = r.said, r.control, r.expires, false, r.token
+			st.known = append(st.known, &confirmed)
 		}
 	}
 }
@@ -613,10 +606,13 @@ func (st *stage) judge(req *http.Request, resp *http.Response, control string, b
 	// What is it?
 	id := resp.Header.Get("X-Rep")
 	var is *rep
+	last := make(map[string]*rep) // what was last said to each who asked
 	for _, k := range st.known {
 		if k.id() == id {
 			is = k
-			break
+			if k.token == st.rep(req).token {
+				last[k.asked] = k
+			}
 		}
 	}
 	if is == nil {
@@ -632,10 +628,16 @@ func (st *stage) judge(req *http.Request, resp *http.Response, control string, b
 	if wrong := st.judgeContent(req, resp, is, body, readErr); wrong != "" {
 		return wrong
 	}
-	if served {
-		return st.judgeAge(req, status, is, control, asked)
+	if !served {
+		return ""
 	}
-	return ""
+	wrong := fmt.Sprintf("%s was said to others only", id)
+	for _, k := range last {
+		if wrong = st.judgeAge(req, status, k, control, asked); wrong == "" {
+			return ""
+		}
+	}
+	return wrong
 }
 
 // judgeContent says what is wrong with the bytes that came.

@@ -34,6 +34,7 @@ type outcome struct {
 	trailer   http.Header
 	entry     *store.Entry // what is or is being stored: of resp, or confirmed by it
 	response  response     // entry, as the rules see it
+	cookies   []string     // what a 304 sets for the one who asked, if that is not to be stored
 	detail    string       // why resp was not stored, or that it was asked for twice
 	panicked  any          // what Base panicked with, for the one who asked to pass on
 }

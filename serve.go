@@ -109,6 +109,9 @@ func (x *exchange) head(e *store.Entry, header http.Header) *http.Response {
 		Request:       x.req,
 	}
 	resp.ProtoMajor, resp.ProtoMinor, _ = http.ParseHTTPVersion(e.Proto)
+	if x.OmitSetCookie {
+		delete(resp.Header, "Set-Cookie") // stored before that was wanted
+	}
 	if e.Uncompressed {
 		resp.ContentLength = -1 // as net/http has it
 	}

@@ -49,6 +49,12 @@ type Transport struct {
 	// If it is 0, only what request and response allow counts. RFC 5861, section 4.
 	StaleIfError time.Duration
 
+	// OmitSetCookie leaves the Set-Cookie fields of responses out of what is stored: whoever made the
+	// request is given them, and nobody after. By default they are stored and served like other
+	// fields, as RFC 9111, section 7.3, allows: for clients that share the cache and keep cookies
+	// each, that can be wrong, and what they set may be a secret that should not rest.
+	OmitSetCookie bool
+
 	// DrainBytes and DrainTime bound what is done for a response whose body is closed before its
 	// end: if at most DrainBytes are missing, Close waits up to DrainTime for them, so that the
 	// response can be stored complete. Beyond that the transfer is cut. If they are 0, they are
@@ -331,6 +337,9 @@ func (x *exchange) lead(f *flight, entries []*store.Entry, stored []response, d 
 		resp, err := x.serve(o.entry, &o.response, Status{Fwd: d.fwd, FwdStatus: http.StatusNotModified, Stored: true, Detail: d.detail})
 		if err != nil {
 			return nil, again, nil
+		}
+		if len(o.cookies) > 0 {
+			resp.Header["Set-Cookie"] = o.cookies
 		}
 		x.counters.revalidations.Add(1)
 		x.tell(answerRevalidated, x.req, resp, Status{})

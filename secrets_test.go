@@ -1,0 +1,289 @@
+package cachetrip_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/cachetrip/cachetrip"
+)
+
+// No secret rests: not in a file or its name, a log, a Cache-Status field or a listing.
+
+// spellings returns how a secret could be written.
+func spellings(secret string) []string {
+	all := []string{
+		secret,
+		hex.EncodeToString([]byte(secret)),
+		url.QueryEscape(secret),
+		url.PathEscape(secret),
+		strings.TrimPrefix(url.UserPassword("", secret).String(), ":"),
+	}
+	// Base 64 of what contains it shows the middle of it, in one of three ways.
+	for skip := range 3 {
+		coded := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("x", skip) + secret))
+		all = append(all, coded[4:len(coded)-4])
+	}
+	return all
+}
+
+// contains reports whether a text has a secret in any spelling.
+func contains(text, secret string) bool {
+	for _, spelling := range spellings(secret) {
+		if strings.Contains(text, spelling) {
+			return true
+		}
+	}
+	return false
+}
+
+func TestSpellings(t *testing.T) {
+	const secret = "a secret/that+is:spelt"
+	for _, text := range []string{
+		secret, base64.StdEncoding.EncodeToString([]byte("user:" + secret)), base64.StdEncoding.EncodeToString([]byte("me:" + secret)),
+		base64.StdEncoding.EncodeToString([]byte("someone:" + secret + ":x")), "https://" + url.UserPassword("u", secret).String() + "@h/", fmt.Sprintf("%x", secret),
+		"/?q=" + url.QueryEscape(secret),
+	} {
+		if !contains("before "+text+" after", secret) {
+			t.Errorf("not found in %s", text)
+		}
+	}
+	if contains("a secret/that-is:spelt otherwise", secret) {
+		t.Error("found what is not there")
+	}
+}
+
+// secretSession has every secret used in every place that a secret can be in, and returns them; those of
+// queries apart, as a URL is stored with its query.
+func secretSession(w *world) (secrets, queries []string) {
+	made := 0
+	secret := func(what string) string {
+		made++
+		s := fmt.Sprintf("%s-secret-%04d+/=", what, made)
+		secrets = append(secrets, s)
+		return s
+	}
+	for i, vary := range []string{
+		"", "Authorization", "Cookie", "Proxy-Authorization, X-Api-Key", "X-Auth-Token, Private-Token, X-Session", "authorization,COOKIE , x-amz-security-token", "*",
+	} {
+		for j, size := range []int{10, 100_000} {
+			for _, control := range []string{"max-age=60", []string{"no-cache", "max-age=0, stale-while-revalidate=60", "no-store"}[(i+j)%3]} {
+				w.handle(func(rw http.ResponseWriter, r *http.Request) {
+					if vary != "" {
+						rw.Header().Set("Vary", vary)
+					}
+					rw.Header().Set("Cache-Control", control)
+					tagged(`"1"`, strings.Repeat("x", size))(rw, r)
+				})
+				query := fmt.Sprintf("token-in-a-query-%04d", made)
+				queries = append(queries, query)
+				path := fmt.Sprintf("/%d?access_token=%s", made, query)
+				for _, fields := range [][]string{
+					{"Authorization", "Bearer " + secret("bearer")},
+					{"Authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte("user:"+secret("password")))},
+					{"Cookie", "session=" + strings.Trim(secret("cookie"), "+/=")},
+					{"Proxy-Authorization", "Bearer " + secret("proxy")},
+					{"X-Api-Key", secret("key"), "X-Auth-Token", secret("token"), "Private-Token", secret("private"), "X-Session", secret("session"), "X-Amz-Security-Token", secret("amz")},
+				} {
+					for range 2 {
+						w.get(path, fields...)
+					}
+				}
+				req := w.request("GET", path)
+				req.URL.User = url.UserPassword("user", secret("userinfo"))
+				w.do(req)
+				w.do(w.request("POST", path, "Authorization", "Bearer "+secret("post")))
+				w.do(w.request("HEAD", path, "Authorization", "Bearer "+secret("head")))
+				// What fails is logged, too.
+				broken := w.request("GET", path, "Authorization", "Bearer "+secret("cancelled"))
+				ctx, cancel := context.WithCancel(context.Background())
+				cancel()
+				if _, err := w.try(broken.WithContext(ctx)); err == nil {
+					w.Error("no error for what was cancelled")
+				}
+			}
+		}
+	}
+	return secrets, queries
+}
+
+func TestNoSecretRests(t *testing.T) {
+	onEachStore(t, func(w *world) {
+		var log lockedBuffer
+		w.cache.Logger = slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug - 8, AddSource: true}))
+		var statuses strings.Builder
+		base := w.client.Transport
+		w.client.Transport = roundTripper(func(req *http.Request) (*http.Response, error) {
+			resp, err := base.RoundTrip(req)
+			if err == nil {
+				fmt.Fprintln(&statuses, resp.Header["Cache-Status"], resp.Header["X-From-Cache"], resp.Header["Age"])
+			}
+			return resp, err
+		})
+		secrets, queries := secretSession(w)
+		if err := w.cache.Close(); err != nil {
+			t.Error(err)
+		}
+		var stored strings.Builder
+		entries := 0
+		for e, err := range w.store.All(t.Context(), "") {
+			if err != nil {
+				t.Fatal(err)
+			}
+			entries++
+			listed := *e
+			listed.Parts = nil
+			fmt.Fprintf(&stored, "%+v\n", listed)
+		}
+		if entries < 50 || log.Len() == 0 || statuses.Len() == 0 {
+			t.Fatalf("%d entries, %d bytes of log, %d of statuses: nothing to search", entries, log.Len(), statuses.Len())
+		}
+		for what, text := range map[string]string{"log": log.String(), "status": statuses.String(), "listing": stored.String()} {
+			for _, secret := range secrets {
+				if contains(text, secret) {
+					t.Errorf("%q is in the %s", secret, what)
+				}
+			}
+			for _, query := range queries {
+				if what != "listing" && contains(text, query) {
+					t.Errorf("%q, a query, is in the %s", query, what)
+				}
+			}
+		}
+		if w.dir != "" {
+			searchDirectory(t, w.dir, secrets)
+		}
+	})
+}
+
+// searchDirectory searches all files of a directory, and their names, for secrets.
+func searchDirectory(t *testing.T, dir string, secrets []string) {
+	t.Helper()
+	var all bytes.Buffer
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		fmt.Fprintf(&all, "%s\n%s\n", path, b)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := all.String()
+	for _, secret := range secrets {
+		if contains(text, secret) {
+			t.Errorf("%q is in the directory", secret)
+		}
+	}
+}
+
+// The digests that stand for secrets are keyed: the same secret has other digests in another
+// directory, and the file that holds the key is its owner's alone.
+func TestDigestsAreKeyed(t *testing.T) {
+	keys := make(map[string]bool)
+	for range 2 {
+		w := newWorld(t, onDisk, serveLoopback)
+		w.url = "http://example.test"
+		w.cache.Base = roundTripper(func(req *http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 200, Request: req, Header: http.Header{"Cache-Control": {"max-age=60"}, "Vary": {"Cookie"}}, Body: http.NoBody}, nil
+		})
+		w.get("/", "Authorization", "Bearer the-very-same-token", "Cookie", "a=the-very-same-cookie")
+		for e, err := range w.store.All(t.Context(), "") {
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, digest := range []string{e.Key[:32], e.Key[32:], e.Selecting["Cookie"]} {
+				if len(digest) != 32 || keys[digest] {
+					t.Errorf("the digest %q is not another one", digest)
+				}
+				keys[digest] = true
+			}
+		}
+		found := false
+		err := filepath.WalkDir(w.dir, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.Name() != "secret" {
+				return err
+			}
+			found = true
+			info, err := d.Info()
+			if err == nil && info.Mode().Perm()&0o077 != 0 {
+				t.Errorf("%s has the mode %v", path, info.Mode())
+			}
+			return err
+		})
+		if err != nil || !found {
+			t.Errorf("no secret in %s: %v", w.dir, err)
+		}
+	}
+	if len(keys) != 6 {
+		t.Errorf("%d digests, want 6", len(keys))
+	}
+}
+
+// Set-Cookie is stored and served as RFC 9111, section 7.3, allows, unless that is not wanted. Then
+// whoever made the request is given it, and nobody else.
+func TestOmitSetCookie(t *testing.T) {
+	for _, omit := range []bool{false, true} {
+		t.Run(fmt.Sprint("omit ", omit), func(t *testing.T) {
+			onEachStore(t, func(w *world) {
+				w.cache.OmitSetCookie = omit
+				n := 0
+				w.handle(func(rw http.ResponseWriter, r *http.Request) {
+					n++
+					tagged(`"1"`, strings.Repeat("x", 200), "Cache-Control", "max-age=60", "Set-Cookie", fmt.Sprintf("session=cookie-number-%04d", n), "Accept-Ranges", "bytes")(rw, r)
+				})
+				cookies := func(fields ...string) string {
+					return strings.Join(w.get("/", fields...).Header["Set-Cookie"], "; ")
+				}
+				again := func(n int) string {
+					if omit {
+						return ""
+					}
+					return fmt.Sprintf("session=cookie-number-%04d", n)
+				}
+				check(w, "a miss", cookies(), "session=cookie-number-0001")
+				check(w, "a hit", cookies(), again(1))
+				check(w, "a part", cookies("Range", "bytes=0-1"), again(1))
+				check(w, "a revalidation", cookies("Cache-Control", "no-cache"), "session=cookie-number-0002")
+				check(w, "a hit after that", cookies(), again(2))
+				w.do(w.request("HEAD", "/", "Cache-Control", "no-cache"))
+				check(w, "a hit after a HEAD", cookies(), again(3))
+				if err := w.cache.Purge(t.Context(), w.url+"/"); err != nil {
+					t.Error(err)
+				}
+				check(w, "a part only", cookies("Range", "bytes=0-9"), "session=cookie-number-0004")
+				check(w, "the rest of it", cookies(), "session=cookie-number-0005")
+				check(w, "a hit after both", cookies(), again(5))
+
+				// What was stored before the option was set is not served with it.
+				other := &http.Client{Transport: &cachetrip.Transport{Store: w.store, Base: w.cache.Base, OmitSetCookie: true}}
+				resp, err := other.Get(w.url + "/")
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp.Body.Close()
+				check(w, "with the option set later", resp.Header["Set-Cookie"], []string(nil))
+
+				var secrets []string
+				for i := range 6 {
+					secrets = append(secrets, fmt.Sprintf("cookie-number-%04d", i))
+				}
+				if w.dir != "" && omit {
+					searchDirectory(t, w.dir, secrets)
+				}
+			})
+		})
+	}
+}
