@@ -316,8 +316,10 @@ func (st *stage) origin(req *http.Request) (resp *http.Response, err error) {
 		}
 		if fault == faultAlways {
 			st.confirmAll(current) // it says so: what is served after this is its own doing
+			h.Del("X-Rep")
+		} else {
+			st.known = append(st.known, current)
 		}
-		st.known = append(st.known, current)
 		return resp, nil
 	}
 	if r.status == 200 && r.ranges && req.Method == "GET" {
@@ -602,6 +604,8 @@ func (st *stage) judge(req *http.Request, resp *http.Response, control string, b
 		return "asked the origin, against only-if-cached"
 	case resp.StatusCode == 503 && !served:
 		return ""
+	case resp.StatusCode == 304 && !served && resp.Header["X-Rep"] == nil && st.asksConditionally(req):
+		return ""
 	}
 	// What is it?
 	id := resp.Header.Get("X-Rep")
@@ -715,10 +719,11 @@ func (st *stage) judgeAge(req *http.Request, status cachetrip.Status, is *rep, c
 	} else if is.modified {
 		lifetime = age + 1 // a heuristic one, of which there are many
 	}
-	if seconds, ok := asks["max-age"]; ok && age > time.Duration(seconds)*time.Second && !strings.Contains(is.control, "immutable") {
+	failed := status.Detail == "stale-if-error" // the origin was asked, and what it allows is wider then
+	if seconds, ok := asks["max-age"]; ok && !failed && age > time.Duration(seconds)*time.Second && !strings.Contains(is.control, "immutable") {
 		return fmt.Sprintf("%s is %v old, against the request's max-age", is.id(), age)
 	}
-	if seconds, ok := asks["min-fresh"]; ok && lifetime-age < time.Duration(seconds)*time.Second && !is.modified {
+	if seconds, ok := asks["min-fresh"]; ok && !failed && lifetime-age < time.Duration(seconds)*time.Second && !is.modified {
 		return fmt.Sprintf("%s stays fresh for %v, against the request's min-fresh", is.id(), lifetime-age)
 	}
 	allowed := time.Duration(0)
@@ -727,7 +732,7 @@ func (st *stage) judgeAge(req *http.Request, status cachetrip.Status, is *rep, c
 		allow(seconds)
 	}
 	allow(says["stale-while-revalidate"])
-	if status.Detail == "stale-if-error" {
+	if failed {
 		allow(says["stale-if-error"])
 		allow(asks["stale-if-error"])
 		allowed = max(allowed, st.cache.StaleIfError)
