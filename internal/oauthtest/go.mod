@@ -1,0 +1,17 @@
+module github.com/cachetrip/cachetrip/internal/oauthtest
+
+go 1.26.0
+
+replace github.com/cachetrip/cachetrip => ../..
+
+require (
+	github.com/cachetrip/cachetrip v0.0.0
+	golang.org/x/oauth2 v0.37.0
+)
+
+require (
+	github.com/gofrs/flock v0.13.1 // indirect
+	github.com/google/btree v1.0.0 // indirect
+	github.com/peterbourgon/diskv/v3 v3.0.1 // indirect
+	golang.org/x/sys v0.47.0 // indirect
+)
