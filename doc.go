@@ -27,7 +27,15 @@ Proxy-Authorization values. Each identity has, in effect, a private cache of its
 never stored; keyed digests stand for them. Credentials that a transport below the cache adds are not
 part of what the cache is given to see: put the cache below the transport that adds them. A response
 whose request turns out to have been sent with other credentials than the cache saw is never reused
-without asking the origin, unless Identity says whose it is.
+without asking the origin, unless Identity says whose it is; and then only if it is sent with the same
+ones again. If Identity names whose a request is, its tokens may change: where the origin's Vary names
+Authorization, what was stored for the last token is validated, and is then stored for the new one.
+
+Cookies do not identify: a response that depends on them has to say so by Vary. Nor do client
+certificates, which are between Base and the origin. Programs that act for several users, and tell them
+apart by either, set Identity to a name for each, or use a Transport with a store of its own for each.
+
+What that protects from, and what it does not, is in SECURITY.md.
 
 # Variants
 
