@@ -160,7 +160,8 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 		}
 		return next
 	}
-	if err := a.Store.Update(a.flight.ctx, a.key, change); err != nil {
+	err := a.Store.Update(a.flight.ctx, a.key, change)
+	if err != nil {
 		a.storeFailed("freshen", err)
 		change(entries) // what can't be written can be used all the same
 	}
@@ -168,7 +169,7 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 		return outcome{}, false
 	}
 	discard(a.resp)
-	o = outcome{entry: use, response: newResponse(use)}
+	o = outcome{entry: use, response: newResponse(use), unsaved: err != nil}
 	if a.OmitSetCookie {
 		o.cookies = a.resp.Header["Set-Cookie"]
 	}

@@ -69,7 +69,7 @@ func (x *exchange) refreshNow(key string, entries []*store.Entry, stored []respo
 	case f.confirmed():
 		x.counters.revalidations.Add(1)
 		x.tell(answerRevalidated, x.own, nil, Status{
-			Fwd: d.fwd, FwdStatus: http.StatusNotModified, Stored: true, Detail: d.detail,
+			Fwd: d.fwd, FwdStatus: http.StatusNotModified, Stored: !f.unsaved, Detail: d.detail,
 			TTL: f.response.lifetime() - f.response.age(wallClock()),
 		})
 	}

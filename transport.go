@@ -334,7 +334,7 @@ func (x *exchange) lead(f *flight, entries []*store.Entry, stored []response, d 
 		return nil, answered, o.err
 	case o.confirmed():
 		defer x.leave(f)
-		resp, err := x.serve(o.entry, &o.response, Status{Fwd: d.fwd, FwdStatus: http.StatusNotModified, Stored: true, Detail: d.detail})
+		resp, err := x.serve(o.entry, &o.response, Status{Fwd: d.fwd, FwdStatus: http.StatusNotModified, Stored: !o.unsaved, Detail: d.detail})
 		if err != nil {
 			return nil, again, nil
 		}
@@ -388,7 +388,7 @@ func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, 
 		}
 		return nil, alone
 	}
-	status := Status{Fwd: d.fwd, Collapsed: true, Stored: true, Detail: d.detail}
+	status := Status{Fwd: d.fwd, Collapsed: true, Stored: !o.unsaved, Detail: d.detail}
 	if o.confirmed() {
 		status.FwdStatus = http.StatusNotModified
 	} else {

@@ -113,8 +113,12 @@ func TestDirectoryThatCannotBeWritten(t *testing.T) {
 			}
 			defer cache.Close()
 			w.client = cache.Client()
-			for range 2 {
-				w.wantGet(test.want, "/stored")
+			for round := range 2 {
+				want := test.want
+				if round > 0 && strings.HasSuffix(want, " hit") { // the POST could not be noted on disk
+					want = "200 body | fwd=stale; fwd-status=304; detail=invalidated"
+				}
+				w.wantGet(want, "/stored")
 				if r := w.get("/new"); r.Code != 200 || r.Body != "body" || r.Status.Hit && test.dirs&0o200 == 0 {
 					t.Errorf("got %v", r)
 				}
