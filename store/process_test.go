@@ -148,7 +148,8 @@ func childChurn(dir string) error {
 
 // TestKilledProcesses has processes share a directory and kills them at random.
 func TestKilledProcesses(t *testing.T) {
-	dir := t.TempDir()
+	t.Parallel()
+	dir := scratchDir(t)
 	rounds := 25
 	if testing.Short() {
 		rounds = 5
@@ -252,7 +253,8 @@ func childWriters(dir string) error {
 
 // TestBoundAtEveryInstant stops processes in whatever they are doing, and counts what the cache takes just then.
 func TestBoundAtEveryInstant(t *testing.T) {
-	dir := t.TempDir()
+	t.Parallel()
+	dir := scratchDir(t)
 	rounds := 150
 	if testing.Short() {
 		rounds = 30

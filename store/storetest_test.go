@@ -15,7 +15,7 @@ func TestDisk(t *testing.T) {
 	for name, memory := range map[string]int64{"memory tier": 0, "no memory tier": -1} {
 		t.Run(name, func(t *testing.T) {
 			storetest.Test(t, func(t *testing.T) store.Store {
-				d, err := store.OpenDisk(t.TempDir(), store.DiskOptions{MemoryBytes: memory})
+				d, err := store.OpenDisk(store.ScratchDir(t), store.DiskOptions{MemoryBytes: memory})
 				if err != nil {
 					t.Fatal(err)
 				}
