@@ -254,7 +254,17 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 	if brings.end >= 0 {
 		length = brings.length()
 	}
+	// A body in very many pieces becomes one before it gets yet another.
+	whole := held != nil && len(held.parts) >= maxParts && brings.end == e.Length
+	if whole {
+		length = e.Length
+	}
 	draft, err := a.Store.Create(a.flight.ctx, a.key, length)
+	if err == nil && whole {
+		if err = held.copyTo(draft, brings.start); err != nil {
+			draft.Close()
+		}
+	}
 	if err != nil {
 		if held != nil {
 			held.Close()
@@ -264,11 +274,17 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 	d := newDownload(a.resp.Body, a.flight.cancel, draft, length)
 	d.received = &a.counters.bytesReceived
 	d.lost = func() { a.flights.remove(a.flight) }
-	if held != nil {
+	switch {
+	case whole:
+		held.Close()
+		held = nil
+		d.begun(brings.start)
+		brings.start = 0
+	case held != nil:
 		d.between(held, brings, e.Length)
 	}
 	// Callers may do with the header what they like, and net/http with the trailer, until the end.
-	continues := o.response.continuable() && (held != nil || a.takesRanges())
+	continues := o.response.continuable() && (d.exact || a.takesRanges())
 	if continues && a.rules.header["Range"] == nil && a.sent.Method != http.MethodPost {
 		d.again = a.continuation(o.response, brings.end)
 	}
@@ -282,12 +298,12 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 		case end == errLength:
 			a.notStored(e.Status, e.Length, "length", nil)
 		case end == io.EOF:
-			whole := e.Clone()
-			whole.Trailer = a.resp.Trailer.Clone()
+			all := e.Clone()
+			all.Trailer = a.resp.Trailer.Clone()
 			if brings.end < 0 {
-				whole.Length = brings.start + taken
+				all.Length = brings.start + taken
 			}
-			a.finish(whole, held, draft, span{brings.start, brings.start + taken})
+			a.finish(all, held, draft, span{brings.start, brings.start + taken})
 		case continues && taken > 0:
 			a.finish(e.Clone(), held, draft, span{brings.start, brings.start + taken})
 		default:

@@ -64,6 +64,12 @@ func (c *content) ReadAt(p []byte, offset int64) (int, error) {
 	return 0, c.checked(io.EOF)
 }
 
+// copyTo writes what is held before an offset, which is all of it, to w.
+func (c *content) copyTo(w io.Writer, end int64) error {
+	_, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{&served{content: c, span: span{0, end}, count: new(atomic.Int64)}}, make([]byte, copySize))
+	return err
+}
+
 // checked has damage reported. An end before that of the parts is damage, too.
 func (c *content) checked(err error) error {
 	if err == io.EOF {

@@ -51,8 +51,8 @@ func responses(entries []*store.Entry) []response {
 	return stored
 }
 
-// maxParts bounds the parts of one body. What is joined beyond it starts anew: so many pieces are
-// not worth a head that grows with each.
+// maxParts bounds the parts of one body, as its head grows with each. Ranges that are joined beyond
+// it start anew; a download that goes on beyond it writes what it has into one piece.
 const maxParts = 64
 
 // joinParts adds what part holds and others do not, in order.
