@@ -160,10 +160,37 @@ func multiparts(held *content, spans []span, length int64, contentType string, c
 	}
 	w.Close()
 	take()
-	return struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(readers...), held}, w.Boundary(), size
+	return &multipartBody{Reader: io.MultiReader(readers...), held: held}, w.Boundary(), size
+}
+
+// multipartBody is the body of a 206 with several spans.
+type multipartBody struct {
+	io.Reader
+	held   *content
+	closed bool
+}
+
+func (b *multipartBody) Read(p []byte) (int, error) {
+	if b.closed {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	return b.Reader.Read(p)
+}
+
+// WriteTo copies each span as a body of its own is.
+func (b *multipartBody) WriteTo(w io.Writer) (int64, error) {
+	if b.closed {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	return io.Copy(w, b.Reader)
+}
+
+func (b *multipartBody) Close() error {
+	if b.closed {
+		return nil
+	}
+	b.closed = true
+	return b.held.Close()
 }
 
 // receive answers the request that made the flight happen with the origin's response.
