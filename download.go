@@ -399,7 +399,7 @@ func (d *download) readAt(p []byte, position int64) (n int, err error) {
 		return d.held.ReadAt(p[:min(int64(len(p)), d.base-position)], position)
 	case d.held != nil && d.limit >= 0 && position >= d.limit:
 		return d.held.ReadAt(p, position)
-	case d.limit >= 0:
+	case d.held != nil && d.limit >= 0:
 		p = p[:min(int64(len(p)), d.limit-position)]
 	}
 	n, err = d.draft.ReadAt(p, position-d.base)

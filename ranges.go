@@ -106,7 +106,9 @@ func (r *response) holds(s span) bool {
 
 // parseRanges reads a Range field for content of the given length, -1 if unknown: the spans that
 // can be satisfied, in the order asked for. ok is false if the field is malformed, of another unit,
-// or can't be applied to an unknown length. RFC 9110, section 14.1.2.
+// can't be applied to an unknown length, or is one of those that servers read differently: the last
+// bytes of nothing, the last no bytes, and positions beyond what can be counted. RFC 9110, section
+// 14.1.2.
 func parseRanges(value string, length int64) (spans []span, ok bool) {
 	unit, set, found := strings.Cut(value, "=")
 	if !found || !strings.EqualFold(unit, "bytes") {
@@ -127,22 +129,20 @@ func parseRanges(value string, length int64) (spans []span, ok bool) {
 		}
 		if first == "" { // the last bytes
 			n, ok := offset(last)
-			if !ok || length < 0 {
+			if !ok || length <= 0 || n == 0 || n == farthest {
 				return nil, false
 			}
-			if n > 0 && length > 0 {
-				spans = append(spans, span{max(0, length-n), length})
-			}
+			spans = append(spans, span{max(0, length-n), length})
 			continue
 		}
 		start, ok := offset(first)
-		if !ok {
+		if !ok || start == farthest {
 			return nil, false
 		}
 		end := length
 		if last != "" {
 			n, ok := offset(last)
-			if !ok || n < start {
+			if !ok || n < start || n == farthest {
 				return nil, false
 			}
 			if end = n + 1; length >= 0 {
@@ -158,19 +158,21 @@ func parseRanges(value string, length int64) (spans []span, ok bool) {
 	return spans, count > 0
 }
 
-// offset reads digits as a position in content; larger ones than anything holds are taken for the
-// largest that can be counted past.
+// farthest is the largest position that can be counted past.
+const farthest = 1<<62 - 1
+
+// offset reads digits as a position in content; larger ones than anything holds are taken for
+// farthest.
 func offset(s string) (n int64, ok bool) {
-	const most = 1<<62 - 1
 	for i := 0; i < len(s); i++ {
 		if s[i] < '0' || s[i] > '9' {
 			return 0, false
 		}
-		if n > (most-9)/10 {
-			n = most
+		if n > (farthest-9)/10 {
+			n = farthest
 			continue
 		}
-		n = min(most, n*10+int64(s[i]-'0'))
+		n = min(farthest, n*10+int64(s[i]-'0'))
 	}
 	return n, s != ""
 }

@@ -1,0 +1,480 @@
+package cachetrip_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cachetrip/cachetrip"
+)
+
+// contentServer serves one content as net/http does, and counts what it is asked.
+type contentServer struct {
+	*httptest.Server
+	asked []string // the Range fields
+}
+
+func serveContent(body []byte, fields ...string) *contentServer {
+	s := new(contentServer)
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.asked = append(s.asked, r.Header.Get("Range"))
+		w.Header().Set("Cache-Control", "max-age=3600")
+		w.Header().Set("Content-Type", "text/plain")
+		var modified time.Time
+		for i := 0; i < len(fields); i += 2 {
+			if fields[i] == "Last-Modified" {
+				modified, _ = http.ParseTime(fields[i+1])
+				continue
+			}
+			w.Header().Set(fields[i], fields[i+1])
+		}
+		http.ServeContent(w, r, "", modified, bytes.NewReader(body))
+	}))
+	return s
+}
+
+// ranged is what a caller sees of an answer.
+type ranged struct {
+	Status        int
+	ContentRange  string
+	ContentLength int64
+	ContentType   string
+	Validators    []string
+	Body          string
+	Parts         []string // of multipart/byteranges: Content-Range, Content-Type and content
+}
+
+// seen reads resp. The body of a 416 is a text for people, which a cache does not make up.
+func seen(t testing.TB, resp *http.Response) ranged {
+	t.Helper()
+	body, err := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if err != nil {
+		t.Error(err)
+	}
+	got := ranged{
+		Status: resp.StatusCode, ContentRange: resp.Header.Get("Content-Range"), ContentLength: resp.ContentLength,
+		ContentType: resp.Header.Get("Content-Type"), Validators: []string{resp.Header.Get("ETag"), resp.Header.Get("Last-Modified")},
+		Body: string(body),
+	}
+	if length := resp.Header.Get("Content-Length"); length != "" && length != strconv.FormatInt(resp.ContentLength, 10) {
+		t.Errorf("got Content-Length %s, and a length of %d", length, resp.ContentLength)
+	}
+	if resp.StatusCode == http.StatusRequestedRangeNotSatisfiable {
+		return ranged{Status: got.Status, ContentRange: got.ContentRange}
+	}
+	kind, params, _ := mime.ParseMediaType(got.ContentType)
+	if kind != "multipart/byteranges" {
+		return got
+	}
+	if int64(len(body)) != resp.ContentLength {
+		t.Errorf("got %d bytes of %d", len(body), resp.ContentLength)
+	}
+	// The boundary is made up.
+	got.ContentType, got.Body, got.ContentLength = kind, "", resp.ContentLength-int64(strings.Count(string(body), params["boundary"])*len(params["boundary"]))
+	for r := multipart.NewReader(bytes.NewReader(body), params["boundary"]); ; {
+		part, err := r.NextRawPart()
+		if err == io.EOF {
+			return got
+		}
+		if err != nil {
+			t.Error(err)
+			return got
+		}
+		b, err := io.ReadAll(part)
+		if err != nil {
+			t.Error(err)
+		}
+		got.Parts = append(got.Parts, part.Header.Get("Content-Range")+"|"+part.Header.Get("Content-Type")+"|"+string(b))
+	}
+}
+
+// many returns a Range field with n ranges.
+func many(n, step int) string {
+	var b strings.Builder
+	b.WriteString("bytes=")
+	for i := range n {
+		fmt.Fprintf(&b, "%d-%d,", i*step, i*step)
+	}
+	return strings.TrimSuffix(b.String(), ",")
+}
+
+// rangeFields are Range fields of all kinds, for contents of 0, 1, 100 and 100,000 bytes.
+var rangeFields = []string{
+	"bytes=0-", "bytes=0-0", "bytes=0-9", "bytes=5-5", "bytes=50-", "bytes=50-60", "bytes=99-", "bytes=99-99", "bytes=99-1000",
+	"bytes=100-", "bytes=100-100", "bytes=1000-", "bytes=-1", "bytes=-5", "bytes=-100", "bytes=-101", "bytes=-1000000", "bytes=-0",
+	"bytes=0-1000000", "bytes=0-99999", "bytes=99999-", "bytes=99990-100000", "bytes=0-9223372036854775806",
+	"bytes=0-9,20-29", "bytes=20-29,0-9", "bytes=0-9,5-15", "bytes=0-9,0-9", "bytes=0-0,-1", "bytes=-1,0-0", "bytes=0-9,1000000-",
+	"bytes=1000000-,0-9", "bytes=1000000-,2000000-", "bytes=0-49,0-49,0-49", "bytes=0-,0-", "bytes=0-99,1-1", "bytes=0-50,40-99",
+	"bytes= 0-9", "bytes=0-9 ", "bytes=0-9 , 20-29", "bytes=0-9,", "bytes=,0-9", "bytes=,,0-9,,", "bytes=0- 9",
+	many(10, 9), many(50, 2), many(200, 2), many(1000, 3),
+}
+
+// TestRangesAsServed: from a complete response, ranges are answered as net/http's own server does.
+func TestRangesAsServed(t *testing.T) {
+	modified := time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)
+	for _, size := range []int{0, 1, 100, 100_000} {
+		t.Run(strconv.Itoa(size), func(t *testing.T) {
+			inEachStore(t, func(r *rig) {
+				origin := serveContent(noise(size, 30), "ETag", `"1"`, "Last-Modified", modified)
+				defer origin.Close()
+				r.get(origin.URL)
+				asked := len(origin.asked)
+				for _, field := range rangeFields {
+					for _, condition := range []string{"", `"1"`, `"2"`, `W/"1"`, modified, "Mon, 02 Jan 2006 15:04:05 GMT", "nonsense"} {
+						fields := []string{"Range", field}
+						if condition != "" {
+							if len(field) > 40 || size == 1 {
+								continue // once is enough
+							}
+							fields = append(fields, "If-Range", condition)
+						}
+						direct, err := r.base.RoundTrip(r.request(r.Context(), origin.URL, fields...))
+						if err != nil {
+							r.Fatal(err)
+						}
+						asked++
+						want := seen(r, direct)
+						resp := r.send(r.Context(), origin.URL, fields...)
+						got := seen(r, resp)
+						// The exact length of a head that is put together may differ: net/http counts
+						// what it cannot send.
+						if diff := cmp.Diff(want, got); diff != "" {
+							r.Errorf("%q (-net/http +cache):\n%s", fields, diff)
+						}
+						if n := len(origin.asked); n != asked {
+							t.Logf("%q was forwarded", fields)
+							asked = n
+						} else {
+							wantStatus(r, resp, "hit")
+						}
+					}
+				}
+				// A HEAD has no ranges: RFC 9110, section 14.2.
+				req := r.request(r.Context(), origin.URL, "Range", "bytes=0-9")
+				req.Method = "HEAD"
+				resp, err := r.RoundTrip(req)
+				if err != nil {
+					r.Fatal(err)
+				}
+				resp.Body.Close()
+				wantStatus(r, resp, "hit")
+				if resp.StatusCode != 200 || resp.ContentLength != int64(size) || resp.Header.Get("Content-Range") != "" {
+					r.Errorf("HEAD: got %s of %d, %v", resp.Status, resp.ContentLength, resp.Header)
+				}
+			})
+		})
+	}
+}
+
+// TestRangesForwarded: what can't be read is left to the origin, which answers as it would without
+// a cache, and so are very many ranges.
+func TestRangesForwarded(t *testing.T) {
+	inEachStore(t, func(r *rig) {
+		origin := serveContent(noise(10_000, 31), "ETag", `"1"`)
+		defer origin.Close()
+		r.get(origin.URL)
+		for _, field := range []string{
+			"bytes", "bytes=", "bytes=x", "bytes=-", "bytes=9-0", "bytes=1-2-3", "bytes=0-9;20-29", "lines=0-9", "=0-9",
+			"bytes=--1", "bytes=+1-2", "bytes=0x1-2", "bytes=99999999999999999999-", "bytes=0-99999999999999999999", many(5000, 2),
+		} {
+			direct, err := r.base.RoundTrip(r.request(r.Context(), origin.URL, "Range", field))
+			if err != nil {
+				r.Fatal(err)
+			}
+			want := seen(r, direct)
+			if diff := cmp.Diff(want, seen(r, r.send(r.Context(), origin.URL, "Range", field))); diff != "" {
+				r.Errorf("%.40q (-net/http +cache):\n%s", field, diff)
+			}
+		}
+		// Two Range fields mean nothing; the whole is stored.
+		resp := r.send(r.Context(), origin.URL, "Range", "bytes=0-9", "Range", "bytes=20-29")
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		resp, got := r.get(origin.URL)
+		wantStatus(r, resp, "hit")
+		wantBody(r, got, noise(10_000, 31))
+	})
+}
+
+// TestRangesAreKept: the parts that callers asked for are kept, answer what they cover, and make up
+// the whole when they are all there.
+func TestRangesAreKept(t *testing.T) {
+	modified := time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)
+	body := noise(100, 32)
+	type step struct {
+		field string // "" for all
+		asks  string // what the origin is asked for, "-" if nothing, "all" without Range
+		want  int
+	}
+	for _, test := range []struct {
+		name   string
+		fields []string
+		steps  []step
+	}{
+		{"in order", []string{"ETag", `"1"`}, []step{
+			{"bytes=0-49", "bytes=0-49", 206},
+			{"bytes=0-49", "-", 206},
+			{"bytes=10-19,30-39", "-", 206},
+			{"bytes=40-59", "bytes=40-59", 206},
+			{"bytes=45-55", "-", 206},
+			{"bytes=60-", "bytes=60-", 206},
+			{"", "-", 200},
+			{"bytes=-10", "-", 206},
+		}},
+		{"out of order", []string{"ETag", `"1"`}, []step{
+			{"bytes=-20", "bytes=-20", 206},
+			{"bytes=90-", "-", 206},
+			{"bytes=-5", "-", 206},
+			{"bytes=30-39", "bytes=30-39", 206},
+			{"bytes=0-29", "bytes=0-29", 206},
+			{"bytes=25-35", "-", 206},
+			{"bytes=0-10,85-", "-", 206},
+			{"bytes=35-45", "bytes=35-45", 206},
+			{"bytes=200-", "-", 416},
+			{"bytes=46-79", "bytes=46-79", 206},
+			{"", "-", 200},
+		}},
+		{"by date", []string{"Last-Modified", modified}, []step{
+			{"bytes=0-49", "bytes=0-49", 206},
+			{"bytes=50-", "bytes=50-", 206},
+			{"", "-", 200},
+		}},
+		{"the end is missing", []string{"ETag", `"1"`}, []step{
+			{"bytes=0-49", "bytes=0-49", 206},
+			{"", "bytes=50-", 200},
+			{"", "-", 200},
+		}},
+		{"the beginning is missing", []string{"ETag", `"1"`}, []step{
+			{"bytes=50-", "bytes=50-", 206},
+			{"", "bytes=0-49", 200},
+			{"", "-", 200},
+		}},
+		{"the middle is missing", []string{"ETag", `"1"`}, []step{
+			{"bytes=0-29", "bytes=0-29", 206},
+			{"bytes=-30", "bytes=-30", 206},
+			{"", "bytes=30-69", 200},
+			{"", "-", 200},
+			{"bytes=25-75", "-", 206},
+		}},
+		{"all but the middle is missing", []string{"ETag", `"1"`}, []step{
+			{"bytes=40-59", "bytes=40-59", 206},
+			{"", "all", 200},
+			{"", "-", 200},
+		}},
+		{"two gaps", []string{"ETag", `"1"`}, []step{
+			{"bytes=0-19", "bytes=0-19", 206},
+			{"bytes=40-59", "bytes=40-59", 206},
+			{"bytes=80-", "bytes=80-", 206},
+			{"", "bytes=20-79", 200},
+			{"", "-", 200},
+		}},
+		{"no validator, so that nothing is joined", nil, []step{
+			{"bytes=0-49", "bytes=0-49", 206},
+			{"bytes=10-19", "-", 206},
+			{"bytes=50-", "bytes=50-", 206},
+			{"", "all", 200},
+			{"", "-", 200},
+		}},
+		{"a weak tag, so that nothing is joined", []string{"ETag", `W/"1"`}, []step{
+			{"bytes=0-49", "bytes=0-49", 206},
+			{"bytes=50-", "bytes=50-", 206},
+			{"", "all", 200},
+		}},
+		{"several at once are not kept", []string{"ETag", `"1"`}, []step{
+			{"bytes=0-49,60-", "bytes=0-49,60-", 206},
+			{"bytes=0-9", "bytes=0-9", 206},
+		}},
+		{"a part does not replace the whole", []string{"ETag", `"1"`}, []step{
+			{"", "all", 200},
+			{"bytes=0-9", "-", 206},
+			{"", "-", 200},
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inEachStore(t, func(r *rig) {
+				origin := serveContent(body, test.fields...)
+				defer origin.Close()
+				for i, step := range test.steps {
+					var fields []string
+					if step.field != "" {
+						fields = []string{"Range", step.field}
+					}
+					direct, err := r.base.RoundTrip(r.request(r.Context(), origin.URL, fields...))
+					if err != nil {
+						r.Fatal(err)
+					}
+					want := seen(r, direct)
+					before := len(origin.asked)
+					resp := r.send(r.Context(), origin.URL, fields...)
+					got := seen(r, resp)
+					if diff := cmp.Diff(want, got); diff != "" || got.Status != step.want {
+						r.Errorf("step %d, %q (-net/http +cache):\n%s", i, step.field, diff)
+					}
+					asks := "-"
+					if n := len(origin.asked); n > before+1 {
+						r.Errorf("step %d, %q: asks for %q", i, step.field, origin.asked[before:])
+					} else if n > before {
+						if asks = origin.asked[before]; asks == "" {
+							asks = "all"
+						}
+					}
+					if asks != step.asks {
+						r.Errorf("step %d, %q: asks for %q, want %q", i, step.field, asks, step.asks)
+					}
+					if (step.asks == "-") != cachetrip.StatusOf(resp).Hit {
+						r.Errorf("step %d, %q: got %q", i, step.field, resp.Header.Get("Cache-Status"))
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestPartsThatDisagree: a 206 that does not belong to what is stored, or is not what it says, is
+// never joined to it.
+func TestPartsThatDisagree(t *testing.T) {
+	was, is := noise(1000, 33), noise(1000, 34)
+	rangeOf := func(from, to, total int) string {
+		return fmt.Sprintf("Content-Range: bytes %d-%d/%d", from, to-1, total)
+	}
+	for _, test := range []struct {
+		name   string
+		answer func(c *rawCall) // to bytes=500-, of what is now
+	}{
+		{"another tag", func(c *rawCall) { c.part(is, 500, 1000, fresh, `ETag: "2"`) }},
+		{"a weak tag", func(c *rawCall) { c.part(is, 500, 1000, fresh, `ETag: W/"1"`) }},
+		{"no tag", func(c *rawCall) { c.part(is, 500, 1000, fresh) }},
+		{"another total", func(c *rawCall) { c.part(append(bytes.Clone(is), 1), 500, 1001, fresh, tag) }},
+		{"another coding", func(c *rawCall) { c.part(is, 500, 1000, fresh, tag, "Content-Encoding: br") }},
+		{"no Content-Range", func(c *rawCall) { c.head(206, fresh, tag, "Content-Length: 500"); c.content(is[500:]) }},
+		{"two Content-Ranges", func(c *rawCall) { c.part(is, 500, 1000, fresh, tag, rangeOf(0, 500, 1000)) }},
+		{"a range beyond the total", func(c *rawCall) {
+			c.head(206, fresh, tag, rangeOf(500, 1001, 1000), "Content-Length: 500")
+			c.content(is[500:])
+		}},
+		{"a range that ends before it begins", func(c *rawCall) {
+			c.head(206, fresh, tag, "Content-Range: bytes 500-499/1000", "Content-Length: 500")
+			c.content(is[500:])
+		}},
+		{"less than the range says", func(c *rawCall) {
+			c.head(206, fresh, tag, rangeOf(500, 1000, 1000), "Content-Length: 400")
+			c.content(is[500:900])
+		}},
+		{"more than the range says", func(c *rawCall) {
+			c.head(206, fresh, tag, rangeOf(500, 900, 1000), "Content-Length: 500")
+			c.content(is[500:])
+		}},
+		{"less than the range says, in chunks", func(c *rawCall) {
+			c.head(206, fresh, tag, rangeOf(500, 1000, 1000), "Transfer-Encoding: chunked")
+			c.write("190\r\n")
+			c.content(is[500:900])
+			c.write("\r\n0\r\n\r\n")
+		}},
+		{"more than the range says, in chunks", func(c *rawCall) {
+			c.head(206, fresh, tag, rangeOf(500, 900, 1000), "Transfer-Encoding: chunked")
+			c.write("1f4\r\n")
+			c.content(is[500:])
+			c.write("\r\n0\r\n\r\n")
+		}},
+		{"nothing, it says", func(c *rawCall) {
+			c.head(206, fresh, tag, rangeOf(0, 1000, 1000), "Content-Length: 0")
+		}},
+		{"nothing, it says, without a validator", func(c *rawCall) {
+			c.head(206, fresh, rangeOf(0, 1000, 1000), "Content-Length: 0")
+		}},
+		{"all but one byte, without a validator", func(c *rawCall) {
+			c.head(206, fresh, rangeOf(0, 1000, 1000), "Content-Length: 999")
+			c.content(is[:999])
+		}},
+		{"several parts", func(c *rawCall) {
+			text := "--x\r\n" + rangeOf(500, 510, 1000) + "\r\n\r\n0123456789\r\n--x--\r\n"
+			c.head(206, fresh, tag, "Content-Type: multipart/byteranges; boundary=x", "Content-Length: "+strconv.Itoa(len(text)))
+			c.content([]byte(text))
+		}},
+		{"several parts, and a range", func(c *rawCall) {
+			c.part(is, 500, 1000, fresh, tag, "Content-Type: multipart/byteranges; boundary=x")
+		}},
+		{"broken off", func(c *rawCall) {
+			c.head(206, fresh, `ETag: "2"`, rangeOf(500, 1000, 1000), "Content-Length: 500")
+			c.content(is[500:700])
+			c.hangUp()
+		}},
+		{"not to be stored", func(c *rawCall) { c.part(is, 500, 1000, "Cache-Control: no-store", tag) }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inEachStore(t, func(r *rig) {
+				var answers []string
+				origin := newRaw(r, func(c *rawCall) {
+					answers = append(answers, c.Header.Get("Range"))
+					switch {
+					case c.n == 0:
+						c.part(was, 0, 500, fresh, tag)
+					case c.n == 1:
+						test.answer(c)
+					case c.Header.Get("Range") == "":
+						c.whole(is, fresh, `ETag: "2"`)
+					case c.Header.Get("If-Range") != "" && c.Header.Get("If-Range") != `"2"`:
+						c.whole(is, fresh, `ETag: "2"`)
+					default:
+						var from, to int
+						if n, _ := fmt.Sscanf(c.Header.Get("Range"), "bytes=%d-%d", &from, &to); n < 2 {
+							to = 999
+						}
+						c.part(is, from, to+1, fresh, `ETag: "2"`)
+					}
+				})
+				defer origin.close()
+				if _, got := r.get(origin.url(), "Range", "bytes=0-499"); !bytes.Equal(got, was[:500]) {
+					r.Errorf("got %d bytes", len(got))
+				}
+				direct := r.send(r.Context(), origin.url(), "Range", "bytes=500-")
+				io.Copy(io.Discard, direct.Body) // which is what the origin sent, as without a cache
+				direct.Body.Close()
+				// Whatever is served now is of one representation.
+				resp, got := r.get(origin.url())
+				if !bytes.Equal(got, is) || resp.Header.Get("ETag") != `"2"` {
+					r.Errorf("got %d bytes, %s, %q; the origin was asked for %q", len(got), resp.Header.Get("ETag"), resp.Header.Get("Cache-Status"), answers)
+				}
+				resp, got = r.get(origin.url(), "Range", "bytes=400-599")
+				wantBody(r, got, is[400:600])
+				if resp.StatusCode != 206 {
+					r.Errorf("got %s", resp.Status)
+				}
+			})
+		})
+	}
+}
+
+// TestManyRanges: thousands of ranges cost no memory to speak of, whoever answers them.
+func TestManyRanges(t *testing.T) {
+	inEachStore(t, func(r *rig) {
+		origin := serveContent(noise(1<<20, 35), "ETag", `"1"`)
+		defer origin.Close()
+		r.get(origin.URL)
+		for _, n := range []int{1000, 1024, 1025, 20_000} {
+			resp, got := r.get(origin.URL, "Range", many(n, 3))
+			if resp.StatusCode != 206 || len(got) == 0 {
+				r.Errorf("%d ranges: got %s", n, resp.Status)
+			}
+			if hit := cachetrip.StatusOf(resp).Hit; hit != (n <= 1024) {
+				r.Errorf("%d ranges: hit: %t", n, hit)
+			}
+		}
+		resp, got := r.get(origin.URL, "Range", "bytes="+strings.Repeat("0-,", 1000)+"0-")
+		wantStatus(r, resp, "hit")
+		if resp.StatusCode != 200 || len(got) != 1<<20 {
+			r.Errorf("the same 1001 times: got %s of %d", resp.Status, len(got))
+		}
+	})
+}
