@@ -175,7 +175,7 @@ func (d *Disk) scan(ctx context.Context, shard int) (*shardList, error) {
 	s := page.slot(shard)
 	due := !s.known || page.dueShard(shard, now)
 	if due {
-		l.sweep(list, now)
+		l.sweep(list, d.fileNow())
 		s.listed = uint32(now.Unix() / 60)
 	}
 	if !due && s.bytes == list.bytes {
@@ -200,9 +200,9 @@ func (l *locked) sweepDrafts(list *shardList) {
 
 // sweep removes what was left behind in the locked shard: bodies that no entry names, drafts where it
 // cannot be known whether their process lives, and files that do not belong there.
-func (l *locked) sweep(list *shardList, now time.Time) {
+func (l *locked) sweep(list *shardList, now int64) {
 	d := l.d
-	old := func(f fileInfo) bool { return now.UnixNano()-f.mtime > int64(leftAfter) }
+	old := func(f fileInfo) bool { return isOld(now, f.mtime, leftAfter) }
 	remove := func(dir string, f fileInfo) {
 		if old(f) && os.Remove(filepath.Join(dir, f.name)) == nil {
 			list.bytes -= f.size
@@ -242,7 +242,7 @@ func (l *locked) sweep(list *shardList, now time.Time) {
 
 // sweepTemps removes old temporary files of diskv, which lie in a directory of their own and are not counted:
 // a file of a few kilobytes that is there for some microseconds.
-func (d *Disk) sweepTemps(now time.Time) {
+func (d *Disk) sweepTemps(now int64) {
 	names, err := readNames(d.tmp)
 	if err != nil {
 		return
@@ -250,7 +250,7 @@ func (d *Disk) sweepTemps(now time.Time) {
 	var st fileStat
 	for _, name := range names[:min(len(names), 4*sweepKeys)] {
 		path := filepath.Join(d.tmp, name)
-		if statFile(path, &st) == nil && st.regular && now.UnixNano()-st.mtime > int64(leftAfter) {
+		if statFile(path, &st) == nil && st.regular && isOld(now, st.mtime, leftAfter) {
 			os.Remove(path)
 		}
 	}
@@ -276,8 +276,9 @@ func (d *Disk) housekeep(ctx context.Context, sum int64, page *usagePage) {
 	if _, err := d.scan(ctx, shard); err != nil {
 		d.log.Debug("cachetrip: store: shard not listed", "shard", shardName(shard), "error", err)
 	}
-	d.sweepTemps(now)
-	d.sweepVersions(now)
+	fileNow := d.fileNow()
+	d.sweepTemps(fileNow)
+	d.sweepVersions(fileNow)
 }
 
 // near is how many bytes a cache may take for a moment: it leaves some of the 10 % over the bound to those
@@ -372,6 +373,7 @@ func (d *Disk) evictUntil(ctx context.Context, low int64, enough func(sum int64,
 // many shards it went past.
 func (d *Disk) gather(ctx context.Context, page *usagePage) (listed int, err error) {
 	e := &d.evictor
+	now := d.fileNow()
 	var keys []*keyFiles
 	for ; listed < shardCount && len(keys) < sampleKeys; listed++ {
 		shard := e.cursor
@@ -388,7 +390,7 @@ func (d *Disk) gather(ctx context.Context, page *usagePage) (listed int, err err
 				for _, b := range k.blobs {
 					k.used = max(k.used, b.mtime)
 				}
-				if time.Now().UnixNano()-k.used < int64(orphanAfter) {
+				if !isOld(now, k.used, orphanAfter) {
 					continue
 				}
 			}
@@ -492,7 +494,7 @@ func (d *Disk) evictShard(ctx context.Context, shard int, keys []*keyFiles, evic
 
 // sweepVersions removes some of what other versions of the format left in the cache directory and nobody
 // has touched for a while. A directory is only taken for one of those if it has a usage file as ours.
-func (d *Disk) sweepVersions(now time.Time) {
+func (d *Disk) sweepVersions(now int64) {
 	names, err := readNames(d.dir)
 	if err != nil {
 		return
@@ -531,7 +533,7 @@ func isCacheVersion(root string) bool {
 
 // sweepTree removes old files below dir, but for a file "usage" in it, until the budget is spent, and reports
 // whether nothing is left.
-func (d *Disk) sweepTree(dir string, now time.Time, budget *int) bool {
+func (d *Disk) sweepTree(dir string, now int64, budget *int) bool {
 	names, err := readNames(dir)
 	if err != nil {
 		return false
@@ -554,7 +556,7 @@ func (d *Disk) sweepTree(dir string, now time.Time, budget *int) bool {
 			continue
 		}
 		var st fileStat
-		if statFile(path, &st) != nil || now.UnixNano()-max(st.mtime, st.atime) < int64(leftAfter) {
+		if statFile(path, &st) != nil || !isOld(now, max(st.mtime, st.atime), leftAfter) {
 			empty = false
 			continue
 		}

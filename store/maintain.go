@@ -282,7 +282,7 @@ func (d *Disk) Clear(ctx context.Context) error {
 			return err
 		}
 	}
-	d.sweepTemps(time.Now())
+	d.sweepTemps(d.fileNow())
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -242,6 +243,25 @@ func (l *locked) setSlot(s slot, page *usagePage) error {
 		return opError("write usage", err)
 	}
 	return nil
+}
+
+// fileNow returns the time by the clock that stamps files. The process may have another: on a network file system,
+// and within a testing/synctest bubble.
+func (d *Disk) fileNow() int64 {
+	var st fileStat
+	f, err := d.usageOpen()
+	if err == nil && runtime.GOOS != "windows" { // which stamps a file when it is closed
+		if _, err = f.WriteAt([]byte(usageMagic), 0); err == nil && statOpen(f, &st) == nil {
+			return st.mtime
+		}
+	}
+	return time.Now().UnixNano()
+}
+
+// isOld reports whether what was changed at mtime is older than age. What was changed so long after now was so by a
+// clock that was since set back, and is left behind as well.
+func isOld(now, mtime int64, age time.Duration) bool {
+	return now-mtime > int64(age) || mtime-now > int64(age)
 }
 
 // setResidence notes how long what was just evicted had not been used. It is a hint, which processes may
