@@ -54,6 +54,11 @@ func Test(t *testing.T, open func(t *testing.T) store.Store) {
 		{"All may be left early and stores may change meanwhile", testAllChange},
 		{"the secret is stable", testSecret},
 		{"a cancelled context is an error", testContext},
+		{"a draft ends once", testDraftEnds},
+		{"drafts of one key do not disturb each other", testDraftsApart},
+		{"a body copies itself as it reads", testWriteRange},
+		{"what Entries returns may be rearranged", testEntriesApart},
+		{"a panic in change does no harm", testPanic},
 		{"everything at once", testEverything},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -798,6 +803,170 @@ func testContext(t *testing.T, s store.Store) {
 	}
 	if len(entries(t, s, Key(1, 1))) != 1 {
 		t.Error("a cancelled Update changed something")
+	}
+}
+
+func testDraftEnds(t *testing.T, s store.Store) {
+	for _, size := range []int{0, 100, 40_000, 700_000} {
+		key := Key(size, 1)
+		body := content(1, size)
+		draft, err := s.Create(t.Context(), key, -1)
+		if err != nil {
+			t.Fatalf("Create: %v", err)
+		}
+		if _, err := draft.Write(body); err != nil {
+			t.Fatalf("Write: %v", err)
+		}
+		blob, err := draft.Commit()
+		if err != nil {
+			t.Fatalf("Commit: %v", err)
+		}
+		if n, err := draft.Write([]byte("more")); err == nil {
+			t.Errorf("%d bytes: Write after Commit is no error, %d", size, n)
+		}
+		if _, err := draft.Commit(); err == nil {
+			t.Errorf("%d bytes: a second Commit is no error", size)
+		}
+		if err := draft.Close(); err != nil {
+			t.Errorf("%d bytes: Close: %v", size, err)
+		}
+		if n, err := draft.ReadAt(make([]byte, 1), 0); err == nil {
+			t.Errorf("%d bytes: ReadAt after Close is no error, %d", size, n)
+		}
+		e := whole(entry(key, 1), blob)
+		update(t, s, key, func([]*store.Entry) []*store.Entry { return []*store.Entry{e} })
+		if got := read(t, s, key, entries(t, s, key)[0].Parts[0].Blob); !bytes.Equal(got, body) {
+			t.Errorf("%d bytes: what was committed differs", size)
+		}
+	}
+}
+
+func testDraftsApart(t *testing.T, s store.Store) {
+	key := Key(1, 1)
+	sizes := []int{500, 20_000, 70_000, 600_000}
+	var drafts []store.Draft
+	for range sizes {
+		draft, err := s.Create(t.Context(), key, -1)
+		if err != nil {
+			t.Fatalf("Create: %v", err)
+		}
+		defer draft.Close()
+		drafts = append(drafts, draft)
+	}
+	for n := 0; n < 600_000; n += 7000 { // in turn
+		for i, draft := range drafts {
+			body := content(uint64(i), sizes[i])
+			if n < len(body) {
+				if _, err := draft.Write(body[n:min(len(body), n+7000)]); err != nil {
+					t.Fatalf("Write: %v", err)
+				}
+			}
+		}
+	}
+	if err := drafts[3].Close(); err != nil { // given up
+		t.Errorf("Close: %v", err)
+	}
+	ids := map[string]bool{}
+	for i, draft := range drafts[:3] {
+		blob, err := draft.Commit()
+		if err != nil {
+			t.Fatalf("Commit: %v", err)
+		}
+		ids[blob.ID] = true
+		e := whole(entry(key, i), blob)
+		update(t, s, key, func(current []*store.Entry) []*store.Entry { return append(current, e) })
+	}
+	if len(ids) != 3 {
+		t.Errorf("%d different IDs of three blobs", len(ids))
+	}
+	got := entries(t, s, key)
+	if len(got) != 3 {
+		t.Fatalf("%d entries, want 3", len(got))
+	}
+	for i, e := range got {
+		if !bytes.Equal(read(t, s, key, e.Parts[0].Blob), content(uint64(2-i), sizes[2-i])) {
+			t.Errorf("entry %d has wrong bytes", i)
+		}
+	}
+}
+
+// testWriteRange concerns stores whose bodies have the optional method WriteRangeTo.
+func testWriteRange(t *testing.T, s store.Store) {
+	for i, size := range []int{1, 5000, 40_000, 65_536, 200_000, 1<<20 + 1} {
+		key := Key(i, 1)
+		want := content(uint64(i), size)
+		put(t, s, entry(key, 1), want)
+		for range 2 { // once before it was read, and once after
+			body, err := s.Open(t.Context(), key, entries(t, s, key)[0].Parts[0].Blob)
+			if err != nil {
+				t.Fatalf("Open: %v", err)
+			}
+			defer body.Close()
+			w, ok := body.(interface {
+				WriteRangeTo(w io.Writer, offset, length int64) (int64, error)
+			})
+			if !ok {
+				continue
+			}
+			for _, r := range [][2]int{{0, size}, {0, 0}, {size, 0}, {size / 2, size - size/2}, {size / 3, size / 3}} {
+				var got bytes.Buffer
+				n, err := w.WriteRangeTo(&got, int64(r[0]), int64(r[1]))
+				if n != int64(r[1]) || err != nil || !bytes.Equal(got.Bytes(), want[r[0]:r[0]+r[1]]) {
+					t.Errorf("WriteRangeTo of %d bytes at %d of %d: %d, %v, or wrong bytes", r[1], r[0], size, n, err)
+				}
+			}
+			for _, r := range [][2]int64{{-1, 1}, {0, int64(size) + 1}, {int64(size) + 1, 0}, {0, -1}} {
+				if n, err := w.WriteRangeTo(io.Discard, r[0], r[1]); n != 0 || err == nil {
+					t.Errorf("WriteRangeTo of %d bytes at %d of %d: %d, %v, want an error", r[1], r[0], size, n, err)
+				}
+			}
+			full := errors.New("full")
+			if n, err := w.WriteRangeTo(failing{full}, 0, int64(size)); n != 0 || !errors.Is(err, full) {
+				t.Errorf("WriteRangeTo a writer that fails: %d, %v, want its error", n, err)
+			}
+		}
+	}
+}
+
+type failing struct{ err error }
+
+func (f failing) Write([]byte) (int, error) { return 0, f.err }
+
+func testEntriesApart(t *testing.T, s store.Store) {
+	key := Key(1, 1)
+	for i := range 3 {
+		put(t, s, entry(key, i), content(uint64(i), 100))
+	}
+	want := urls(entries(t, s, key))
+	for range 2 {
+		got := entries(t, s, key)
+		slices.Reverse(got)
+		_ = append(got[:1], entry(key, 9))
+		clear(got)
+		if diff := cmp.Diff(want, urls(entries(t, s, key))); diff != "" {
+			t.Errorf("what was returned before was rearranged, now (-want +got):\n%s", diff)
+		}
+	}
+}
+
+func testPanic(t *testing.T, s store.Store) {
+	key := Key(1, 1)
+	put(t, s, entry(key, 1), content(1, 100))
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("Update swallows a panic of change")
+			}
+		}()
+		s.Update(t.Context(), key, func([]*store.Entry) []*store.Entry { panic("change") })
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	err := s.Update(ctx, key, func(current []*store.Entry) []*store.Entry {
+		return append([]*store.Entry{entry(key, 2)}, current...)
+	})
+	if err != nil || len(entries(t, s, key)) != 2 {
+		t.Errorf("Update after a panic: %v, and %d entries, want 2", err, len(entries(t, s, key)))
 	}
 }
 
