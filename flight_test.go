@@ -776,6 +776,23 @@ func TestCancelledMarksNothing(t *testing.T) {
 	})
 }
 
+// expiring is a context whose deadline runs out when its test says so.
+type expiring struct {
+	context.Context
+	done chan struct{}
+}
+
+func (e *expiring) Done() <-chan struct{} { return e.done }
+
+func (e *expiring) Err() error {
+	select {
+	case <-e.done:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
+}
+
 // TestOwnContexts: the end of a caller's context ends its own waiting or reading at once, whatever
 // the origin does, and nobody else's.
 func TestOwnContexts(t *testing.T) {
@@ -814,10 +831,9 @@ func TestOwnContexts(t *testing.T) {
 						end := func() { cancel(why) }
 						if how == "deadline" {
 							want = context.DeadlineExceeded
-							var stop context.CancelFunc
-							ctx, stop = context.WithTimeout(r.Context(), 60*time.Millisecond)
-							defer stop()
-							end = func() {}
+							expiring := &expiring{Context: ctx, done: make(chan struct{})}
+							ctx, end = expiring, sync.OnceFunc(func() { close(expiring.done) })
+							defer end()
 						}
 						leaving := make(chan struct{})
 						leave := func() {
