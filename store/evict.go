@@ -18,6 +18,10 @@ const (
 	sampleKeys = 256
 	evictPart  = 8
 
+	// In a cache of few keys they lie in many shards: then so few have to do, once listing took gatherSoft.
+	sampleFew  = 64
+	gatherSoft = time.Millisecond
+
 	// sampleAll is up to how many files a shard is listed whole to sample it, which also sets right how many bytes it
 	// is said to take: 1 ms of work. In a larger one only the files of a sample are looked at.
 	sampleAll = 1024
@@ -49,6 +53,8 @@ type evictor struct {
 	mu     shardLock // held by who evicts
 	cursor int       // the shard to list next
 	pool   []*keyFiles
+
+	gathering time.Duration // what the last call has spent on listing
 }
 
 func (e *evictor) init() {
@@ -307,9 +313,11 @@ func (d *Disk) makeRoom(ctx context.Context, sum, extra int64) bool {
 	defer func() { <-e.mu }()
 	low := full - d.max/64
 	start := time.Now()
+	e.gathering = 0
 	n, err := d.evictUntil(ctx, low, func(sum int64, n int) bool {
+		// Having listed keys, one should also evict some: a process that ends forgets what it has listed.
 		took := time.Since(start)
-		return sum <= full && (n >= evictSoftMax || took > evictSoft) || sum <= near && took > evictHard
+		return sum <= full && (n >= evictSoftMax || took-e.gathering > evictSoft) || sum <= near && took > evictHard
 	})
 	if err != nil {
 		d.log.Debug("cachetrip: store: eviction failed", "error", err)
@@ -373,9 +381,14 @@ func (d *Disk) evictUntil(ctx context.Context, low int64, enough func(sum int64,
 // many shards it went past.
 func (d *Disk) gather(ctx context.Context, page *usagePage) (listed int, err error) {
 	e := &d.evictor
+	start := time.Now()
+	defer func() { e.gathering += time.Since(start) }()
 	now := d.fileNow()
 	var keys []*keyFiles
 	for ; listed < shardCount && len(keys) < sampleKeys; listed++ {
+		if len(keys) >= sampleFew && time.Since(start) > gatherSoft {
+			break
+		}
 		shard := e.cursor
 		e.cursor = (e.cursor + 1) % shardCount
 		if s := page.slot(shard); s.known && s.bytes == 0 {

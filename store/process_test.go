@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	if role := os.Getenv(childEnv); role != "" {
 		dir := os.Getenv(childEnv + "_DIR")
 		err := map[string]func(dir string) error{
-			"count": childCount, "churn": childChurn, "limit": childLimit, "writers": childWriters, "readonly": childReadOnly, "descriptors": childDescriptors,
+			"count": childCount, "churn": childChurn, "limit": childLimit, "writers": childWriters, "short": childShort, "readonly": childReadOnly, "descriptors": childDescriptors,
 		}[role](dir)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
