@@ -8,6 +8,16 @@
 //
 // [Disk] keeps a cache in a directory, [Memory] in the process. Package storetest checks that an
 // implementation keeps what this package promises.
+//
+// # One origin's share
+//
+// All origins and identities share one bound, and what goes first is what was not used for longest,
+// whosever it is. An origin that is asked for much, or answers with much, can therefore push out what
+// others have stored. That costs misses: it never gives anybody wrong bytes, or those of another key.
+// A body may take no more than a quarter of the bound, and a key has at most 64 variants; a key that is
+// used again before other keys took up as many bytes as the bound allows stays. There is no share that
+// an origin cannot lose. Where an origin that is not trusted must not make others slower, as where
+// links are followed to wherever they lead, it should have a store of its own.
 package store
 
 import (
