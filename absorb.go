@@ -160,7 +160,7 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 		}
 		return next
 	}
-	err := a.Store.Update(a.flight.ctx, a.key, change)
+	err := a.Store.Update(context.WithoutCancel(a.flight.ctx), a.key, change)
 	if err != nil {
 		a.storeFailed("freshen", err)
 		change(entries) // what can't be written can be used all the same
@@ -189,6 +189,11 @@ func (a *answer) freshened(e *store.Entry) *store.Entry {
 	fresh.RequestTime, fresh.ResponseTime = a.requested, a.received
 	if !a.requested.Before(e.InvalidatedAt) {
 		fresh.InvalidatedAt = time.Time{}
+	}
+	if before, after := newResponse(e), newResponse(fresh); len(e.Parts) > 0 && !before.complete() && before.strongValidator() != after.strongValidator() {
+		// The new Date would make the date of last modification look stronger than it was when
+		// the bytes came, and others would be joined to them.
+		return e.Clone()
 	}
 	return fresh
 }
@@ -259,7 +264,7 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 	if whole {
 		length = e.Length
 	}
-	draft, err := a.Store.Create(a.flight.ctx, a.key, length)
+	draft, err := a.Store.Create(context.WithoutCancel(a.flight.ctx), a.key, length)
 	if err == nil && whole {
 		if err = held.copyTo(draft, brings.start); err != nil {
 			draft.Close()
@@ -382,7 +387,7 @@ func (a *answer) absorbHead(e *store.Entry, head *response) {
 		return
 	}
 	var kept, concerned bool
-	err := a.Store.Update(a.flight.ctx, a.key, func(current []*store.Entry) []*store.Entry {
+	err := a.Store.Update(context.WithoutCancel(a.flight.ctx), a.key, func(current []*store.Entry) []*store.Entry {
 		next := slices.Clone(current)
 		stored := responses(current)
 		kept, concerned = false, false

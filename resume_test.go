@@ -215,6 +215,42 @@ func TestNotResumed(t *testing.T) {
 	}
 }
 
+// TestDateDoesNotGrowStrong: bytes that came within a second of the last modification may be of
+// either side of it, and no later confirmation of the date makes them certain.
+func TestDateDoesNotGrowStrong(t *testing.T) {
+	inEachStore(t, func(r *rig) {
+		was, is := noise(1000, 36), noise(1000, 37)
+		then := time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)
+		origin := newRaw(r, func(c *rawCall) {
+			switch {
+			case c.n == 0:
+				c.write("HTTP/1.1 206 Partial Content\r\nCache-Control: max-age=5000\r\nAccept-Ranges: bytes\r\nDate: " + then + "\r\nLast-Modified: " + then +
+					"\r\nContent-Range: bytes 0-499/1000\r\nContent-Length: 500\r\n\r\n")
+				c.content(was[:500])
+			case c.Header.Get("If-Modified-Since") == then:
+				c.head(304, "Cache-Control: max-age=5000", "Last-Modified: "+then)
+			case c.Header.Get("Range") == "bytes=500-":
+				c.part(is, 500, 1000, fresh, "Last-Modified: "+then)
+			default:
+				c.whole(is, fresh, "Last-Modified: "+then)
+			}
+		})
+		defer origin.close()
+		r.get(origin.url(), "Range", "bytes=0-499")
+		if err := r.Invalidate(r.Context(), origin.url()); err != nil {
+			r.Fatal(err)
+		}
+		resp, got := r.get(origin.url(), "Range", "bytes=100-199")
+		wantStatus(r, resp, "fwd-status=304")
+		wantBody(r, got, was[100:200])
+		_, got = r.get(origin.url())
+		wantBody(r, got, is)
+		r.get(origin.url(), "Range", "bytes=500-")
+		_, got = r.get(origin.url())
+		wantBody(r, got, is)
+	})
+}
+
 // TestDecompressedIsNotResumed: net/http decompresses unseen, and then offsets mean something else.
 func TestDecompressedIsNotResumed(t *testing.T) {
 	inEachStore(t, func(r *rig) {

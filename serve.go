@@ -47,7 +47,7 @@ func (x *exchange) serve(e *store.Entry, r *response, status Status) (*http.Resp
 	default:
 		held, err := x.open(e)
 		if err != nil {
-			if !errors.Is(err, store.ErrDamaged) {
+			if !errors.Is(err, store.ErrDamaged) && x.req.Context().Err() == nil {
 				x.storeFailed("open", err)
 			}
 			return nil, err

@@ -507,7 +507,7 @@ func (t *Transport) digester(ctx context.Context) (digester, error) {
 	if secret != nil {
 		return secret, nil
 	}
-	made, err := t.Store.Secret(ctx)
+	made, err := t.Store.Secret(context.WithoutCancel(ctx))
 	if err != nil {
 		return nil, err
 	}
