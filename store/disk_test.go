@@ -879,6 +879,52 @@ func TestHitRatio(t *testing.T) {
 	}
 }
 
+// TestLargeShard has so many keys in one shard that only samples of it are looked at.
+func TestLargeShard(t *testing.T) {
+	t.Parallel()
+	dir := scratchDir(t)
+	d := openTest(t, dir, DiskOptions{})
+	const keys = 3 * sampleAll / 2
+	key := func(i int) string { return "ab" + testKey(i)[2:] }
+	for i := range keys {
+		mustPut(t, d, key(i), make([]byte, 100+20_000*((i+2)%5/4))) // some with a body in a file of its own
+	}
+	now := time.Now()
+	for i := range keys {
+		at := now.Add(time.Duration(i-keys) * time.Minute)
+		if err := os.Chtimes(d.path(key(i)), at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := diskBytes(t, dir)
+	if err := d.EvictTo(t.Context(), before*2/3); err != nil {
+		t.Fatal(err)
+	}
+	if n := diskBytes(t, dir); n > before*2/3 || n < before*6/10 {
+		t.Errorf("EvictTo two thirds of %d bytes left %d", before, n)
+	}
+	var kept [4]int // by age, the oldest quarter first
+	for i := range keys {
+		es := mustEntries(t, d, key(i))
+		kept[i*4/keys] += len(es)
+		for _, e := range es {
+			if _, err := readBody(d, e); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if kept[0] > keys/4/5 || kept[3] < keys/4*98/100 {
+		t.Errorf("by age, of %d each, %v are left", keys/4, kept)
+	}
+	var page usagePage
+	if err := d.readUsage(&page); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := page.sum(), diskBytes(t, dir); got != want {
+		t.Errorf("usage says %d bytes, the files take %d", got, want)
+	}
+}
+
 func TestMaintenance(t *testing.T) {
 	d := openTest(t, t.TempDir(), DiskOptions{})
 	ctx := t.Context()

@@ -122,18 +122,15 @@ func (d *Disk) sampleShard(ctx context.Context, shard int) (*shardList, error) {
 	if len(names) <= sampleAll {
 		return d.scan(ctx, shard)
 	}
+	// A window of the digits that follow those of the shard: a key comes with its bodies, and without sorting them all.
+	window, from := max(1, 256*sampleKeys/len(names)), rand.IntN(256)
+	names = slices.DeleteFunc(names, func(name string) bool {
+		return len(name) < keyLen || !isHex(name[:keyLen]) || (shardOf(name[2:])-from+256)%256 >= window
+	})
 	slices.Sort(names)
 	list := &shardList{}
 	var st fileStat
-	start := rand.IntN(len(names))
-	for start > 0 && len(names[start]) > keyLen { // to begin with a key, not with a body of one
-		start--
-	}
-	for i := range names {
-		name := names[(start+i)%len(names)]
-		if len(list.keys) >= sampleKeys && len(name) <= keyLen {
-			break
-		}
+	for _, name := range names {
 		if statFile(dir+string(filepath.Separator)+name, &st) == nil && st.regular {
 			list.add(shard, name, &st)
 		}
@@ -315,9 +312,11 @@ func (d *Disk) makeRoom(ctx context.Context, sum, extra int64) bool {
 	start := time.Now()
 	e.gathering = 0
 	n, err := d.evictUntil(ctx, low, func(sum int64, n int) bool {
-		// Having listed keys, one should also evict some: a process that ends forgets what it has listed.
+		// Having listed keys, one should also evict some: a process that ends forgets what it has listed, and else
+		// the next that stores would have to list again.
 		took := time.Since(start)
-		return sum <= full && (n >= evictSoftMax || took-e.gathering > evictSoft) || sum <= near && took > evictHard
+		some := n >= evictSoftMax || took-e.gathering > evictSoft
+		return sum <= full && some || sum <= near && took > evictHard && (some || took > 4*evictHard)
 	})
 	if err != nil {
 		d.log.Debug("cachetrip: store: eviction failed", "error", err)
