@@ -1,17 +1,18 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io/fs"
 	"iter"
 	"log/slog"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -79,6 +80,8 @@ type Disk struct {
 	touchAfter atomic.Int64 // nanoseconds; see noteResidence
 	staging    atomic.Int64 // bytes of all drafts' buffers
 
+	sound [shardCount]atomic.Bool // the shard's directory is known to be one; see checkShardDir
+
 	secretMu    sync.Mutex
 	secret      []byte
 	secretStale atomic.Bool // the directory that it is in was taken away
@@ -121,7 +124,8 @@ func OpenDisk(dir string, opts DiskOptions) (*Disk, error) {
 		d.tier = newTier(max(opts.MemoryBytes, 0))
 	}
 	d.evictor.init()
-	// diskv names the files, writes them atomically and imports bodies. Its own cache and its Erase, which
+	// diskv names the files and imports bodies. Its writes of small files take twice as many calls as are needed
+	// (see writeAtomic). Its own cache and its Erase, which
 	// lists a directory each time, are not used, nor are its readers, which hold on to descriptors.
 	d.dv = diskv.New(diskv.Options{
 		BasePath: d.data,
@@ -261,7 +265,7 @@ func (d *Disk) Entries(ctx context.Context, key string) ([]*Entry, error) {
 	if it != nil {
 		var st fileStat
 		err := statFile(it.path, &st)
-		if err == nil && st.unchanged(&it.stat, it.seen) {
+		if err == nil && it.holds(&st) {
 			d.touch(it)
 			return slices.Clone(it.entries), nil
 		}
@@ -320,7 +324,7 @@ func (d *Disk) load(key string) (keyState, *tierItem, error) {
 	}
 	it.used.Store(it.stat.atime)
 	st := decodeKeyFile(key, b)
-	it.entries = st.entries
+	it.keyState = st
 	it.bytes = int64(len(b)) + 512 + 1024*int64(len(st.entries)) // with what decoding allocates, roughly
 	return st, it, nil
 }
@@ -345,21 +349,22 @@ func (d *Disk) Update(ctx context.Context, key string, change func([]*Entry) []*
 	if err := checkKey(key); err != nil {
 		return err
 	}
-	var page usagePage
-	sum, err := d.update(ctx, key, change, &page, d.near())
+	page := pagePool.Get().(*usagePage)
+	defer pagePool.Put(page)
+	sum, err := d.update(ctx, key, change, page, d.near())
 	full := (*fullError)(nil)
 	for try := 0; errors.As(err, &full); try++ {
 		if try == roomTries { // nothing but drafts
 			return opError("update", ErrTooLarge)
 		}
 		d.makeRoom(ctx, full.sum, full.delta)
-		sum, err = d.update(ctx, key, change, &page, d.max+d.max/10)
+		sum, err = d.update(ctx, key, change, page, d.max+d.max/10)
 	}
 	if err != nil {
 		return err
 	}
 	if sum >= 0 {
-		d.housekeep(ctx, sum, &page)
+		d.housekeep(ctx, sum, page)
 	}
 	return nil
 }
@@ -372,7 +377,7 @@ func (d *Disk) update(ctx context.Context, key string, change func([]*Entry) []*
 		return -1, err
 	}
 	defer l.unlock()
-	st, _, err := d.load(key)
+	st, err := d.current(key)
 	if err != nil {
 		return -1, err
 	}
@@ -390,6 +395,17 @@ func (d *Disk) update(ctx context.Context, key string, change func([]*Entry) []*
 		return -1, err
 	}
 	return l.write(key, st, next, page, limit)
+}
+
+// current is load where the shard's lock is held, so that what the memory tier has of a file that did not change is
+// as good.
+func (d *Disk) current(key string) (keyState, error) {
+	var st fileStat
+	if it := d.tier.get(key); it != nil && !it.damaged && statFile(it.path, &st) == nil && it.holds(&st) {
+		return it.keyState, nil
+	}
+	ks, _, err := d.load(key)
+	return ks, err
 }
 
 // checkFiles makes sure that bodies that next names for the first time are there: what is committed but
@@ -451,7 +467,14 @@ func inlineBlobs(entries []*Entry) (blobs []inlineBlob, size int64, err error) {
 // write makes next the entries of a key of the locked shard, and releases what they do not name any more.
 func (l *locked) write(key string, st keyState, next []*Entry, page *usagePage, limit int64) (sum int64, err error) {
 	d := l.d
-	defer d.tier.remove(key)
+	var it *tierItem
+	defer func() {
+		if it != nil {
+			d.tier.put(it)
+		} else {
+			d.tier.remove(key)
+		}
+	}()
 
 	var heads []byte
 	var blobs []inlineBlob
@@ -487,8 +510,12 @@ func (l *locked) write(key string, st keyState, next []*Entry, page *usagePage, 
 			}
 		}
 	default:
-		if sum, err = l.put(key, st, blobs, heads, live, page, limit); err != nil {
+		var w written
+		if sum, err = l.put(key, st, blobs, heads, live, page, limit, &w); err != nil {
 			return -1, err
+		}
+		if w.exact && d.tier.max > 0 {
+			it = newItem(key, d.path(key), next, live, &w)
 		}
 	}
 
@@ -507,9 +534,31 @@ func (l *locked) write(key string, st keyState, next []*Entry, page *usagePage, 
 	return sum, nil
 }
 
+// newItem returns what the memory tier is to have of a file that was just written.
+func newItem(key, path string, entries []*Entry, live int64, w *written) *tierItem {
+	it := &tierItem{key: key, path: path, stat: w.stat, exact: w.exact, seen: w.stat.mtime}
+	it.used.Store(w.stat.atime)
+	it.entries, it.size, it.live = make([]*Entry, len(entries)), w.stat.size, live
+	// As they would be read: a time loses its monotonic clock, which stands still while the machine sleeps.
+	normal := func(t *time.Time) {
+		if !t.IsZero() {
+			*t = time.Unix(t.Unix(), int64(t.Nanosecond())).UTC()
+		}
+	}
+	for i, e := range entries {
+		c := *e
+		normal(&c.RequestTime)
+		normal(&c.ResponseTime)
+		normal(&c.InvalidatedAt)
+		it.entries[i] = &c
+	}
+	it.bytes = it.size + 512 + 1024*int64(len(entries))
+	return it
+}
+
 // put writes what the file of a key is to say: by appending, or anew if that would leave too much in it
 // that is obsolete.
-func (l *locked) put(key string, st keyState, blobs []inlineBlob, heads []byte, live int64, page *usagePage, limit int64) (sum int64, err error) {
+func (l *locked) put(key string, st keyState, blobs []inlineBlob, heads []byte, live int64, page *usagePage, limit int64, w *written) (sum int64, err error) {
 	d := l.d
 	current, _, err := inlineBlobs(st.entries)
 	if err != nil {
@@ -546,10 +595,11 @@ func (l *locked) put(key string, st keyState, blobs []inlineBlob, heads []byte, 
 	}
 	buf = appendRecord(buf, recordHeads, heads)
 	if anew {
-		err = d.writeAtomic(l.shard, key, buf)
+		err = d.writeAtomic(l.shard, key, buf, w)
 	} else {
-		err = d.appendTo(key, buf, st.size)
+		err = d.appendTo(key, buf, st.size, w)
 	}
+	w.exact = w.exact && w.stat.size == size
 	if err != nil {
 		if grows > 0 {
 			l.account(-grows, page)
@@ -564,31 +614,31 @@ func (l *locked) put(key string, st keyState, blobs []inlineBlob, heads []byte, 
 	return sum, nil
 }
 
-// writeAtomic makes b the content of a file, by diskv. Its errors do not tell their cause, and a
-// directory may just have vanished: so after one the same is done by hand, which works or tells.
-func (d *Disk) writeAtomic(shard int, name string, b []byte) error {
+// writeAtomic makes b the content of a file. diskv would do it in twenty calls, eight of which make the file's name
+// and mode, and without telling the cause of an error.
+func (d *Disk) writeAtomic(shard int, name string, b []byte, w *written) error {
 	if err := d.checkShardDir(shard); err != nil {
 		return err
 	}
-	if d.dv.WriteStream(name, bytes.NewReader(b), false) == nil {
-		return nil
+	temp := d.tmp + string(filepath.Separator) + strconv.FormatUint(rand.Uint64(), 36)
+	write := func() error {
+		if err := writeNew(temp, b, w); err != nil {
+			return err
+		}
+		err := retryBusy(func() error { return rename(temp, d.path(name)) })
+		if err != nil {
+			os.Remove(temp)
+		}
+		return err
 	}
-	if err := d.makeShardDir(shard); err != nil {
-		return opError("write", err)
+	err := write()
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = d.makeShardDir(shard); err == nil {
+			err = write()
+		}
 	}
-	f, err := os.CreateTemp(d.tmp, "") // 0600
 	if err != nil {
-		return opError("write", err)
-	}
-	_, err = f.Write(b)
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = retryBusy(func() error { return os.Rename(f.Name(), d.path(name)) })
-	}
-	if err != nil {
-		os.Remove(f.Name())
+		d.sound[shard].Store(false)
 	}
 	return opError("write", err)
 }
@@ -606,29 +656,31 @@ func (d *Disk) makeShardDir(shard int) error {
 	return nil
 }
 
-// checkShardDir makes sure that a shard is not a symbolic link that leads out of the cache.
+// checkShardDir makes sure that a shard is not a symbolic link that leads out of the cache: when it is first written
+// to, and again once something was not as expected.
 func (d *Disk) checkShardDir(shard int) error {
+	if d.sound[shard].Load() {
+		return nil
+	}
 	fi, err := os.Lstat(d.shardDir(shard))
 	if err == nil && !fi.IsDir() {
 		return opError("write", &fs.PathError{Op: "open", Path: d.shardDir(shard), Err: syscall.ENOTDIR})
 	}
+	if err == nil {
+		d.sound[shard].Store(true)
+	}
 	return nil
 }
 
-// appendTo appends b to a file of size bytes with one system call. If that fails, the file is as before.
-func (d *Disk) appendTo(name string, b []byte, size int64) error {
-	if err := d.checkShardDir(shardOf(name)); err != nil {
+// appendTo appends b to a file of size bytes. If that fails, the file is as before.
+func (d *Disk) appendTo(name string, b []byte, size int64, w *written) error {
+	shard := shardOf(name)
+	if err := d.checkShardDir(shard); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(d.path(name), os.O_WRONLY|os.O_APPEND|nofollow, 0)
+	err := appendFile(d.path(name), b, size, w)
 	if err != nil {
-		return opError("append", err)
-	}
-	if _, err = f.Write(b); err != nil {
-		f.Truncate(size)
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
+		d.sound[shard].Store(false)
 	}
 	return opError("append", err)
 }

@@ -43,9 +43,7 @@ func (d *Disk) Create(ctx context.Context, key string, size int64) (Draft, error
 		return nil, opError("create", ErrTooLarge)
 	}
 	// A cache that cannot be written to says so now and not after the download.
-	if f, err := d.usageOpen(); err != nil {
-		return nil, opError("create", err)
-	} else if _, err := f.Stat(); err != nil {
+	if _, err := d.usageOpen(); err != nil {
 		return nil, opError("create", err)
 	}
 	dr := &diskDraft{d: d, ctx: context.WithoutCancel(ctx), key: key, want: size}
@@ -348,7 +346,7 @@ func (dr *diskDraft) Commit() (Blob, error) {
 	if dr.file == nil && size <= inlineMax {
 		dr.ended = true
 		b := dr.buf[:size:size]
-		if b == nil || dr.pooled != nil {
+		if b == nil || dr.pooled != nil || int64(cap(dr.buf)) > 2*size+1024 { // it may stay in the memory tier
 			b = append([]byte{}, b...)
 		}
 		return Blob{ID: dr.id.String(), Size: size, Inline: b}, nil

@@ -467,7 +467,7 @@ func TestReadOnlyDirectory(t *testing.T) {
 
 // childDescriptors runs out of file descriptors.
 func childDescriptors(dir string) error {
-	d, err := OpenDisk(dir, DiskOptions{})
+	d, err := OpenDisk(dir, DiskOptions{MemoryBytes: -1})
 	if err != nil {
 		return err
 	}

@@ -26,8 +26,22 @@ func settle(mtime int64) time.Duration {
 // was read at the time seen. A file that was changed just before it was read is never known to be the
 // same: a second change within one tick of the clock would not show.
 func (st *fileStat) unchanged(old *fileStat, seen int64) bool {
-	return st.ino == old.ino && st.size == old.size && st.mtime == old.mtime && st.regular &&
-		seen-old.mtime > int64(settle(old.mtime))
+	return st.same(old) && seen-old.mtime > int64(settle(old.mtime))
+}
+
+func (st *fileStat) same(old *fileStat) bool {
+	return st.ino == old.ino && st.size == old.size && st.mtime == old.mtime && st.regular
+}
+
+// written is what a file was like once it was written under its shard's lock.
+//
+// Where the system takes it, what writes a key's file gives it a time of change that counts nanoseconds, taken after
+// the writing. It is then exact: the file of a key only ever grows until another takes its place, and the one
+// that does was given a later time, even if it has the same number and length. So the two need no time to tell them
+// apart, as they do where the time of change is that of a tick of the clock.
+type written struct {
+	stat  fileStat
+	exact bool
 }
 
 // allocated is what a file of size bytes counts against the bound: whole blocks of 4 KiB.

@@ -40,7 +40,7 @@ func statOpen(f *os.File, st *fileStat) error {
 }
 
 // unlinked: an open file cannot lose its name here.
-func unlinked(*os.File) bool { return false }
+func unlinked(uintptr) bool { return false }
 
 func readFile(path string, max int64, st *fileStat, buf []byte) ([]byte, error) {
 	f, err := os.Open(path)
@@ -64,6 +64,39 @@ func readFile(path string, max int64, st *fileStat, buf []byte) ([]byte, error) 
 	}
 	return b, nil
 }
+
+// writeNew makes a file, which must not exist, with b in it.
+func writeNew(path string, b []byte, w *written) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		os.Remove(path)
+	}
+	return err
+}
+
+// appendFile appends b to a file of size bytes with one system call. If that fails, the file is as before.
+func appendFile(path string, b []byte, size int64, w *written) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	if _, err = f.Write(b); err != nil {
+		f.Truncate(size)
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+func rename(from, to string) error { return os.Rename(from, to) }
 
 func markAlive(*os.File) {}
 

@@ -47,10 +47,10 @@ func statOpen(f *os.File, st *fileStat) error {
 	return nil
 }
 
-// unlinked reports whether f has no name any more.
-func unlinked(f *os.File) bool {
-	fi, err := f.Stat()
-	return err != nil || fi.Sys().(*syscall.Stat_t).Nlink == 0
+// unlinked reports whether the open file fd has no name any more.
+func unlinked(fd uintptr) bool {
+	var s syscall.Stat_t
+	return syscall.Fstat(int(fd), &s) != nil || s.Nlink == 0
 }
 
 // readFile reads a regular file of at most max bytes, into buf if it is large enough, past package os, whose files cost a second system
@@ -58,9 +58,9 @@ func unlinked(f *os.File) bool {
 // O_NONBLOCK is for a pipe in the file's place, which would not open otherwise.
 func readFile(path string, max int64, st *fileStat, buf []byte) ([]byte, error) {
 	const flags = syscall.O_RDONLY | syscall.O_CLOEXEC | syscall.O_NOFOLLOW | syscall.O_NONBLOCK
-	fd, err := openRetry(path, flags|noatime)
+	fd, err := openRetry(path, flags|noatime, 0)
 	if err == syscall.EPERM && noatime != 0 { // another user's file
-		fd, err = openRetry(path, flags)
+		fd, err = openRetry(path, flags, 0)
 	}
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
@@ -95,12 +95,92 @@ func readFile(path string, max int64, st *fileStat, buf []byte) ([]byte, error) 
 	return b, nil
 }
 
-func openRetry(path string, flags int) (int, error) {
+func openRetry(path string, flags int, perm uint32) (int, error) {
 	for {
-		fd, err := syscall.Open(path, flags, 0)
+		fd, err := syscall.Open(path, flags|syscall.O_CLOEXEC, perm)
 		if err != syscall.EINTR {
 			return fd, err
 		}
+	}
+}
+
+// writeNew makes a file, which must not exist, with b in it.
+func writeNew(path string, b []byte, w *written) error {
+	fd, err := openRetry(path, syscall.O_WRONLY|syscall.O_CREAT|syscall.O_EXCL|nofollow, 0o600)
+	if err != nil {
+		return &os.PathError{Op: "create", Path: path, Err: err}
+	}
+	return finish(fd, path, b, -1, w)
+}
+
+// appendFile appends b to a file of size bytes with one system call. If that fails, the file is as before.
+func appendFile(path string, b []byte, size int64, w *written) error {
+	fd, err := openRetry(path, syscall.O_WRONLY|syscall.O_APPEND|nofollow, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return finish(fd, path, b, size, w)
+}
+
+// finish writes b, says in w what the file is like then, and closes it. If that fails the file gets size bytes again,
+// or goes if size is negative.
+func finish(fd int, path string, b []byte, size int64, w *written) error {
+	fail := func(op string, err error) error {
+		if size < 0 {
+			syscall.Unlink(path)
+		} else {
+			syscall.Ftruncate(fd, size)
+		}
+		syscall.Close(fd)
+		return &os.PathError{Op: op, Path: path, Err: err}
+	}
+	for len(b) > 0 {
+		n, err := syscall.Write(fd, b)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err == nil && n == 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return fail("write", err)
+		}
+		b = b[n:]
+	}
+	mtime := stampFile(fd)
+	var s syscall.Stat_t
+	if err := syscall.Fstat(fd, &s); err != nil {
+		return fail("fstat", err)
+	}
+	if size < 0 && s.Mode&0o7777 != 0o600 { // an odd umask
+		if err := syscall.Fchmod(fd, 0o600); err != nil {
+			return fail("chmod", err)
+		}
+	}
+	w.stat.set(&s)
+	w.exact = mtime != 0 && w.stat.mtime == mtime
+	if err := syscall.Close(fd); err != nil && err != syscall.EINTR {
+		if size < 0 {
+			syscall.Unlink(path)
+		} else {
+			syscall.Truncate(path, size)
+		}
+		return &os.PathError{Op: "close", Path: path, Err: err}
+	}
+	return nil
+}
+
+// rename is os.Rename without its look at what is in the way: the system does not put a file in place of a directory.
+func rename(from, to string) error {
+	for {
+		err := syscall.Rename(from, to)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
+		}
+		return nil
 	}
 }
 

@@ -27,19 +27,28 @@ type tierPart struct {
 	bytes int64
 }
 
-// tierItem is what the file of a key said when it was read.
+// tierItem is what the file of a key said when it was read, or written.
 type tierItem struct {
-	key     string
-	path    string
-	stat    fileStat
-	seen    int64 // when the file was read, in nanoseconds since 1970
-	entries []*Entry
-	bytes   int64
+	keyState
+	key   string
+	path  string
+	stat  fileStat
+	seen  int64 // when the file was read, in nanoseconds since 1970
+	exact bool  // stat was that of no other state of the file; see written
+	bytes int64
 
 	used    atomic.Int64 // the use time that the file carries, in nanoseconds since 1970
 	visited atomic.Bool
 
 	newer, older *tierItem
+}
+
+// holds reports whether a file that is now as st says still says what the item does.
+func (it *tierItem) holds(st *fileStat) bool {
+	if it.exact {
+		return st.same(&it.stat)
+	}
+	return st.unchanged(&it.stat, it.seen)
 }
 
 func newTier(bytes int64) *tier {

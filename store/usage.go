@@ -35,6 +35,8 @@ const (
 // usagePage is the content of the usage file.
 type usagePage [usageSize]byte
 
+var pagePool = sync.Pool{New: func() any { return new(usagePage) }}
+
 type slot struct {
 	bytes  int64
 	listed uint32 // when the shard was last listed, in minutes since 1970
@@ -103,6 +105,7 @@ func (p *usagePage) residence() (evicted time.Duration, made int64) {
 type usageFile struct {
 	mu sync.Mutex
 	f  *os.File
+	fd uintptr // of f
 }
 
 // newUsage writes the usage file of a cache that was just made and holds nothing. If there is one, it
@@ -138,7 +141,7 @@ func (d *Disk) usageOpen() (*os.File, error) {
 		return nil, ErrClosed
 	}
 	if d.usage.f != nil {
-		if !unlinked(d.usage.f) {
+		if !unlinked(d.usage.fd) {
 			return d.usage.f, nil
 		}
 		d.usage.f.Close()
@@ -157,7 +160,7 @@ func (d *Disk) usageOpen() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.usage.f = f
+	d.usage.f, d.usage.fd = f, f.Fd()
 	return f, nil
 }
 
@@ -176,6 +179,10 @@ func (d *Disk) readUsage(p *usagePage) error {
 	if err != nil {
 		return opError("read usage", err)
 	}
+	return d.readUsageFrom(f, p)
+}
+
+func (d *Disk) readUsageFrom(f *os.File, p *usagePage) error {
 	n, err := f.ReadAt(p[:], 0)
 	if err != nil && err != io.EOF {
 		return opError("read usage", err)
@@ -192,6 +199,7 @@ func (l *locked) account(delta int64, page *usagePage) (sum int64, err error) {
 	if err != nil {
 		return 0, opError("read usage", err)
 	}
+	// Written before the others' are read: see reserve.
 	var b [usageSlot]byte
 	if _, err := f.ReadAt(b[:], int64(usageHeader+l.shard*usageSlot)); err != nil && err != io.EOF {
 		return 0, opError("read usage", err)
@@ -205,10 +213,10 @@ func (l *locked) account(delta int64, page *usagePage) (sum int64, err error) {
 		s = slot{bytes: list.bytes} // and listed never, as nothing was swept
 	}
 	s.bytes += delta
-	if err := l.setSlot(s, page); err != nil {
+	if err := l.putSlot(f, s, page); err != nil {
 		return 0, err
 	}
-	if err := l.d.readUsage(page); err != nil {
+	if err := l.d.readUsageFrom(f, page); err != nil {
 		return 0, err
 	}
 	return page.sum(), nil
@@ -237,6 +245,10 @@ func (l *locked) setSlot(s slot, page *usagePage) error {
 	if err != nil {
 		return opError("write usage", err)
 	}
+	return l.putSlot(f, s, page)
+}
+
+func (l *locked) putSlot(f *os.File, s slot, page *usagePage) error {
 	off := usageHeader + l.shard*usageSlot
 	s.encode(page[off:])
 	if _, err := f.WriteAt(page[off:off+usageSlot], int64(off)); err != nil {
