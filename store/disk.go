@@ -214,6 +214,7 @@ func (d *Disk) Evictions() uint64 { return d.evictions.Load() }
 func (d *Disk) Close() error {
 	if !d.closed.Swap(true) {
 		d.usageClose()
+		d.locks.close()
 	}
 	return nil
 }

@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/gofrs/flock"
 )
 
 // shardLock serialises the changes of a shard: within the process by a channel, whose wait can be
@@ -23,8 +20,18 @@ type shardLock chan struct{}
 type shardLocks struct {
 	mu    sync.Mutex
 	locks [shardCount]shardLock
+
+	// kept are files of locks that nobody here holds, open to be locked again, each at the place of its shard modulo
+	// max: opening and closing one costs more than the lock.
+	kept   [shardCount]*lockFile
+	max    int
+	closed bool
 }
 
+// lockShare is which part of the descriptors that a process may have open it may keep for the locks of a store.
+const lockShare = 16
+
+// of returns the lock of a shard within the process.
 func (s *shardLocks) of(shard int) shardLock {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -34,12 +41,53 @@ func (s *shardLocks) of(shard int) shardLock {
 	return s.locks[shard]
 }
 
+// take returns the file of a shard's lock if it is open. It is the caller's until it is put back.
+func (s *shardLocks) take(shard int) *lockFile {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.max == 0 {
+		s.max = min(max(descriptorLimit()/lockShare, 1), shardCount)
+	}
+	f := s.kept[shard%s.max]
+	if f == nil || f.shard != shard {
+		return nil
+	}
+	s.kept[shard%s.max] = nil
+	return f
+}
+
+// put keeps the file of a lock, which is not locked, in place of another.
+func (s *shardLocks) put(f *lockFile) {
+	s.mu.Lock()
+	old := f
+	if !s.closed {
+		old, s.kept[f.shard%s.max] = s.kept[f.shard%s.max], f
+	}
+	s.mu.Unlock()
+	if old != nil {
+		old.close()
+	}
+}
+
+// close closes what is kept, and has what is put back later closed as well.
+func (s *shardLocks) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for i, f := range s.kept {
+		if f != nil {
+			f.close()
+			s.kept[i] = nil
+		}
+	}
+}
+
 // locked is a shard whose lock is held.
 type locked struct {
 	d     *Disk
 	shard int
 	mine  shardLock
-	file  *flock.Flock // nil where locks are not supported
+	file  *lockFile // nil where locks are not supported
 }
 
 // lock waits for the lock of a shard. It fails if ctx ends, if the store is closed, or if the lock's
@@ -63,33 +111,48 @@ func (d *Disk) lock(ctx context.Context, shard int) (*locked, error) {
 	return l, nil
 }
 
-func (l *locked) lockFile(ctx context.Context) error {
-	if l.d.closed.Load() {
+func (l *locked) lockFile(ctx context.Context) (err error) {
+	d := l.d
+	if d.closed.Load() {
 		return ErrClosed
 	}
-	path := filepath.Join(l.d.root, "locks", shardName(l.shard))
+	path := d.lockPath(l.shard)
 	made := false
+	f := d.locks.take(l.shard)
+	kept := f != nil
+	defer func() {
+		if f != nil && l.file == nil {
+			f.close()
+		}
+	}()
 	// Other processes hold the lock for tens of microseconds, or a millisecond or two while they list the shard.
 	for wait := 50 * time.Microsecond; ; wait = min(2*wait, time.Millisecond) {
-		f := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDONLY|nofollow), flock.SetPermissions(0o600))
-		ok, err := f.TryLock()
+		if f == nil {
+			f, err = openLock(path, l.shard)
+		}
+		ok := false
+		if err == nil {
+			ok, err = f.tryLock()
+		}
 		switch {
+		case ok && kept && !f.stands(path):
+			// The directory was taken away, and others lock another file.
+			f.close()
+			f, kept = nil, false
+			d.sound[l.shard].Store(false)
+			continue
 		case ok:
 			l.file = f
 			return nil
-		case err == nil:
-			f.Close()
 		case errors.Is(err, fs.ErrNotExist) && !made:
 			made = true
-			if err := l.d.makeLayout(); err != nil {
+			if err = d.makeLayout(); err != nil {
 				return err
 			}
 			continue
 		case lockUnsupported(err):
-			f.Close()
 			return nil
-		default:
-			f.Close()
+		case err != nil:
 			return opError("lock shard", err)
 		}
 		timer := time.NewTimer(wait)
@@ -102,9 +165,18 @@ func (l *locked) lockFile(ctx context.Context) error {
 	}
 }
 
+func (d *Disk) lockPath(shard int) string {
+	const sep = string(filepath.Separator)
+	return d.root + sep + "locks" + sep + shardName(shard)
+}
+
 func (l *locked) unlock() {
 	if l.file != nil {
-		l.file.Close()
+		if l.file.unlock() {
+			l.d.locks.put(l.file)
+		} else {
+			l.file.close()
+		}
 	}
 	<-l.mine
 }
