@@ -158,7 +158,7 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 				}
 			}
 		}
-		return next
+		return storedStill(next)
 	}
 	err := a.Store.Update(context.WithoutCancel(a.flight.ctx), a.key, change)
 	if err != nil {
@@ -169,13 +169,23 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 		return outcome{}, false
 	}
 	discard(a.resp)
-	o = outcome{entry: use, response: newResponse(use), unsaved: err != nil}
+	o = outcome{entry: use, response: newResponse(use)}
+	o.unsaved = err != nil || o.response.mustNotStore()
 	if a.OmitSetCookie {
 		o.cookies = a.resp.Header["Set-Cookie"]
 	}
 	a.markShared(&o.response)
 	a.flights.remove(a.flight)
 	return o, true
+}
+
+// storedStill returns those of the entries that may stay, as what an update has made of one may forbid
+// to store it.
+func storedStill(entries []*store.Entry) []*store.Entry {
+	return slices.DeleteFunc(entries, func(e *store.Entry) bool {
+		r := response{cc: field.ParseCacheControl(e.Header["Cache-Control"])}
+		return r.mustNotStore()
+	})
 }
 
 // freshened returns e updated by the answer, for requests like the one that is answered.
@@ -368,7 +378,7 @@ func (a *answer) put(e *store.Entry) {
 				next = append(next, other)
 			}
 		}
-		return next
+		return storedStill(next)
 	})
 	switch {
 	case err != nil:
@@ -404,7 +414,7 @@ func (a *answer) absorbHead(e *store.Entry, head *response) {
 			}
 		}
 		if concerned {
-			return next
+			return storedStill(next)
 		}
 		admission := admit(a.rules, head, stored)
 		if why != "" || !admission.keep {

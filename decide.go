@@ -132,6 +132,8 @@ func (r *response) whyValidate() string {
 		return "invalidated"
 	case r.foreign:
 		return "credentials"
+	case r.mustNotStore():
+		return "no-store" // said by a later answer about it
 	default:
 		return "no-cache"
 	}

@@ -308,7 +308,7 @@ func (st *stage) origin(req *http.Request) (resp *http.Response, err error) {
 		resp.Body = io.NopCloser(strings.NewReader("sorry"))
 		resp.ContentLength = 5
 		return resp, nil
-	case st.notModified(req, r, current), fault == faultAlways && (req.Header["If-None-Match"] != nil || req.Header["If-Modified-Since"] != nil):
+	case st.notModified(req, r, current), fault == faultAlways && st.hasOneVariant(req) && (req.Header["If-None-Match"] != nil || req.Header["If-Modified-Since"] != nil):
 		resp.StatusCode = 304
 		if fault == faultSilent {
 			h.Del("Etag")
@@ -362,6 +362,12 @@ func (st *stage) rep(req *http.Request) *rep {
 		is.language = req.Header.Get("Accept-Language")
 	}
 	return is
+}
+
+// hasOneVariant reports whether there is only one response that a 304 could be about.
+func (st *stage) hasOneVariant(req *http.Request) bool {
+	return !slices.ContainsFunc(st.known, func(k *rep) bool { return k.path == req.URL.Path && k.language != "" }) &&
+		!strings.Contains(st.resources[req.URL.Path].vary, "Language")
 }
 
 // breaks is a body that breaks off.

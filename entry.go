@@ -12,8 +12,15 @@ import (
 // How the rules see what the store keeps, and how its entries are put together.
 
 // newResponse returns e as the rules see it.
-func newResponse(e *store.Entry) response {
+func newResponse(e *store.Entry) response { return responseOf(e, nil) }
+
+// responseOf is newResponse with the names of the selecting fields, if they are known.
+func responseOf(e *store.Entry, names []string) response {
+	if names == nil {
+		names = selectingFields(e.Header)
+	}
 	r := response{
+		names:         names,
 		status:        e.Status,
 		header:        e.Header,
 		cc:            field.ParseCacheControl(e.Header["Cache-Control"]),
@@ -46,7 +53,11 @@ func responses(entries []*store.Entry) []response {
 	}
 	stored := make([]response, len(entries))
 	for i, e := range entries {
-		stored[i] = newResponse(e)
+		var names []string
+		if i > 0 && slices.Equal(e.Header["Vary"], stored[0].header["Vary"]) && slices.Equal(e.Header["Content-Encoding"], stored[0].header["Content-Encoding"]) {
+			names = stored[0].names // variants mostly have the same
+		}
+		stored[i] = responseOf(e, names)
 	}
 	return stored
 }

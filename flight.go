@@ -33,7 +33,7 @@ type outcome struct {
 	announced int64
 	trailer   http.Header
 	entry     *store.Entry // what is or is being stored: of resp, or confirmed by it
-	unsaved   bool         // the store could not be told of the confirmation
+	unsaved   bool         // what was confirmed is not stored: the store failed, or it may not be any more
 	response  response     // entry, as the rules see it
 	cookies   []string     // what a 304 sets for the one who asked, if that is not to be stored
 	detail    string       // why resp was not stored, or that it was asked for twice

@@ -22,6 +22,7 @@ type response struct {
 	allHeld       bool              // all of the content is held; else
 	held          []span            // the parts of it that are there, in order
 	selecting     map[string]string // the selecting fields of the original request, see selectingFields
+	names         []string          // of the selecting fields, once they were read; see fields
 	uncompressed  bool              // the content was decompressed on arrival
 	invalidatedAt time.Time         // since when it must be validated before use, if it must: section 4.4
 	foreign       bool              // asked for with other credentials than the cache saw
@@ -140,7 +141,7 @@ func (r *response) mayBeStale() bool {
 
 // mustValidate reports whether r must be validated before any use, fresh or not.
 func (r *response) mustValidate() bool {
-	return r.cc.NoCache || r.foreign || !r.invalidatedAt.IsZero()
+	return r.cc.NoCache || r.mustNotStore() || r.foreign || !r.invalidatedAt.IsZero()
 }
 
 // complete reports whether all of the content is held.

@@ -160,7 +160,9 @@ func (x *exchange) variant(stored []response) string {
 	var names []string
 	for _, responses := range [][]response{stored, x.others} {
 		for i := range responses {
-			names = append(names, selectingFields(responses[i].header)...)
+			if i == 0 || !slices.Equal(responses[i].fields(), responses[i-1].fields()) {
+				names = append(names, responses[i].fields()...)
+			}
 		}
 	}
 	if len(names) == 0 {

@@ -22,7 +22,7 @@ func storable(req *request, r *response, keepsStale bool) (why string) {
 		return "status" // the last two answer fields that this request had and others have not
 	case r.cc.MustUnderstand && !understood(r.status):
 		return "must-understand"
-	case r.cc.NoStore && !r.cc.MustUnderstand:
+	case r.mustNotStore():
 		return "no-store"
 	case isError(r.status) && !r.explicit() && !r.cc.Public && !heuristicallyCacheable(r.status):
 		return "status" // an error is kept only where that is asked for
@@ -33,6 +33,10 @@ func storable(req *request, r *response, keepsStale bool) (why string) {
 	}
 	return ""
 }
+
+// mustNotStore reports whether r forbids to be stored, which must-understand, once it is understood,
+// overrides. Sections 5.2.2.3 and 5.2.2.5.
+func (r *response) mustNotStore() bool { return r.cc.NoStore && !r.cc.MustUnderstand }
 
 // useful reports whether r could ever be used: while fresh, after validation, or stale.
 func (r *response) useful(keepsStale bool) bool {

@@ -60,7 +60,7 @@ var rotatedFields = []string{"Authorization", "Proxy-Authorization"}
 // mismatch returns the name of the first selecting field that does not match, but for those ignored: "*"
 // if no request can match, "" if all fields match.
 func (r *response) mismatch(req *request, ignored []string) string {
-	for _, name := range selectingFields(r.header) {
+	for _, name := range r.fields() {
 		if name == "*" {
 			return name
 		}
@@ -81,7 +81,15 @@ func (r *response) mismatch(req *request, ignored []string) string {
 }
 
 // varies reports whether name is among the selecting fields of r.
-func (r *response) varies(name string) bool { return slices.Contains(selectingFields(r.header), name) }
+func (r *response) varies(name string) bool { return slices.Contains(r.fields(), name) }
+
+// fields returns the selecting fields of r, which newResponse has read already: there can be many.
+func (r *response) fields() []string {
+	if r.names != nil {
+		return r.names
+	}
+	return selectingFields(r.header)
+}
 
 // selectingFields returns the canonical names of the fields that a response was selected by. A
 // coded response also depends on Accept-Encoding, whether it says so or not: net/http decodes for

@@ -55,8 +55,8 @@ func quotedEnd(s string) int {
 	return 0
 }
 
-// maxNames bounds the names in one list, which are compared with each other; what depends on more
-// fields than this can as well be taken to depend on everything.
+// maxNames bounds the names in one list, each of which costs something for each variant; what depends
+// on more fields than this can as well be taken to depend on everything.
 const maxNames = 256
 
 // Names returns the canonical field names listed in lines, as in Vary and Connection, without
@@ -67,13 +67,23 @@ func Names(lines []string) []string {
 		return lines[:1:1] // as nearly all are
 	}
 	var names []string
+	var known map[string]bool // instead of comparing each with all, once that is much
 	Members(lines, func(member string) bool {
 		name := "*"
 		if len(names) < maxNames && IsToken(member) {
 			name = textproto.CanonicalMIMEHeaderKey(member)
 		}
-		if !contains(names, name) {
+		if known == nil && len(names) >= 16 {
+			known = make(map[string]bool)
+			for _, name := range names {
+				known[name] = true
+			}
+		}
+		if known != nil && !known[name] || known == nil && !contains(names, name) {
 			names = append(names, name)
+			if known != nil {
+				known[name] = true
+			}
 		}
 		return len(names) <= maxNames
 	})

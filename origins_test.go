@@ -1,0 +1,403 @@
+package cachetrip_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/cachetrip/cachetrip"
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// What an origin can do to the client, and to other origins, through the cache.
+
+// A 304 to one request changes nothing of what another selects: not who may read it, which cookies to
+// set, or what its scripts may do; and what was said to another is not repeated to who asks now.
+func TestNotModifiedForOneVariantLeavesTheOthers(t *testing.T) {
+	onEachStore(t, func(w *world) {
+		w.handle(func(rw http.ResponseWriter, r *http.Request) {
+			origin := r.Header.Get("Origin")
+			rw.Header().Set("Vary", "Origin")
+			rw.Header().Set("Cache-Control", "max-age=60")
+			rw.Header().Set("Access-Control-Allow-Origin", origin)
+			if r.Header.Get("If-None-Match") == "" {
+				rw.Header().Set("Set-Cookie", "for="+origin+"-0123")
+				rw.Header().Set("Content-Security-Policy", "default-src 'none'")
+			} else {
+				rw.Header().Set("Content-Security-Policy", "default-src *")
+				rw.Header().Set("X-Frame-Options", "ALLOWALL")
+			}
+			tagged(`"1"`, "the same for all")(rw, r)
+		})
+		about := func(origin string) string {
+			h := w.get("/", "Origin", origin).Header
+			return fmt.Sprint(h["X-From-Cache"], h["Access-Control-Allow-Origin"], h["Set-Cookie"], h["Content-Security-Policy"], h["X-Frame-Options"])
+		}
+		check(w, "the first", about("https://a.test"), "[] [https://a.test] [for=https://a.test-0123] [default-src 'none'] []")
+		check(w, "another", about("https://b.test"), "[1] [https://b.test] [] [default-src *] [ALLOWALL]")
+		check(w, "the first again", about("https://a.test"), "[1] [https://a.test] [for=https://a.test-0123] [default-src 'none'] []")
+		check(w, "the other again", about("https://b.test"), "[1] [https://b.test] [] [default-src *] [ALLOWALL]")
+		check(w, "requests to the origin", len(w.asked()), 2)
+	})
+}
+
+// A tag that can't be sent back, or is longer than servers take, makes no request fail. net/http
+// itself refuses some of these; a Base or ModifyResponse need not.
+func TestTagsThatCanNotBeAskedAbout(t *testing.T) {
+	for name, tag := range map[string]string{
+		"CR":                `"a` + "\r" + `b"`,
+		"LF and a field":    "\"a\r\nX-Injected: yes\"",
+		"NUL":               "\"a\x00b\"",
+		"DEL":               "\"a\x7fb\"",
+		"20 KB":             `"` + strings.Repeat("x", 20_000) + `"`,
+		"200 KB":            `"` + strings.Repeat("x", 200_000) + `"`,
+		"anything":          "*",
+		"several":           `"a", "b"`,
+		"only commas":       ",,,",
+		"a quote that ends": `"a`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			onEachStore(t, func(w *world) {
+				body := strings.Repeat("x", 1000)
+				w.handle(func(rw http.ResponseWriter, r *http.Request) {
+					for field := range r.Header {
+						if field == "X-Injected" {
+							t.Error("a field was injected")
+						}
+					}
+					if r.Header.Get("If-None-Match") == "*" {
+						t.Error("asked whether anything exists")
+					}
+					rw.Header().Set("Cache-Control", "max-age=0")
+					rw.Header().Set("Accept-Ranges", "bytes")
+					answer(rw, 200, body)
+				})
+				w.cache.ModifyResponse = func(resp *http.Response) error {
+					resp.Header["Etag"] = []string{tag}
+					return nil
+				}
+				w.cache.DrainBytes = -1
+				for range 3 {
+					if r := w.get("/"); r.Code != 200 || r.Body != body {
+						t.Errorf("got %d, %d bytes", r.Code, len(r.Body))
+					}
+				}
+				// Nor one that would continue what was left early.
+				for range 2 {
+					resp, err := w.client.Do(w.request("GET", "/early"))
+					if err != nil {
+						t.Fatal(err)
+					}
+					if _, err := io.CopyN(io.Discard, resp.Body, 10); err != nil {
+						t.Error(err)
+					}
+					resp.Body.Close()
+				}
+				w.cache.ModifyResponse = nil
+				w.handle(always(200, "normal", "Cache-Control", "max-age=60"))
+				w.wantGet("200 normal | fwd=uri-miss; fwd-status=200; stored", "/next")
+			})
+		})
+	}
+}
+
+// sizeOf returns how many bytes the files in a directory have.
+func sizeOf(t *testing.T, dir string) (size int64) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		if err == nil {
+			size += info.Size()
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return size
+}
+
+// heap returns how much memory is in use.
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// In a cache of 8 MiB, nothing that an origin sends takes more, on disk or in memory, and what comes
+// after it works.
+func TestNoOriginTakesMoreThanTheBound(t *testing.T) {
+	const bound = 8 << 20
+	var bomb bytes.Buffer
+	z := gzip.NewWriter(&bomb)
+	if _, err := io.CopyN(z, zeros{}, 200<<20); err != nil {
+		t.Fatal(err)
+	}
+	z.Close()
+	fields := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, "X-Field-%d, ", i)
+		}
+		return b.String()
+	}
+	for _, test := range []struct {
+		name     string
+		requests int
+		handler  http.HandlerFunc
+	}{
+		{"a decompression bomb", 2, func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("Content-Encoding", "gzip")
+			rw.Header().Set("Cache-Control", "max-age=60")
+			rw.Write(bomb.Bytes())
+		}},
+		{"10,000 variants", 10_000, func(rw http.ResponseWriter, r *http.Request) {
+			answer(rw, 200, strings.Repeat("x", 2000), "Cache-Control", "max-age=60", "Vary", "X-Any")
+		}},
+		{"2,000 variants of one tag", 2_000, func(rw http.ResponseWriter, r *http.Request) {
+			tagged(`"1"`, strings.Repeat("x", 2000), "Cache-Control", "max-age=60", "Vary", "X-Any")(rw, r)
+		}},
+		{"1,000 variants of long tags", 1_000, func(rw http.ResponseWriter, r *http.Request) {
+			tagged(`"`+strings.Repeat(r.Header.Get("X-Any"), 500)+`"`, "x", "Cache-Control", "max-age=60", "Vary", "X-Any")(rw, r)
+		}},
+		{"a Vary of 200 fields", 500, always(200, "x", "Cache-Control", "max-age=60", "Vary", fields(200)+"X-Any")},
+		{"a Vary of 1,000 fields", 500, always(200, "x", "Cache-Control", "max-age=60", "Vary", fields(1000)+"X-Any")},
+		{"a head of 900 KB", 50, always(200, "x", "Cache-Control", "max-age=60", "X-Large", strings.Repeat("x", 900<<10))},
+		{"304s that add fields each time", 500, func(rw http.ResponseWriter, r *http.Request) {
+			tagged(`"1"`, "x", "Cache-Control", "max-age=0", "X-More-"+r.Header.Get("X-Any"), strings.Repeat("x", 10_000))(rw, r)
+		}},
+		{"ranges one after the other", 2_000, func(rw http.ResponseWriter, r *http.Request) {
+			tagged(`"1"`, strings.Repeat("x", 100_000), "Cache-Control", "max-age=60")(rw, r)
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			for name, keep := range map[string]func(*testing.T) (store.Store, string){
+				"disk": func(t *testing.T) (store.Store, string) {
+					dir := filepath.Join(t.TempDir(), "cache")
+					return openDisk(t, dir, store.DiskOptions{MaxBytes: bound, MemoryBytes: 1 << 20}), dir
+				},
+				"memory": func(t *testing.T) (store.Store, string) { return store.NewMemory(bound), "" },
+			} {
+				t.Run(name, func(t *testing.T) {
+					w := newWorld(t, keep, serveLoopback)
+					w.cache.Logger = nil
+					w.handle(test.handler)
+					requests := test.requests
+					if name == "disk" {
+						requests = max(2, requests/5) // it takes five times as long
+					}
+					for i := range requests {
+						req := w.request("GET", "/", "X-Any", fmt.Sprint(i))
+						if strings.HasPrefix(test.name, "ranges") {
+							req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", i*7%99_000, i*7%99_000+3))
+						}
+						resp, err := w.client.Do(req)
+						if err != nil {
+							t.Fatal(err)
+						}
+						if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+							t.Fatal(err)
+						}
+						resp.Body.Close()
+						if i%100 == 0 {
+							w.mu.Lock()
+							w.requests = nil
+							w.mu.Unlock()
+						}
+					}
+					if w.dir != "" {
+						if size := sizeOf(t, w.dir); size > bound+bound/10 {
+							t.Errorf("%d bytes on disk, the bound is %d", size, bound)
+						}
+					}
+					entries := 0
+					for e, err := range w.store.All(t.Context(), "") {
+						if err != nil || e == nil {
+							t.Fatal(err)
+						}
+						entries++
+					}
+					if entries > 64 {
+						t.Errorf("%d variants are kept", entries)
+					}
+					w.handle(always(200, "normal", "Cache-Control", "max-age=60"))
+					w.wantGet("200 normal | fwd=uri-miss; fwd-status=200; stored", "/next")
+					w.wantGet("200 normal | hit", "/next")
+				})
+			}
+		})
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+// A bomb takes no memory, either.
+func TestDecompressionBombNeedsNoMemory(t *testing.T) {
+	var bomb bytes.Buffer
+	z := gzip.NewWriter(&bomb)
+	if _, err := io.CopyN(z, zeros{}, 300<<20); err != nil {
+		t.Fatal(err)
+	}
+	z.Close()
+	w := newWorld(t, onDisk, serveLoopback)
+	w.handle(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Content-Encoding", "gzip")
+		rw.Header().Set("Cache-Control", "max-age=60")
+		rw.Write(bomb.Bytes())
+	})
+	before := heap()
+	resp, err := w.client.Get(w.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if _, err := io.CopyN(io.Discard, resp.Body, 200<<20); err != nil {
+		t.Fatal(err)
+	}
+	if used := heap() - before; used > 32<<20 {
+		t.Errorf("%d bytes more in use in the middle of the bomb", used)
+	}
+}
+
+// otherOrigin is a second server behind the same cache.
+func otherOrigin(w *world, handler http.HandlerFunc) (url string) {
+	url, base, _ := serveLoopback(w.T, handler)
+	w.Cleanup(base.CloseIdleConnections)
+	return url
+}
+
+// No origin invalidates, writes or reads what is stored of another: not by Location and
+// Content-Location, not by what it says to be the content of another's URL, and not by redirects.
+func TestOriginsAreApart(t *testing.T) {
+	onEachStore(t, func(w *world) {
+		victimAsked := 0
+		victim := otherOrigin(w, func(rw http.ResponseWriter, r *http.Request) {
+			victimAsked++
+			tagged(`"v"`, "the victim's", "Cache-Control", "max-age=60")(rw, r)
+		})
+		get := func(url, want string) {
+			t.Helper()
+			resp, err := w.client.Get(url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, _ := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if got := fmt.Sprint(string(b), " ", cachetrip.StatusOf(resp).Hit); got != want {
+				t.Errorf("GET %s: got %q, want %q", url, got, want)
+			}
+		}
+		get(victim+"/a", "the victim's false")
+		get(victim+"/a", "the victim's true")
+		w.handle(func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("Cache-Control", "max-age=60")
+			rw.Header().Set("Location", victim+"/a")
+			rw.Header().Set("Content-Location", victim+"/a")
+			rw.Header().Set("ETag", `"v"`)
+			io.WriteString(rw, "the attacker's")
+		})
+		for _, method := range []string{"POST", "PUT", "DELETE", "PATCH", "GET", "HEAD"} {
+			w.do(w.request(method, "/a"))
+		}
+		get(victim+"/a", "the victim's true")
+
+		// The name of the victim, with the attacker's server.
+		req := w.request("GET", "/a")
+		req.Host = strings.TrimPrefix(victim, "http://")
+		w.do(req)
+		post := w.request("POST", "/a")
+		post.Host = req.Host
+		w.do(post)
+		get(victim+"/a", "the victim's true")
+		check(w, "requests to the victim", victimAsked, 1)
+
+		// A stored redirect leads to what is stored of the victim, as it does without a cache.
+		w.handle(func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("Cache-Control", "max-age=60")
+			http.Redirect(rw, r, victim+"/a", http.StatusMovedPermanently)
+		})
+		w.asked()
+		following := &http.Client{Transport: w.cache}
+		for range 2 {
+			req := w.request("GET", "/redirect", "Authorization", "Bearer token-for-the-attacker")
+			resp, err := following.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, _ := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if resp.Request.Header.Get("Authorization") != "" && !strings.HasPrefix(victim, "http://127.0.0.1") {
+				t.Error("the token was sent on")
+			}
+			check(w, "after the redirect", string(b), "the victim's")
+		}
+		// A stored redirect in a circle ends as it does without a cache.
+		w.handle(func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("Cache-Control", "max-age=60")
+			http.Redirect(rw, r, "/circle", http.StatusMovedPermanently)
+		})
+		if resp, err := following.Get(w.url + "/circle"); err == nil || !strings.Contains(err.Error(), "stopped after 10 redirects") {
+			t.Errorf("a circle ends with %v, %v", resp, err)
+		}
+		check(w, "requests for redirects", len(w.asked()), 2)
+		w.handle(always(200, "normal", "Cache-Control", "max-age=60"))
+		w.wantGet("200 normal | fwd=uri-miss; fwd-status=200; stored", "/next")
+	})
+}
+
+// A later answer that forbids to store has what was stored removed, although it is used this once.
+func TestNoStoreInALaterAnswer(t *testing.T) {
+	later := map[string]http.HandlerFunc{
+		"304": tagged(`"1"`, "content", "Cache-Control", "no-store"),
+		"HEAD": func(rw http.ResponseWriter, r *http.Request) {
+			if r.Method == "HEAD" {
+				tagged(`"1"`, "content", "Cache-Control", "no-store")(rw, r)
+				return
+			}
+			answer(rw, 200, "anew", "Cache-Control", "no-store")
+		},
+	}
+	for name, handler := range later {
+		t.Run(name, func(t *testing.T) {
+			onEachStore(t, func(w *world) {
+				// Its Expires would do, if it were looked at.
+				w.handle(tagged(`"1"`, "content", "Expires", "Fri, 31 Dec 9999 23:59:59 GMT"))
+				w.get("/")
+				w.wantGet("200 content | hit", "/")
+				w.handle(handler)
+				method := "GET"
+				if name == "HEAD" {
+					method = "HEAD"
+				}
+				w.do(w.request(method, "/", "Cache-Control", "no-cache"))
+				for e, err := range w.store.All(t.Context(), "") {
+					t.Errorf("%v is stored, %v", e, err)
+				}
+				w.handle(always(200, "anew", "Cache-Control", "no-store"))
+				w.wantGet("200 anew | fwd=uri-miss; fwd-status=200; detail=no-store", "/")
+			})
+		})
+	}
+}
