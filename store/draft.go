@@ -31,7 +31,7 @@ const (
 var writePool = sync.Pool{New: func() any { return new([writeSize]byte) }}
 
 // Create implements [Store]. A body of up to 16 KiB stays in memory until an Update stores it with its
-// entry; of a larger one at most 256 KiB at a time do.
+// entry; of a larger one at most 512 KiB at a time do, half of which are for those who read it meanwhile.
 func (d *Disk) Create(ctx context.Context, key string, size int64) (Draft, error) {
 	if err := d.begin(ctx); err != nil {
 		return nil, err
@@ -81,6 +81,10 @@ type diskDraft struct {
 	file    *os.File
 	pooled  *[writeSize]byte
 	closed  bool
+
+	// last is the piece before flushed if it is still in memory: one who follows closely need not read it back.
+	last       []byte
+	lastPooled *[writeSize]byte
 }
 
 func (dr *diskDraft) name() string { return blobName(dr.key, dr.id.String()) }
@@ -172,27 +176,49 @@ func (dr *diskDraft) dropBuffer() {
 	if dr.pooled != nil {
 		writePool.Put(dr.pooled)
 	}
-	dr.buf, dr.pooled = nil, nil
+	if dr.lastPooled != nil {
+		dr.d.staging.Add(-writeSize)
+		writePool.Put(dr.lastPooled)
+	}
+	dr.buf, dr.pooled, dr.last, dr.lastPooled = nil, nil, nil, nil
 }
 
 // flush writes what is in the buffer, and footer after it. If it fails, all that was written stays
 // readable.
 func (dr *diskDraft) flush(footer []byte) error {
 	size := dr.flushed + int64(len(dr.buf)+len(footer))
-	if err := dr.reserve(size, footer != nil); err != nil {
+	last := footer != nil
+	if err := dr.reserve(size, last); err != nil {
 		return err
 	}
 	out := dr.buf
-	if footer != nil {
-		out = append(out, footer...) // beyond the length of buf: readers do not look there
+	if cap(out)-len(out) >= len(footer) {
+		out, footer = append(out, footer...), nil // beyond the length of buf: readers do not look there
 	}
 	if _, err := dr.file.WriteAt(out, dr.flushed); err != nil {
 		return err
 	}
+	if len(footer) > 0 {
+		if _, err := dr.file.WriteAt(footer, dr.flushed+int64(len(out))); err != nil {
+			return err
+		}
+	}
 	dr.mu.Lock()
 	defer dr.mu.Unlock()
 	dr.flushed += int64(len(dr.buf))
-	dr.buf = dr.buf[:0]
+	if dr.pooled != nil && !last {
+		next := dr.lastPooled
+		if next == nil && dr.d.staging.Load()+writeSize <= stagingMax {
+			dr.d.staging.Add(writeSize)
+			next = writePool.Get().(*[writeSize]byte)
+		}
+		if next != nil {
+			dr.last, dr.lastPooled = dr.buf, dr.pooled
+			dr.buf, dr.pooled = next[:0], next
+			return nil
+		}
+	}
+	dr.buf, dr.last = dr.buf[:0], nil
 	return nil
 }
 
@@ -221,10 +247,12 @@ func (dr *diskDraft) reserve(size int64, exactly bool) error {
 			return nil
 		}
 		// A quarter more than is written, so that the notes get rarer as the body grows; and so little of the
-		// bound that even 16 drafts at a time reserve but 6 % too much.
-		target = max(target, allocated(size+min(size/4, dr.d.max/256, 4<<20)))
+		// bound that even 16 drafts at a time reserve but 6 % too much. Of what was announced more at a time.
+		more := min(dr.d.max/256, 4<<20)
 		if dr.want >= 0 {
-			target = min(target, max(allocated(size), allocated(bodyFileSize(dr.want))))
+			target = max(allocated(size), min(allocated(size+more), allocated(bodyFileSize(dr.want))))
+		} else {
+			target = max(target, allocated(size+min(size/4, more)))
 		}
 	}
 	delta := target - dr.reserved
@@ -255,9 +283,10 @@ func (dr *diskDraft) resize(target int64) (sum int64, err error) {
 		return 0, err
 	}
 	defer l.unlock()
-	var page usagePage
+	page := pagePool.Get().(*usagePage)
+	defer pagePool.Put(page)
 	if delta := target - dr.reserved; delta > 0 {
-		if sum, err = l.reserve(delta, dr.d.near(), &page); err != nil {
+		if sum, err = l.reserve(delta, dr.d.near(), page); err != nil {
 			return 0, err
 		}
 		dr.reserved = target
@@ -281,7 +310,7 @@ func (dr *diskDraft) resize(target int64) (sum int64, err error) {
 		return 0, err
 	}
 	if delta := target - dr.reserved; delta < 0 {
-		if sum, err = l.account(delta, &page); err != nil {
+		if sum, err = l.account(delta, page); err != nil {
 			return 0, err
 		}
 		dr.reserved = target
@@ -316,9 +345,17 @@ func (dr *diskDraft) ReadAt(p []byte, off int64) (n int, err error) {
 		p, err = p[:left], io.EOF
 	}
 	// What is in memory must be copied before it is written and its place used again.
-	inFile := int(max(0, min(flushed-off, int64(len(p)))))
-	if inFile < len(p) {
-		copy(p[inFile:], dr.buf[off+int64(inFile)-flushed:])
+	start := flushed - int64(len(dr.last))
+	inFile := int(max(0, min(start-off, int64(len(p)))))
+	if in := p[inFile:]; len(in) > 0 {
+		at := off + int64(inFile) - start // in last and buf joined
+		if at < int64(len(dr.last)) {
+			n := copy(in, dr.last[at:])
+			in, at = in[n:], at+int64(n)
+		}
+		if len(in) > 0 {
+			copy(in, dr.buf[at-int64(len(dr.last)):])
+		}
 	}
 	dr.mu.RUnlock()
 	if inFile > 0 {
@@ -384,8 +421,9 @@ func (dr *diskDraft) publish(size int64) error {
 		dr.file.Close()
 	}
 	path := dr.d.path(dr.name())
-	if dr.d.dv.Import(dr.temp(), dr.name(), true) != nil {
-		if err := retryBusy(func() error { return os.Rename(dr.temp(), path) }); err != nil {
+	if err := retryBusy(func() error { return rename(dr.temp(), path) }); err != nil {
+		// diskv also makes directories and copies between devices.
+		if dr.d.dv.Import(dr.temp(), dr.name(), true) != nil {
 			return err
 		}
 	}

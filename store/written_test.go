@@ -69,3 +69,46 @@ func TestFreshenedIsNotReadAgain(t *testing.T) {
 		}
 	}
 }
+
+// TestDraftReadsAcrossPieces reads a draft wherever a piece ends: in its file, in the piece that was flushed last, and in
+// what is gathered.
+func TestDraftReadsAcrossPieces(t *testing.T) {
+	for _, want := range []int64{-1, 900_001} {
+		d := openTest(t, t.TempDir(), DiskOptions{})
+		body := make([]byte, 900_001)
+		for i := range body {
+			body[i] = byte(i ^ i>>8 ^ i>>16)
+		}
+		dr, err := d.Create(t.Context(), testKey(1), want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dr.Close()
+		check := func(n int) {
+			t.Helper()
+			for _, size := range []int{1, 1000, writeSize, writeSize + 1, n} {
+				for _, off := range []int{0, n - size, n/2 - size, n - writeSize, n - 2*writeSize, n/writeSize*writeSize - size/2} {
+					if off < 0 || off+size > n {
+						continue
+					}
+					got := make([]byte, size)
+					if m, err := dr.ReadAt(got, int64(off)); m != size || err != nil || string(got) != string(body[off:off+size]) {
+						t.Fatalf("%d bytes at %d of %d: %d read, wrong or %v", size, off, n, m, err)
+					}
+				}
+			}
+		}
+		for n := 0; n < len(body); {
+			m := min(30_011, len(body)-n)
+			if _, err := dr.Write(body[n : n+m]); err != nil {
+				t.Fatal(err)
+			}
+			n += m
+			check(n)
+		}
+		if _, err := dr.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		check(len(body))
+	}
+}
