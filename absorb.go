@@ -286,7 +286,7 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 		}
 		return a.unshared(a.flight, outcome{resp: a.resp, detail: a.keepFailed("create", e, err)})
 	}
-	d := newDownload(a.resp.Body, a.flight.cancel, draft, length)
+	d := newDownload(a.resp.Body, draft, length)
 	d.received = &a.counters.bytesReceived
 	d.lost = func() { a.flights.remove(a.flight) }
 	switch {

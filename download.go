@@ -34,7 +34,6 @@ var (
 // whose stretch from base on, up to limit, comes from the origin. What lies before and after that
 // is held already, if there is any.
 type download struct {
-	cancel   context.CancelCauseFunc // ends the origin's request
 	received *atomic.Int64
 	held     *content // nil if base is 0 and limit the end
 	base     int64
@@ -71,8 +70,8 @@ type download struct {
 }
 
 // newDownload returns a download of content of the given length, -1 if that is unknown.
-func newDownload(source io.ReadCloser, cancel context.CancelCauseFunc, draft store.Draft, length int64) *download {
-	d := &download{source: source, cancel: cancel, draft: draft, length: length, limit: length, kept: true}
+func newDownload(source io.ReadCloser, draft store.Draft, length int64) *download {
+	d := &download{source: source, draft: draft, length: length, limit: length, kept: true}
 	d.changed.L = &d.mu
 	d.first = &reader{d: d}
 	d.readers = map[*reader]struct{}{d.first: {}}
@@ -277,7 +276,7 @@ func (d *download) drain(budget int64, patience time.Duration) {
 	}
 }
 
-// close ends d when the last reader has left.
+// close ends d when the last reader has left. The caller then ends the request to the origin.
 func (d *download) close() {
 	d.mu.Lock()
 	for d.writes {
@@ -289,8 +288,7 @@ func (d *download) close() {
 	}
 	fetches := d.fetches
 	d.mu.Unlock()
-	d.cancel(errAbandoned)
-	if !fetches { // else the step that cancel ends does it
+	if !fetches { // else the step does it, once the end of the request has ended that
 		d.source.Close()
 	}
 	d.draft.Close()

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -325,7 +326,7 @@ func within(t testing.TB, what string, c <-chan struct{}) {
 
 // running returns the stacks of all goroutines, by the line that names them.
 func running(t testing.TB) map[string]string {
-	buf := make([]byte, 4<<20)
+	buf := make([]byte, 1<<20)
 	stacks := make(map[string]string)
 	for stack := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
 		name, _, _ := strings.Cut(strings.TrimPrefix(stack, "goroutine "), " ")
@@ -346,9 +347,10 @@ func descriptors() int {
 // noneLeft checks that every goroutine and descriptor that was not there before has ended.
 func noneLeft(t testing.TB, before map[string]string, files int) {
 	t.Helper()
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // which would close what was left open
 	var left []string
 	var open int
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		left = left[:0]
 		for name, stack := range running(t) {
 			if _, was := before[name]; !was && !strings.Contains(stack, "testing.") && !strings.Contains(stack, "cachetrip_test.(*rawOrigin)") {
@@ -925,9 +927,13 @@ func TestNobodyLeft(t *testing.T) {
 			}
 			t.Run(stage+", "+how, func(t *testing.T) {
 				inEachStore(t, func(r *rig) {
+					length := "10000000" // so that Close does not wait for it
+					if how == "cancel" {
+						length, r.DrainTime = "1000", time.Hour // nor does who was made to stop
+					}
 					origin := newRaw(r, func(c *rawCall) {
 						if stage == "in the body" {
-							c.head(200, fresh, "Content-Length: 10000000")
+							c.head(200, fresh, "Content-Length: "+length)
 							c.content([]byte("beginning"))
 						}
 						<-c.gone
@@ -983,6 +989,62 @@ func TestNobodyLeft(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestNothingIsLeft: whatever became of a download, its descriptors are closed, and not only when
+// the collector gets to them.
+func TestNothingIsLeft(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	inEachStore(t, func(r *rig) {
+		body := noise(300_000, 41)
+		half := len(body) / 2
+		origin := newRaw(r, func(c *rawCall) {
+			switch {
+			case c.Header.Get("Range") != "" && c.URL.Path == "/changed":
+				c.part(body, half, len(body), fresh, `ETag: "2"`)
+			case c.Header.Get("Range") != "" && c.URL.Path != "/broken":
+				c.rest(body, fresh, tag)
+			case c.URL.Path == "/cut" && c.n%2 == 0, c.URL.Path == "/changed" && c.n%2 == 0, c.URL.Path == "/broken":
+				c.head(200, fresh, "Accept-Ranges: bytes", tag, "Content-Length: "+strconv.Itoa(len(body)))
+				c.content(body[:half])
+				c.hangUp()
+			default:
+				c.whole(body, fresh, tag, "Accept-Ranges: bytes")
+			}
+		})
+		defer origin.close()
+		kept := r.Store
+		read := func(path string, n int64, fields ...string) {
+			for range 3 {
+				ctx, cancel := context.WithCancel(r.Context())
+				resp := r.send(ctx, origin.url()+path, fields...)
+				io.CopyN(io.Discard, resp.Body, n)
+				if n%2 == 1 {
+					cancel()
+				}
+				resp.Body.Close()
+				resp.Body.Close()
+				cancel()
+			}
+		}
+		const all = 1 << 30
+		read("/whole", all)
+		read("/whole", 1000)
+		read("/whole", all, "Range", "bytes=100-200000")
+		read("/whole", 10, "Range", "bytes=100-200000,3-5")
+		read("/early", 1000)
+		read("/cancelled", 1001)
+		read("/cancelled", all)
+		read("/cut", all)
+		read("/changed", all)
+		read("/broken", all)
+		r.Store = fullStore{kept, 150_000}
+		read("/full", all)
+		read("/full", 200_000)
+		read("/full", 200_001)
+		r.Store = kept
+		r.base.CloseIdleConnections()
+	})
 }
 
 // TestCallersMayReuse: what a caller does with its request after RoundTrip has failed, and with a

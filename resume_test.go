@@ -304,6 +304,10 @@ var disagreements = []struct {
 		c.part(append(body, 1, 2, 3), first, len(body)+3, fresh, tag)
 	}},
 	{"a smaller total", func(c *rawCall, body []byte, first int) { c.part(body[:len(body)-3], first, len(body)-3, fresh, tag) }},
+	{"what was asked for, of another total", func(c *rawCall, body []byte, first int) {
+		c.head(206, fresh, tag, fmt.Sprintf("Content-Range: bytes %d-%d/%d", first, len(body)-1, len(body)+3), fmt.Sprintf("Content-Length: %d", len(body)-first))
+		c.content(body[first:])
+	}},
 	{"an earlier offset", func(c *rawCall, body []byte, first int) { c.part(body, first-5, len(body), fresh, tag) }},
 	{"a later offset", func(c *rawCall, body []byte, first int) { c.part(body, first+5, len(body), fresh, tag) }},
 	{"from the beginning", func(c *rawCall, body []byte, first int) { c.part(body, 0, len(body), fresh, tag) }},

@@ -1,0 +1,53 @@
+package cachetrip
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// refusing is a draft that takes nothing.
+type refusing struct{ store.Draft }
+
+func (refusing) Write([]byte) (int, error)         { return 0, errors.New("full") }
+func (refusing) ReadAt([]byte, int64) (int, error) { return 0, io.EOF }
+func (refusing) Close() error                      { return nil }
+
+// TestJoinAfterLoss: who asks for all of a content whose beginning is gone is not let in, and who was
+// let in before has it, whether they read before or after that.
+func TestJoinAfterLoss(t *testing.T) {
+	d := newDownload(io.NopCloser(strings.NewReader("content")), refusing{}, -1)
+	d.received = new(atomic.Int64)
+	var lost, finished, left int
+	d.lost = func() { lost++ }
+	d.finish = func(draft store.Draft, taken int64, end error) {
+		if finished++; draft != nil || taken != 0 || end != io.EOF {
+			t.Errorf("finished with %v, %d, %v", draft, taken, end)
+		}
+	}
+	leave := func(bool) { left++ }
+	early := d.join(context.Background(), leave)
+	if n, err := early.Read(make([]byte, 7)); n != 7 || err != nil {
+		t.Fatalf("got %d, %v", n, err)
+	}
+	if r := d.join(context.Background(), leave); r != nil {
+		t.Error("let in, and the beginning is gone")
+	}
+	for i, r := range []*reader{d.take(context.Background(), leave), early} {
+		if got, err := io.ReadAll(r); string(got) != [...]string{"content", ""}[i] || err != nil {
+			t.Errorf("got %q, %v", got, err)
+		}
+	}
+	if r := d.join(context.Background(), leave); r != nil {
+		t.Error("let in after the end")
+	}
+	d.close()
+	if lost != 1 || finished != 1 || left != 2 {
+		t.Errorf("lost %d, finished %d, left %d, want 1, 1, 2", lost, finished, left)
+	}
+}
