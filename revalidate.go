@@ -37,7 +37,11 @@ func conditionsFor(req *request, stored []response, selected int) conditions {
 	}
 	if selected >= 0 && !stored[selected].headOnly { // a head can as well be asked for anew
 		r := &stored[selected]
-		c.modified, _ = r.validDate("Last-Modified")
+		// A date does not tell what was changed, as by the request that invalidated r, within the same
+		// second. RFC 9110, section 8.8.2.2.
+		if r.invalidatedAt.IsZero() || r.strongDate() {
+			c.modified, _ = r.validDate("Last-Modified")
+		}
 		if r.entityTag() == "" {
 			return c // tags of other responses would make the origin ignore the date
 		}
