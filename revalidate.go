@@ -37,9 +37,7 @@ func conditionsFor(req *request, stored []response, selected int) conditions {
 	}
 	if selected >= 0 && !stored[selected].headOnly { // a head can as well be asked for anew
 		r := &stored[selected]
-		// A date does not tell what was changed, as by the request that invalidated r, within the same
-		// second. RFC 9110, section 8.8.2.2.
-		if r.invalidatedAt.IsZero() || r.strongDate() {
+		if r.invalidatedAt.IsZero() || r.strongDate() || r.invalidatedLater() {
 			c.modified, _ = r.validDate("Last-Modified")
 		}
 		if r.entityTag() == "" {
@@ -56,6 +54,13 @@ func conditionsFor(req *request, stored []response, selected int) conditions {
 		c.modified = ""
 	}
 	return c
+}
+
+// invalidatedLater reports whether what was changed when r was invalidated must have another date of
+// last modification, as that was not in the same second by the origin's clock, give or take one.
+func (r *response) invalidatedLater() bool {
+	modified, _ := r.lastModified()
+	return r.invalidatedAt.Add(r.date().Sub(r.received)).Sub(modified) >= 2*time.Second
 }
 
 func (c *conditions) add(r *response) {
