@@ -125,6 +125,7 @@ type stage struct {
 	cache     *cachetrip.Transport
 	resources map[string]*resource
 	known     []*rep
+	expires   bool   // the origin gives lifetimes by Expires, else by Cache-Control
 	below     string // the user whose credentials Base adds; empty if the client does
 	fault     int    // what the origin does wrong with the next response
 
@@ -158,6 +159,7 @@ func play(t *testing.T, script []byte) {
 	if setup&4 != 0 {
 		st.below = "alice"
 	}
+	st.expires = setup&16 != 0
 	if setup&8 != 0 {
 		st.cache.StaleIfError = 20 * time.Second
 	}
@@ -188,10 +190,11 @@ func (st *stage) change(s *scriptReader, path string) {
 		r.changed = time.Now()
 	}
 	if what&2 != 0 {
-		r.control = pick(s, "max-age=60", "", "no-cache", "max-age=10, stale-while-revalidate=20", "max-age=10, stale-if-error=40", "max-age=5, must-revalidate",
+		r.control = pick(s, "max-age=60", "x-nothing", "no-cache", "max-age=10, stale-while-revalidate=20", "max-age=10, stale-if-error=40", "max-age=5, must-revalidate",
 			"no-store", "max-age=0", "private, max-age=30", "max-age=60, immutable", `max-age=60, no-cache="x-extra"`, "max-age=20, max-age=40", "max-age", "public")
-		r.expires = ""
-		if s.next()&7 == 7 {
+		// Not now one and now the other: a field that an update leaves out stays as it was.
+		if st.expires {
+			r.control = "x-nothing"
 			r.expires = pick(s, time.Now().Add(30*time.Second).UTC().Format(http.TimeFormat), "0", "nonsense")
 		}
 	}
@@ -291,12 +294,8 @@ func (st *stage) origin(req *http.Request) (resp *http.Response, err error) {
 	if r.modified {
 		set("Last-Modified", r.changed.UTC().Format(http.TimeFormat))
 	}
-	if r.expires != "" {
-		h.Set("Expires", r.expires)
-		current.control = ""
-	} else {
-		set("Cache-Control", r.control)
-	}
+	set("Expires", r.expires)
+	set("Cache-Control", r.control)
 	if r.ranges {
 		h.Set("Accept-Ranges", "bytes")
 	}
@@ -703,7 +702,7 @@ func (st *stage) judgeAge(req *http.Request, status cachetrip.Status, is *rep, c
 		must = false
 	}
 	asks := parseControl(control)
-	if is.expires == "" && is.control == "no-store" {
+	if is.control == "no-store" {
 		return fmt.Sprintf("%s was stored against no-store", is.id())
 	}
 	if must || is.invalid || is.vary == "*" {

@@ -56,11 +56,12 @@ func conditionsFor(req *request, stored []response, selected int) conditions {
 	return c
 }
 
-// invalidatedLater reports whether what was changed when r was invalidated must have another date of
-// last modification, as that was not in the same second by the origin's clock, give or take one.
+// invalidatedLater reports whether what was changed when r was invalidated has another date of last
+// modification: that was not in the same second, give or take one, as far as clocks agree. RFC 9110,
+// section 8.8.2.2.
 func (r *response) invalidatedLater() bool {
 	modified, _ := r.lastModified()
-	return r.invalidatedAt.Add(r.date().Sub(r.received)).Sub(modified) >= 2*time.Second
+	return r.invalidatedAt.Sub(modified) >= 2*time.Second
 }
 
 func (c *conditions) add(r *response) {
