@@ -719,7 +719,7 @@ func (st *stage) judgeAge(req *http.Request, status cachetrip.Status, is *rep, c
 		lifetime = time.Duration(seconds) * time.Second
 	} else if is.expires != "" {
 		if at, err := http.ParseTime(is.expires); err == nil {
-			lifetime = at.Sub(is.said) + time.Second
+			lifetime = max(0, at.Sub(is.said)+time.Second) // what expired before it was sent is as stale as it is old
 		}
 	} else if is.modified {
 		lifetime = age + 1 // a heuristic one, of which there are many
