@@ -374,7 +374,7 @@ const fresh = "Cache-Control: max-age=3600"
 // TestHerd: 100 callers on an empty cache are one request, whose answer all get.
 func TestHerd(t *testing.T) {
 	inEachStore(t, func(r *rig) {
-		for _, size := range []int{0, 1, 5000, 200_000, 3 << 20} {
+		for _, size := range []int{0, 1, 5000, 200_000, 1 << 20} {
 			body := noise(size, 1)
 			release := make(chan struct{})
 			origin := newRaw(r, func(c *rawCall) {
@@ -837,6 +837,7 @@ func TestOwnContexts(t *testing.T) {
 							ctx, end = expiring, sync.OnceFunc(func() { close(expiring.done) })
 							defer end()
 						}
+						both := make(chan struct{}) // take part
 						leaving := make(chan struct{})
 						leave := func() {
 							defer close(leaving)
@@ -853,6 +854,7 @@ func TestOwnContexts(t *testing.T) {
 								if _, err := io.ReadFull(resp.Body, got); err != nil {
 									r.Error(err)
 								}
+								<-both
 								if how == "close" {
 									resp.Body.Close()
 									if _, err := resp.Body.Read(got); err == nil {
@@ -878,7 +880,15 @@ func TestOwnContexts(t *testing.T) {
 						staying := make(chan struct{})
 						stay := func() {
 							defer close(staying)
-							_, got := r.get(origin.url())
+							resp := r.send(r.Context(), origin.url())
+							if stage != "before the head" {
+								close(both)
+							}
+							got, err := io.ReadAll(resp.Body)
+							if err != nil {
+								r.Error(err)
+							}
+							resp.Body.Close()
 							wantBody(r, got, body)
 						}
 						if leader {
@@ -890,9 +900,9 @@ func TestOwnContexts(t *testing.T) {
 							within(r, "the request", asked)
 							go leave()
 						}
-						soon(r, "both ask", func() bool { return r.Stats().Requests == 2 })
-						time.Sleep(10 * time.Millisecond)
 						if stage == "before the head" {
+							soon(r, "both ask", func() bool { return r.Stats().Requests == 2 })
+							time.Sleep(50 * time.Millisecond)
 							end()
 						}
 						within(r, "one leaves", leaving)
