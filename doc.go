@@ -53,8 +53,10 @@ takes the place of a response that is none. A private cache stores what is marke
 s-maxage. Section 3 has the rules.
 
 A body is stored as the caller reads it. If the caller closes it early, what remains is read if that is
-little ([Transport.DrainBytes]). One that breaks off is never taken for a complete one; if it has a
-strong validator, what has come is kept, and the next request asks for the rest only.
+little ([Transport.DrainBytes]). One that breaks off is never taken for a complete one. If it has a
+strong validator and the origin accepts byte ranges, the rest is asked for with Range and If-Range
+while the caller reads on, up to three times without progress; failing that, the caller gets the error
+as it came, what has come is kept, and the next request asks for the rest only.
 
 # Freshness
 
