@@ -91,6 +91,7 @@ type rep struct {
 	said    time.Time // when the origin gave or confirmed it
 	token   string    // to whom, unless Identity knows better
 	asked   string    // and for which language
+	update  bool      // by a 304
 	invalid bool      // something unsafe was done since
 }
 
@@ -317,6 +318,7 @@ func (st *stage) origin(req *http.Request) (resp *http.Response, err error) {
 			st.confirmAll(current) // it says so: what is served after this is its own doing
 			h.Del("X-Rep")
 		} else {
+			current.update = true
 			st.known = append(st.known, current)
 		}
 		return resp, nil
@@ -619,7 +621,8 @@ func (st *stage) judge(req *http.Request, resp *http.Response, control string, b
 	for _, k := range st.known {
 		if k.id() == id {
 			is = k
-			if k.token == st.rep(req).token {
+			// What came anew, and must not be stored, leaves what was stored before as it is.
+			if k.token == st.rep(req).token && (last[k.asked] == nil || k.update || k.control != "no-store") {
 				last[k.asked] = k
 			}
 		}
