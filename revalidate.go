@@ -26,7 +26,7 @@ type conditions struct {
 }
 
 // conditionsFor returns the preconditions for validating what is stored: the tags of all stored
-// responses, and the date of the selected one if it is the only one that is being validated.
+// responses that the origin may choose for req, and the date of the selected one if it is the only one that is being validated.
 func conditionsFor(req *request, stored []response, selected int) conditions {
 	var c conditions
 	if req.conditionalAny() {
@@ -46,7 +46,7 @@ func conditionsFor(req *request, stored []response, selected int) conditions {
 		c.add(r)
 	}
 	for i := range stored {
-		if r := &stored[i]; i != selected && !r.headOnly && r.usableFor(req) && len(c.etags) < maxETags {
+		if r := &stored[i]; i != selected && !r.headOnly && r.usableFor(req) && r.codedFor(req) && len(c.etags) < maxETags {
 			c.add(r)
 		}
 	}
@@ -125,7 +125,7 @@ func (c *conditions) validates(r *response) bool {
 func (c *conditions) identify(req *request, stored []response, h http.Header) (use int, update []int) {
 	var candidates []int
 	for i := range stored {
-		if c.validates(&stored[i]) {
+		if c.validates(&stored[i]) && stored[i].codedFor(req) {
 			candidates = append(candidates, i)
 		}
 	}
@@ -166,8 +166,9 @@ func (c *conditions) identify(req *request, stored []response, h http.Header) (u
 		}
 		// Servers that weaken a tag when they compress, but not in a 304, which has nothing to
 		// compress, confirm the weak tag that they were asked about. A strong validator must not
-		// update what lacks it, so that the response is used this once and asked about again.
-		choose(func(r *response) bool { return field.ETagWeakMatch(tag, r.header.Get("ETag")) })
+		// update what lacks it, so that the response is used this once and asked about again. If
+		// somebody else selected it, it takes more than that to choose it.
+		choose(func(r *response) bool { return r.concerns(req) && field.ETagWeakMatch(tag, r.header.Get("ETag")) })
 		return use, nil
 	case tag != "":
 		choose(func(r *response) bool { return field.ETagWeakMatch(tag, r.header.Get("ETag")) })

@@ -26,6 +26,7 @@ func identified(token string) *request {
 func TestConditionsFor(t *testing.T) {
 	part := func(r response) response { r.held = []span{{0, 5}}; return r }
 	head := func(r response) response { r.headOnly, r.held = true, nil; return r }
+	gzipped := selectedBy(asking("GET", "Accept-Encoding: gzip"), "Content-Encoding: gzip", `ETag: "gz"`)
 	var many []response
 	var tags []string
 	for i := range 2 * maxETags {
@@ -64,6 +65,8 @@ func TestConditionsFor(t *testing.T) {
 		{"nothing beside a caller's *", asking("GET", "If-None-Match: *"), []response{answering(`ETag: "a"`)}, 0, conditions{}},
 		{"no tag that asks for anything", asking("GET"), []response{answering("ETag: *", modifiedNow)}, 0, conditions{modified: httpDate(-time.Hour)}},
 		{"no tag that would be several", asking("GET"), []response{answering("ETag: a, *")}, 0, conditions{}},
+		{"no tag in a coding that was not asked for", asking("GET"), []response{answering(`ETag: "a"`, "Vary: *"), gzipped}, -1, conditions{etags: []string{`"a"`}}},
+		{"a tag in a coding that was", asking("GET", "Accept-Encoding: br;q=0.5, gzip"), []response{gzipped}, -1, conditions{etags: []string{`"gz"`}}},
 		{"not too many tags", asking("GET"), many, 0, conditions{etags: tags[:maxETags]}},
 		{"the selected one's among them", asking("GET"), many, 2*maxETags - 1, conditions{etags: append([]string{tags[2*maxETags-1]}, tags[:maxETags-1]...)}},
 	}
@@ -113,6 +116,8 @@ func TestIdentify(t *testing.T) {
 	vary := "Vary: Accept-Language"
 	de, en := selectedBy(german, vary, `ETag: "de"`), selectedBy(english, vary, `ETag: "en"`)
 	part := func(r response) response { r.held = []span{{0, 5}}; return r }
+	plain := asking("GET")
+	gzipped := selectedBy(asking("GET", "Accept-Encoding: gzip"), "Content-Encoding: gzip", `ETag: "gz"`)
 	older := "Date: " + httpDate(-time.Hour)
 	type result struct {
 		Use    int
@@ -132,12 +137,17 @@ func TestIdentify(t *testing.T) {
 		{"the strong tag of one that others had selected", german, []response{en, de}, nil, headerOf(`ETag: "en"`), result{0, []int{0}}},
 		{"the strong tag of several: each is updated, the selected one used", german, []response{selectedBy(english, vary, `ETag: "a"`), selectedBy(german, vary, `ETag: "a"`, older)}, nil, headerOf(`ETag: "a"`), result{1, []int{0, 1}}},
 		{"the strong tag of several that others had selected", french, []response{selectedBy(english, vary, `ETag: "a"`, older), selectedBy(german, vary, `ETag: "a"`)}, nil, headerOf(`ETag: "a"`), result{1, []int{0, 1}}},
-		{"of which it is not certain which is meant", french, []response{selectedBy(english, vary, `ETag: "a"`, "Content-Encoding: gzip"), selectedBy(german, vary, `ETag: "a"`)}, nil, headerOf(`ETag: "a"`), none},
+		{"of which it is not certain which is meant", french, []response{selectedBy(english, vary, `ETag: "a"`, "Content-Type: text/plain"), selectedBy(german, vary, `ETag: "a"`)}, nil, headerOf(`ETag: "a"`), none},
 		{"a tag that nobody asked about", german, []response{de}, nil, headerOf(`ETag: "x"`), none},
 		{"a tag that the caller asked about", asking("GET", "Accept-Language: de", `If-None-Match: "x"`), []response{de}, nil, headerOf(`ETag: "x"`), none},
 		{"a tag of what is stored, but was not asked about", german, []response{de}, &conditions{etags: []string{`"x"`}}, headerOf(`ETag: "de"`), none},
 		{"nothing stored any more", german, nil, &conditions{etags: []string{`"de"`}}, headerOf(`ETag: "de"`), none},
 		{"a tag in the place of a date", german, []response{answering(modifiedThen)}, nil, headerOf(`ETag: "x"`, modifiedThen), none},
+
+		{"the weak form of what others had selected", french, []response{selectedBy(german, vary, `ETag: W/"a"`)}, nil, headerOf(`ETag: "a"`), none},
+		{"in a coding that was not asked for", plain, []response{gzipped}, &conditions{etags: []string{`"gz"`}}, headerOf(`ETag: "gz"`), none},
+		{"nor is by nothing said", plain, []response{gzipped}, &conditions{etags: []string{`"gz"`}}, nil, none},
+		{"in a coding that was asked for", asking("GET", "Accept-Encoding: gzip, br"), []response{gzipped}, nil, headerOf(`ETag: "gz"`), result{0, []int{0}}},
 
 		{"the weak tag", german, []response{answering(`ETag: W/"a"`)}, nil, headerOf(`ETag: W/"a"`), result{0, []int{0}}},
 		{"the weak form of a strong tag", german, []response{answering(`ETag: "a"`)}, nil, headerOf(`ETag: W/"a"`), result{0, []int{0}}},

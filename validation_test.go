@@ -1,8 +1,11 @@
 package cachetrip_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"os"
@@ -59,6 +62,37 @@ func TestTagsOfAllVariantsInOneQuestion(t *testing.T) {
 		// Only what was confirmed is fresh again.
 		w.wantGet("200 as a/a | hit", "/", "Accept", "a/a")
 		w.wantGet("200 as c/c | fwd=stale; fwd-status=304; stored", "/", "Accept", "c/c")
+	})
+}
+
+// net/http asks for gzip on behalf of callers who ask for nothing, and gives them what it has decoded. The
+// origin therefore confirms what somebody stored who asked for gzip and decodes it himself.
+func TestCodingOnlyForWhoAsksForIt(t *testing.T) {
+	onEachStore(t, func(w *world) {
+		var packed bytes.Buffer
+		z := gzip.NewWriter(&packed)
+		io.WriteString(z, "plain text")
+		z.Close()
+		negotiated := func(rw http.ResponseWriter, r *http.Request) {
+			tag, body := `"plain"`, "plain text"
+			if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+				tag, body = `"packed"`, packed.String()
+				rw.Header().Set("Content-Encoding", "gzip")
+			}
+			tagged(tag, body, "Vary", "Accept-Encoding", "Cache-Control", "max-age=60")(rw, r)
+		}
+		w.handle(negotiated)
+		w.wantGet("200 "+packed.String()+" | fwd=uri-miss; fwd-status=200; stored", "/", "Accept-Encoding", "gzip")
+		w.asked()
+		r := w.wantGet("200 plain text | fwd=vary-miss; fwd-status=200; stored", "/")
+		check(w, "Content-Encoding", r.Header.Get("Content-Encoding"), "")
+		w.wantAsked([]string{"Accept-Encoding", "If-None-Match"}, "GET / Accept-Encoding: gzip")
+		// Each goes on getting their own.
+		w.wantGet("200 plain text | hit", "/")
+		w.wantGet("200 "+packed.String()+" | hit", "/", "Accept-Encoding", "gzip")
+		// Who can read it may be given what another asked for.
+		w.get("/other", "Accept-Encoding", "gzip")
+		w.wantGet("200 "+packed.String()+" | fwd=vary-miss; fwd-status=304; stored", "/other", "Accept-Encoding", "br, gzip")
 	})
 }
 

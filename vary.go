@@ -237,15 +237,54 @@ func prefersLanguage(accepted string, contentLanguage []string) bool {
 	return alone && best > 0 && preferred == stored[0]
 }
 
+// codedFor reports whether r is in a coding that req can be answered in: the one that the origin chose
+// for a request with the same Accept-Encoding, or one that req asks for. Without that field net/http
+// asks for a coding itself, and the origin answers to that: with what callers can't read. RFC 9110,
+// section 12.5.3.
+func (r *response) codedFor(req *request) bool {
+	const name = "Accept-Encoding"
+	accepted, asks := selectingValue(name, req)
+	codings := r.header["Content-Encoding"]
+	if codings == nil {
+		return !asks || acceptsCoding(accepted, "identity", true)
+	}
+	if original, had := r.selecting[name]; had == asks && original == accepted {
+		return true
+	}
+	readable := asks
+	field.Members(codings, func(coding string) bool {
+		readable = readable && acceptsCoding(accepted, strings.ToLower(coding), false)
+		return readable
+	})
+	return readable
+}
+
+// acceptsCoding reports whether a normalised Accept-Encoding names a coding, or all others, with a
+// weight; unsaid is the answer if it does neither.
+func acceptsCoding(accepted, coding string, unsaid bool) bool {
+	coding = strings.TrimPrefix(coding, "x-") // RFC 9110, section 8.4.1
+	answer := unsaid
+	for member := range strings.SplitSeq(accepted, ",") {
+		name, weight := splitWeight(member)
+		switch {
+		case strings.TrimPrefix(name, "x-") == coding:
+			return weight > 0
+		case name == "*":
+			answer = weight > 0
+		}
+	}
+	return answer
+}
+
 // splitWeight takes a normalised member apart; a weight that can't be read counts as none.
-func splitWeight(member string) (language string, weight float64) {
-	language, q, has := strings.Cut(member, ";q=")
+func splitWeight(member string) (name string, weight float64) {
+	name, q, has := strings.Cut(member, ";q=")
 	if !has {
-		return language, 1
+		return name, 1
 	}
 	weight, err := strconv.ParseFloat(q, 64)
 	if err != nil || !(weight >= 0 && weight <= 1) {
-		return language, 0
+		return name, 0
 	}
-	return language, weight
+	return name, weight
 }

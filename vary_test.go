@@ -89,6 +89,53 @@ func TestMatches(t *testing.T) {
 	}
 }
 
+func TestCodedFor(t *testing.T) {
+	gzip := "Accept-Encoding: gzip"
+	tests := []struct {
+		name     string
+		coding   string // of the response, empty if it has none
+		original string // Accept-Encoding that it answered
+		presents string
+		want     bool
+	}{
+		{"no coding, none asked for", "", "", "", true},
+		{"no coding, any asked for", "", "", gzip, true},
+		{"no coding, but that is not wanted", "", "", gzip + ", identity;q=0", false},
+		{"no coding, but nothing else is wanted", "", "", gzip + ", *;q=0", false},
+		{"no coding, wanted rather than anything else", "", "", "Accept-Encoding: identity;q=0.1, *;q=0", true},
+		{"a coding, none asked for", "gzip", gzip, "", false},
+		{"a coding, the same asked for", "gzip", gzip, "Accept-Encoding: GZIP", true},
+		{"a coding among others", "gzip", gzip, "Accept-Encoding: br, gzip;q=0.1", true},
+		{"a coding under its other name", "x-gzip", "Accept-Encoding: br", gzip, true},
+		{"another coding", "br", "Accept-Encoding: br", gzip, false},
+		{"a coding that is not wanted", "gzip", gzip, "Accept-Encoding: *, gzip;q=0", false},
+		{"any coding", "gzip", gzip, "Accept-Encoding: *", true},
+		{"one coding of two", "gzip, br", gzip, "Accept-Encoding: br", false},
+		{"both codings", "gzip, br", gzip, "Accept-Encoding: br, gzip", true},
+		{"unsolicited, and asked for as before", "br", "", "", true},
+		{"unsolicited, and asked for otherwise", "br", gzip, "", false},
+		{"an empty field asks for none", "gzip", gzip, "Accept-Encoding:", false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			lines := func(line string) []string {
+				if line == "" {
+					return nil
+				}
+				return []string{line}
+			}
+			coding := ""
+			if test.coding != "" {
+				coding = "Content-Encoding: " + test.coding
+			}
+			r := selectedBy(asking("GET", lines(test.original)...), lines(coding)...)
+			if got := r.codedFor(asking("GET", lines(test.presents)...)); got != test.want {
+				t.Errorf("codedFor: got %t, want %t", got, test.want)
+			}
+		})
+	}
+}
+
 // Another token of the same identity selects nothing, but its answer concerns what the first had selected.
 func TestConcerns(t *testing.T) {
 	stranger := asking("GET", "Authorization: Bearer b")
