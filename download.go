@@ -302,10 +302,12 @@ func (d *download) close() {
 type reader struct {
 	d        *download
 	ctx      context.Context
-	position int64 // d.mu guards it
+	position int64 // d.mu guards it, and what follows
+	reads    bool  // what is staged, without the lock
+	err      error // that ended the reading, for good
+	left     bool  // leave has returned
 	leave    func(stopped bool)
 	unwatch  func() bool
-	err      error  // that ended the reading, for good
 	atEnd    func() // called when all content was read, if not nil
 }
 
@@ -313,11 +315,8 @@ type reader struct {
 func (r *reader) start(ctx context.Context, leave func(stopped bool)) {
 	r.ctx, r.leave = ctx, leave
 	if ctx.Done() != nil {
-		r.unwatch = context.AfterFunc(ctx, func() {
-			r.d.mu.Lock()
-			defer r.d.mu.Unlock()
-			r.d.changed.Broadcast()
-		})
+		// Whoever has a context that ended need neither read nor close, and may be busy elsewhere.
+		r.unwatch = context.AfterFunc(ctx, func() { r.end(context.Cause(ctx)) })
 	}
 }
 
@@ -369,9 +368,14 @@ func (r *reader) read(p []byte) (int, error) {
 		case r.position < d.staged:
 			p = p[:min(int64(len(p)), d.staged-r.position)]
 			position := r.position
+			r.reads = true
 			d.mu.Unlock()
 			n, err := d.readAt(p, position)
 			d.mu.Lock()
+			r.reads = false
+			if r.err != nil { // somebody waits to leave
+				d.changed.Broadcast()
+			}
 			r.position += int64(n)
 			if n > 0 {
 				err = nil
@@ -418,11 +422,18 @@ func (r *reader) end(err error) bool {
 	r.err = err
 	delete(r.d.readers, r)
 	r.d.changed.Broadcast()
+	for r.reads { // from files, which the last to leave closes
+		r.d.changed.Wait()
+	}
 	r.d.mu.Unlock()
 	if r.unwatch != nil {
 		r.unwatch()
 	}
 	r.leave(r.ctx.Err() != nil)
+	r.d.mu.Lock()
+	r.left = true
+	r.d.changed.Broadcast()
+	r.d.mu.Unlock()
 	return true
 }
 
@@ -430,6 +441,9 @@ func (r *reader) Close() error {
 	if !r.end(http.ErrBodyReadAfterClose) {
 		r.d.mu.Lock()
 		r.err = http.ErrBodyReadAfterClose
+		for !r.left { // so that what was read is stored, and files are closed, when this returns
+			r.d.changed.Wait()
+		}
 		r.d.mu.Unlock()
 	}
 	return nil
