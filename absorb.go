@@ -40,11 +40,12 @@ func (a *answer) foreign(h http.Header) (by string, foreign bool) {
 	if actual == nil {
 		return "", false
 	}
+	header, _ := field.Canonical(actual.Header)
 	query := !a.rules.identified && actual.URL != nil && actual.URL.RawQuery != a.sent.URL.RawQuery
 	foreign = query
 	names := append(selectingFields(h), credentialFields...)
 	for _, name := range names {
-		foreign = foreign || !slices.Equal(actual.Header[name], a.known(name)) && (!a.rules.identified || !secretField(name))
+		foreign = foreign || !slices.Equal(header[name], a.known(name)) && (!a.rules.identified || !secretField(name))
 	}
 	if !foreign {
 		return "", false
@@ -56,7 +57,7 @@ func (a *answer) foreign(h http.Header) (by string, foreign bool) {
 	}
 	for _, name := range slices.Compact(names) {
 		b.WriteString("\n" + name)
-		for _, line := range actual.Header[name] {
+		for _, line := range header[name] {
 			b.WriteString("\n:" + line)
 		}
 	}
@@ -65,9 +66,8 @@ func (a *answer) foreign(h http.Header) (by string, foreign bool) {
 
 // known returns the lines of a request field that the cache knows of.
 func (a *answer) known(name string) []string {
-	switch name {
-	case "Cache-Control", "If-None-Match", "If-Modified-Since", "Range", "If-Range":
-		return a.sent.Header[name] // which the cache itself may have set
+	if slices.Contains(setFields, name) {
+		return a.sent.Header[name]
 	}
 	return a.rules.header[name]
 }

@@ -308,3 +308,92 @@ func TestIdentityOfNobody(t *testing.T) {
 		w.wantGet("200 nobody's | fwd=uri-miss; fwd-status=200; stored", "/", "X-User", "Bearer "+alice)
 	})
 }
+
+// Header maps may spell names as they like, and net/http sends them so: the rules see through that.
+func TestNamesInAnySpelling(t *testing.T) {
+	spelled := func(w *world, path string, fields ...string) *http.Request {
+		req := w.request("GET", path)
+		for i := 0; i < len(fields); i += 2 {
+			req.Header[fields[i]] = append(req.Header[fields[i]], fields[i+1])
+		}
+		return req
+	}
+	onEachStore(t, func(w *world) {
+		w.handle(func(rw http.ResponseWriter, r *http.Request) {
+			body := whoever(r) + "'s in " + r.Header.Get("Accept-Language")
+			tagged(`"`+strings.ReplaceAll(body, " ", "-")+`"`, body, "Cache-Control", "max-age=60", "Vary", "Accept-Language")(rw, r)
+		})
+		const fetched, again = " | fwd=uri-miss; fwd-status=200; stored", " | hit"
+		w.wantDo("200 alice's in "+fetched, spelled(w, "/", "authorization", "Bearer "+alice))
+		w.wantDo("200 bob's in "+fetched, spelled(w, "/", "AUTHORIZATION", "Bearer "+bob))
+		w.wantGet("200 nobody's in "+fetched, "/")
+		w.wantDo("200 alice's in "+again, spelled(w, "/", "authorization", "Bearer "+alice))
+		w.wantGet("200 alice's in "+again, "/", "Authorization", "Bearer "+alice)
+
+		w.wantDo("200 nobody's in de | fwd=vary-miss; fwd-status=200; stored", spelled(w, "/", "accept-language", "de"))
+		w.wantDo("200 nobody's in en | fwd=vary-miss; fwd-status=200; stored", spelled(w, "/", "accept-Language", "en"))
+		w.wantGet("200 nobody's in de | hit", "/", "Accept-Language", "de")
+
+		w.wantDo("200 nobody's in  | fwd=request; fwd-status=200; detail=no-store", spelled(w, "/", "cache-control", "no-store"))
+		w.wantDo("200 nobody's in  | fwd=request; fwd-status=304; stored; detail=no-cache", spelled(w, "/", "cache-control", "no-cache"))
+		w.wantDo("200 nobody's in  | fwd=request; fwd-status=304; stored; detail=no-cache", spelled(w, "/", "pragma", "no-cache"))
+		w.wantDo("206 nobo | hit", spelled(w, "/", "range", "bytes=0-3"))
+		w.wantDo("304  | hit", spelled(w, "/", "if-none-match", `"nobody's-in-"`))
+		w.wantDo("412  | fwd=bypass; fwd-status=412; detail=precondition", spelled(w, "/", "if-match", `"other"`))
+		// A name in two spellings is one field.
+		w.get("/other")
+		w.asked()
+		w.wantDo("200 nobody's in  | fwd=request; fwd-status=304; stored; detail=no-cache", spelled(w, "/other", "if-none-match", `"mine"`, "Cache-Control", "max-age=100", "cache-control", "no-cache"))
+		w.wantAsked([]string{"If-None-Match", "Cache-Control"}, `GET /other If-None-Match: "nobody's-in-", "mine" Cache-Control: max-age=100 Cache-Control: no-cache`)
+	})
+	onEachStore(t, func(w *world) {
+		// What the cache has no part in is sent as it is spelled, and callers keep what is theirs.
+		var sent http.Header
+		base := w.cache.Base
+		w.cache.Base = roundTripper(func(req *http.Request) (*http.Response, error) {
+			sent = req.Header.Clone()
+			return base.RoundTrip(req)
+		})
+		w.cache.Identity = func(r *http.Request) string { return r.Header.Get("X-Tenant") }
+		w.handle(func(rw http.ResponseWriter, r *http.Request) {
+			answer(rw, 200, r.Header.Get("X-Tenant"), "Cache-Control", "max-age=60")
+		})
+		req := spelled(w, "/", "x-tenant", "alice")
+		w.wantDo("200 alice | fwd=uri-miss; fwd-status=200; stored", req)
+		check(w, "the header that was sent", sent, http.Header{"x-tenant": {"alice"}})
+		check(w, "the caller's header", req.Header, http.Header{"x-tenant": {"alice"}})
+		w.wantDo("200 bob | fwd=uri-miss; fwd-status=200; stored", spelled(w, "/", "x-tenant", "bob"))
+		w.wantGet("200 alice | hit", "/", "X-Tenant", "alice")
+	})
+	onEachStore(t, func(w *world) {
+		// So do responses, from other transports than net/http's or by ModifyResponse.
+		lower := func(h http.Header) http.Header {
+			spelled := make(http.Header)
+			for name, lines := range h {
+				spelled[strings.ToLower(name)] = lines
+			}
+			return spelled
+		}
+		base := w.cache.Base
+		w.cache.Base = roundTripper(func(req *http.Request) (*http.Response, error) {
+			resp, err := base.RoundTrip(req)
+			if err == nil {
+				resp.Header = lower(resp.Header)
+			}
+			return resp, err
+		})
+		w.cache.ModifyResponse = func(resp *http.Response) error {
+			check(w, "Vary in ModifyResponse", resp.Header.Get("Vary"), "X-Tenant")
+			resp.Header = lower(resp.Header)
+			return nil
+		}
+		w.handle(func(rw http.ResponseWriter, r *http.Request) {
+			answer(rw, 200, r.Header.Get("X-Tenant"), "Cache-Control", r.URL.RawQuery, "Vary", "X-Tenant")
+		})
+		w.wantGet("200 alice | fwd=uri-miss; fwd-status=200; stored", "/?max-age=60", "X-Tenant", "alice")
+		w.wantGet("200 bob | fwd=vary-miss; fwd-status=200; stored", "/?max-age=60", "X-Tenant", "bob")
+		r := w.wantGet("200 alice | hit", "/?max-age=60", "X-Tenant", "alice")
+		check(w, "Vary", r.Header.Get("Vary"), "X-Tenant")
+		w.wantGet("200 alice | fwd=uri-miss; fwd-status=200; detail=no-store", "/?no-store", "X-Tenant", "alice")
+	})
+}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/field"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -61,7 +62,7 @@ func (t *Transport) forward(req *http.Request, status Status) (*http.Response, e
 // outgoing returns the request to send for x, with a header of its own.
 func (x *exchange) outgoing(ctx context.Context) *http.Request {
 	out := x.own.WithContext(ctx)
-	out.Header = withDirectives(x.rules.header, directivesOf(ctx))
+	out.Header = withDirectives(x.own.Header, directivesOf(ctx))
 	return out
 }
 
@@ -76,8 +77,31 @@ func (x *exchange) detach() {
 	x.own = &own
 	rules := *x.rules
 	rules.header = own.Header
+	if h, changed := field.Canonical(own.Header); changed {
+		rules.header = h
+		own.Header = respelled(own.Header, h)
+	}
 	x.rules = &rules
 }
+
+// respelled returns h, which is also given with its names in canonical form, with these for what the
+// cache itself may set. Other fields keep their spelling, on which odd servers may depend.
+func respelled(h, canonical http.Header) http.Header {
+	for name := range h {
+		if slices.Contains(setFields, http.CanonicalHeaderKey(name)) {
+			delete(h, name)
+		}
+	}
+	for _, name := range setFields {
+		if lines, ok := canonical[name]; ok {
+			h[name] = lines
+		}
+	}
+	return h
+}
+
+// setFields are the request fields that the cache may set.
+var setFields = []string{"Cache-Control", "If-None-Match", "If-Modified-Since", "Range", "If-Range"}
 
 // question returns the request that asks the origin what d calls for, and the preconditions that
 // were added to it.

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/field"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -34,7 +35,8 @@ type Transport struct {
 	// A name also says that the request's credentials, and those which Base may add below the
 	// cache, belong to that identity, whatever their values: tokens may change. Otherwise responses
 	// to requests that were given credentials below the cache are never reused without asking the
-	// origin. Client certificates and cookies do not identify: see "Keys and identity".
+	// origin. Client certificates and cookies do not identify: see "Keys and identity". The request is
+	// the caller's, or a copy whose header names are in canonical form.
 	Identity func(*http.Request) string
 
 	// ModifyResponse sees every response from Base before the cache does, those to background
@@ -162,11 +164,16 @@ func (t *Transport) begin(req *http.Request) (*exchange, Status) {
 	case method != http.MethodGet && method != http.MethodHead:
 		return nil, Status{Fwd: "method"}
 	}
-	if detail := bypasses(req); detail != "" {
+	seen := req
+	if h, changed := field.Canonical(req.Header); changed { // net/http sends names as they are spelled
+		seen = req.WithContext(req.Context())
+		seen.Header = h
+	}
+	if detail := bypasses(seen); detail != "" {
 		return nil, Status{Fwd: "bypass", Detail: detail}
 	}
 	x := &exchange{Transport: t, req: req}
-	if err := x.identify(method); err != nil {
+	if err := x.identify(method, seen); err != nil {
 		t.storeFailed(req, "secret", err)
 		return nil, Status{Fwd: "bypass", Detail: "store-error"}
 	}
@@ -189,20 +196,20 @@ func bypasses(req *http.Request) string {
 	return ""
 }
 
-// identify reads the request and computes its key.
-func (x *exchange) identify(method string) error {
-	digest, err := x.Transport.digester(x.req.Context())
+// identify reads the request, seen with canonical names, and computes its key.
+func (x *exchange) identify(method string, seen *http.Request) error {
+	digest, err := x.Transport.digester(seen.Context())
 	if err != nil {
 		return err
 	}
-	x.asked = newRequest(method, x.req.Header, directivesOf(x.req.Context()), digest)
+	x.asked = newRequest(method, seen.Header, directivesOf(seen.Context()), digest)
 	x.rules = &x.asked
 	name := ""
 	if x.Identity != nil {
-		name = x.Identity(x.req)
+		name = x.Identity(seen)
 	}
 	x.rules.identified = name != ""
-	x.key = digest.key(x.req, name)
+	x.key = digest.key(seen, name)
 	return nil
 }
 
@@ -277,7 +284,7 @@ func (x *exchange) collapsible() bool {
 	cc := &x.rules.cc
 	//lint:ignore SA1019 a request that is cancelled this way must not cancel others
 	legacy := x.req.Cancel != nil
-	return x.rules.method == http.MethodGet && !x.rules.conditional() && x.req.Header["Range"] == nil &&
+	return x.rules.method == http.MethodGet && !x.rules.conditional() && x.rules.header["Range"] == nil &&
 		!cc.NoCache && cc.MaxAge < 0 && cc.MinFresh < 0 && !legacy
 }
 
@@ -459,6 +466,7 @@ func (t *Transport) send(req *http.Request) (*http.Response, error) {
 	if resp.Header == nil {
 		resp.Header = make(http.Header)
 	}
+	resp.Header, _ = field.Canonical(resp.Header) // as net/http gives it
 	if resp.Body == nil {
 		resp.Body = http.NoBody
 	}
@@ -484,6 +492,7 @@ func (t *Transport) modify(resp *http.Response) error {
 	if err != nil {
 		resp.Body.Close()
 	}
+	resp.Header, _ = field.Canonical(resp.Header)
 	return err
 }
 

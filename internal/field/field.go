@@ -3,7 +3,9 @@
 package field
 
 import (
+	"net/http"
 	"net/textproto"
+	"slices"
 	"strings"
 )
 
@@ -88,6 +90,30 @@ func Names(lines []string) []string {
 		return len(names) <= maxNames
 	})
 	return names
+}
+
+// Canonical returns h with all its names in canonical form, the lines of names that become one
+// together; changed tells that it is a copy, and not h itself.
+func Canonical(h http.Header) (canonical http.Header, changed bool) {
+	var odd []string
+	for name := range h {
+		if textproto.CanonicalMIMEHeaderKey(name) != name {
+			odd = append(odd, name)
+		}
+	}
+	if odd == nil {
+		return h, false
+	}
+	slices.Sort(odd) // so that the same header always becomes the same
+	canonical = h.Clone()
+	for _, name := range odd {
+		delete(canonical, name)
+		if lines := h[name]; len(lines) > 0 {
+			name = textproto.CanonicalMIMEHeaderKey(name)
+			canonical[name] = append(canonical[name], lines...)
+		}
+	}
+	return canonical, true
 }
 
 // IsToken reports whether s is a token. RFC 9110, section 5.6.2.

@@ -211,3 +211,30 @@ func TestLongLists(t *testing.T) {
 	}
 	Names([]string{b.String()})
 }
+
+func TestCanonical(t *testing.T) {
+	tests := []struct {
+		name    string
+		h, want http.Header
+		changed bool
+	}{
+		{"nothing", nil, nil, false},
+		{"all canonical", http.Header{"A": {"1"}, "X-B": nil}, http.Header{"A": {"1"}, "X-B": nil}, false},
+		{"one that is not", http.Header{"A": {"1"}, "x-b": {"2", "3"}}, http.Header{"A": {"1"}, "X-B": {"2", "3"}}, true},
+		{"several spellings", http.Header{"x-b": {"3"}, "X-B": {"1"}, "X-b": {"2"}}, http.Header{"X-B": {"1", "2", "3"}}, true},
+		{"without lines", http.Header{"x-b": {}, "X-B": {"1"}, "c": nil}, http.Header{"X-B": {"1"}}, true},
+		{"what is no name", http.Header{"x b": {"1"}}, http.Header{"x b": {"1"}}, false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			before := test.h.Clone()
+			got, changed := Canonical(test.h)
+			if diff := cmp.Diff(got, test.want); diff != "" || changed != test.changed {
+				t.Errorf("Canonical, changed %t (-got +want):\n%s", changed, diff)
+			}
+			if diff := cmp.Diff(test.h, before); diff != "" {
+				t.Errorf("what was given (-got +want):\n%s", diff)
+			}
+		})
+	}
+}
