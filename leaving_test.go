@@ -6,8 +6,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/cachetrip/cachetrip"
+	"github.com/cachetrip/cachetrip/store"
 )
 
 // TestContextEndsAlone: the end of the context ends a caller's part in a download, even if the caller
@@ -49,6 +55,133 @@ func TestContextEndsAlone(t *testing.T) {
 						r.Errorf("got %d, %v, want %v", n, err, context.Canceled)
 					}
 					resp.Body.Close()
+				}
+			})
+		})
+	}
+}
+
+// scripted is a response that a test makes up.
+func scripted(req *http.Request, code int, body io.Reader, fields ...string) *http.Response {
+	h := http.Header{"Date": {time.Now().UTC().Format(http.TimeFormat)}}
+	for _, line := range fields {
+		name, value, _ := strings.Cut(line, ": ")
+		h.Add(name, value)
+	}
+	resp := &http.Response{
+		StatusCode: code, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: h, ContentLength: -1, Request: req,
+		Body: &scriptedBody{ctx: req.Context(), from: body},
+	}
+	if n, err := strconv.ParseInt(h.Get("Content-Length"), 10, 64); err == nil {
+		resp.ContentLength = n
+	}
+	return resp
+}
+
+// scriptedBody ends with the context of its request, as those of net/http do.
+type scriptedBody struct {
+	ctx  context.Context
+	from io.Reader
+}
+
+func (b *scriptedBody) Read(p []byte) (int, error) {
+	if b.ctx.Err() != nil {
+		return 0, context.Cause(b.ctx)
+	}
+	return b.from.Read(p)
+}
+
+func (b *scriptedBody) Close() error { return nil }
+
+// slowly brings a byte a second.
+type slowly struct{ left int }
+
+func (s *slowly) Read(p []byte) (int, error) {
+	if s.left == 0 {
+		return 0, io.EOF
+	}
+	time.Sleep(time.Second)
+	s.left--
+	p[0] = 'x'
+	return 1, nil
+}
+
+// TestRefreshEndsAlone: the bound on a revalidation in the background is its own. Who joined it has
+// all that comes later, and without anybody it ends there.
+func TestRefreshEndsAlone(t *testing.T) {
+	for _, test := range []struct {
+		name         string
+		head, length int // how long they take, in seconds
+		joins        bool
+		whole        bool
+	}{
+		{name: "within the bound", length: 20, whole: true},
+		{name: "beyond it, in the body", length: 100},
+		{name: "beyond it, before the head", head: 100, length: 1},
+		{name: "joined, in the body", length: 100, joins: true, whole: true},
+		{name: "joined, before the head", head: 100, length: 1, joins: true, whole: true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				asked := 0
+				var ended error
+				c := &cachetrip.Transport{Store: store.NewMemory(0), Base: baseFunc(func(req *http.Request) (*http.Response, error) {
+					if asked++; asked == 1 {
+						return scripted(req, 200, strings.NewReader("old"), "Cache-Control: max-age=1, stale-while-revalidate=1000", "Content-Length: 3"), nil
+					}
+					context.AfterFunc(req.Context(), func() { ended = context.Cause(req.Context()) })
+					select {
+					case <-time.After(time.Duration(test.head) * time.Second):
+					case <-req.Context().Done():
+						return nil, context.Cause(req.Context())
+					}
+					return scripted(req, 200, &slowly{test.length}, "Cache-Control: max-age=3600", "Content-Length: "+strconv.Itoa(test.length)), nil
+				})}
+				get := func(fields ...string) string {
+					req, _ := http.NewRequest("GET", "http://origin.example/", nil)
+					for i := 0; i < len(fields); i += 2 {
+						req.Header.Set(fields[i], fields[i+1])
+					}
+					resp, err := c.RoundTrip(req)
+					if err != nil {
+						t.Error(err)
+						return ""
+					}
+					defer resp.Body.Close()
+					body, err := io.ReadAll(resp.Body)
+					if err != nil {
+						t.Errorf("after %d bytes: %v", len(body), err)
+					}
+					return string(body)
+				}
+				get()
+				time.Sleep(10 * time.Second)
+				if got := get(); got != "old" {
+					t.Errorf("got %q", got)
+				}
+				synctest.Wait()
+				want := strings.Repeat("x", test.length)
+				if test.joins {
+					if got := get("Cache-Control", "max-stale=0"); got != want {
+						t.Errorf("who joined got %d bytes, want %d", len(got), len(want))
+					}
+				}
+				start := time.Now()
+				c.Close()
+				time.Sleep(2 * time.Second) // in which a read of the origin's that is under way ends
+				if took := time.Since(start); took > 32*time.Second {
+					t.Errorf("Close took %v", took)
+				}
+				synctest.Wait()
+				if cut := ended != nil && asked == 2; !cut {
+					t.Errorf("the request to the origin has not ended; %d requests", asked)
+				}
+				c = &cachetrip.Transport{Store: c.Store, Base: c.Base}
+				before := asked
+				if test.whole {
+					if got := get(); got != want || asked != before {
+						t.Errorf("got %q, %d requests", got, asked-before)
+					}
 				}
 			})
 		})

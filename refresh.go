@@ -43,10 +43,12 @@ func (x *exchange) refresh(entries []*store.Entry, stored []response, d decision
 	d.action = revalidate
 	go func() {
 		defer own.background.Done()
+		defer func() {
+			own.mu.Lock()
+			defer own.mu.Unlock()
+			delete(own.refreshing, key)
+		}()
 		own.refreshNow(key, entries, stored, d)
-		own.mu.Lock()
-		delete(own.refreshing, key)
-		own.mu.Unlock()
 	}()
 }
 
@@ -54,19 +56,26 @@ func (x *exchange) refresh(entries []*store.Entry, stored []response, d decision
 func (x *exchange) refreshNow(key string, entries []*store.Entry, stored []response, d decision) {
 	ctx := context.WithoutCancel(x.req.Context())
 	f, leads := x.flights.join(ctx, key, math.MaxUint64, time.Now())
-	defer x.leave(f)
 	if !leads {
+		x.leave(f)
 		return
 	}
-	timer := time.AfterFunc(refreshTime, func() { f.cancel(context.DeadlineExceeded) })
-	defer timer.Stop()
-	x.fly(f, func(f *flight) outcome { return x.askOrigin(f, entries, stored, d) })
-	switch {
-	case f.download != nil:
-		r := f.download.take(f.ctx, func(bool) {})
+	// The bound is that of this part in the flight: others may have joined.
+	bound, cancel := context.WithTimeout(ctx, refreshTime)
+	defer cancel()
+	go x.fly(f, func(f *flight) outcome { return x.askOrigin(f, entries, stored, d) })
+	if f.wait(bound) != nil {
+		x.forgo(f)
+		return
+	}
+	if f.download != nil {
+		r := f.download.take(bound, func(bool) { x.leave(f) })
 		io.Copy(io.Discard, r)
 		r.Close()
-	case f.confirmed():
+		return
+	}
+	defer x.leave(f)
+	if f.confirmed() {
 		x.counters.revalidations.Add(1)
 		x.tell(answerRevalidated, x.own, nil, Status{
 			Fwd: d.fwd, FwdStatus: http.StatusNotModified, Stored: !f.unsaved, Detail: d.detail,
