@@ -3,6 +3,7 @@ package cachetrip
 import (
 	"context"
 	"net/http"
+	"reflect"
 	"slices"
 )
 
@@ -20,6 +21,20 @@ func WithCacheControl(ctx context.Context, directives string) context.Context {
 func directivesOf(ctx context.Context) []string {
 	lines, _ := ctx.Value(directivesKey{}).([]string)
 	return lines
+}
+
+// untraced is a context without the hooks of net/http/httptrace that its parent may carry, in the two
+// forms in which package net and net/http look for them: to whoever set them, what happens behind a
+// response that they have already is not a part of it. All other values stay.
+type untraced struct{ context.Context }
+
+// Value returns what the parent has for a key, unless that is the key of hooks.
+func (c untraced) Value(key any) any {
+	switch reflect.TypeOf(key).PkgPath() {
+	case "net/http/httptrace", "internal/nettrace":
+		return nil
+	}
+	return c.Context.Value(key)
 }
 
 // withDirectives returns a copy of h with further Cache-Control lines.

@@ -13,6 +13,7 @@ import (
 	"net/http/httptrace"
 	"net/textproto"
 	"net/url"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -305,6 +306,36 @@ func TestBasePanics(t *testing.T) {
 	if resp, err := cache.Client().Get("http://a/"); err != nil || resp.StatusCode != 200 {
 		t.Errorf("after the panics: %v, %v", resp, err)
 	}
+}
+
+// A goroutine that is ended in Base, as testing.T.FailNow does it, is not the caller's: they get an error, at
+// once, and it does not keep later requests from being answered.
+func TestBaseExits(t *testing.T) {
+	inBubbles(t, func(w *world) {
+		w.handle(always(200, "good", "Cache-Control", "max-age=10, stale-while-revalidate=1000, stale-if-error=1000"))
+		w.get("/")
+		base := w.cache.Base
+		calls := 0
+		w.cache.Base = roundTripper(func(*http.Request) (*http.Response, error) {
+			calls++
+			runtime.Goexit()
+			return nil, nil
+		})
+		for _, method := range []string{"GET", "HEAD"} {
+			if resp, err := w.cache.RoundTrip(w.request(method, "/other")); resp != nil || err == nil {
+				t.Errorf("%s: got %v, %v", method, resp, err)
+			}
+		}
+		check(w, "calls of Base", calls, 2)
+		time.Sleep(time.Minute)
+		for i := range 3 {
+			w.wantGet("200 good | hit; detail=stale-while-revalidate", "/")
+			synctest.Wait()
+			check(w, "calls of Base", calls, 3+i)
+		}
+		w.cache.Base = base
+		w.wantGet("200 good | fwd=uri-miss; fwd-status=200; stored", "/other")
+	})
 }
 
 func TestConcurrentUse(t *testing.T) {

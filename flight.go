@@ -2,6 +2,7 @@ package cachetrip
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"runtime/debug"
@@ -264,9 +265,13 @@ func (f *flight) wait(ctx context.Context) error {
 	}
 }
 
+// errGone is the outcome of a flight whose goroutine was ended below the cache, by runtime.Goexit: as
+// testing.T.FailNow does it.
+var errGone = errors.New("cachetrip: Base or ModifyResponse ended the goroutine that called it")
+
 // fly runs ask as the flight f. A panic in Base is passed on by whoever made the flight happen.
 func (t *Transport) fly(f *flight, ask func(*flight) outcome) {
-	var o outcome
+	o := outcome{err: errGone, final: true}
 	defer func() {
 		if p := recover(); p != nil {
 			o = outcome{err: fmt.Errorf("cachetrip: panic in Base: %v", p), panicked: p}

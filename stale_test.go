@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/http/httptrace"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -188,6 +190,40 @@ func TestRefreshIsNotTheCallersRequest(t *testing.T) {
 		synctest.Wait()
 		w.wantAsked([]string{"X-Header"}, "GET /first")
 		w.wantGet("200 at /first | hit", "/first")
+	})
+}
+
+// What the caller wants to be told of the connections of a request ends with the answer; other values of
+// its context, which transports below may live by, do not.
+func TestRefreshIsNotTraced(t *testing.T) {
+	onEachStore(t, func(w *world) {
+		type key struct{}
+		w.handle(always(200, "one", "Cache-Control", "max-age=0, stale-while-revalidate=1000"))
+		var told atomic.Int32
+		note := func() { told.Add(1) }
+		ctx := httptrace.WithClientTrace(context.WithValue(context.Background(), key{}, "kept"), &httptrace.ClientTrace{
+			GetConn: func(string) { note() }, ConnectStart: func(string, string) { note() }, GotFirstResponseByte: note,
+		})
+		get := func(want string) {
+			w.Helper()
+			w.wantDo(want, w.request("GET", "/").WithContext(ctx))
+		}
+		get("200 one | fwd=uri-miss; fwd-status=200; stored")
+		if told.Load() == 0 {
+			w.Error("the request that the caller waits for is not traced")
+		}
+		transport := w.cache.Base.(*http.Transport)
+		transport.CloseIdleConnections()
+		done := make(chan any)
+		w.cache.Base = roundTripper(func(req *http.Request) (*http.Response, error) {
+			defer func() { done <- req.Context().Value(key{}) }()
+			return transport.RoundTrip(req)
+		})
+		told.Store(0)
+		get("200 one | hit; detail=stale-while-revalidate")
+		check(w, "another value of the context", <-done, any("kept"))
+		w.cache.Close()
+		check(w, "hooks that were called", told.Load(), int32(0))
 	})
 }
 
