@@ -11,19 +11,19 @@ import (
 
 // Going on with a transfer that has broken off on its way to callers: RFC 9111, section 3.4.
 
-// continuation returns what asks for the rest of a transfer of r that has broken off on its way to
-// callers, up to a limit if that is not negative: a connection that breaks in the middle of a large
+// continuation returns what asks, within ctx, for the rest of a transfer of r that has broken off on its
+// way to callers, up to a limit if that is not negative: a connection that breaks in the middle of a large
 // download costs them but a pause. Whatever speaks against joining the rest to what they have ends
 // this for good, and so do too many attempts without progress: then they get the error as it came.
-func (a *answer) continuation(r response, limit int64) func(position int64, err error) (io.ReadCloser, int64) {
+func (a *answer) continuation(ctx context.Context, r response, limit int64) func(position int64, err error) (io.ReadCloser, int64) {
 	tries, from := 0, int64(0)
 	return func(position int64, _ error) (io.ReadCloser, int64) {
 		if position-from >= worthwhile {
 			tries, from = 0, position
 		}
-		for tries < len(pauses) && pause(a.flight.ctx, pauses[tries]) {
+		for tries < len(pauses) && pause(ctx, pauses[tries]) {
 			tries++
-			resp, length, err := a.askAgain(&r, span{position, limit})
+			resp, length, err := a.askAgain(ctx, &r, span{position, limit})
 			if resp != nil {
 				r.length = length
 				return resp.Body, length
@@ -60,10 +60,10 @@ func pause(ctx context.Context, d time.Duration) bool {
 // errDisagrees reports an answer to a continuation that can't be joined to what was there.
 var errDisagrees = errors.New("cachetrip: not a continuation")
 
-// askAgain asks for the stretch s of r. The error tells that there is no answer; only if it is not
+// askAgain asks, within ctx, for the stretch s of r. The error tells that there is no answer; only if it is not
 // errDisagrees it is worth it to try again.
-func (a *answer) askAgain(r *response, s span) (*http.Response, int64, error) {
-	out := a.outgoing(a.flight.ctx)
+func (a *answer) askAgain(ctx context.Context, r *response, s span) (*http.Response, int64, error) {
+	out := a.outgoing(ctx)
 	delete(out.Header, "If-None-Match")
 	delete(out.Header, "If-Modified-Since")
 	r.askFor(s, out.Header)

@@ -1,10 +1,14 @@
 package cachetrip
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,7 +32,14 @@ var (
 
 	// errLength is why content is not stored of which less or more came than was announced.
 	errLength = errors.New("cachetrip: not the announced length")
+
+	// errLate is what readers get who have fallen behind and can't have the rest for themselves.
+	errLate = fmt.Errorf("cachetrip: the store took no more, and others did not wait for this reader: %w", io.ErrUnexpectedEOF)
 )
+
+// lateTime is for how long readers wait for one who does not read, once the store takes no more: longer
+// than programs pause in what they are reading, and much less than they wait for it.
+const lateTime = 3 * time.Second
 
 // download is safe for concurrent use. Positions count from the beginning of the whole content,
 // whose stretch from base on, up to limit, comes from the origin. What lies before and after that
@@ -43,6 +54,10 @@ type download struct {
 	// it returns nil if the readers have to live with that, and else also the length of the whole
 	// content. It is nil if it can't be asked.
 	again func(position int64, err error) (source io.ReadCloser, length int64)
+
+	// apart returns the like of again for a reader who has fallen behind, to be used within a context.
+	// It is nil if there is none.
+	apart func(context.Context) func(position int64, err error) (source io.ReadCloser, length int64)
 
 	// lost is called when the draft has failed, so that the content will not be stored.
 	lost func()
@@ -60,10 +75,11 @@ type download struct {
 	staged  int64 // up to here content can be read from held and draft
 	pending int64 // up to here content has come: beyond staged it is in window
 	window  []byte
-	kept    bool  // the draft has taken everything so far
-	refused error // why it has not
-	fetches bool  // a step is under way
-	writes  bool  // the draft is being written, or finished
+	overdue *time.Timer // runs while readers wait for others to take what is in window
+	kept    bool        // the draft has taken everything so far
+	refused error       // why it has not
+	fetches bool        // a step is under way
+	writes  bool        // the draft is being written, or finished
 	end     error
 	readers map[*reader]struct{}
 	first   *reader // of who had it made, until they take it or leave
@@ -203,7 +219,7 @@ func (d *download) finishWith(end error) {
 }
 
 // advance makes the next piece come, if it may: not before all readers have taken what only the
-// window holds.
+// window holds, for a while.
 func (d *download) advance() {
 	if d.fetches || d.writes || d.end != nil {
 		return
@@ -211,13 +227,47 @@ func (d *download) advance() {
 	if len(d.window) > 0 {
 		for r := range d.readers {
 			if r.position < d.pending {
+				if d.overdue == nil {
+					at := d.pending
+					d.overdue = time.AfterFunc(lateTime, func() { d.leaveBehind(at) })
+				}
 				return
 			}
 		}
+		d.emptied()
 		d.window = d.window[:0]
 	}
 	d.fetches = true
 	go d.step()
+}
+
+// emptied tells that nobody waits for others any more.
+func (d *download) emptied() {
+	if d.overdue != nil {
+		d.overdue.Stop()
+		d.overdue = nil
+	}
+}
+
+// leaveBehind lets those go on who have waited at a position for others; these are on their own.
+func (d *download) leaveBehind(at int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.pending != at {
+		return
+	}
+	d.overdue = nil
+	waits := func(r *reader) bool { return r.position == at }
+	if !slices.ContainsFunc(slices.Collect(maps.Keys(d.readers)), waits) {
+		return // who waited has left
+	}
+	for r := range d.readers {
+		if !waits(r) {
+			r.late, r.from = true, max(r.position, d.staged)
+			delete(d.readers, r)
+		}
+	}
+	d.changed.Broadcast()
 }
 
 // join returns another reader of all content, or nil if it can't have that any more. leave is called
@@ -287,6 +337,7 @@ func (d *download) close() {
 		d.finishWith(errAbandoned)
 	}
 	fetches := d.fetches
+	d.emptied()
 	d.mu.Unlock()
 	if !fetches { // else the step does it, once the end of the request has ended that
 		d.source.Close()
@@ -304,8 +355,14 @@ type reader struct {
 	ctx      context.Context
 	position int64 // d.mu guards it, and what follows
 	reads    bool  // what is staged, without the lock
-	err      error // that ended the reading, for good
-	left     bool  // leave has returned
+	late     bool  // others do not wait for what this reader takes; from a position on it reads apart
+	from     int64
+	source   io.ReadCloser // of its own, that brings up to a position, if it reads apart
+	until    int64
+	again    func(position int64, err error) (io.ReadCloser, int64)
+	stop     context.CancelFunc // ends what again is used within
+	err      error              // that ended the reading, for good
+	left     bool               // leave has returned
 	leave    func(stopped bool)
 	unwatch  func() bool
 	atEnd    func() // called when all content was read, if not nil
@@ -365,22 +422,10 @@ func (r *reader) read(p []byte) (int, error) {
 			return 0, context.Cause(r.ctx)
 		case len(p) == 0:
 			return 0, nil
+		case r.late && r.position >= r.from:
+			return r.readApart(p)
 		case r.position < d.staged:
-			p = p[:min(int64(len(p)), d.staged-r.position)]
-			position := r.position
-			r.reads = true
-			d.mu.Unlock()
-			n, err := d.readAt(p, position)
-			d.mu.Lock()
-			r.reads = false
-			if r.err != nil { // somebody waits to leave
-				d.changed.Broadcast()
-			}
-			r.position += int64(n)
-			if n > 0 {
-				err = nil
-			}
-			return n, err
+			return r.readStaged(p[:min(int64(len(p)), d.staged-r.position)])
 		case r.position < d.pending:
 			n := copy(p, d.window[int64(len(d.window))-(d.pending-r.position):])
 			r.position += int64(n)
@@ -392,6 +437,79 @@ func (r *reader) read(p []byte) (int, error) {
 		d.advance()
 		d.changed.Wait()
 	}
+}
+
+// readStaged reads what is staged or held. It is called with the lock held, and gives it up meanwhile.
+func (r *reader) readStaged(p []byte) (n int, err error) {
+	position := r.position
+	r.reads = true
+	defer func() {
+		r.reads = false
+		if r.err != nil { // somebody waits to leave
+			r.d.changed.Broadcast()
+		}
+	}()
+	r.d.unlocked(func() { n, err = r.d.readAt(p, position) })
+	r.position += int64(n)
+	if n > 0 {
+		err = nil
+	}
+	return n, err
+}
+
+// readApart reads what others have had, and nobody keeps any more. It is called with the lock held, and
+// gives it up meanwhile.
+func (r *reader) readApart(p []byte) (n int, err error) {
+	d := r.d
+	if d.apart == nil {
+		return 0, errLate
+	}
+	if r.again == nil {
+		var ctx context.Context
+		ctx, r.stop = context.WithCancel(r.ctx)
+		r.again, r.until = d.apart(ctx), d.limit
+	}
+	for r.until < 0 || r.position < r.until {
+		position, source := r.position, r.source
+		if source == nil {
+			var length int64
+			d.unlocked(func() { source, length = r.again(position, errLate) })
+			if source == nil {
+				return 0, cmp.Or(r.err, errLate)
+			}
+			if r.err != nil {
+				d.unlocked(func() { source.Close() })
+				return 0, r.err
+			}
+			r.source = source
+			if r.until < 0 {
+				r.until = length
+			}
+		}
+		p = p[:min(int64(len(p)), r.until-position)]
+		d.unlocked(func() { n, err = source.Read(p) })
+		d.received.Add(int64(n))
+		r.position += int64(n)
+		if n > 0 || err == nil {
+			return n, nil
+		}
+		if r.err != nil {
+			return 0, r.err
+		}
+		r.source = nil
+		d.unlocked(func() { source.Close() })
+	}
+	if r.position < d.length {
+		return r.readStaged(p)
+	}
+	return 0, io.EOF
+}
+
+// unlocked calls f without the lock, which is held before and after, even if f panics.
+func (d *download) unlocked(f func()) {
+	d.mu.Unlock()
+	defer d.mu.Lock()
+	f()
 }
 
 // readAt reads what is staged or held.
@@ -425,9 +543,16 @@ func (r *reader) end(err error) bool {
 	for r.reads { // from files, which the last to leave closes
 		r.d.changed.Wait()
 	}
+	stop, source := r.stop, r.source
 	r.d.mu.Unlock()
 	if r.unwatch != nil {
 		r.unwatch()
+	}
+	if stop != nil {
+		stop()
+	}
+	if source != nil {
+		source.Close()
 	}
 	r.leave(r.ctx.Err() != nil)
 	r.d.mu.Lock()

@@ -1,6 +1,7 @@
 package cachetrip_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -185,5 +186,83 @@ func TestRefreshEndsAlone(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestLaggard: once the store takes no more, who does not read holds up the others for a moment only.
+// It has the rest for itself, where the origin gives that, and else an error.
+func TestLaggard(t *testing.T) {
+	body := noise(4<<20, 51)
+	for _, test := range []struct {
+		name   string
+		fields []string
+		want   error
+	}{
+		{name: "continued", fields: []string{`ETag: "1"`, "Accept-Ranges: bytes"}},
+		{name: "not continued", want: io.ErrUnexpectedEOF},
+	} {
+		for _, read := range []int{0, 10, 600_000, 1_100_000} {
+			t.Run(fmt.Sprintf("%s, %d bytes", test.name, read), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					asked := 0
+					c := &cachetrip.Transport{Store: fullStore{store.NewMemory(0), 1 << 20}, Base: baseFunc(func(req *http.Request) (*http.Response, error) {
+						asked++
+						fields := append([]string{"Cache-Control: max-age=3600"}, test.fields...)
+						var from int
+						if _, err := fmt.Sscanf(req.Header.Get("Range"), "bytes=%d-", &from); err == nil {
+							rest := len(body) - from
+							return scripted(req, 206, bytes.NewReader(body[from:]), append(fields, "Content-Length: "+strconv.Itoa(rest),
+								fmt.Sprintf("Content-Range: bytes %d-%d/%d", from, len(body)-1, len(body)))...), nil
+						}
+						return scripted(req, 200, bytes.NewReader(body), append(fields, "Content-Length: "+strconv.Itoa(len(body)))...), nil
+					})}
+					send := func() *http.Response {
+						req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://origin.example/", nil)
+						resp, err := c.RoundTrip(req)
+						if err != nil {
+							t.Fatal(err)
+						}
+						return resp
+					}
+					leader, idle, other := send(), send(), send()
+					beginning := make([]byte, read)
+					if _, err := io.ReadFull(idle.Body, beginning); err != nil {
+						t.Fatal(err)
+					}
+					start := time.Now()
+					done := make(chan bool, 2)
+					for _, resp := range []*http.Response{leader, other} {
+						go func() {
+							got, err := io.ReadAll(resp.Body)
+							resp.Body.Close()
+							if err != nil {
+								t.Error(err)
+							}
+							wantBody(t, got, body)
+							done <- true
+						}()
+					}
+					<-done
+					<-done
+					if took := time.Since(start); took > 10*time.Second {
+						t.Errorf("the others took %v", took)
+					}
+					rest, err := io.ReadAll(idle.Body)
+					if !errors.Is(err, test.want) {
+						t.Errorf("got %v, want %v", err, test.want)
+					}
+					got := append(beginning, rest...)
+					if test.want == nil {
+						wantBody(t, got, body)
+					} else {
+						wantBody(t, got, body[:len(got)])
+					}
+					idle.Body.Close()
+					if want := map[bool]int{true: 2, false: 1}[test.want == nil]; asked != want {
+						t.Errorf("got %d requests, want %d", asked, want)
+					}
+				})
+			})
+		}
 	}
 }
