@@ -301,7 +301,11 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 	// Callers may do with the header what they like, and net/http with the trailer, until the end.
 	continues := o.response.continuable() && (d.exact || a.takesRanges())
 	if continues && a.rules.header["Range"] == nil && a.sent.Method != http.MethodPost {
-		d.again = a.continuation(o.response, brings.end)
+		r := o.response
+		d.apart = func(ctx context.Context) func(int64, error) (io.ReadCloser, int64) {
+			return a.continuation(ctx, r, brings.end)
+		}
+		d.again = d.apart(a.flight.ctx)
 	}
 	d.finish = func(draft store.Draft, taken int64, end error) {
 		defer a.flights.remove(a.flight)
