@@ -288,6 +288,7 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 	}
 	d := newDownload(a.resp.Body, draft, length)
 	d.received = &a.counters.bytesReceived
+	d.panicked = a.panicked
 	d.lost = func() { a.flights.remove(a.flight) }
 	switch {
 	case whole:

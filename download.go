@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -62,27 +63,31 @@ type download struct {
 	// lost is called when the draft has failed, so that the content will not be stored.
 	lost func()
 
+	// panicked is told what Base panicked with where nobody who called it is there to be told.
+	panicked func(p any, stack []byte)
+
 	// finish stores what the draft has taken, or nothing, and returns when that is done. end is
 	// io.EOF if that is everything up to limit. It is called once, without the lock.
 	finish func(draft store.Draft, taken int64, end error)
 
-	mu      sync.Mutex
-	changed sync.Cond
-	source  io.ReadCloser
-	length  int64 // of the whole content, -1 if unknown
-	limit   int64 // -1 if unknown
-	draft   store.Draft
-	staged  int64 // up to here content can be read from held and draft
-	pending int64 // up to here content has come: beyond staged it is in window
-	window  []byte
-	overdue *time.Timer // runs while readers wait for others to take what is in window
-	kept    bool        // the draft has taken everything so far
-	refused error       // why it has not
-	fetches bool        // a step is under way
-	writes  bool        // the draft is being written, or finished
-	end     error
-	readers map[*reader]struct{}
-	first   *reader // of who had it made, until they take it or leave
+	mu       sync.Mutex
+	changed  sync.Cond
+	source   io.ReadCloser
+	length   int64 // of the whole content, -1 if unknown
+	limit    int64 // -1 if unknown
+	draft    store.Draft
+	staged   int64 // up to here content can be read from held and draft
+	pending  int64 // up to here content has come: beyond staged it is in window
+	window   []byte
+	overdue  *time.Timer // runs while readers wait for others to take what is in window
+	kept     bool        // the draft has taken everything so far
+	refused  error       // why it has not
+	fetches  bool        // a step is under way
+	writes   bool        // the draft is being written, or finished
+	finished bool        // finish was called
+	end      error
+	readers  map[*reader]struct{}
+	first    *reader // of who had it made, until they take it or leave
 }
 
 // newDownload returns a download of content of the given length, -1 if that is unknown.
@@ -107,8 +112,35 @@ func (d *download) begun(position int64) {
 }
 
 // step fetches one piece. It runs in a goroutine of its own, so that a reader whose context ends
-// need not wait for the network; there is one at a time, while a reader waits for it.
+// need not wait for the network; there is one at a time, while a reader waits for it. Base's body may
+// panic there, or end the goroutine, where nobody but readers can be told.
 func (d *download) step() {
+	err := errGone
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("cachetrip: panic in the body of a response of Base: %v", p)
+			d.panicked(p, debug.Stack())
+		}
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.writes && d.end == nil { // it was the store that did so
+			d.writes, d.kept, d.refused = false, false, err
+		}
+		if err != nil && d.end == nil {
+			if !d.finished {
+				d.finishWith(err)
+			}
+			d.end = cmp.Or(d.end, err)
+		}
+		d.fetches = false
+		d.changed.Broadcast()
+	}()
+	d.bring()
+	err = nil
+}
+
+// bring takes one piece from the source, and what follows from it.
+func (d *download) bring() {
 	piece := pieces.Get().(*[pieceSize]byte)
 	defer pieces.Put(piece)
 	source := d.source // which nobody else changes meanwhile
@@ -123,20 +155,20 @@ func (d *download) step() {
 	if d.end == nil && n > 0 {
 		d.write(piece[:n])
 	}
-	if d.end == nil && err != nil {
-		next := d.goOn(err)
-		if next != nil {
-			source.Close()
-			d.source, source = next, next
-		} else if d.end == nil {
-			d.stop(err)
-		}
+	if d.end != nil || err == nil {
+		return
 	}
-	if d.end == errAbandoned {
-		source.Close()
+	next := d.goOn(err)
+	switch {
+	case next == nil && d.end == nil:
+		d.stop(err)
+	case next == nil:
+	case d.end != nil:
+		d.unlocked(func() { next.Close() })
+	default:
+		d.source = next
+		d.unlocked(func() { source.Close() })
 	}
-	d.fetches = false
-	d.changed.Broadcast()
 }
 
 // goOn returns a source of what comes next, after one has failed, if there is one. It is called
@@ -147,9 +179,9 @@ func (d *download) goOn(err error) io.ReadCloser {
 	}
 	position := d.pending
 	d.changed.Broadcast() // what has come can be read meanwhile
-	d.mu.Unlock()
-	next, length := d.again(position, err)
-	d.mu.Lock()
+	var next io.ReadCloser
+	var length int64
+	d.unlocked(func() { next, length = d.again(position, err) })
 	if next != nil && d.limit < 0 {
 		d.length, d.limit = length, length
 	}
@@ -188,12 +220,12 @@ func (d *download) stop(err error) {
 func (d *download) write(piece []byte) {
 	if d.kept {
 		d.writes = true
-		d.mu.Unlock()
-		_, err := d.draft.Write(piece)
-		if err != nil && d.lost != nil {
-			d.lost()
-		}
-		d.mu.Lock()
+		var err error
+		d.unlocked(func() {
+			if _, err = d.draft.Write(piece); err != nil && d.lost != nil {
+				d.lost()
+			}
+		})
 		d.writes = false
 		d.kept, d.refused = err == nil, err
 	}
@@ -211,10 +243,8 @@ func (d *download) finishWith(end error) {
 	if !d.kept {
 		draft = nil
 	}
-	d.writes = true
-	d.mu.Unlock()
-	d.finish(draft, taken, end)
-	d.mu.Lock()
+	d.writes, d.finished = true, true
+	d.unlocked(func() { d.finish(draft, taken, end) })
 	d.writes = false
 }
 
@@ -326,26 +356,42 @@ func (d *download) drain(budget int64, patience time.Duration) {
 	}
 }
 
-// close ends d when the last reader has left. The caller then ends the request to the origin.
-func (d *download) close() {
+// close ends d when the last reader has left, and by cancel the request to the origin.
+func (d *download) close(cancel func()) {
 	d.mu.Lock()
 	for d.writes {
 		d.changed.Wait()
 	}
 	if d.end == nil {
 		d.end = errAbandoned
-		d.finishWith(errAbandoned)
+		if !d.finished {
+			d.finishWith(errAbandoned)
+		}
 	}
-	fetches := d.fetches
+	fetches, source := d.fetches, d.source
 	d.emptied()
 	d.mu.Unlock()
-	if !fetches { // else the step does it, once the end of the request has ended that
-		d.source.Close()
+	cancel()
+	if fetches {
+		go d.interrupt(source)
+	} else {
+		source.Close()
 	}
 	d.draft.Close()
 	if d.held != nil {
 		d.held.Close()
 	}
+}
+
+// interrupt closes a source that is being read: bodies of net/http let that be done, and others may take
+// no notice of the end of their request, or wait for their reader.
+func (d *download) interrupt(source io.Closer) {
+	defer func() {
+		if p := recover(); p != nil {
+			d.panicked(p, debug.Stack())
+		}
+	}()
+	source.Close()
 }
 
 // reader reads the content of a download from its beginning, at its own pace. Its context ends its

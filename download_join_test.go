@@ -46,7 +46,7 @@ func TestJoinAfterLoss(t *testing.T) {
 	if r := d.join(context.Background(), leave); r != nil {
 		t.Error("let in after the end")
 	}
-	d.close()
+	d.close(func() {})
 	if lost != 1 || finished != 1 || left != 2 {
 		t.Errorf("lost %d, finished %d, left %d, want 1, 1, 2", lost, finished, left)
 	}

@@ -249,7 +249,7 @@ func (f *flight) hasLanded() bool {
 func (f *flight) release() {
 	switch {
 	case f.download != nil:
-		f.download.close()
+		f.download.close(func() { f.cancel(errAbandoned) })
 	case f.resp != nil && !f.claimed:
 		f.resp.Body.Close()
 	}
@@ -275,9 +275,14 @@ func (t *Transport) fly(f *flight, ask func(*flight) outcome) {
 	defer func() {
 		if p := recover(); p != nil {
 			o = outcome{err: fmt.Errorf("cachetrip: panic in Base: %v", p), panicked: p}
-			t.logger().Error("cachetrip: panic in Base", "panic", p, "stack", string(debug.Stack()))
+			t.panicked(p, debug.Stack())
 		}
 		t.land(f, o)
 	}()
 	o = ask(f)
+}
+
+// panicked logs what Base panicked with.
+func (t *Transport) panicked(p any, stack []byte) {
+	t.logger().Error("cachetrip: panic in Base", "panic", p, "stack", string(stack))
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -263,6 +264,170 @@ func TestLaggard(t *testing.T) {
 					}
 				})
 			})
+		}
+	}
+}
+
+// bodyFunc is a body whose Read is a function.
+type bodyFunc func([]byte) (int, error)
+
+func (f bodyFunc) Read(p []byte) (int, error) { return f(p) }
+func (f bodyFunc) Close() error               { return nil }
+
+// TestBodyEndsItsGoroutine: what a body of Base does to the goroutine that reads it, an error to all who
+// read it is all that comes of it.
+func TestBodyEndsItsGoroutine(t *testing.T) {
+	ends := map[string]func(){
+		"panics": func() { panic("oh") },
+		"exits":  runtime.Goexit,
+	}
+	for how, end := range ends {
+		for _, where := range []string{"body", "continuation", "store"} {
+			t.Run(how+" in the "+where, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					asked := 0
+					kept := store.NewMemory(0)
+					c := &cachetrip.Transport{Store: kept}
+					c.Base = baseFunc(func(req *http.Request) (*http.Response, error) {
+						asked++
+						switch {
+						case asked > 2:
+							return scripted(req, 200, strings.NewReader("hello"), fresh, "Content-Length: 5"), nil
+						case asked == 2:
+							end()
+						}
+						resp := scripted(req, 200, nil, fresh, "Content-Length: 100", "Accept-Ranges: bytes", `ETag: "1"`)
+						reads := 0
+						resp.Body = bodyFunc(func(p []byte) (int, error) {
+							switch reads++; {
+							case reads == 1 && where != "store":
+								return copy(p, "beginning"), nil
+							case where == "body":
+								asked++
+								end()
+							case where == "continuation":
+								return 0, io.ErrUnexpectedEOF
+							}
+							asked++
+							return copy(p, "beginning"), nil
+						})
+						return resp, nil
+					})
+					if where == "store" {
+						c.Store = endingStore{kept, end}
+					}
+					var responses []*http.Response
+					for range 3 {
+						req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://origin.example/", nil)
+						resp, err := c.RoundTrip(req)
+						if err != nil {
+							t.Fatal(err)
+						}
+						responses = append(responses, resp)
+					}
+					for _, resp := range responses {
+						if got, err := io.ReadAll(resp.Body); err == nil || err == io.EOF || where != "store" && string(got) != "beginning" {
+							t.Errorf("got %q, %v", got, err)
+						}
+						resp.Body.Close()
+					}
+					c.Store = kept
+					req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://origin.example/", nil)
+					resp, err := c.RoundTrip(req)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer resp.Body.Close()
+					if got, err := io.ReadAll(resp.Body); string(got) != "hello" || err != nil {
+						t.Errorf("got %q, %v", got, err)
+					}
+				})
+			})
+		}
+	}
+}
+
+// endingStore ends the goroutine that writes.
+type endingStore struct {
+	store.Store
+	end func()
+}
+
+type endingDraft struct {
+	store.Draft
+	end func()
+}
+
+func (s endingStore) Create(ctx context.Context, key string, size int64) (store.Draft, error) {
+	draft, err := s.Store.Create(ctx, key, size)
+	return endingDraft{draft, s.end}, err
+}
+
+func (d endingDraft) Write([]byte) (int, error) {
+	d.end()
+	return 0, nil
+}
+
+// deaf is a body that takes no notice of its context: reading takes until it is closed, or, if even
+// closing waits for the reader, until its test says so.
+type deaf struct {
+	closed, free chan struct{}
+	waits        bool
+}
+
+func (d *deaf) Read([]byte) (int, error) {
+	if d.waits {
+		<-d.free
+	} else {
+		<-d.closed
+	}
+	return 0, io.ErrClosedPipe
+}
+
+func (d *deaf) Close() error {
+	close(d.closed) // which must not happen twice
+	if d.waits {
+		<-d.free
+	}
+	return nil
+}
+
+// TestDeafBody: a body that does not end with its request is closed all the same, and nobody waits for it.
+func TestDeafBody(t *testing.T) {
+	for _, waits := range []bool{false, true} {
+		for _, how := range []string{"cancel", "close"} {
+			for _, method := range []string{"GET", "POST"} {
+				t.Run(fmt.Sprintf("%s, waits %t, %s", method, waits, how), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						body := &deaf{closed: make(chan struct{}), free: make(chan struct{}), waits: waits}
+						c := &cachetrip.Transport{Store: store.NewMemory(0), Base: baseFunc(func(req *http.Request) (*http.Response, error) {
+							resp := scripted(req, 200, nil, fresh, "Content-Length: 100", "Content-Location: /")
+							resp.Body = body
+							return resp, nil
+						})}
+						ctx, cancel := context.WithCancel(t.Context())
+						defer cancel()
+						req, _ := http.NewRequestWithContext(ctx, method, "http://origin.example/", nil)
+						resp, err := c.RoundTrip(req)
+						if err != nil {
+							t.Fatal(err)
+						}
+						go resp.Body.Read(make([]byte, 10))
+						synctest.Wait()
+						if how == "cancel" {
+							cancel()
+						}
+						resp.Body.Close()
+						synctest.Wait()
+						select {
+						case <-body.closed:
+						default:
+							t.Error("not closed")
+						}
+						close(body.free)
+					})
+				})
+			}
 		}
 	}
 }

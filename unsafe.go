@@ -43,8 +43,9 @@ func (t *Transport) twin(req *http.Request, resp *http.Response) *flight {
 	}
 	x.detach()
 	f := newFlight(req.Context())
-	// The request was sent with the caller's context, so that the flight can't end it but so.
-	f.cancel = func(error) { resp.Body.Close() }
+	// The request was sent with the caller's context, so that only closing the body, which its download does,
+	// ends it.
+	f.cancel = func(error) {}
 	// The request is taken to have been made now, after what it invalidated.
 	a := &answer{exchange: x, flight: f, resp: resp, sent: req, requested: wallClock(), received: wallClock()}
 	e := a.entry()
