@@ -22,6 +22,7 @@ type answer struct {
 	flight    *flight
 	resp      *http.Response
 	sent      *http.Request
+	stored    []response // what was stored when the origin was asked
 	requested time.Time
 	received  time.Time
 }
@@ -209,22 +210,22 @@ func (a *answer) freshened(e *store.Entry) *store.Entry {
 }
 
 // absorbed takes any other answer: it is stored if it may be.
-func (a *answer) absorbed(stored []response) outcome {
+func (a *answer) absorbed() outcome {
 	e := a.entry()
 	r := newResponse(e)
 	switch {
 	case a.rules.method == http.MethodHead:
-		a.absorbHead(e, &r)
-		return a.unshared(a.flight, outcome{resp: a.resp})
+		return a.unshared(a.flight, a.absorbHead(e, &r))
 	case a.resp.StatusCode == http.StatusPartialContent:
 		return a.absorbPartial(e)
 	}
 	why := storable(a.rules, &r, a.StaleIfError > 0)
-	if why == "" && !admit(a.rules, &r, stored).keep {
+	if why == "" && !admit(a.rules, &r, a.stored).keep {
 		why = "error"
 	}
 	if why != "" {
 		a.notStored(r.status, r.length, why, nil)
+		a.superseded(&r)
 		return a.unshared(a.flight, outcome{resp: a.resp, detail: why})
 	}
 	r = arriving(e)
@@ -284,7 +285,7 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 		if held != nil {
 			held.Close()
 		}
-		return a.unshared(a.flight, outcome{resp: a.resp, detail: a.keepFailed("create", e, err)})
+		return a.unshared(a.flight, outcome{resp: a.resp, detail: a.notKept("create", e, err)})
 	}
 	d := newDownload(a.resp.Body, draft, length)
 	d.received = &a.counters.bytesReceived
@@ -314,7 +315,7 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 		case a.isReleased():
 			a.notStored(e.Status, e.Length, "closed", nil)
 		case draft == nil:
-			a.keepFailed("write", e, d.refused)
+			a.notKept("write", e, d.refused)
 		case end == errLength:
 			a.notStored(e.Status, e.Length, "length", nil)
 		case end == io.EOF:
@@ -338,7 +339,7 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 func (a *answer) finish(e *store.Entry, held *content, draft store.Draft, taken span) {
 	blob, err := draft.Commit()
 	if err != nil {
-		a.keepFailed("commit", e, err)
+		a.notKept("commit", e, err)
 		return
 	}
 	if held != nil {
@@ -387,7 +388,7 @@ func (a *answer) put(e *store.Entry) {
 	})
 	switch {
 	case err != nil:
-		a.keepFailed("store", e, err)
+		a.notKept("store", e, err)
 	case outdated:
 		a.notStored(e.Status, e.Length, "outdated", nil)
 	default:
@@ -395,17 +396,60 @@ func (a *answer) put(e *store.Entry) {
 	}
 }
 
-// absorbHead updates, marks or adds to what is stored by the answer to a HEAD. RFC 9111, section 4.3.5.
-func (a *answer) absorbHead(e *store.Entry, head *response) {
-	why := storable(a.rules, head, a.StaleIfError > 0)
-	if a.rules.cc.NoStore || a.resp.StatusCode == http.StatusNotModified {
+// notKept is keepFailed for what would have taken the place of something.
+func (a *answer) notKept(op string, e *store.Entry, err error) (reason string) {
+	reason = a.keepFailed(op, e, err)
+	r := newResponse(e)
+	a.superseded(&r)
+	return reason
+}
+
+// superseded has what r, which is not stored, would have taken the place of validated before it is used
+// again: it is no longer what the origin says. Section 4.
+func (a *answer) superseded(r *response) {
+	if !concernsOthers(r.status) {
 		return
 	}
-	var kept, concerned bool
+	// outdated returns the stored responses that are concerned, and not marked yet.
+	outdated := func(stored []response) (indices []int) {
+		if admission := admit(a.rules, r, stored); admission.keep {
+			for _, i := range admission.replaces {
+				if s := &stored[i]; s.invalidatedAt.IsZero() && (r.mustNotStore() || !sameContent(s, r)) {
+					indices = append(indices, i)
+				}
+			}
+		}
+		return indices
+	}
+	if outdated(a.stored) == nil { // nearly always, and without asking the store
+		return
+	}
+	err := a.Store.Update(context.WithoutCancel(a.flight.ctx), a.key, func(current []*store.Entry) []*store.Entry {
+		next := slices.Clone(current)
+		for _, i := range outdated(responses(current)) {
+			next[i] = next[i].Clone()
+			next[i].InvalidatedAt = a.received
+		}
+		return next
+	})
+	if err != nil {
+		a.storeFailed("invalidate", err)
+	}
+}
+
+// absorbHead updates, marks or adds to what is stored by the answer to a HEAD. RFC 9111, section 4.3.5.
+func (a *answer) absorbHead(e *store.Entry, head *response) outcome {
+	o := outcome{resp: a.resp}
+	why := storable(a.rules, head, a.StaleIfError > 0)
+	if a.rules.cc.NoStore || a.resp.StatusCode == http.StatusNotModified {
+		return o
+	}
+	var concerned bool
+	var kept *store.Entry
 	err := a.Store.Update(context.WithoutCancel(a.flight.ctx), a.key, func(current []*store.Entry) []*store.Entry {
 		next := slices.Clone(current)
 		stored := responses(current)
-		kept, concerned = false, false
+		kept, concerned = nil, false
 		for i := range stored {
 			if stored[i].headOnly || !stored[i].matches(a.rules) || isError(head.status) {
 				continue
@@ -413,19 +457,23 @@ func (a *answer) absorbHead(e *store.Entry, head *response) {
 			concerned = true
 			if headUpdates(&stored[i], head) && a.sentAs(&stored[i]) {
 				next[i] = a.freshened(current[i])
+				kept = next[i]
 			} else if current[i].InvalidatedAt.IsZero() {
 				next[i] = current[i].Clone()
 				next[i].InvalidatedAt = a.received
 			}
 		}
 		if concerned {
+			if head.mustNotStore() {
+				kept = nil
+			}
 			return storedStill(next)
 		}
 		admission := admit(a.rules, head, stored)
 		if why != "" || !admission.keep {
 			return current
 		}
-		kept = true
+		kept = e
 		next = []*store.Entry{e}
 		for i, other := range current {
 			if !slices.Contains(admission.replaces, i) {
@@ -436,15 +484,21 @@ func (a *answer) absorbHead(e *store.Entry, head *response) {
 	})
 	switch {
 	case err != nil:
-		a.keepFailed("store", e, err)
-	case kept:
+		o.detail = a.keepFailed("store", e, err)
+		return o
+	case kept == e:
 		a.wasStored(e)
 	case concerned: // what is stored of a GET was updated or marked
 	case why != "":
+		o.detail = why
 		a.notStored(e.Status, e.Length, why, nil)
 	default:
 		a.notStored(e.Status, e.Length, "outdated", nil)
 	}
+	if kept != nil {
+		o.entry, o.response = kept, newResponse(kept)
+	}
+	return o
 }
 
 // absorbPartial keeps a part that a caller asked for. RFC 9111, sections 3.3 and 3.4.

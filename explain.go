@@ -368,7 +368,7 @@ var reasons = map[string]string{
 	"max-stale":              "the request accepts that (max-stale; RFC 9111, section 5.2.1.2)",
 	"stale-while-revalidate": "the response allows that for a while (stale-while-revalidate; RFC 5861, section 3)",
 	"stale-if-error":         "the origin failed (stale-if-error; RFC 5861, section 4)",
-	"invalidated":            "it was invalidated, by an unsafe request or on purpose, and has to be validated before it is used again (RFC 9111, section 4.4)",
+	"invalidated":            "it was invalidated, by an unsafe request, a newer response or on purpose, and has to be validated before it is used again (RFC 9111, section 4.4)",
 	"credentials":            "it was asked for with credentials that were added below the cache, so that only the origin can say for whom it is (RFC 9111, section 4.1)",
 	"unmatched-304":          "a 304 confirmed none of what is stored, and the origin was asked again (RFC 9111, section 4.3.4)",
 	"content":                "the request has content, whose meaning is not defined for its method (RFC 9110, section 9.3.1)",

@@ -250,7 +250,9 @@ func TestTooLargeToKeep(t *testing.T) {
 							t.Errorf("got %d bytes, %+v", len(r.Body), r.Status)
 						}
 					}
-					// What was there before is not lost.
+					// What was there before is not lost, but no longer what the origin says.
+					w.handle(tagged(`"1"`, "small", "Cache-Control", "max-age=60"))
+					w.wantGet("200 small | fwd=stale; fwd-status=304; stored; detail=invalidated", "/")
 					w.wantGet("200 small | hit", "/")
 				})
 			}

@@ -132,7 +132,7 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 		if err := x.modify(resp); err != nil {
 			return x.unshared(f, outcome{err: err, final: true})
 		}
-		a := &answer{exchange: x, flight: f, resp: resp, requested: requested, received: wallClock(), sent: out}
+		a := &answer{exchange: x, flight: f, resp: resp, requested: requested, received: wallClock(), sent: out, stored: stored}
 		switch {
 		case d.action == resume && resp.StatusCode == http.StatusPartialContent:
 			if o, ok := a.resumed(entries[d.selected], &stored[d.selected]); ok {
@@ -148,7 +148,7 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 			}
 			detail = "unmatched-304"
 		default:
-			o := a.absorbed(stored)
+			o := a.absorbed()
 			if detail != "" {
 				o.detail = detail
 			}

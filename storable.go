@@ -17,9 +17,8 @@ func storable(req *request, r *response, keepsStale bool) (why string) {
 		return "method"
 	case req.cc.NoStore:
 		return "request-no-store"
-	case r.status < 200 || r.status == http.StatusNotModified ||
-		r.status == http.StatusPreconditionFailed || r.status == http.StatusRequestedRangeNotSatisfiable:
-		return "status" // the last two answer fields that this request had and others have not
+	case !concernsOthers(r.status):
+		return "status"
 	case r.cc.MustUnderstand && !understood(r.status):
 		return "must-understand"
 	case r.mustNotStore():
@@ -32,6 +31,13 @@ func storable(req *request, r *response, keepsStale bool) (why string) {
 		return "no-freshness-or-validator"
 	}
 	return ""
+}
+
+// concernsOthers reports whether a response with this status says something about the resource: not
+// that more is to come, nor what preconditions and ranges came to that other requests do not have.
+func concernsOthers(status int) bool {
+	return status >= 200 && status != http.StatusNotModified &&
+		status != http.StatusPreconditionFailed && status != http.StatusRequestedRangeNotSatisfiable
 }
 
 // mustNotStore reports whether r forbids to be stored, which must-understand, once it is understood,

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/cachetrip/cachetrip"
+	"github.com/cachetrip/cachetrip/store"
 )
 
 // Validation, freshening and invalidation as they show from outside: RFC 9111, sections 4.3 and 4.4.
@@ -93,6 +95,76 @@ func TestCodingOnlyForWhoAsksForIt(t *testing.T) {
 		// Who can read it may be given what another asked for.
 		w.get("/other", "Accept-Encoding", "gzip")
 		w.wantGet("200 "+packed.String()+" | fwd=vary-miss; fwd-status=304; stored", "/other", "Accept-Encoding", "br, gzip")
+	})
+}
+
+// What the origin said last counts, even if that is not stored.
+func TestNewerResponseThatIsNotStored(t *testing.T) {
+	const fresh, asks = "200 one | hit", "200 one | fwd=stale; fwd-status=200; stored; detail=invalidated"
+	full := errors.New("no space left on device")
+	for _, test := range []struct {
+		name   string
+		store  brokenStore // that fails while the newer response comes
+		answer http.HandlerFunc
+		want   string // of a request after it
+	}{
+		{"no-store", brokenStore{}, always(200, "two", "Cache-Control", "no-store"), asks},
+		{"no-store, of the same content", brokenStore{}, always(200, "one", "Cache-Control", "no-store", "ETag", `"1"`), asks},
+		{"gone", brokenStore{}, always(404, "two", "Cache-Control", "no-store"), asks},
+		{"elsewhere", brokenStore{}, always(302, "", "Location", "/other"), asks},
+		{"without lifetime and validator", brokenStore{}, always(200, "two"), asks},
+		{"too large", brokenStore{create: store.ErrTooLarge}, always(200, "two", "Cache-Control", "max-age=60"), asks},
+		{"the store can't keep the body", brokenStore{create: full}, always(200, "two", "Cache-Control", "max-age=60"), asks},
+		{"the store can't keep the body, of the same content", brokenStore{create: full}, always(200, "one", "Cache-Control", "max-age=60", "ETag", `"1"`), fresh},
+		{"a failure", brokenStore{}, always(503, "two", "Cache-Control", "no-store"), fresh},
+		{"no permission", brokenStore{}, always(403, "two", "Cache-Control", "no-store"), fresh},
+		{"about a precondition", brokenStore{}, always(412, "", "Cache-Control", "no-store"), fresh},
+		{"broken off", brokenStore{}, always(200, "tw", "Cache-Control", "max-age=60", "Content-Length", "100"), fresh},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			onEachStore(t, func(w *world) {
+				one := always(200, "one", "Cache-Control", "max-age=60, stale-if-error=60", "ETag", `"1"`, "Vary", "Accept")
+				w.handle(one)
+				w.get("/")
+				w.get("/", "Accept", "a/a")
+				w.handle(test.answer)
+				test.store.Store = w.store
+				w.cache.Store = &test.store
+				w.try(w.request("GET", "/", "Cache-Control", "no-cache"))
+				w.cache.Store = w.store
+				w.handle(one)
+				w.wantGet(test.want, "/")
+				w.wantGet("200 one | hit", "/")
+				w.wantGet("200 one | hit", "/", "Accept", "a/a")
+			})
+		})
+	}
+}
+
+func TestStoredSaysWhatAHeadStored(t *testing.T) {
+	onEachStore(t, func(w *world) {
+		head := func(want string, fields ...string) {
+			w.Helper()
+			w.wantDo(want, w.request("HEAD", "/", fields...))
+		}
+		w.handle(always(200, "", "Cache-Control", "no-store"))
+		head("200  | fwd=uri-miss; fwd-status=200; detail=no-store")
+		w.handle(always(200, "", "Cache-Control", "max-age=60", "ETag", `"1"`))
+		head("200  | fwd=uri-miss; fwd-status=200; stored")
+		check(w, "responses stored", w.cache.Stats().Stored, uint64(1))
+		head("200  | hit")
+		w.handle(tagged(`"1"`, "one", "Cache-Control", "max-age=60"))
+		w.wantGet("200 one | fwd=uri-miss; fwd-status=200; stored", "/")
+		// A HEAD updates what is stored of a GET, as a 304 does, or has it validated.
+		w.handle(always(200, "one", "Cache-Control", "max-age=60", "ETag", `"1"`))
+		head("200  | fwd=request; fwd-status=200; stored; detail=no-cache", "Cache-Control", "no-cache")
+		w.wantGet("200 one | hit", "/")
+		w.handle(tagged(`"2"`, "two", "Cache-Control", "max-age=60"))
+		head("200  | fwd=request; fwd-status=200; detail=no-cache", "Cache-Control", "no-cache")
+		w.wantGet("200 two | fwd=stale; fwd-status=200; stored; detail=invalidated", "/")
+		w.handle(always(200, "two", "Cache-Control", "no-store", "ETag", `"2"`))
+		head("200  | fwd=request; fwd-status=200; detail=no-cache", "Cache-Control", "no-cache")
+		w.wantGet("200 two | fwd=uri-miss; fwd-status=200; detail=no-store", "/")
 	})
 }
 
@@ -416,7 +488,8 @@ func TestInvalidationByUnsafeMethods(t *testing.T) {
 		{"POST", 500, []string{"Content-Location", "/content"}, nothing},
 		{"OPTIONS", 200, []string{"Location", "/location"}, nothing},
 		{"PROPFIND", 207, nil, nothing},
-		{"GET", 200, []string{"Location", "/location", "Content-Location", "/content"}, nothing},
+		{"GET", 200, []string{"Location", "/location", "Content-Location", "/content"}, only}, // as it is newer
+		{"GET", 503, []string{"Location", "/location", "Content-Location", "/content"}, nothing},
 	} {
 		t.Run(fmt.Sprint(test.method, test.code, test.fields), func(t *testing.T) {
 			onEachStore(t, func(w *world) {
