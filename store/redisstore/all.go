@@ -1,0 +1,144 @@
+package redisstore
+
+import (
+	"context"
+	"hash/maphash"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// Listing: of one URL by its hash, of more by going through all keys of all servers.
+
+const (
+	// scanCount is how many keys the server looks at for one answer: a fraction of a millisecond.
+	scanCount = 500
+
+	// fieldCount is how many identities of one URL come in one answer, as each may have a value of 1 MiB.
+	fieldCount = 16
+
+	// listTime bounds one step of a listing, which nobody's request waits for.
+	listTime = 5 * time.Second
+)
+
+// All implements [store.Store]. A prefix that is shorter than a URL's half of a key has the servers go
+// through all of their keys, those of others included.
+func (s *Store) All(ctx context.Context, prefix string) iter.Seq2[*store.Entry, error] {
+	return func(yield func(*store.Entry, error) bool) {
+		err := s.usable(ctx)
+		if err == nil {
+			err = checkPrefix(prefix)
+		}
+		if err == nil && len(prefix) >= urlLen {
+			// Requests wait for this one, which is why it counts as a lookup.
+			_, err = s.allOf(ctx, prefix[:urlLen], prefix, s.opts.LookupTimeout, yield)
+		} else if err == nil {
+			err = s.scan(ctx, prefix, yield)
+		}
+		if err != nil {
+			if cerr := ctx.Err(); cerr != nil {
+				err = cerr
+			}
+			yield(nil, opError("list", err))
+		}
+	}
+}
+
+// scan lists everything, but for what has another prefix.
+func (s *Store) scan(ctx context.Context, prefix string, yield func(*store.Entry, error) bool) error {
+	c, err := s.connected(ctx)
+	if err != nil {
+		return err
+	}
+	start := s.opts.Prefix + ":{"
+	// A key may come more than once, and in a cluster that is being changed from two servers.
+	seed, seen := maphash.MakeSeed(), make(map[uint64]bool)
+	for _, node := range c.heads.Nodes() {
+		role, err := step(ctx, func(ctx context.Context) rueidis.RedisResult {
+			return node.Do(ctx, node.B().Role().Build())
+		}).ToArray()
+		if err != nil {
+			return err
+		}
+		if len(role) == 0 {
+			continue
+		}
+		if name, _ := role[0].ToString(); name != "master" {
+			continue
+		}
+		for cursor := uint64(0); ; {
+			found, err := step(ctx, func(ctx context.Context) rueidis.RedisResult {
+				return node.Do(ctx, node.B().Scan().Cursor(cursor).Match(start+prefix+"*}").Count(scanCount).Build())
+			}).AsScanEntry()
+			if err != nil {
+				return err
+			}
+			for _, name := range found.Elements {
+				url, ok := strings.CutSuffix(strings.TrimPrefix(name, start), "}")
+				if h := maphash.String(seed, url); !ok || len(url) != urlLen || !isHex(url) || seen[h] {
+					continue
+				} else {
+					seen[h] = true
+				}
+				if more, err := s.allOf(ctx, url, prefix, listTime, yield); err != nil || !more {
+					return err
+				}
+			}
+			if cursor = found.Cursor; cursor == 0 {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// allOf lists the entries of a URL whose keys begin with prefix, and reports whether more are wanted.
+func (s *Store) allOf(ctx context.Context, url, prefix string, budget time.Duration, yield func(*store.Entry, error) bool) (more bool, err error) {
+	name := s.urlName(url)
+	seen := make(map[string]bool)
+	for cursor := uint64(0); ; {
+		answer, err := run(s, ctx, url, budget, func(ctx context.Context, c *connection) (rueidis.ScanEntry, error) {
+			return c.heads.Do(ctx, c.heads.B().Hscan().Key(name).Cursor(cursor).Count(fieldCount).Build()).AsScanEntry()
+		})
+		if err != nil {
+			if e, ok := rueidis.IsRedisErr(err); ok && strings.HasPrefix(e.Error(), "WRONGTYPE") {
+				return true, nil // none of ours
+			}
+			return false, err
+		}
+		for i := 0; i+1 < len(answer.Elements); i += 2 {
+			identity, value := answer.Elements[i], answer.Elements[i+1]
+			key := url + identity
+			if checkKey(key) != nil || !strings.HasPrefix(key, prefix) || seen[identity] {
+				continue
+			}
+			seen[identity] = true
+			entries, err := decodeValue(key, []byte(value))
+			if err != nil {
+				continue
+			}
+			for _, e := range entries {
+				if err := ctx.Err(); err != nil {
+					return false, err
+				}
+				if !yield(e, nil) {
+					return false, nil
+				}
+			}
+		}
+		if cursor = answer.Cursor; cursor == 0 {
+			return true, nil
+		}
+	}
+}
+
+// step takes one step of a listing of everything.
+func step(ctx context.Context, ask func(context.Context) rueidis.RedisResult) rueidis.RedisResult {
+	ctx, cancel := context.WithTimeout(ctx, listTime)
+	defer cancel()
+	return ask(ctx)
+}

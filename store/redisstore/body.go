@@ -1,0 +1,288 @@
+package redisstore
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// Bodies on the server: a hash of chunks, each with its checksum in front.
+
+const (
+	// chunkSize is how much of a body is in one chunk: large enough that a round trip costs little beside
+	// it, small enough not to hold up the server. With its checksum and the server's own header it fits what
+	// the server's allocator hands out, 256 KiB, exactly.
+	chunkSize = 256<<10 - 64
+
+	// wholeSize is up to what size a body is fetched when it is opened, before anybody is answered: what
+	// happens to the server then does not matter any more.
+	wholeSize = 4 * chunkSize
+)
+
+// chunksOf returns the number of chunks of a body.
+func chunksOf(size int64) int64 { return (size + chunkSize - 1) / chunkSize }
+
+// Open implements [store.Store]. A body up to 1 MiB is transferred by when Open returns. A larger one is as
+// it is read, chunk by chunk; each has to come within ten times LookupTimeout, and a second at least.
+func (s *Store) Open(ctx context.Context, key string, blob store.Blob) (store.Body, error) {
+	if err := s.usable(ctx); err != nil {
+		return nil, err
+	}
+	if err := checkKey(key); err != nil {
+		return nil, err
+	}
+	b := &body{s: s, key: key, name: s.blobName(key, blob.ID), size: blob.Size, ctx: context.WithoutCancel(ctx)}
+	switch {
+	case blob.Inline != nil:
+		b.whole = blob.Inline
+		return b, nil
+	case len(blob.ID) != idLen || !isHex(blob.ID) || blob.Size <= 0:
+		return nil, opError("open body", store.ErrDamaged)
+	}
+	chunks := chunksOf(blob.Size)
+	first := chunks
+	if blob.Size > wholeSize {
+		first = 1
+	}
+	pieces, err := run(s, ctx, key, s.opts.LookupTimeout, func(ctx context.Context, c *connection) ([][]byte, error) {
+		cmds := rueidis.Commands{c.bodies.B().Hlen().Key(b.name).Build()}
+		for i := range first {
+			cmds = append(cmds, c.bodies.B().Hget().Key(b.name).Field(strconv.FormatInt(i, 10)).Build())
+		}
+		resps := c.bodies.DoMulti(ctx, cmds...)
+		if n, err := resps[0].AsInt64(); err != nil {
+			return nil, err
+		} else if n != chunks {
+			return nil, errDamaged
+		}
+		pieces := make([][]byte, first)
+		for i := range pieces {
+			var err error
+			if pieces[i], err = b.verified(resps[1+i], int64(i)); err != nil {
+				return nil, err
+			}
+		}
+		return pieces, nil
+	})
+	if err != nil {
+		if cerr := ctx.Err(); cerr != nil {
+			err = cerr
+		}
+		return nil, opError("open body", err)
+	}
+	if first == 1 && chunks == 1 {
+		b.whole = pieces[0]
+		return b, nil
+	}
+	if first == chunks {
+		b.whole = make([]byte, 0, blob.Size)
+		for _, piece := range pieces {
+			b.whole = append(b.whole, piece...)
+		}
+		return b, nil
+	}
+	b.recent[0] = loaded{0, pieces[0]}
+	b.alive = time.AfterFunc(releasedTime/3, b.keepAlive)
+	return b, nil
+}
+
+// errDamaged is damage as an answer of the server.
+var errDamaged = errors.Join(store.ErrDamaged, errAnswer)
+
+// body is an open body.
+type body struct {
+	s     *Store
+	ctx   context.Context // for its values
+	key   string
+	name  string
+	size  int64
+	whole []byte // all of it; else it is read in chunks
+
+	alive *time.Timer // keeps the chunks from going while they are being read
+
+	mu     sync.Mutex
+	closed bool
+	recent [2]loaded // the chunks that were used last, the last one in front
+	ahead  *fetch    // of the chunk after that which was read last
+}
+
+type loaded struct {
+	index int64
+	data  []byte // nil if there is none
+}
+
+// fetch is a chunk on its way.
+type fetch struct {
+	index int64
+	done  chan struct{}
+	data  []byte
+	err   error
+}
+
+// verified returns the bytes of chunk i that resp brings.
+func (b *body) verified(resp rueidis.RedisResult, i int64) ([]byte, error) {
+	raw, err := resp.AsBytes()
+	switch {
+	case rueidis.IsRedisNil(err):
+		return nil, errDamaged
+	case err != nil:
+		return nil, err
+	case int64(len(raw)) != 4+min(chunkSize, b.size-i*chunkSize) || crc32.Checksum(raw[4:], castagnoli) != binary.BigEndian.Uint32(raw):
+		return nil, errDamaged
+	}
+	return raw[4:], nil
+}
+
+// get returns chunk i from the server, where it may have been released since b was opened.
+func (b *body) get(i int64) ([]byte, error) {
+	// A response is being read that can't be had without the server any more: it is worth more patience than
+	// a lookup.
+	budget := max(time.Second, 10*b.s.opts.LookupTimeout)
+	return run(b.s, b.ctx, b.key, budget, func(ctx context.Context, c *connection) ([]byte, error) {
+		field := strconv.FormatInt(i, 10)
+		data, err := b.verified(c.bodies.Do(ctx, c.bodies.B().Hget().Key(b.name).Field(field).Build()), i)
+		if errors.Is(err, store.ErrDamaged) {
+			data, err = b.verified(c.bodies.Do(ctx, c.bodies.B().Hget().Key(releasedName(b.name)).Field(field).Build()), i)
+		}
+		return data, err
+	})
+}
+
+// chunk returns chunk i, and has the next one fetched if they are being read in order.
+func (b *body) chunk(i int64) ([]byte, error) {
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return nil, opError("read body", fs.ErrClosed)
+	}
+	for n, l := range b.recent {
+		if l.data != nil && l.index == i {
+			b.recent[0], b.recent[n] = l, b.recent[0]
+			b.mu.Unlock()
+			return l.data, nil
+		}
+	}
+	f := b.ahead
+	if f == nil || f.index != i {
+		f = b.fetch(i)
+	}
+	b.ahead = nil
+	if last := b.recent[0]; last.data != nil && last.index == i-1 && i+1 < chunksOf(b.size) {
+		b.ahead = b.fetch(i + 1)
+	}
+	b.mu.Unlock()
+	<-f.done
+	if f.err != nil {
+		return nil, opError("read body", f.err)
+	}
+	b.mu.Lock()
+	b.recent[1], b.recent[0] = b.recent[0], loaded{i, f.data}
+	b.mu.Unlock()
+	return f.data, nil
+}
+
+func (b *body) fetch(i int64) *fetch {
+	f := &fetch{index: i, done: make(chan struct{})}
+	go func() {
+		defer close(f.done)
+		f.data, f.err = b.get(i)
+	}()
+	return f
+}
+
+// ReadAt implements io.ReaderAt.
+func (b *body) ReadAt(p []byte, off int64) (n int, err error) {
+	if off < 0 {
+		return 0, opError("read body", errors.New("negative offset"))
+	}
+	for n < len(p) && off < b.size {
+		piece, err := b.at(off)
+		if err != nil {
+			return n, err
+		}
+		m := copy(p[n:], piece)
+		n += m
+		off += int64(m)
+	}
+	if n < len(p) || len(p) == 0 && off >= b.size {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// at returns what is there from an offset within the body to the end of its chunk, or of the body.
+func (b *body) at(off int64) ([]byte, error) {
+	if b.whole != nil {
+		return b.whole[off:], nil
+	}
+	piece, err := b.chunk(off / chunkSize)
+	if err != nil {
+		return nil, err
+	}
+	return piece[off%chunkSize:], nil
+}
+
+// WriteRangeTo writes length bytes from offset on to w, without a copy.
+func (b *body) WriteRangeTo(w io.Writer, offset, length int64) (written int64, err error) {
+	if offset < 0 || length < 0 || offset > b.size || length > b.size-offset {
+		return 0, opError("read body", errors.New("not within the body"))
+	}
+	for written < length {
+		piece, err := b.at(offset + written)
+		if err != nil {
+			return written, err
+		}
+		piece = piece[:min(int64(len(piece)), length-written)]
+		n, err := w.Write(piece)
+		written += int64(n)
+		if err == nil && n < len(piece) {
+			err = io.ErrShortWrite
+		}
+		if err != nil {
+			return written, err
+		}
+	}
+	return written, nil
+}
+
+// keepAlive keeps what is open from expiring, under either name.
+func (b *body) keepAlive() {
+	run(b.s, b.ctx, b.key, b.s.opts.LookupTimeout, func(ctx context.Context, c *connection) (struct{}, error) {
+		script := c.bodies.B().Eval().Script(keepAliveScript).Numkeys(2).Key(b.name, releasedName(b.name)).
+			Arg(strconv.FormatInt(releasedTime.Milliseconds(), 10)).Build()
+		return struct{}{}, c.bodies.Do(ctx, script).Error()
+	})
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed {
+		b.alive.Reset(releasedTime / 3)
+	}
+}
+
+const keepAliveScript = `
+for _, name in ipairs(KEYS) do
+  local left = redis.call('PTTL', name)
+  if left >= 0 and left < tonumber(ARGV[1]) then redis.call('PEXPIRE', name, ARGV[1]) end
+end
+return 0
+`
+
+func (b *body) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	if b.alive != nil {
+		b.alive.Stop()
+	}
+	return nil
+}

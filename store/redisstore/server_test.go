@@ -1,0 +1,238 @@
+package redisstore_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cachetrip/cachetrip/store/redisstore"
+)
+
+// server is a redis-server or valkey-server of a test's own, on a loopback port.
+type server struct {
+	port int
+	dir  string
+	args []string
+	cmd  *exec.Cmd
+}
+
+// program returns the path of the server's program, or skips the test.
+func program(t testing.TB) string {
+	t.Helper()
+	for _, name := range []string{"redis-server", "valkey-server"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	t.Skip("neither redis-server nor valkey-server is installed; 'apt-get install redis-server' does that")
+	return ""
+}
+
+// startServer starts a server with further arguments, and stops it when the test has ended.
+func startServer(t testing.TB, args ...string) *server {
+	t.Helper()
+	s := &server{port: freePort(t), args: args, dir: tempDir(t)}
+	s.start(t)
+	t.Cleanup(s.kill)
+	return s
+}
+
+// tempDir returns a directory in which the name of a socket is short enough.
+func tempDir(t testing.TB) string {
+	dir, err := os.MkdirTemp("", "redisstore")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+func freePort(t testing.TB) int {
+	for range 100 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		l.Close()
+		if port < 55000 { // a cluster's servers talk to each other 10000 above
+			return port
+		}
+	}
+	t.Fatal("no free port below 55000")
+	return 0
+}
+
+func (s *server) start(t testing.TB) {
+	t.Helper()
+	s.cmd = exec.Command(program(t), append([]string{
+		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--appendonly", "no", "--daemonize", "no", "--logfile", filepath.Join(s.dir, "log"),
+	}, s.args...)...)
+	s.cmd.Stdout, s.cmd.Stderr = os.Stderr, os.Stderr
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for begin := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		if answer, err := s.try("PING"); err == nil && (answer == "PONG" || strings.Contains(answer, "NOAUTH")) {
+			return
+		} else if time.Since(begin) > 20*time.Second {
+			log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
+			t.Fatalf("the server does not start: %v\n%s", err, log)
+		}
+	}
+}
+
+// kill ends the server at once, as a power cut does.
+func (s *server) kill() {
+	s.signal(os.Kill)
+	s.cmd.Wait()
+}
+
+// signal sends a signal to the server and to nothing else.
+func (s *server) signal(sig os.Signal) { s.cmd.Process.Signal(sig) }
+
+func (s *server) address() string { return "127.0.0.1:" + strconv.Itoa(s.port) }
+
+func (s *server) url() string { return "redis://" + s.address() }
+
+// do gives the server a command, past all that is tested.
+func (s *server) do(t testing.TB, command ...string) string {
+	t.Helper()
+	answer, err := s.try(command...)
+	if err != nil {
+		t.Fatalf("%v: %v", command, err)
+	}
+	return answer
+}
+
+func (s *server) try(command ...string) (string, error) {
+	conn, err := net.DialTimeout("tcp", s.address(), time.Second)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "*%d\r\n", len(command))
+	for _, arg := range command {
+		fmt.Fprintf(&b, "$%d\r\n%s\r\n", len(arg), arg)
+	}
+	if _, err := conn.Write(b.Bytes()); err != nil {
+		return "", err
+	}
+	return readAnswer(bufio.NewReader(conn))
+}
+
+// readAnswer returns an answer as text, the elements of an array a line each.
+func readAnswer(r *bufio.Reader) (string, error) {
+	line, err := r.ReadString('\n')
+	if err != nil {
+		return "", err
+	}
+	line = strings.TrimSpace(line)
+	n, _ := strconv.Atoi(line[1:])
+	switch line[0] {
+	case '$':
+		if n < 0 {
+			return "", nil
+		}
+		b := make([]byte, n+2)
+		for read := 0; read < len(b); {
+			m, err := r.Read(b[read:])
+			if err != nil {
+				return "", err
+			}
+			read += m
+		}
+		return string(b[:n]), nil
+	case '*':
+		var elements []string
+		for range n {
+			element, err := readAnswer(r)
+			if err != nil {
+				return "", err
+			}
+			elements = append(elements, element)
+		}
+		return strings.Join(elements, "\n"), nil
+	}
+	return line[1:], nil
+}
+
+// shared is a server that many tests use, each with a prefix.
+var shared struct {
+	once sync.Once
+	*server
+	prefixes atomic.Int64
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if shared.server != nil {
+		shared.kill()
+		os.RemoveAll(shared.dir)
+	}
+	os.Exit(code)
+}
+
+func sharedServer(t testing.TB) *server {
+	program(t)
+	shared.once.Do(func() {
+		dir, err := os.MkdirTemp("", "redisstore")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &server{port: freePort(t), dir: dir}
+		s.start(t)
+		shared.server = s
+	})
+	return shared.server
+}
+
+// patient are options for tests in which a busy machine must not count as a broken server.
+func patient(opts redisstore.Options) redisstore.Options {
+	opts.LookupTimeout, opts.WriteTimeout = 10*time.Second, 10*time.Second
+	if opts.Prefix == "" {
+		opts.Prefix = fmt.Sprintf("test%d", shared.prefixes.Add(1))
+	}
+	return opts
+}
+
+func open(t testing.TB, url string, opts redisstore.Options) *redisstore.Store {
+	t.Helper()
+	s, err := redisstore.Open(url, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return s
+}
+
+// eventually waits until something holds.
+func eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for !holds() {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("it does not happen that %s", what)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
