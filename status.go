@@ -187,6 +187,7 @@ type StoreFaults struct {
 	Descriptors uint64 // too many files were open
 	Obstructed  uint64 // something else stood where a file or a directory of the store should be
 	TooLarge    uint64 // a file would have become larger than the system allows
+	Locked      uint64 // another process held a lock and did not go on, as one that is stopped
 	Other       uint64 // what has no name of its own here
 }
 
@@ -223,6 +224,7 @@ func (t *Transport) Stats() Stats {
 		store.CauseDescriptors: &s.StoreFaults.Descriptors,
 		store.CauseObstructed:  &s.StoreFaults.Obstructed,
 		store.CauseTooLarge:    &s.StoreFaults.TooLarge,
+		store.CauseLocked:      &s.StoreFaults.Locked,
 		store.CauseOther:       &s.StoreFaults.Other,
 	} {
 		*field = t.counters.storeFaults[cause].count.Load()

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -355,10 +356,10 @@ func (d *Disk) Update(ctx context.Context, key string, change func([]*Entry) []*
 	sum, err := d.update(ctx, key, change, page, d.near())
 	full := (*fullError)(nil)
 	for try := 0; errors.As(err, &full); try++ {
-		if try == roomTries { // nothing but drafts
-			return opError("update", ErrTooLarge)
+		_, failed := d.makeRoom(ctx, full.sum, full.delta)
+		if try == roomTries { // nothing but drafts, if nothing went wrong
+			return opError("update", cmp.Or(failed, ErrTooLarge))
 		}
-		d.makeRoom(ctx, full.sum, full.delta)
 		sum, err = d.update(ctx, key, change, page, d.max+d.max/10)
 	}
 	if err != nil {
@@ -373,7 +374,7 @@ func (d *Disk) Update(ctx context.Context, key string, change func([]*Entry) []*
 // update does Update but for the work that follows it. The sum is that of the usage in page, or negative if
 // it did not change. It fails with a fullError, and nothing changes, if the cache would grow beyond limit bytes.
 func (d *Disk) update(ctx context.Context, key string, change func([]*Entry) []*Entry, page *usagePage, limit int64) (sum int64, err error) {
-	l, err := d.lock(ctx, shardOf(key))
+	l, err := d.lock(ctx, shardOf(key), lockWait)
 	if err != nil {
 		return -1, err
 	}
@@ -726,7 +727,7 @@ func (d *Disk) discardDamage(ctx context.Context, key string) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Millisecond) // a request waits for this
 	defer cancel()
 	var page usagePage
-	l, err := d.lock(ctx, shardOf(key))
+	l, err := d.lock(ctx, shardOf(key), lockWait)
 	if err == nil {
 		defer l.unlock()
 		var st keyState

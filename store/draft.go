@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"hash/crc32"
@@ -10,7 +11,6 @@ import (
 	"os"
 	"runtime"
 	"sync"
-	"time"
 )
 
 const (
@@ -263,8 +263,8 @@ func (dr *diskDraft) reserve(size int64, exactly bool) error {
 	full := (*fullError)(nil)
 	for try := 0; errors.As(err, &full); try++ {
 		// Drafts cannot be evicted: if they alone are too much, this one is given up.
-		if !dr.d.makeRoom(dr.ctx, full.sum, full.delta) || try == roomTries {
-			return ErrTooLarge
+		if ok, failed := dr.d.makeRoom(dr.ctx, full.sum, full.delta); !ok || try == roomTries {
+			return cmp.Or(failed, ErrTooLarge)
 		}
 		sum, err = dr.resize(target)
 	}
@@ -320,10 +320,7 @@ func (dr *diskDraft) resize(target int64) (sum int64, err error) {
 
 // lock locks the draft's shard.
 func (dr *diskDraft) lock() (*locked, error) {
-	// Who waits this long for a lock is stuck behind a stopped process.
-	ctx, cancel := context.WithTimeout(dr.ctx, 2*time.Second)
-	defer cancel()
-	return dr.d.lock(ctx, shardOf(dr.key))
+	return dr.d.lock(dr.ctx, shardOf(dr.key), lockWait)
 }
 
 func (dr *diskDraft) ReadAt(p []byte, off int64) (n int, err error) {
@@ -359,7 +356,15 @@ func (dr *diskDraft) ReadAt(p []byte, off int64) (n int, err error) {
 	}
 	dr.mu.RUnlock()
 	if inFile > 0 {
-		if n, err := file.ReadAt(p[:inFile], off); err != nil {
+		n, err := file.ReadAt(p[:inFile], off)
+		if errors.Is(err, fs.ErrClosed) { // by renameClosed, or by Close
+			dr.mu.RLock()
+			if !dr.closed {
+				n, err = dr.file.ReadAt(p[:inFile], off)
+			}
+			dr.mu.RUnlock()
+		}
+		if err != nil {
 			if err == io.EOF {
 				err = ErrDamaged
 			}
@@ -406,9 +411,10 @@ func (dr *diskDraft) publish(size int64) error {
 		return err
 	}
 	dr.mu.Lock()
-	defer dr.mu.Unlock()
 	dr.dropBuffer()
-	// What was reserved is in whole blocks. Under the lock, who lists the shard finds one name or the other.
+	dr.mu.Unlock()
+	// What was reserved is in whole blocks. Under the lock, who lists the shard finds one name or the other. Who reads
+	// meanwhile does not wait for it.
 	if err := dr.file.Truncate(bodyFileSize(size)); err != nil {
 		return err
 	}
@@ -418,23 +424,36 @@ func (dr *diskDraft) publish(size int64) error {
 	}
 	defer l.unlock()
 	if runtime.GOOS == "windows" { // which does not rename what is open
-		dr.file.Close()
+		return dr.renameClosed()
 	}
+	return dr.rename()
+}
+
+// rename gives the file its name. The shard is locked.
+func (dr *diskDraft) rename() error {
 	path := dr.d.path(dr.name())
-	if err := retryBusy(func() error { return rename(dr.temp(), path) }); err != nil {
-		// diskv also makes directories and copies between devices.
-		if dr.d.dv.Import(dr.temp(), dr.name(), true) != nil {
-			return err
-		}
+	err := retryBusy(func() error { return rename(dr.temp(), path) })
+	if err != nil && dr.d.dv.Import(dr.temp(), dr.name(), true) == nil { // which also makes directories and copies between devices
+		return nil
 	}
-	if runtime.GOOS == "windows" {
-		f, err := os.Open(path)
-		if err != nil {
-			return err
-		}
+	return err
+}
+
+// renameClosed is rename with the file closed meanwhile. If it fails, what was written stays readable.
+func (dr *diskDraft) renameClosed() error {
+	dr.mu.Lock()
+	defer dr.mu.Unlock()
+	dr.file.Close()
+	path := dr.d.path(dr.name())
+	err := dr.rename()
+	if err != nil {
+		path = dr.temp()
+	}
+	f, oerr := os.Open(path)
+	if oerr == nil {
 		dr.file = f
 	}
-	return nil
+	return errors.Join(err, oerr)
 }
 
 func (dr *diskDraft) Close() error {

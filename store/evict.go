@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -32,6 +33,9 @@ const (
 	evictSoft    = time.Millisecond
 	evictSoftMax = 32
 	evictHard    = 3 * time.Millisecond
+
+	// evictWait is how long a request waits for another that evicts: who does may wait for lockWait itself.
+	evictWait = 2 * lockWait
 
 	// roomTries is how often one who finds no room makes some and tries again, when others take it first.
 	roomTries = 3
@@ -105,8 +109,11 @@ func (d *Disk) listShard(shard int) (*shardList, error) {
 	list := &shardList{}
 	var st fileStat
 	for _, name := range names {
-		if statFile(dir+string(filepath.Separator)+name, &st) == nil && st.regular {
+		switch err := statFile(dir+string(filepath.Separator)+name, &st); {
+		case err == nil && st.regular:
 			list.add(shard, name, &st)
+		case errors.Is(err, fs.ErrPermission): // all that is there is unknown
+			return nil, opError("list", err)
 		}
 	}
 	return list, nil
@@ -131,8 +138,11 @@ func (d *Disk) sampleShard(ctx context.Context, shard int) (*shardList, error) {
 	list := &shardList{}
 	var st fileStat
 	for _, name := range names {
-		if statFile(dir+string(filepath.Separator)+name, &st) == nil && st.regular {
+		switch err := statFile(dir+string(filepath.Separator)+name, &st); {
+		case err == nil && st.regular:
 			list.add(shard, name, &st)
+		case errors.Is(err, fs.ErrPermission): // all that is there is unknown
+			return nil, opError("list", err)
 		}
 	}
 	return list, nil
@@ -160,7 +170,7 @@ func (list *shardList) add(shard int, name string, st *fileStat) {
 
 // scan lists a shard, sets its slot right, and removes what was left behind in it if that is due.
 func (d *Disk) scan(ctx context.Context, shard int) (*shardList, error) {
-	l, err := d.lock(ctx, shard)
+	l, err := d.lock(ctx, shard, lockWait)
 	if err != nil {
 		return nil, err
 	}
@@ -290,8 +300,9 @@ func (d *Disk) near() int64 { return d.max + d.max/32 }
 
 // makeRoom evicts until the cache, which now takes sum bytes, is within its bound with extra bytes added,
 // and a little more so that the next calls need not, but for no longer than a request can wait. It reports
-// whether the cache is within its bound then, or near it.
-func (d *Disk) makeRoom(ctx context.Context, sum, extra int64) bool {
+// whether the cache is within its bound then, or near it, and what kept it from being so if it was not just that there
+// is nothing to evict.
+func (d *Disk) makeRoom(ctx context.Context, sum, extra int64) (bool, error) {
 	near := d.near() - extra
 	full := d.max - extra
 	e := &d.evictor
@@ -299,12 +310,16 @@ func (d *Disk) makeRoom(ctx context.Context, sum, extra int64) bool {
 	case e.mu <- struct{}{}:
 	default:
 		if sum <= near {
-			return true // somebody is at it
+			return true, nil // somebody is at it
 		}
+		timer := time.NewTimer(evictWait)
+		defer timer.Stop()
 		select {
 		case e.mu <- struct{}{}:
+		case <-timer.C:
+			return false, opError("evict", errLocked)
 		case <-ctx.Done():
-			return false
+			return false, ctx.Err()
 		}
 	}
 	defer func() { <-e.mu }()
@@ -321,17 +336,25 @@ func (d *Disk) makeRoom(ctx context.Context, sum, extra int64) bool {
 	if err != nil {
 		d.log.Debug("cachetrip: store: eviction failed", "error", err)
 	}
-	return n <= near
+	if n <= near {
+		err = nil
+	}
+	return n <= near, err
 }
 
 // evictUntil evicts until the cache takes no more than low bytes, enough says so, or there is nothing more to evict.
-// It returns how many bytes the cache takes then. The evictor's lock is held.
+// It returns how many bytes the cache takes then, and what kept it from evicting in some shards, if any: it goes on with
+// the others. The evictor's lock is held.
 func (d *Disk) evictUntil(ctx context.Context, low int64, enough func(sum int64, n int) bool) (sum int64, err error) {
 	e := &d.evictor
 	var page usagePage
 	var n int
 	var oldest int64
+	var failed error
 	defer func() {
+		if err == nil {
+			err = failed
+		}
 		if oldest > 0 {
 			d.setResidence(time.Duration(time.Now().UnixNano() - oldest))
 		}
@@ -350,9 +373,7 @@ func (d *Disk) evictUntil(ctx context.Context, low int64, enough func(sum int64,
 				return sum, nil
 			}
 			m, err := d.gather(ctx, &page)
-			if err != nil {
-				return sum, err
-			}
+			failed = cmp.Or(failed, err)
 			listed += m
 			continue // listing has set the sum right
 		}
@@ -365,9 +386,7 @@ func (d *Disk) evictUntil(ctx context.Context, low int64, enough func(sum int64,
 		}
 		evicted, used, rest, err := d.evict(ctx, batch, func(freed int64, m int) bool { return enough(sum-freed, n+m) })
 		e.pool = append(rest, e.pool...)
-		if err != nil {
-			return sum, err
-		}
+		failed = cmp.Or(failed, err)
 		if evicted > 0 {
 			listed = 0
 			oldest = used
@@ -377,7 +396,7 @@ func (d *Disk) evictUntil(ctx context.Context, low int64, enough func(sum int64,
 }
 
 // gather lists the next shards and puts the oldest of their keys into the pool, oldest first. It returns how
-// many shards it went past.
+// many shards it went past, and the first error of those that could not be listed.
 func (d *Disk) gather(ctx context.Context, page *usagePage) (listed int, err error) {
 	e := &d.evictor
 	start := time.Now()
@@ -393,9 +412,13 @@ func (d *Disk) gather(ctx context.Context, page *usagePage) (listed int, err err
 		if s := page.slot(shard); s.known && s.bytes == 0 {
 			continue
 		}
-		list, err := d.sampleShard(ctx, shard)
-		if err != nil {
-			return listed, err
+		list, failed := d.sampleShard(ctx, shard)
+		if failed != nil {
+			if ctx.Err() != nil {
+				return listed, failed
+			}
+			err = cmp.Or(err, failed)
+			continue
 		}
 		for _, k := range list.keys {
 			if !k.heads {
@@ -410,7 +433,7 @@ func (d *Disk) gather(ctx context.Context, page *usagePage) (listed int, err err
 		}
 	}
 	if len(keys) == 0 {
-		return listed, nil
+		return listed, err
 	}
 	// What was used in the future was so by a clock that was since set back, and not since then.
 	future := time.Now().Add(time.Minute).UnixNano()
@@ -430,15 +453,15 @@ func (d *Disk) gather(ctx context.Context, page *usagePage) (listed int, err err
 		return strings.Compare(a.key, b.key)
 	})
 	e.pool = keys[:max(1, len(keys)/evictPart)]
-	return listed, nil
+	return listed, err
 }
 
 // evict removes keys, unless they were used since they were listed, until enough says that it is, with the bytes that
 // were set free and the keys that were removed so far. It returns how many it removed, the use time of the last of
-// them, and the keys that it did not come to.
+// them, and the keys that it did not come to. Those that it failed at are not among them.
 func (d *Disk) evict(ctx context.Context, batch []*keyFiles, enough func(freed int64, n int) bool) (n int, used int64, rest []*keyFiles, err error) {
 	var freed int64
-	for stop := false; len(batch) > 0 && err == nil && !stop; {
+	for stop := false; len(batch) > 0 && !stop && ctx.Err() == nil; {
 		shard := batch[0].shard
 		var here []*keyFiles
 		batch = slices.DeleteFunc(batch, func(k *keyFiles) bool {
@@ -447,14 +470,14 @@ func (d *Disk) evict(ctx context.Context, batch []*keyFiles, enough func(freed i
 			}
 			return k.shard == shard
 		})
-		var left []*keyFiles
-		left, err = d.evictShard(ctx, shard, here, func(f, at int64) bool {
+		left, failed := d.evictShard(ctx, shard, here, func(f, at int64) bool {
 			freed += f
 			used = at
 			n++
 			stop = enough(freed, n)
 			return stop
 		})
+		err = cmp.Or(err, failed)
 		batch = append(left, batch...)
 	}
 	d.evictions.Add(uint64(n))
@@ -464,7 +487,7 @@ func (d *Disk) evict(ctx context.Context, batch []*keyFiles, enough func(freed i
 // evictShard removes keys of a shard until evicted, which it calls after each with the bytes that were set free and
 // the key's use time, returns true. It returns the keys after that.
 func (d *Disk) evictShard(ctx context.Context, shard int, keys []*keyFiles, evicted func(freed, used int64) bool) (rest []*keyFiles, err error) {
-	l, err := d.lock(ctx, shard)
+	l, err := d.lock(ctx, shard, lockWait)
 	if err != nil {
 		return nil, err
 	}

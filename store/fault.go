@@ -17,6 +17,7 @@ const (
 	CauseDescriptors              // too many files are open
 	CauseObstructed               // something else stands where a file or a directory of the store should be
 	CauseTooLarge                 // a file would become larger than the system allows
+	CauseLocked                   // another process holds a lock and does not go on, as one that is stopped
 
 	// Causes is how many causes there are: they are the numbers below it.
 	Causes int = iota
@@ -27,7 +28,7 @@ func (c Cause) String() string {
 	if c < 0 || int(c) >= Causes {
 		c = CauseOther
 	}
-	return [...]string{"other", "disk full", "not permitted", "vanished", "too many open files", "obstructed", "file too large"}[c]
+	return [...]string{"other", "disk full", "not permitted", "vanished", "too many open files", "obstructed", "file too large", "locked"}[c]
 }
 
 // CauseOf returns the cause of an error of a [Store].
@@ -39,6 +40,8 @@ func CauseOf(err error) Cause {
 		}
 	}
 	switch {
+	case errors.Is(err, errLocked):
+		return CauseLocked
 	case errors.Is(err, fs.ErrPermission):
 		return CauseDenied
 	case errors.Is(err, fs.ErrNotExist):

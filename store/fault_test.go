@@ -37,6 +37,7 @@ func TestCauseOf(t *testing.T) {
 		{below, CauseObstructed},
 		{path(syscall.EFBIG), CauseTooLarge},
 		{fmt.Errorf("x: %w", ErrTooLarge), CauseTooLarge},
+		{opError("lock", errLocked), CauseLocked},
 		{path(syscall.EIO), CauseOther},
 		{ErrDamaged, CauseOther},
 		{ErrClosed, CauseOther},

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -26,7 +27,58 @@ type shardLocks struct {
 	kept   [shardCount]*lockFile
 	max    int
 	closed bool
+
+	taken   [shardCount]atomic.Uint32 // how often each lock was taken, by which those who wait see that it goes on
+	stalled [shardCount]atomic.Int64  // when it was last waited for in vain, in nanoseconds since 1970
 }
+
+// patience returns how long to wait for the lock of a shard, of at most wait.
+func (s *shardLocks) patience(shard int, wait time.Duration) time.Duration {
+	if at := s.stalled[shard].Load(); at != 0 {
+		if age := time.Now().UnixNano() - at; age >= 0 && age < int64(stallMemory) {
+			return min(wait, lockRetry)
+		}
+	}
+	return wait
+}
+
+// queue waits for the lock of a shard within the process, as long as it goes on there.
+func (s *shardLocks) queue(ctx context.Context, shard int, mine shardLock, wait time.Duration) error {
+	for {
+		seen := s.taken[shard].Load()
+		timer := time.NewTimer(s.patience(shard, wait))
+		select {
+		case mine <- struct{}{}:
+			timer.Stop()
+			return nil
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		case <-timer.C:
+		}
+		if s.taken[shard].Load() == seen {
+			return opError("lock shard", errLocked)
+		}
+	}
+}
+
+const (
+	// lockWait is how long a request waits for the lock of a shard that nobody releases. It is held for tens of
+	// microseconds, and for some milliseconds while a shard is listed: who holds it for longer is stopped, or waits
+	// for a device that does not answer, and a request is better answered without the cache. It is also as long as
+	// the scheduler keeps a process from running that has used up its share of the processors.
+	lockWait = 100 * time.Millisecond
+
+	// lockPatience is how long maintenance waits, for which nobody but its caller does.
+	lockPatience = 2 * time.Second
+
+	// Once a lock was waited for in vain, others who want it within stallMemory wait for no longer than lockRetry.
+	stallMemory = time.Second
+	lockRetry   = 2 * time.Millisecond
+)
+
+// errLocked reports that the lock of a shard was not to be had in time.
+var errLocked = errors.New("the lock is held by somebody who does not go on")
 
 // lockShare is which part of the descriptors that a process may have open it may keep for the locks of a store.
 const lockShare = 16
@@ -90,28 +142,27 @@ type locked struct {
 	file  *lockFile // nil where locks are not supported
 }
 
-// lock waits for the lock of a shard. It fails if ctx ends, if the store is closed, or if the lock's
-// file cannot be made.
-func (d *Disk) lock(ctx context.Context, shard int) (*locked, error) {
+// lock waits for the lock of a shard, for about as long as wait if who has it does not go on. It fails with errLocked
+// then, and if ctx ends, if the store is closed, or if the lock's file cannot be made.
+func (d *Disk) lock(ctx context.Context, shard int, wait time.Duration) (*locked, error) {
 	mine := d.locks.of(shard)
 	select {
 	case mine <- struct{}{}:
 	default:
-		select {
-		case mine <- struct{}{}:
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		if err := d.locks.queue(ctx, shard, mine, wait); err != nil {
+			return nil, err
 		}
 	}
 	l := &locked{d: d, shard: shard, mine: mine}
-	if err := l.lockFile(ctx); err != nil {
+	if err := l.lockFile(ctx, wait); err != nil {
 		<-mine
 		return nil, err
 	}
+	d.locks.taken[shard].Add(1)
 	return l, nil
 }
 
-func (l *locked) lockFile(ctx context.Context) (err error) {
+func (l *locked) lockFile(ctx context.Context, patience time.Duration) (err error) {
 	d := l.d
 	if d.closed.Load() {
 		return ErrClosed
@@ -125,7 +176,7 @@ func (l *locked) lockFile(ctx context.Context) (err error) {
 			f.close()
 		}
 	}()
-	// Other processes hold the lock for tens of microseconds, or a millisecond or two while they list the shard.
+	var deadline time.Time
 	for wait := 50 * time.Microsecond; ; wait = min(2*wait, time.Millisecond) {
 		if f == nil {
 			f, err = openLock(path, l.shard)
@@ -143,6 +194,9 @@ func (l *locked) lockFile(ctx context.Context) (err error) {
 			continue
 		case ok:
 			l.file = f
+			if d.locks.stalled[l.shard].Load() != 0 {
+				d.locks.stalled[l.shard].Store(0)
+			}
 			return nil
 		case errors.Is(err, fs.ErrNotExist) && !made:
 			made = true
@@ -154,6 +208,13 @@ func (l *locked) lockFile(ctx context.Context) (err error) {
 			return nil
 		case err != nil:
 			return opError("lock shard", err)
+		}
+		now := time.Now()
+		if deadline.IsZero() {
+			deadline = now.Add(d.locks.patience(l.shard, patience))
+		} else if now.After(deadline) {
+			d.locks.stalled[l.shard].Store(now.UnixNano())
+			return opError("lock shard", errLocked)
 		}
 		timer := time.NewTimer(wait)
 		select {

@@ -110,7 +110,7 @@ func (d *Disk) loadExact(ctx context.Context, key string) (keyState, error) {
 	if err != nil || !st.damaged {
 		return st, err
 	}
-	l, err := d.lock(ctx, shardOf(key))
+	l, err := d.lock(ctx, shardOf(key), lockPatience)
 	if err != nil {
 		return st, d.mayRead(ctx, err)
 	}
@@ -229,19 +229,34 @@ func (d *Disk) LastUse(key string) time.Time {
 }
 
 // EvictTo evicts what was not used for longest until the cache takes at most maxBytes bytes, however long that
-// takes. Drafts are not evicted.
+// takes. Drafts are not evicted: if they, or what cannot be removed, take more, the rest is evicted and the error is what
+// kept it from more, or ErrTooLarge.
 func (d *Disk) EvictTo(ctx context.Context, maxBytes int64) error {
-	if err := d.begin(ctx); err != nil {
-		return err
+	maxBytes = max(maxBytes, 0)
+	for {
+		if err := d.begin(ctx); err != nil {
+			return err
+		}
+		select {
+		case d.evictor.mu <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		n := 0
+		sum, err := d.evictUntil(ctx, maxBytes, func(_ int64, evicted int) bool {
+			n = evicted
+			return n >= evictSoftMax // and let requests evict, which wait for that
+		})
+		<-d.evictor.mu
+		switch {
+		case sum <= maxBytes && err == nil:
+			return nil
+		case n < evictSoftMax && err == nil:
+			return opError("evict", ErrTooLarge)
+		case n < evictSoftMax:
+			return err
+		}
 	}
-	select {
-	case d.evictor.mu <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	defer func() { <-d.evictor.mu }()
-	_, err := d.evictUntil(ctx, max(maxBytes, 0), func(int64, int) bool { return false })
-	return err
 }
 
 // Purge removes the entries under keys with the given prefix that match returns true for, and returns how
@@ -292,7 +307,7 @@ func (d *Disk) clearShard(ctx context.Context, shard int) error {
 	if err != nil || len(names) == 0 {
 		return opError("clear", err)
 	}
-	l, err := d.lock(ctx, shard)
+	l, err := d.lock(ctx, shard, lockPatience)
 	if err != nil {
 		return err
 	}

@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 		dir := os.Getenv(childEnv + "_DIR")
 		err := map[string]func(dir string) error{
 			"count": childCount, "churn": childChurn, "limit": childLimit, "writers": childWriters, "short": childShort, "readonly": childReadOnly, "descriptors": childDescriptors,
+			"stop": childStop, "denied": childDenied,
 		}[role](dir)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -443,26 +444,33 @@ func TestReadOnlyDirectory(t *testing.T) {
 		}
 	}()
 	c := child("readonly", dir)
-	if os.Getuid() == 0 {
-		// Permissions do not stop root: another user runs a copy of this program that they can reach.
-		exe := filepath.Join(os.TempDir(), "cachetrip-test-"+strconv.Itoa(os.Getpid()))
-		b, err := os.ReadFile(os.Args[0])
-		if err == nil {
-			err = os.WriteFile(exe, b, 0o755)
-		}
-		if err != nil {
-			t.Skip(err)
-		}
-		defer os.Remove(exe)
-		c.Path, c.Args[0], c.Dir = exe, exe, "/"
-		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	}
+	unprivileged(t, c)
 	if err := c.Run(); err != nil {
 		if errors.Is(err, fs.ErrPermission) {
 			t.Skip(err)
 		}
 		t.Error(err)
 	}
+}
+
+// unprivileged has c run as a user that permissions stop.
+func unprivileged(t *testing.T, c *exec.Cmd) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		return
+	}
+	// Another user runs a copy of this program that they can reach.
+	exe := filepath.Join(os.TempDir(), "cachetrip-test-"+strconv.Itoa(os.Getpid())+"-"+t.Name())
+	b, err := os.ReadFile(os.Args[0])
+	if err == nil {
+		err = os.WriteFile(exe, b, 0o755)
+	}
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { os.Remove(exe) })
+	c.Path, c.Args[0], c.Dir = exe, exe, "/"
+	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 }
 
 // childDescriptors runs out of file descriptors.
