@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cachetrip/cachetrip/store"
@@ -16,11 +17,16 @@ import (
 // files cost least with.
 const copySize = 256 << 10
 
-// content reads the held parts of a stored body. It is safe for concurrent use but for Close.
+// content reads the held parts of a stored body. It is safe for concurrent use; Close only with what is
+// between use and unuse.
 type content struct {
 	parts   []store.Part
 	bodies  []store.Body // beside parts; nil for what is inline
 	damaged func()       // called when what is held does not prove itself
+
+	mu    sync.Mutex
+	users int
+	over  bool
 }
 
 // openContent opens the parts of e. Damage found now, or a blob that is gone, is an error; damaged
@@ -81,51 +87,97 @@ func (c *content) checked(err error) error {
 	return err
 }
 
+// use keeps c open until unuse, and reports false if it is closed.
+func (c *content) use() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.over {
+		c.users++
+	}
+	return !c.over
+}
+
+func (c *content) unuse() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.users--; c.over && c.users == 0 {
+		c.closeBodies()
+	}
+}
+
+// Close closes c, once nobody uses it.
 func (c *content) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.over && c.users == 0 {
+		c.closeBodies()
+	}
+	c.over = true
+	return nil
+}
+
+func (c *content) closeBodies() {
 	for _, body := range c.bodies {
 		if body != nil {
 			body.Close()
 		}
 	}
-	return nil
 }
 
-// served is the body of a response from the store: a stretch of stored content.
+// served is the body of a response from the store: a stretch of stored content. Close may be called while
+// it is read, as net/http allows for bodies.
 type served struct {
 	content *content
 	span
 	count  *atomic.Int64
-	closed bool
+	last   bool // to read content, which is therefore closed at the end
+	closed atomic.Bool
 }
 
 func (s *served) Read(p []byte) (int, error) {
 	switch {
-	case s.closed:
+	case s.closed.Load():
 		return 0, http.ErrBodyReadAfterClose
 	case s.start >= s.end:
 		return 0, io.EOF
+	case !s.content.use():
+		return 0, http.ErrBodyReadAfterClose
 	}
+	defer s.content.unuse()
 	p = p[:min(int64(len(p)), s.length())]
 	n, err := s.content.ReadAt(p, s.start)
-	s.start += int64(n)
-	s.count.Add(int64(n))
+	s.advance(int64(n))
 	return n, err
+}
+
+// advance counts what was read. What is read to its end need not be closed as well for its files to be.
+func (s *served) advance(n int64) {
+	s.start += n
+	s.count.Add(n)
+	if s.last && s.start >= s.end {
+		s.content.Close()
+	}
 }
 
 // WriteTo copies in large pieces, or, where the store can, without passing through memory.
 func (s *served) WriteTo(w io.Writer) (written int64, err error) {
-	if s.closed {
+	if s.closed.Load() || s.start < s.end && !s.content.use() {
 		return 0, http.ErrBodyReadAfterClose
+	}
+	if s.start < s.end {
+		defer s.content.unuse()
 	}
 	var piece []byte
 	for s.start < s.end && err == nil {
+		if s.closed.Load() {
+			return written, http.ErrBodyReadAfterClose
+		}
 		var n int64
 		if inline := s.content.inline(s.start); inline != nil {
 			n, err = s.writeInline(w, inline[:min(int64(len(inline)), s.length())])
 		} else if direct, length, offset := s.content.direct(s.start); direct != nil {
 			n, err = direct.WriteRangeTo(w, offset, min(length, s.length()))
-			s.start += n
-			s.count.Add(n)
+			s.advance(n)
 			err = s.content.checked(err)
 		} else {
 			if piece == nil {
@@ -140,8 +192,7 @@ func (s *served) WriteTo(w io.Writer) (written int64, err error) {
 
 func (s *served) writeInline(w io.Writer, bytes []byte) (int64, error) {
 	n, err := w.Write(bytes)
-	s.start += int64(n)
-	s.count.Add(int64(n))
+	s.advance(int64(n))
 	if err == nil && n < len(bytes) {
 		err = io.ErrShortWrite
 	}
@@ -190,9 +241,6 @@ func (c *content) direct(offset int64) (w rangeWriter, length, from int64) {
 }
 
 func (s *served) Close() error {
-	if s.closed {
-		return nil
-	}
-	s.closed = true
+	s.closed.Store(true)
 	return s.content.Close()
 }

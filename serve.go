@@ -55,7 +55,7 @@ func (x *exchange) serve(e *store.Entry, r *response, status Status) (*http.Resp
 		if answer == spansAnswer {
 			x.servePart(resp, held, r.length, spans)
 		} else {
-			resp.Body = &served{content: held, span: span{0, r.length}, count: &x.counters.bytesServed}
+			resp.Body = &served{content: held, span: span{0, r.length}, count: &x.counters.bytesServed, last: true}
 		}
 	}
 	resp.Status = statusLine(resp.StatusCode)
@@ -126,7 +126,7 @@ func (x *exchange) servePart(resp *http.Response, held *content, length int64, s
 		resp.Header["Content-Range"] = []string{formatContentRange(spans[0], length)}
 		resp.ContentLength = spans[0].length()
 		resp.Header["Content-Length"] = []string{strconv.FormatInt(resp.ContentLength, 10)}
-		resp.Body = &served{content: held, span: spans[0], count: &x.counters.bytesServed}
+		resp.Body = &served{content: held, span: spans[0], count: &x.counters.bytesServed, last: true}
 		return
 	}
 	body, boundary, size := multiparts(held, spans, length, resp.Header.Get("Content-Type"), &x.counters.bytesServed)
@@ -148,7 +148,7 @@ func multiparts(held *content, spans []span, length int64, contentType string, c
 		size += int64(len(text))
 		readers = append(readers, strings.NewReader(text))
 	}
-	for _, s := range spans {
+	for i, s := range spans {
 		part := textproto.MIMEHeader{"Content-Range": {formatContentRange(s, length)}}
 		if contentType != "" {
 			part["Content-Type"] = []string{contentType}
@@ -156,7 +156,7 @@ func multiparts(held *content, spans []span, length int64, contentType string, c
 		w.CreatePart(part) // writes to memory, so that it can't fail
 		take()
 		size += s.length()
-		readers = append(readers, &served{content: held, span: s, count: count})
+		readers = append(readers, &served{content: held, span: s, count: count, last: i == len(spans)-1})
 	}
 	w.Close()
 	take()
@@ -167,11 +167,11 @@ func multiparts(held *content, spans []span, length int64, contentType string, c
 type multipartBody struct {
 	io.Reader
 	held   *content
-	closed bool
+	closed atomic.Bool
 }
 
 func (b *multipartBody) Read(p []byte) (int, error) {
-	if b.closed {
+	if b.closed.Load() {
 		return 0, http.ErrBodyReadAfterClose
 	}
 	return b.Reader.Read(p)
@@ -179,17 +179,14 @@ func (b *multipartBody) Read(p []byte) (int, error) {
 
 // WriteTo copies each span as a body of its own is.
 func (b *multipartBody) WriteTo(w io.Writer) (int64, error) {
-	if b.closed {
+	if b.closed.Load() {
 		return 0, http.ErrBodyReadAfterClose
 	}
 	return io.Copy(w, b.Reader)
 }
 
 func (b *multipartBody) Close() error {
-	if b.closed {
-		return nil
-	}
-	b.closed = true
+	b.closed.Store(true)
 	return b.held.Close()
 }
 
@@ -255,8 +252,8 @@ func (f *flight) give(resp *http.Response, r *reader) {
 	r.atEnd = func() { resp.Trailer = f.resp.Trailer.Clone() }
 }
 
-// refusal answers only-if-cached when nothing stored can be used. RFC 9111, section 5.2.1.7.
-func (x *exchange) refusal() *http.Response {
+// refuse answers only-if-cached when nothing stored can be used; status says why. RFC 9111, section 5.2.1.7.
+func (t *Transport) refuse(req *http.Request, status Status) *http.Response {
 	const text = "cachetrip: only-if-cached, and nothing stored can be used\n"
 	resp := &http.Response{
 		Status:        "504 Gateway Timeout",
@@ -267,11 +264,12 @@ func (x *exchange) refusal() *http.Response {
 		Header:        http.Header{"Content-Type": {"text/plain; charset=utf-8"}, "Content-Length": {strconv.Itoa(len(text))}},
 		Body:          io.NopCloser(strings.NewReader(text)),
 		ContentLength: int64(len(text)),
-		Request:       x.req,
+		Request:       req,
 	}
-	if x.rules.method == http.MethodHead {
+	if req.Method == http.MethodHead {
 		resp.Body = http.NoBody
 	}
+	t.tell(answerRefused, req, resp, status)
 	return resp
 }
 
