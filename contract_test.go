@@ -425,10 +425,77 @@ func TestTrailers(t *testing.T) {
 	})
 }
 
+// What the cache has no part in is not forwarded either if the request says only-if-cached, unless its
+// method has to be.
+func TestOnlyIfCachedPastTheCache(t *testing.T) {
+	nothing := func(*world) {}
+	for _, test := range []struct {
+		name, method string
+		fields       []string
+		content      bool
+		prepare      func(w *world)
+		code         int
+	}{
+		{"no-store", "GET", []string{"Cache-Control", "no-store"}, false, nothing, 504},
+		{"a precondition", "GET", []string{"If-Match", `"1"`}, false, nothing, 504},
+		{"a precondition of a HEAD", "HEAD", []string{"If-Unmodified-Since", "Mon, 02 Jan 2006 15:04:05 GMT"}, false, nothing, 504},
+		{"several ranges in another unit", "GET", []string{"Range", "lines=1-2"}, false, nothing, 504},
+		{"content", "GET", nil, true, nothing, 504},
+		{"an upgrade", "GET", []string{"Connection", "Upgrade", "Upgrade", "echo"}, false, nothing, 504},
+		{"no store", "GET", nil, false, func(w *world) { w.cache.Store = nil }, 504},
+		{"closed", "GET", nil, false, func(w *world) { w.cache.Close() }, 504},
+		{"another safe method", "OPTIONS", nil, false, nothing, 504},
+		{"another safe method, with content", "QUERY", nil, true, nothing, 504},
+		{"an unsafe method", "POST", nil, true, nothing, 200},
+		{"a method that nobody knows", "FROB", nil, false, nothing, 200},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for _, by := range []string{"header", "context", "header in lower case"} {
+				w := newWorld(t, inMemory, serveLoopback)
+				w.handle(always(200, ""))
+				w.get("/elsewhere") // what there is in the store makes no difference
+				w.asked()
+				test.prepare(w)
+				refused := 0
+				w.cache.Trace = &cachetrip.Trace{Refused: func(cachetrip.AnswerInfo) { refused++ }}
+				req := w.request(test.method, "/", test.fields...)
+				switch by {
+				case "header":
+					req.Header.Add("Cache-Control", "only-if-cached")
+				case "context":
+					req = req.WithContext(cachetrip.WithCacheControl(req.Context(), "only-if-cached"))
+				default:
+					req.Header["cache-control"] = append(req.Header["Cache-Control"], "only-if-cached")
+				}
+				if test.content {
+					req.Body = &closing{Reader: strings.NewReader("content")}
+				}
+				if test.code == 504 {
+					explained, err := w.cache.Explain(req)
+					if err != nil || explained.Action != "refuse" || explained.Sent != nil || !strings.Contains(explained.String(), "5.2.1.7") {
+						t.Errorf("%s: explained: %+v, %v: %s", by, explained, err, explained)
+					}
+				}
+				resp, err := w.cache.RoundTrip(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp.Body.Close()
+				check(t, by+": code", resp.StatusCode, test.code)
+				check(t, by+": requests to the origin", len(w.asked()), map[int]int{200: 1, 504: 0}[test.code])
+				check(t, by+": refusals that were told", refused, map[int]int{200: 0, 504: 1}[test.code])
+				if test.content && !req.Body.(*closing).closed() {
+					t.Errorf("%s: the request's body was not closed", by)
+				}
+			}
+		})
+	}
+}
+
 func TestHeadOnEachProtocol(t *testing.T) {
 	onEachProtocol(t, func(w *world) {
 		w.handle(tagged(`"1"`, "content", "Cache-Control", "max-age=60"))
-		r := w.wantDo("200  | fwd=uri-miss; fwd-status=200", w.request("HEAD", "/head"))
+		r := w.wantDo("200  | fwd=uri-miss; fwd-status=200; stored", w.request("HEAD", "/head"))
 		check(w, "length", r.resp.ContentLength, int64(7))
 		// A head is not worth anything to a GET, but to a HEAD.
 		w.wantDo("200  | hit", w.request("HEAD", "/head"))

@@ -114,6 +114,8 @@ stores nothing; both are counted in [Stats] by cause, and logged at warn level, 
 minute at most. Damage on disk is found by
 checksums before a byte is handed out. A large body is verified piece by piece as it is read, so that
 damage found after the first piece ends the read with an error; the next request fetches it anew. A
-request with only-if-cached that nothing stored can answer is answered 504 (section 5.2.1.7).
+request with only-if-cached that nothing stored can answer is answered 504 (section 5.2.1.7), also where
+the cache has no part in it otherwise: without a Store or after Close, or with a method that is safe and
+is not cached. Methods that are not safe are forwarded whatever the request says (section 4).
 */
 package cachetrip

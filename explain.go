@@ -19,7 +19,8 @@ import (
 type Explanation struct {
 	// Action is what would be done: "serve", "serve-and-revalidate" (behind what is served),
 	// "revalidate", "resume" (ask for the rest of what is stored in part), "fetch", "refuse" (504, as
-	// the request says only-if-cached), or "forward", if the cache has no part in the request.
+	// the request says only-if-cached), or "forward", if the cache has no part in the request. What is
+	// stored is looked up only if the cache has.
 	Action string
 
 	// Status is that of the response, as far as it is known before the origin is asked: Hit, Fwd,
@@ -112,6 +113,10 @@ func (t *Transport) Explain(req *http.Request) (Explanation, error) {
 	x, status := t.begin(req)
 	if x == nil {
 		explained.Status = status
+		if onlyCached(req) {
+			explained.Action = refuse.String()
+			return explained, nil
+		}
 		explained.Sent = withDirectives(req.Header, directivesOf(ctx))
 		return explained, nil
 	}
@@ -180,6 +185,11 @@ func (e Explanation) Sentences() []string {
 		default:
 			say("The request is sent on, past the cache%s.", because(e.Status.Detail))
 		}
+		return lines
+	}
+
+	if e.Action == "refuse" && (e.Status.Fwd == "bypass" || e.Status.Fwd == "method" || e.Status.Detail == "no-store") {
+		say("The request is answered 504, as it says only-if-cached, and is none that the cache answers%s (section 5.2.1.7).", because(e.Status.Detail))
 		return lines
 	}
 

@@ -21,7 +21,7 @@ import (
 // changed while it is in use. A Transport is safe for concurrent use, and must not be copied.
 type Transport struct {
 	// Store is where responses are kept. If it is nil nothing is stored, and every request is
-	// forwarded.
+	// forwarded but those with only-if-cached.
 	Store store.Store
 
 	// Base makes the real requests. If it is nil, http.DefaultTransport does.
@@ -130,13 +130,26 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, context.Cause(ctx)
 	}
 	x, status := t.begin(req)
-	if x == nil {
+	if x == nil && !onlyCached(req) {
 		return t.forward(req, status)
 	}
 	if req.Body != nil {
 		req.Body.Close()
 	}
+	if x == nil {
+		return t.refuse(req, status), nil
+	}
 	return x.run()
+}
+
+// onlyCached reports whether a request must not be forwarded, though the cache has no part in it. Methods
+// that are not safe have to be written through, whatever the request says. Sections 4 and 5.2.1.7.
+func onlyCached(req *http.Request) bool {
+	if !isSafe(req.Method) || req.Method == http.MethodConnect {
+		return false
+	}
+	h, _ := field.Canonical(req.Header)
+	return newRequest(req.Method, h, directivesOf(req.Context()), nil).cc.OnlyIfCached
 }
 
 // exchange is one request that concerns the cache, while it is being answered.
@@ -246,9 +259,7 @@ func (x *exchange) run() (*http.Response, error) {
 			}
 			return resp, nil
 		case refuse:
-			resp := x.refusal()
-			x.tell(answerRefused, x.req, resp, Status{Fwd: d.fwd, Detail: d.detail})
-			return resp, nil
+			return x.refuse(x.req, Status{Fwd: d.fwd, Detail: d.detail}), nil
 		}
 		if x.logs(x.req.Context()) {
 			x.log(x.req, "asking the origin", slog.String("action", d.action.String()), slog.String("fwd", d.fwd), slog.String("detail", d.detail))
