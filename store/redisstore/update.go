@@ -62,7 +62,8 @@ func (s *Store) lookUp(ctx context.Context, key string) (string, error) {
 		return "", err
 	}
 	value, err := run(s, ctx, key, s.opts.LookupTimeout, func(ctx context.Context, c *connection) (string, error) {
-		get := c.heads.B().Hget().Key(s.urlName(key)).Field(key[urlLen:]).Cache()
+		// Without asking for the time to live besides, which takes a transaction, and those a full server refuses.
+		get := c.heads.B().Hget().Key(s.urlName(key)).Field(key[urlLen:]).Cache().ToStaticTTL()
 		return orEmpty(c.heads.DoCache(ctx, get, memoryTime))
 	})
 	if err != nil && ctx.Err() != nil {

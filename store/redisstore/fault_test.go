@@ -1,0 +1,326 @@
+//go:build unix
+
+package redisstore_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cachetrip/cachetrip/store"
+	"github.com/cachetrip/cachetrip/store/redisstore"
+	"github.com/cachetrip/cachetrip/store/storetest"
+)
+
+// newEntry returns the head of a response that is fresh for a minute.
+func newEntry(key string) *store.Entry {
+	now := time.Now().Round(0)
+	return &store.Entry{
+		Key: key, URL: "https://example.com/", Method: http.MethodGet, Status: http.StatusOK, Proto: "HTTP/1.1",
+		Header:      http.Header{"Cache-Control": {"max-age=60"}, "Date": {now.UTC().Format(http.TimeFormat)}},
+		RequestTime: now, ResponseTime: now,
+	}
+}
+
+// put stores an entry with a body, instead of what is there.
+func put(s store.Store, t testing.TB, key string, body []byte) error {
+	t.Helper()
+	draft, err := s.Create(t.Context(), key, int64(len(body)))
+	if err != nil {
+		return err
+	}
+	defer draft.Close()
+	if _, err := draft.Write(body); err != nil {
+		return err
+	}
+	blob, err := draft.Commit()
+	if err != nil {
+		return err
+	}
+	e := newEntry(key)
+	e.Length = blob.Size
+	e.Parts = []store.Part{{Length: blob.Size, Blob: blob}}
+	return s.Update(t.Context(), key, func([]*store.Entry) []*store.Entry { return []*store.Entry{e} })
+}
+
+func mustPut(s store.Store, t testing.TB, key string, body []byte) {
+	t.Helper()
+	if err := put(s, t, key, body); err != nil {
+		t.Fatalf("storing %d bytes: %v", len(body), err)
+	}
+}
+
+// get returns the body of the first entry of key, nil if there is none.
+func get(s store.Store, t testing.TB, key string) ([]byte, error) {
+	t.Helper()
+	entries, err := s.Entries(t.Context(), key)
+	if err != nil || len(entries) == 0 {
+		return nil, err
+	}
+	blob := entries[0].Parts[0].Blob
+	body, err := s.Open(t.Context(), key, blob)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	return io.ReadAll(io.NewSectionReader(body, 0, blob.Size))
+}
+
+func holds(s store.Store, t testing.TB, key string, want []byte) bool {
+	t.Helper()
+	got, err := get(s, t, key)
+	return err == nil && bytes.Equal(got, want)
+}
+
+var (
+	small = []byte("a small body")
+	large = bytes.Repeat([]byte("a large body "), 40_000)
+)
+
+// quick fails the test if f takes as long as only a request does that waits for a broken server: seconds.
+func quick(t *testing.T, what string, f func()) {
+	t.Helper()
+	begin := time.Now()
+	f()
+	if took := time.Since(begin); took > 2*time.Second {
+		t.Errorf("%s took %v", what, took)
+	}
+}
+
+func TestBrokenServer(t *testing.T) {
+	for _, test := range []struct {
+		name          string
+		breaks, mends func(*testing.T, *server)
+	}{
+		{"gone", func(_ *testing.T, s *server) { s.kill() }, func(t *testing.T, s *server) { s.start(t) }},
+		{"stopped", func(_ *testing.T, s *server) { s.signal(syscall.SIGSTOP) }, func(_ *testing.T, s *server) { s.signal(syscall.SIGCONT) }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			server := startServer(t)
+			s := open(t, server.url(), redisstore.Options{})
+			one, two, three := storetest.Key(1, 1), storetest.Key(2, 1), storetest.Key(3, 1)
+			eventually(t, "something is stored", func() bool {
+				return put(s, t, one, small) == nil && put(s, t, two, large) == nil
+			})
+			draft, err := s.Create(t.Context(), three, -1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer draft.Close()
+			if _, err := draft.Write(large); err != nil {
+				t.Fatal(err)
+			}
+
+			test.breaks(t, server)
+			quick(t, "a broken server", func() {
+				for range 1000 {
+					if _, err := s.Entries(t.Context(), two); err == nil && test.name == "gone" {
+						t.Fatal("a lookup on a server that is gone is no error")
+					}
+					if err := put(s, t, storetest.Key(4, 1), small); err == nil {
+						t.Fatal("storing on a broken server is no error")
+					}
+					for e, err := range s.All(t.Context(), one[:32]) {
+						if err == nil {
+							t.Fatalf("a broken server lists %v", e)
+						}
+					}
+				}
+			})
+			quick(t, "a draft", func() {
+				// Who reads along is not concerned.
+				got := make([]byte, len(large))
+				if n, err := draft.ReadAt(got, 0); n < len(got) || !bytes.Equal(got, large) {
+					t.Errorf("reading a draft: %d, %v", n, err)
+				}
+				_, err := draft.Write(large)
+				if _, cerr := draft.Commit(); err == nil && cerr == nil {
+					t.Error("a body is committed to a broken server")
+				}
+				if n, err := draft.ReadAt(got, 0); n < len(got) || !bytes.Equal(got, large) {
+					t.Errorf("reading a draft that failed: %d, %v", n, err)
+				}
+			})
+
+			test.mends(t, server)
+			eventually(t, "it recovers", func() bool { return put(s, t, one, large) == nil && holds(s, t, one, large) })
+		})
+	}
+}
+
+func TestServerComesLater(t *testing.T) {
+	program(t)
+	server := &server{port: freePort(t), dir: tempDir(t)}
+	var s *redisstore.Store
+	quick(t, "opening without a server", func() { s = open(t, server.url(), redisstore.Options{}) })
+	if err := s.Ping(t.Context()); err == nil {
+		t.Error("Ping of a server that is not there is no error")
+	}
+	if err := put(s, t, storetest.Key(1, 1), small); err == nil {
+		t.Error("storing without a server is no error")
+	}
+	server.start(t)
+	defer server.kill()
+	eventually(t, "it is used", func() bool {
+		return put(s, t, storetest.Key(1, 1), small) == nil && holds(s, t, storetest.Key(1, 1), small)
+	})
+}
+
+// TestSilentReading has the server stop while a body is being read that was not fetched at once.
+func TestSilentReading(t *testing.T) {
+	server := startServer(t)
+	s := open(t, server.url(), redisstore.Options{WriteTimeout: 10 * time.Second, LookupTimeout: 100 * time.Millisecond})
+	key := storetest.Key(1, 1)
+	body := bytes.Repeat(large, 8)
+	mustPut(s, t, key, body)
+	entries, err := s.Entries(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened, err := s.Open(t.Context(), key, entries[0].Parts[0].Blob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer opened.Close()
+	server.signal(syscall.SIGSTOP)
+	time.AfterFunc(300*time.Millisecond, func() { server.signal(syscall.SIGCONT) })
+	// It is patient: without the rest the response is lost.
+	got, err := io.ReadAll(io.NewSectionReader(opened, 0, int64(len(body))))
+	if err != nil || !bytes.Equal(got, body) {
+		t.Errorf("a server that was held up: %d bytes of %d, %v", len(got), len(body), err)
+	}
+	server.kill()
+	quick(t, "reading without a server", func() {
+		if _, err := opened.ReadAt(make([]byte, 10), 0); err == nil {
+			t.Error("reading what only a server had that is gone is no error")
+		}
+	})
+}
+
+func TestFullServer(t *testing.T) {
+	server := startServer(t)
+	s := open(t, server.url(), patient(redisstore.Options{}))
+	one, two, three := storetest.Key(1, 1), storetest.Key(2, 1), storetest.Key(3, 1)
+	mustPut(s, t, one, small)
+	mustPut(s, t, two, large)
+	server.do(t, "CONFIG", "SET", "maxmemory", "1mb")
+	for range 10 { // which would trip the breaker, if it counted
+		for _, body := range [][]byte{small, large} {
+			if err := put(s, t, three, body); err == nil || !strings.Contains(err.Error(), "OOM") {
+				t.Fatalf("storing %d bytes on a full server: %v, want its error", len(body), err)
+			}
+		}
+	}
+	if !holds(s, t, one, small) || !holds(s, t, two, large) {
+		t.Error("what a full server holds can't be read")
+	}
+	for _, key := range []string{one, two} {
+		if err := s.Update(t.Context(), key, func([]*store.Entry) []*store.Entry { return nil }); err != nil {
+			t.Errorf("removing from a full server: %v", err)
+		}
+		if entries, err := s.Entries(t.Context(), key); len(entries) > 0 || err != nil {
+			t.Errorf("%d entries left, %v", len(entries), err)
+		}
+	}
+	server.do(t, "CONFIG", "SET", "maxmemory", "0")
+	mustPut(s, t, three, large)
+}
+
+func TestReadOnlyReplica(t *testing.T) {
+	primary := startServer(t)
+	key := storetest.Key(1, 1)
+	opts := patient(redisstore.Options{})
+	writer := open(t, primary.url(), opts)
+	mustPut(writer, t, key, large)
+	replica := startServer(t, "--replicaof", "127.0.0.1 "+primary.url()[len("redis://127.0.0.1:"):])
+	s := open(t, replica.url(), opts)
+	eventually(t, "the replica has it", func() bool { return holds(s, t, key, large) })
+	for range 10 {
+		for _, body := range [][]byte{small, large} {
+			if err := put(s, t, key, body); err == nil || !strings.Contains(err.Error(), "READONLY") {
+				t.Fatalf("storing on a replica: %v, want its error", err)
+			}
+		}
+	}
+	if !holds(s, t, key, large) {
+		t.Error("a replica that refused to write is not read from")
+	}
+	mustPut(writer, t, key, small)
+	eventually(t, "a change on the primary is seen on the replica", func() bool { return holds(s, t, key, small) })
+}
+
+func TestWrongType(t *testing.T) {
+	server := sharedServer(t)
+	opts := patient(redisstore.Options{})
+	s := open(t, server.url(), opts)
+	key := storetest.Key(1, 1)
+	name := opts.Prefix + ":{" + key[:32] + "}"
+	server.do(t, "SET", name, "of somebody else")
+	for range 10 {
+		if entries, err := s.Entries(t.Context(), key); err == nil {
+			t.Fatalf("Entries: %v, want an error", entries)
+		}
+		if err := put(s, t, key, small); err == nil {
+			t.Fatal("Update is no error")
+		}
+	}
+	for range s.All(t.Context(), "") {
+		t.Error("something is listed")
+	}
+	if got := server.do(t, "GET", name); got != "of somebody else" {
+		t.Errorf("it holds %q now", got)
+	}
+	mustPut(s, t, storetest.Key(2, 1), large) // the server does not count as broken
+	server.do(t, "DEL", name)
+	mustPut(s, t, key, small)
+	blob := func() string {
+		entries, err := s.Entries(t.Context(), storetest.Key(2, 1))
+		if err != nil || len(entries) != 1 {
+			t.Fatalf("Entries: %v, %v", entries, err)
+		}
+		return opts.Prefix + ":{" + storetest.Key(2, 1)[:32] + "}:b:" + entries[0].Parts[0].Blob.ID
+	}()
+	server.do(t, "DEL", blob)
+	server.do(t, "LPUSH", blob, "x")
+	if _, err := get(s, t, storetest.Key(2, 1)); err == nil {
+		t.Error("a body of a wrong type is no error")
+	}
+}
+
+func TestDamage(t *testing.T) {
+	server := sharedServer(t)
+	for name, damage := range map[string]func(t *testing.T, url, field, blob string){
+		"value cut":       func(t *testing.T, url, field, _ string) { server.do(t, "HSET", url, field, "short") },
+		"value exchanged": func(t *testing.T, url, field, _ string) { server.do(t, "HSET", url, field, strings.Repeat("x", 500)) },
+		"chunk exchanged": func(t *testing.T, _, _, blob string) {
+			server.do(t, "HSET", blob, "1", strings.Repeat("x", len(large)-(256<<10-64)+4))
+		},
+		"chunk gone": func(t *testing.T, _, _, blob string) { server.do(t, "HDEL", blob, "0") },
+		"body gone":  func(t *testing.T, _, _, blob string) { server.do(t, "DEL", blob) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			opts := patient(redisstore.Options{})
+			s := open(t, server.url(), opts)
+			key := storetest.Key(1, 1)
+			mustPut(s, t, key, large)
+			entries, err := s.Entries(t.Context(), key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			url := opts.Prefix + ":{" + key[:32] + "}"
+			damage(t, url, key[32:], url+":b:"+entries[0].Parts[0].Blob.ID)
+			fresh := open(t, server.url(), opts)
+			if got, err := get(fresh, t, key); !errors.Is(err, store.ErrDamaged) {
+				t.Errorf("%d bytes, %v, want ErrDamaged", len(got), err)
+			}
+			mustPut(fresh, t, key, small)
+			eventually(t, "it is replaced", func() bool { return holds(s, t, key, small) })
+		})
+	}
+}
