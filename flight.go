@@ -56,6 +56,7 @@ type flight struct {
 
 	mu      sync.Mutex
 	parts   int // how many take part
+	leaving int // how many of them have stopped reading, and are about to leave
 	over    bool
 	forgone bool // who had it made will not take the content
 
@@ -180,9 +181,13 @@ func (f *flight) takePart() bool {
 
 // leave ends one participation, and with the last one the flight: before its outcome is there, the
 // request to the origin is cancelled; after it, what was not taken is released.
-func (t *Transport) leave(f *flight) {
+func (t *Transport) leave(f *flight) { t.depart(f, 0) }
+
+// depart is leave for one of whom so many were counted in leaving.
+func (t *Transport) depart(f *flight, leaving int) {
 	f.mu.Lock()
 	f.parts--
+	f.leaving -= leaving
 	last := f.parts == 0
 	f.over = f.over || last
 	landed := f.hasLanded()
@@ -213,12 +218,13 @@ func (t *Transport) forgo(f *flight) {
 // that is little, and others may still join meanwhile. Who was made to stop does not wait for that.
 func (t *Transport) leaveReading(f *flight, stopped bool) {
 	f.mu.Lock()
-	last := f.parts == 1
+	f.leaving++
+	last := f.leaving == f.parts
 	f.mu.Unlock()
 	if last && !stopped {
 		f.download.drain(t.drainBudget())
 	}
-	t.leave(f)
+	t.depart(f, 1)
 }
 
 // land publishes the outcome of f. What nobody waited for any more is released.

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -428,6 +429,52 @@ func TestDeafBody(t *testing.T) {
 					})
 				})
 			}
+		}
+	}
+}
+
+// TestLastCloseAtOnce: when the last readers close a little before the end, all at once, what is left is
+// taken as it is for one.
+func TestLastCloseAtOnce(t *testing.T) {
+	for round := range 300 {
+		synctest.Test(t, func(t *testing.T) {
+			asked := 0
+			c := &cachetrip.Transport{Store: store.NewMemory(0), Base: baseFunc(func(req *http.Request) (*http.Response, error) {
+				asked++
+				return scripted(req, 200, io.MultiReader(strings.NewReader("most"), strings.NewReader(" and the rest")), fresh, "Content-Length: 17"), nil
+			})}
+			const callers = 64
+			begin := make(chan struct{})
+			var wg sync.WaitGroup
+			for range callers {
+				req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://origin.example/", nil)
+				resp, err := c.RoundTrip(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.ReadFull(resp.Body, make([]byte, 4)); err != nil {
+					t.Fatal(err)
+				}
+				wg.Go(func() {
+					<-begin
+					resp.Body.Close()
+				})
+			}
+			close(begin)
+			wg.Wait()
+			req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://origin.example/", nil)
+			resp, err := c.RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if asked != 1 || string(got) != "most and the rest" || err != nil {
+				t.Fatalf("round %d: got %q, %v, after %d requests, want 1", round, got, err, asked)
+			}
+		})
+		if t.Failed() {
+			return
 		}
 	}
 }
