@@ -93,6 +93,23 @@ func (s *server) start(t testing.TB) {
 	}
 }
 
+// startSentinel starts a Sentinel that watches a primary as "mine" by itself.
+func startSentinel(t testing.TB, conf string, port int) *server {
+	t.Helper()
+	text := fmt.Sprintf("sentinel monitor mine 127.0.0.1 %d 1\nsentinel down-after-milliseconds mine 500\nsentinel failover-timeout mine 5000\n", port)
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := &server{port: freePort(t), dir: filepath.Dir(conf)}
+	s.cmd = exec.Command(program(t), conf, "--sentinel", "--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir, "--logfile", filepath.Join(s.dir, "log"))
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.kill)
+	eventually(t, "the Sentinel starts", func() bool { answer, err := s.try("PING"); return err == nil && answer == "PONG" })
+	return s
+}
+
 // kill ends the server at once, as a power cut does.
 func (s *server) kill() {
 	s.signal(os.Kill)

@@ -1,0 +1,335 @@
+package redisstore_test
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cachetrip/cachetrip/store"
+	"github.com/cachetrip/cachetrip/store/redisstore"
+	"github.com/cachetrip/cachetrip/store/storetest"
+)
+
+// commands returns how often a server was given a command.
+func commands(t testing.TB, s *server, name string) int {
+	t.Helper()
+	for _, line := range strings.Split(s.do(t, "INFO", "commandstats"), "\n") {
+		if rest, ok := strings.CutPrefix(line, "cmdstat_"+name+":calls="); ok {
+			n, _, _ := strings.Cut(rest, ",")
+			calls, err := strconv.Atoi(n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return calls
+		}
+	}
+	return 0
+}
+
+func TestMemory(t *testing.T) {
+	server := startServer(t)
+	opts := patient(redisstore.Options{})
+	one, other := open(t, server.url(), opts), open(t, server.url(), opts)
+	key := storetest.Key(1, 1)
+	if got, err := get(one, t, key); got != nil || err != nil {
+		t.Fatalf("%q, %v, want nothing", got, err)
+	}
+	mustPut(other, t, key, small)
+	eventually(t, "what was not there is seen", func() bool { return holds(one, t, key, small) })
+
+	before := commands(t, server, "hget")
+	for range 1000 {
+		if !holds(one, t, key, small) {
+			t.Fatal("it is not there")
+		}
+	}
+	if n := commands(t, server, "hget") - before; n != 0 {
+		t.Errorf("1000 hits asked the server %d times, want none", n)
+	}
+	for i := range 20 {
+		body := fmt.Appendf(nil, "body %d", i)
+		mustPut(other, t, key, body)
+		if !holds(other, t, key, body) {
+			t.Fatal("who has stored does not see it")
+		}
+		eventually(t, "a change elsewhere is seen", func() bool { return holds(one, t, key, body) })
+	}
+	// Whatever makes it go.
+	server.do(t, "FLUSHALL")
+	eventually(t, "it is seen that all is gone", func() bool { got, err := get(one, t, key); return got == nil && err == nil })
+}
+
+func TestManyWriters(t *testing.T) {
+	server := sharedServer(t)
+	opts := patient(redisstore.Options{})
+	key := storetest.Key(1, 1)
+	const clients, writers, rounds = 4, 4, 25
+	var wg sync.WaitGroup
+	for range clients {
+		s := open(t, server.url(), opts)
+		for range writers {
+			wg.Go(func() {
+				for range rounds {
+					err := s.Update(t.Context(), key, func(current []*store.Entry) []*store.Entry {
+						e := newEntry(key)
+						if len(current) > 0 {
+							e.Status = current[0].Status
+						}
+						e.Status++
+						return []*store.Entry{e}
+					})
+					if err != nil {
+						t.Errorf("Update: %v", err)
+					}
+				}
+			})
+		}
+	}
+	wg.Wait()
+	entries, err := open(t, server.url(), opts).Entries(t.Context(), key)
+	if err != nil || len(entries) != 1 || entries[0].Status != 200+clients*writers*rounds {
+		t.Errorf("%v, %v, want an entry that counts %d", entries, err, 200+clients*writers*rounds)
+	}
+}
+
+func TestEverythingExpires(t *testing.T) {
+	server := startServer(t)
+	const keep = time.Hour
+	s := open(t, server.url(), patient(redisstore.Options{Prefix: "app", Keep: keep}))
+	key := storetest.Key(1, 1)
+	mustPut(s, t, key, large)
+	if _, err := s.Secret(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// A writer that dies.
+	draft, err := s.Create(t.Context(), key, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer draft.Close()
+	if _, err := draft.Write(large); err != nil {
+		t.Fatal(err)
+	}
+	kinds := func() map[string][]time.Duration {
+		got := make(map[string][]time.Duration)
+		for _, name := range strings.Split(server.do(t, "KEYS", "*"), "\n") {
+			left, err := strconv.Atoi(server.do(t, "PTTL", name))
+			if err != nil || left <= 0 {
+				t.Errorf("%s does not expire: %d, %v", name, left, err)
+			}
+			kind := "url"
+			switch {
+			case strings.HasSuffix(name, ":released"):
+				kind = "released"
+			case strings.Contains(name, ":b:"):
+				kind = "body"
+			case name == "app:secret":
+				kind = "secret"
+			case !strings.HasPrefix(name, "app:{"):
+				t.Errorf("what is %s?", name)
+			}
+			got[kind] = append(got[kind], time.Duration(left)*time.Millisecond)
+		}
+		return got
+	}
+	around := func(kind string, got, want time.Duration) {
+		if got < want-want/50 || got > want+time.Second {
+			t.Errorf("%s expires in %v, want %v", kind, got, want)
+		}
+	}
+	var got map[string][]time.Duration
+	eventually(t, "the chunk is there", func() bool { got = kinds(); return len(got["body"]) == 2 })
+	around("a URL", got["url"][0], keep+time.Minute)
+	around("a body", max(got["body"][0], got["body"][1]), keep+time.Minute)
+	around("what is not stored yet", min(got["body"][0], got["body"][1]), 10*time.Minute)
+
+	// Freshened for longer, it stays for longer, and its body with it.
+	err = s.Update(t.Context(), key, func(current []*store.Entry) []*store.Entry {
+		e := current[0].Clone()
+		e.Header.Set("Cache-Control", "max-age=3600")
+		return []*store.Entry{e}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got = kinds()
+	around("a URL", got["url"][0], keep+time.Hour)
+	around("its body", max(got["body"][0], got["body"][1]), keep+time.Hour)
+
+	if err := s.Update(t.Context(), key, func([]*store.Entry) []*store.Entry { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	got = kinds()
+	if len(got["url"]) != 0 || len(got["released"]) != 1 {
+		t.Fatalf("after removal there is %v", got)
+	}
+	around("what was released", got["released"][0], 2*time.Minute)
+
+	// A large body that is given up goes at once.
+	draft.Close()
+	eventually(t, "it goes", func() bool { return len(kinds()["body"]) == 0 })
+}
+
+// TestExpired has time pass on the server, as far as it can: entries of short lives go by themselves.
+func TestExpired(t *testing.T) {
+	server := sharedServer(t)
+	opts := patient(redisstore.Options{Keep: -1})
+	s := open(t, server.url(), opts)
+	// Where a URL has many identities, what may go does so as others are stored.
+	for i := range 200 {
+		key := storetest.Key(1, i)
+		e := newEntry(key)
+		e.Header.Set("Cache-Control", "max-age=0")
+		if i >= 100 {
+			e.Header.Set("Cache-Control", "max-age=1000")
+		}
+		if i == 100 {
+			time.Sleep(1100 * time.Millisecond) // the least that anything is kept for
+		}
+		if err := s.Update(t.Context(), key, func([]*store.Entry) []*store.Entry { return []*store.Entry{e} }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n, lasting := 0, 0
+	for e, err := range s.All(t.Context(), storetest.Key(1, 1)[:32]) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+		if e.Header.Get("Cache-Control") == "max-age=1000" {
+			lasting++
+		}
+	}
+	if lasting != 100 || n > 150 {
+		t.Errorf("%d entries are left, of which %d may not go, want 100 of those and less than half of the others", n, lasting)
+	}
+}
+
+func TestApplicationsApart(t *testing.T) {
+	server := sharedServer(t)
+	a, b := patient(redisstore.Options{}), patient(redisstore.Options{})
+	b.Prefix = a.Prefix + "x" // one begins with the other
+	one, other := open(t, server.url(), a), open(t, server.url(), b)
+	key := storetest.Key(1, 1)
+	mustPut(one, t, key, large)
+	if got, err := get(other, t, key); got != nil || err != nil {
+		t.Errorf("another application finds %d bytes, %v", len(got), err)
+	}
+	for range other.All(t.Context(), "") {
+		t.Error("another application lists it")
+	}
+	first, err := one.Secret(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := other.Secret(t.Context())
+	if err != nil || bytes.Equal(first, second) {
+		t.Errorf("they share a secret, or %v", err)
+	}
+	again, err := open(t, server.url(), a).Secret(t.Context())
+	if err != nil || !bytes.Equal(first, again) {
+		t.Errorf("another process of the application has another secret, or %v", err)
+	}
+	for _, prefix := range []string{"a*", "a{b", "a b", "ä"} {
+		if s, err := redisstore.Open(server.url(), redisstore.Options{Prefix: prefix}); err == nil {
+			s.Close()
+			t.Errorf("the prefix %q is taken", prefix)
+		}
+	}
+	if _, err := redisstore.Open("redis://user:secret@host:port:99/", redisstore.Options{}); err == nil || strings.Contains(err.Error(), "secret") {
+		t.Errorf("the error for a bad URL is %v", err)
+	}
+}
+
+// startCluster returns the servers of a cluster, ready.
+func startCluster(t *testing.T, n int) []*server {
+	var servers []*server
+	for range n {
+		servers = append(servers, startServer(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-require-full-coverage", "no"))
+	}
+	const slots = 16384
+	for i, s := range servers {
+		s.do(t, "CLUSTER", "ADDSLOTSRANGE", fmt.Sprint(i*slots/n), fmt.Sprint((i+1)*slots/n-1))
+		s.do(t, "CLUSTER", "SET-CONFIG-EPOCH", fmt.Sprint(i+1))
+		for _, other := range servers[:i] {
+			s.do(t, "CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(other.port))
+		}
+	}
+	for _, s := range servers {
+		eventually(t, "the servers know each other", func() bool {
+			info := s.do(t, "CLUSTER", "INFO")
+			return strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_slots_ok:16384") &&
+				strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d", n))
+		})
+	}
+	return servers
+}
+
+func TestCluster(t *testing.T) {
+	servers := startCluster(t, 3)
+	url := servers[0].url() + "?addr=" + servers[1].address()
+	t.Run("store", func(t *testing.T) {
+		storetest.Test(t, func(t *testing.T) store.Store { return open(t, url, patient(redisstore.Options{})) })
+	})
+	t.Run("one server gone", func(t *testing.T) {
+		s := open(t, url, redisstore.Options{Prefix: "gone"})
+		all := make([]string, 60)
+		for i := range all {
+			all[i] = storetest.Key(i, 1)
+			eventually(t, "it is stored", func() bool { return put(s, t, all[i], large) == nil })
+		}
+		servers[2].kill()
+		working := func() (n int) {
+			for _, key := range all {
+				if holds(s, t, key, large) {
+					n++
+				}
+			}
+			return n
+		}
+		// Keys are spread by a checksum: some are on each server.
+		eventually(t, "what others hold is found", func() bool { n := working(); return n > 20 && n < len(all) })
+		begin := time.Now()
+		for range 20 {
+			working()
+		}
+		if took := time.Since(begin); took > 10*time.Second {
+			t.Errorf("1200 lookups in a cluster that misses a server took %v", took)
+		}
+	})
+}
+
+func TestSentinel(t *testing.T) {
+	primary := startServer(t)
+	replica := startServer(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(primary.port))
+	dir := tempDir(t)
+	conf := fmt.Sprintf("%s/sentinel.conf", dir)
+	sentinel := startSentinel(t, conf, primary.port)
+	s := open(t, sentinel.url()+"?master_set=mine", redisstore.Options{Prefix: "sentinel"})
+	key := storetest.Key(1, 1)
+	eventually(t, "it is stored", func() bool { return put(s, t, key, large) == nil && holds(s, t, key, large) })
+	eventually(t, "the replica has it, and is known", func() bool {
+		return strings.Contains(primary.do(t, "INFO", "replication"), "state=online,offset=") &&
+			strings.Contains(sentinel.do(t, "SENTINEL", "REPLICAS", "mine"), strconv.Itoa(replica.port)) &&
+			commandOffset(t, primary) == commandOffset(t, replica)
+	})
+	primary.kill()
+	eventually(t, "the replica takes over", func() bool { return holds(s, t, key, large) && put(s, t, key, small) == nil })
+	if !holds(s, t, key, small) {
+		t.Error("what was stored after the failover is not found")
+	}
+}
+
+// commandOffset returns how far replication is.
+func commandOffset(t *testing.T, s *server) string {
+	for _, line := range strings.Split(s.do(t, "INFO", "replication"), "\r\n") {
+		if offset, ok := strings.CutPrefix(line, "master_repl_offset:"); ok {
+			return offset
+		}
+	}
+	return ""
+}
