@@ -1,0 +1,126 @@
+// Package debug serves a page that shows what a cache holds and does, in the manner of
+// [net/http/pprof]: counters, the last decisions with their reasons, what is stored, and for each URL
+// what the next request would do.
+//
+//	cache, err := cachetrip.Open(dir)
+//	…
+//	mux.Handle("/debug/cache/", debug.New(cache, debug.Options{}))
+//
+// Importing the package registers nothing. The page needs no script, shows no bodies and changes
+// nothing, and is for the machine that it runs on: see [Options.Allow]. What may be a secret is left
+// out: values in the queries of URLs, and header fields that have nothing to do with caching. The
+// work for one request is bounded, however much is stored.
+package debug
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/cachetrip/cachetrip"
+)
+
+const (
+	// DefaultRecent is how many decisions are kept if the options name no number: what a screen or two
+	// show.
+	DefaultRecent = 100
+
+	// requestTime bounds the work for one request, beyond which it fails.
+	requestTime = 5 * time.Second
+)
+
+// Options configures a [Handler]. The zero value is safe.
+type Options struct {
+	// Allow reports whether a request is answered; others get a 403. It takes the place of the
+	// default, which answers requests from this machine only: the remote address is a loopback
+	// address, the Host field names the machine itself (so that no web site can have a browser here
+	// read the page under its own name), and no proxy has forwarded the request.
+	Allow func(*http.Request) bool
+
+	// Unredacted shows URLs with the values in their queries, and all fields of stored headers but
+	// Set-Cookie.
+	Unredacted bool
+
+	// Recent is how many decisions are kept, some hundred bytes each. 0 means DefaultRecent; if
+	// negative, none are.
+	Recent int
+}
+
+// Handler is the page. It is safe for concurrent use, and works at whatever path it is served.
+type Handler struct {
+	cache  *cachetrip.Transport
+	opts   Options
+	recent *recorder
+}
+
+// New returns the page for cache. It adds its hooks to cache.Trace, and so has to be called before
+// cache is used.
+func New(cache *cachetrip.Transport, opts Options) *Handler {
+	if opts.Recent == 0 {
+		opts.Recent = DefaultRecent
+	}
+	h := &Handler{cache: cache, opts: opts}
+	h.recent = newRecorder(max(opts.Recent, 0), h.redact)
+	cache.Trace = join(h.recent.trace(), cache.Trace)
+	return h
+}
+
+// ServeHTTP implements [http.Handler]. It answers GET and HEAD.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	header := w.Header()
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Referrer-Policy", "no-referrer")
+	header.Set("Cross-Origin-Resource-Policy", "same-origin")
+	header.Set("Cross-Origin-Opener-Policy", "same-origin")
+	header.Set("X-Frame-Options", "DENY")
+	header.Set("Content-Security-Policy", contentSecurityPolicy)
+
+	allow := h.opts.Allow
+	if allow == nil {
+		allow = local
+	}
+	if !allow(r) {
+		http.Error(w, "This page is served to the machine that it is on only; see Options.Allow of package debug.", http.StatusForbidden)
+		return
+	}
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		header.Set("Allow", "GET, HEAD")
+		http.Error(w, "There is nothing but to GET here.", http.StatusMethodNotAllowed)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), requestTime)
+	defer cancel()
+	query := r.URL.Query()
+	switch {
+	case query.Has("key"):
+		h.showKey(ctx, w, query.Get("key"))
+	case query.Has("explain"):
+		h.showURL(ctx, w, query.Get("explain"))
+	default:
+		h.overview(ctx, w, cursor{query.Get("at"), query.Get("after")}, strings.ToLower(strings.TrimSpace(query.Get("host"))))
+	}
+}
+
+// local reports whether r was made on this machine, by something that knows where it goes.
+func local(r *http.Request) bool {
+	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Via"} {
+		if r.Header[name] != nil {
+			return false
+		}
+	}
+	remote, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil || !isLoopback(remote) {
+		return false
+	}
+	host := (&url.URL{Host: r.Host}).Hostname()
+	return strings.EqualFold(host, "localhost") || isLoopback(host)
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}

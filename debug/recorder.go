@@ -1,0 +1,158 @@
+package debug
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cachetrip/cachetrip"
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// What was decided last: a ring that the hooks of a Trace fill.
+
+// outcomes are the ways in which a request is answered, in the order of the bar.
+var outcomes = [...]string{"hit", "stale hit", "revalidated", "collapsed", "miss", "refused"}
+
+// decision is one thing that a hook was told. URLs are redacted before they are kept.
+type decision struct {
+	At         time.Time
+	What       string // one of outcomes, or "not stored", "store error", "evicted"
+	Method     string
+	URL        string
+	Host       string
+	Code       int // status code; 0 if there is none
+	Detail     string
+	Background bool
+}
+
+type recorder struct {
+	redact func(string) string
+
+	mu     sync.Mutex
+	ring   []decision // used from next on, once it is full
+	next   int
+	counts [len(outcomes)]uint64
+}
+
+func newRecorder(size int, redact func(string) string) *recorder {
+	return &recorder{redact: redact, ring: make([]decision, 0, size)}
+}
+
+// add keeps d in place of the oldest.
+func (r *recorder) add(outcome int, d decision) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if outcome >= 0 && !d.Background {
+		r.counts[outcome]++
+	}
+	switch {
+	case len(r.ring) < cap(r.ring):
+		r.ring = append(r.ring, d)
+	case len(r.ring) > 0:
+		r.ring[r.next] = d
+		r.next = (r.next + 1) % len(r.ring)
+	}
+}
+
+// last returns the decisions about host, or all if it is empty, the last one first, and how often
+// requests were answered in each way.
+func (r *recorder) last(host string) ([]decision, [len(outcomes)]uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var found []decision
+	for i := range r.ring {
+		d := r.ring[(r.next+len(r.ring)-1-i)%len(r.ring)]
+		if host == "" || d.Host == host {
+			found = append(found, d)
+		}
+	}
+	return found, r.counts
+}
+
+// about returns a decision on a request.
+func (r *recorder) about(req *http.Request, what string) decision {
+	d := decision{At: time.Now(), What: what, Method: req.Method}
+	if d.Method == "" {
+		d.Method = http.MethodGet
+	}
+	d.Method = shorten(d.Method)
+	if req.URL != nil {
+		d.URL, d.Host = r.redact(req.URL.String()), shorten(strings.ToLower(req.URL.Host))
+	}
+	return d
+}
+
+func (r *recorder) trace() *cachetrip.Trace {
+	answered := func(outcome int) func(cachetrip.AnswerInfo) {
+		return func(info cachetrip.AnswerInfo) {
+			d := r.about(info.Request, outcomes[outcome])
+			d.Background = info.Background
+			if info.Response != nil {
+				d.Code = info.Response.StatusCode
+			}
+			d.Detail = reason(info.Status)
+			r.add(outcome, d)
+		}
+	}
+	return &cachetrip.Trace{
+		Hit: answered(0), StaleHit: answered(1), Revalidated: answered(2),
+		Collapsed: answered(3), Miss: answered(4), Refused: answered(5),
+		NotStored: func(info cachetrip.StoreInfo) {
+			d := r.about(info.Request, "not stored")
+			d.Code, d.Background, d.Detail = info.StatusCode, info.Background, words(info.Reason)
+			r.add(-1, d)
+		},
+		StoreError: func(info cachetrip.StoreErrorInfo) {
+			d := r.about(info.Request, "store error")
+			d.Detail = info.Op + ": " + store.CauseOf(info.Err).String() // the error may name files
+			r.add(-1, d)
+		},
+	}
+}
+
+// reason says why a request was answered as it was, as far as that does not go without saying.
+func reason(s cachetrip.Status) string {
+	forwarded := map[string]string{
+		"uri-miss": "nothing is stored for the URL", "vary-miss": "no stored variant was selected by the request",
+		"miss": "what is stored could not be used", "stale": "what was stored is stale", "partial": "only a part was stored",
+		"method": "the method is not answered from a cache", "bypass": "the cache has no part in it", "request": "the request asks for it",
+	}[s.Fwd]
+	switch detail := words(s.Detail); {
+	case detail == "", s.Fwd == "uri-miss", s.Fwd == "vary-miss": // a detail says why the answer is not stored then, and so does a line of its own
+		return forwarded
+	default:
+		return detail
+	}
+}
+
+func words(detail string) string {
+	if text := cachetrip.ReasonText(detail); text != "" {
+		return text
+	}
+	return detail
+}
+
+// join returns a trace that calls the hooks of a, and then those of b, which may be nil.
+func join(a, b *cachetrip.Trace) *cachetrip.Trace {
+	if b == nil {
+		return a
+	}
+	return &cachetrip.Trace{
+		Hit: both(a.Hit, b.Hit), StaleHit: both(a.StaleHit, b.StaleHit), Revalidated: both(a.Revalidated, b.Revalidated),
+		Collapsed: both(a.Collapsed, b.Collapsed), Miss: both(a.Miss, b.Miss), Refused: both(a.Refused, b.Refused),
+		Stored: both(a.Stored, b.Stored), NotStored: both(a.NotStored, b.NotStored),
+		StoreError: both(a.StoreError, b.StoreError), Evicted: both(a.Evicted, b.Evicted),
+	}
+}
+
+func both[T any](a, b func(T)) func(T) {
+	switch {
+	case a == nil:
+		return b
+	case b == nil:
+		return a
+	}
+	return func(info T) { a(info); b(info) }
+}

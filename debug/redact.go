@@ -1,0 +1,71 @@
+package debug
+
+import (
+	"net/url"
+	"strings"
+)
+
+// What is shown of URLs and header fields.
+
+// maxShown is how many bytes of a URL or field value are shown.
+const maxShown = 500
+
+// hidden stands for what is not shown, as in (*url.URL).Redacted.
+const hidden = "xxxxx"
+
+// redact returns a URL as it is shown: without user information and fragment, and unless all is to be
+// seen without the values in its query, which may be keys and tokens.
+func (h *Handler) redact(rawURL string) string {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return "(not a URL)"
+	}
+	u.User, u.Fragment, u.RawFragment = nil, "", ""
+	if u.Opaque != "" {
+		u.Opaque = hidden
+	}
+	if !h.opts.Unredacted && u.RawQuery != "" {
+		parts := strings.Split(u.RawQuery, "&")
+		for i, part := range parts {
+			if name, _, has := strings.Cut(part, "="); has {
+				parts[i] = name + "=" + hidden
+			} else if part != "" {
+				parts[i] = hidden
+			}
+		}
+		u.RawQuery = strings.Join(parts, "&")
+	}
+	return shorten(u.String())
+}
+
+// shownFields are the response fields that matter to caching, and say nothing about who asked.
+var shownFields = map[string]bool{
+	"Accept-Ranges": true, "Age": true, "Cache-Control": true, "Cache-Status": true, "Content-Encoding": true,
+	"Content-Language": true, "Content-Length": true, "Content-Range": true, "Content-Type": true, "Date": true,
+	"Etag": true, "Expires": true, "Last-Modified": true, "Pragma": true, "Vary": true,
+}
+
+// field returns the value of a stored header field as it is shown, and whether it is.
+func (h *Handler) field(name string, lines []string) (value string, shown bool) {
+	if shownFields[name] || h.opts.Unredacted && name != "Set-Cookie" && name != "Set-Cookie2" {
+		return shorten(strings.Join(lines, ", ")), true
+	}
+	return "not shown", false
+}
+
+func shorten(s string) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	if len(s) > maxShown {
+		return strings.ToValidUTF8(s[:maxShown], "") + "…"
+	}
+	return s
+}
+
+// hostOf returns the host of a URL, with its port if it names one.
+func hostOf(rawURL string) string {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return ""
+	}
+	return strings.ToLower(u.Host)
+}
