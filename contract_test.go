@@ -546,6 +546,67 @@ func TestHostOverridesURL(t *testing.T) {
 	})
 }
 
+// With a Host of its own, a request's target is there, and so is what its answer names.
+func TestHostOverrideAndUnsafeMethods(t *testing.T) {
+	onEachStore(t, func(w *world) {
+		at := func(host, method, path string) *http.Request {
+			req := w.request(method, path)
+			if host != "" {
+				req.Host = host
+			}
+			return req
+		}
+		get := tagged(`"1"`, "x", "Cache-Control", "max-age=60")
+		w.handle(get)
+		paths := []string{"/target", "/relative", "/absolute", "/spelled", "/elsewhere", "/server"}
+		hosts := []string{"", "a.example", "b.example"}
+		for _, host := range hosts {
+			for _, path := range paths {
+				w.do(at(host, "GET", path))
+			}
+		}
+		w.handle(always(204, "", "Location", "relative", "Content-Location", "http://a.example/absolute", "Location", "HTTP://A.EXAMPLE:80/spelled",
+			"Location", "http://c.example/elsewhere", "Location", w.url+"/server"))
+		w.do(at("a.example", "PUT", "/target"))
+		w.handle(get)
+		for _, host := range hosts {
+			var hits []string
+			for _, path := range paths {
+				if w.do(at(host, "GET", path)).Status.Hit {
+					hits = append(hits, path)
+				}
+			}
+			want := paths
+			if host == "a.example" {
+				want = []string{"/elsewhere", "/server"}
+			}
+			check(w, "hits at "+host, hits, want)
+		}
+		// What a POST says to be the content of its target is stored for that.
+		w.handle(func(rw http.ResponseWriter, r *http.Request) {
+			answer(rw, 200, "of "+r.Host, "Cache-Control", "max-age=60", "Content-Location", "http://a.example/post")
+		})
+		w.wantDo("200 of a.example | fwd=method; fwd-status=200; stored", at("a.example", "POST", "/post"))
+		w.wantDo("200 of a.example | hit", at("a.example", "GET", "/post"))
+		w.wantDo("200 of b.example | fwd=method; fwd-status=200", at("b.example", "POST", "/post"))
+	})
+}
+
+func TestURLsThatCantBeStored(t *testing.T) {
+	for _, c := range []*cachetrip.Transport{{}, {Store: store.NewMemory(0)}} {
+		for _, url := range []string{"", "foo", "/path", "//host/path", "example.com/path", "host:80", "ftp://host/", "http:///path", "http:path", "http://%zz", "http://user:secret@/"} {
+			for name, f := range map[string]func(context.Context, string) error{"Invalidate": c.Invalidate, "Purge": c.Purge} {
+				if err := f(t.Context(), url); err == nil || strings.Contains(err.Error(), "secret") || !strings.HasPrefix(err.Error(), "cachetrip: ") {
+					t.Errorf("%s(%q): %v", name, url, err)
+				}
+			}
+		}
+		if err := errors.Join(c.Invalidate(t.Context(), "HTTP://host"), c.Purge(t.Context(), "https://host/#f")); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestContentOfGet(t *testing.T) {
 	onEachStore(t, func(w *world) {
 		w.handle(func(rw http.ResponseWriter, r *http.Request) {

@@ -3,6 +3,7 @@ package cachetrip
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,11 +23,23 @@ func (t *Transport) invalidateAfter(req *http.Request, resp *http.Response) {
 		t.storeFailed(req, "secret", err)
 		return
 	}
-	for _, target := range invalidated(req.Method, req.URL, resp.StatusCode, resp.Header) {
-		if err := t.changeKeys(ctx, digest.url(primaryURL(target, req.Host)), markInvalid); err != nil {
+	for _, target := range invalidated(req.Method, targetURL(req), resp.StatusCode, resp.Header) {
+		at := *target
+		at.Host = req.URL.Host // the server that answers for this Host
+		if err := t.changeKeys(ctx, digest.url(primaryURL(&at, target.Host)), markInvalid); err != nil {
 			t.storeFailed(req, "invalidate", err)
 		}
 	}
+}
+
+// targetURL returns the target URI of a request: its Host may be another than that which it is sent to.
+// RFC 9110, section 7.1.
+func targetURL(req *http.Request) *url.URL {
+	target := *req.URL
+	if req.Host != "" {
+		target.Host = req.Host
+	}
+	return &target
 }
 
 // twin has the answer to a POST stored for later GETs, if it says that it serves for those: it
@@ -50,7 +63,7 @@ func (t *Transport) twin(req *http.Request, resp *http.Response) *flight {
 	a := &answer{exchange: x, flight: f, resp: resp, sent: req, requested: wallClock(), received: wallClock()}
 	e := a.entry()
 	r := newResponse(e)
-	if !describesTarget(req.Method, req.URL, &r) || storable(x.rules, &r, false) != "" {
+	if !describesTarget(req.Method, targetURL(req), &r) || storable(x.rules, &r, false) != "" {
 		return nil
 	}
 	o := a.record(e, span{0, e.Length}, nil)
