@@ -266,6 +266,8 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 		a.flights.remove(a.flight)
 		return o
 	}
+	o.resumes = held != nil
+	partial := o.resumes || a.resp.StatusCode == http.StatusPartialContent
 	length := int64(-1)
 	if brings.end >= 0 {
 		length = brings.length()
@@ -321,6 +323,9 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 		case end == io.EOF:
 			all := e.Clone()
 			all.Trailer = a.resp.Trailer.Clone()
+			if partial {
+				withoutContentDigests(all.Trailer)
+			}
 			if brings.end < 0 {
 				all.Length = brings.start + taken
 			}
@@ -524,6 +529,7 @@ func wholeOf(e *store.Entry, length int64) {
 	e.Length = length
 	delete(e.Header, "Content-Range")
 	delete(e.Header, "Content-Length")
+	withoutContentDigests(e.Header)
 }
 
 // resumed takes a 206 that is to bring what is missing in before.

@@ -33,6 +33,7 @@ type outcome struct {
 	// What was announced with the download, as its end may change both.
 	announced int64
 	trailer   http.Header
+	resumes   bool         // the download begins with what is held
 	entry     *store.Entry // what is or is being stored: of resp, or confirmed by it
 	unsaved   bool         // what was confirmed is not stored: the store failed, or it may not be any more
 	response  response     // entry, as the rules see it

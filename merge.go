@@ -12,7 +12,18 @@ import (
 
 // boundToContent lists the fields that say how the stored bytes are to be read. An update must not
 // relabel bytes that it does not bring; a change of them on the origin is a new representation.
-var boundToContent = []string{"Content-Length", "Content-Encoding", "Content-Range"}
+var boundToContent = append([]string{"Content-Length", "Content-Encoding", "Content-Range"}, contentDigests...)
+
+// contentDigests lists the fields that vouch for the content of the one message that they came with, and
+// for no part or completion of it, unlike Repr-Digest: RFC 9530, section 2, and what it takes the place of,
+// of which Digest was read either way.
+var contentDigests = []string{"Content-Digest", "Content-Md5", "Digest"}
+
+func withoutContentDigests(h http.Header) {
+	for _, name := range contentDigests {
+		delete(h, name)
+	}
+}
 
 // freshen returns the header of a stored response updated by that of a newer one without content.
 // Section 3.2.

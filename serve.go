@@ -35,11 +35,13 @@ func (x *exchange) serve(e *store.Entry, r *response, status Status) (*http.Resp
 	case r.notModified(x.rules):
 		resp.StatusCode = http.StatusNotModified
 		notModifiedHeader(resp.Header)
+		withoutContentDigests(resp.Header)
 		resp.ContentLength = 0
 	case x.rules.method == http.MethodHead || r.length == 0 && answer == wholeAnswer:
 	case answer == noneAnswer:
 		resp.StatusCode = http.StatusRequestedRangeNotSatisfiable
 		notModifiedHeader(resp.Header)
+		withoutContentDigests(resp.Header)
 		resp.Header["Content-Range"] = []string{"bytes */" + strconv.FormatInt(r.length, 10)}
 		resp.ContentLength = 0
 	case answer == originsAnswer:
@@ -122,6 +124,8 @@ func (x *exchange) head(e *store.Entry, header http.Header) *http.Response {
 func (x *exchange) servePart(resp *http.Response, held *content, length int64, spans []span) {
 	resp.StatusCode = http.StatusPartialContent
 	delete(resp.Header, "Content-Length")
+	withoutContentDigests(resp.Header)
+	withoutContentDigests(resp.Trailer)
 	if len(spans) == 1 {
 		resp.Header["Content-Range"] = []string{formatContentRange(spans[0], length)}
 		resp.ContentLength = spans[0].length()
@@ -193,7 +197,7 @@ func (b *multipartBody) Close() error {
 // receive answers the request that made the flight happen with the origin's response.
 func (x *exchange) receive(f *flight, d decision) *http.Response {
 	status := Status{Fwd: d.fwd, FwdStatus: f.resp.StatusCode, Detail: d.detail}
-	if d.action == resume && f.download != nil && f.download.exact {
+	if f.resumes {
 		status.FwdStatus = http.StatusPartialContent
 	}
 	if status.Detail == "" || f.detail == "unmatched-304" {
@@ -249,7 +253,12 @@ func (x *exchange) share(f *flight, status Status) *http.Response {
 func (f *flight) give(resp *http.Response, r *reader) {
 	resp.Body = r
 	resp.Trailer = f.trailer.Clone()
-	r.atEnd = func() { resp.Trailer = f.resp.Trailer.Clone() }
+	r.atEnd = func() {
+		resp.Trailer = f.resp.Trailer.Clone()
+		if f.resumes {
+			withoutContentDigests(resp.Trailer)
+		}
+	}
 }
 
 // refuse answers only-if-cached when nothing stored can be used; status says why. RFC 9111, section 5.2.1.7.
