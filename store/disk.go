@@ -176,7 +176,7 @@ func (d *Disk) makeLayout() error {
 	}
 	fresh, err := makeDir(d.root)
 	if err == nil {
-		err = d.newUsage(fresh)
+		err = d.newUsage()
 	}
 	if fresh {
 		d.secretStale.Store(true)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -35,7 +36,7 @@ const (
 	evictHard    = 3 * time.Millisecond
 
 	// evictWait is how long a request waits for another that evicts: who does may wait for lockWait itself.
-	evictWait = 2 * lockWait
+	evictWait = 4 * lockWait
 
 	// roomTries is how often one who finds no room makes some and tries again, when others take it first.
 	roomTries = 3
@@ -58,6 +59,7 @@ type evictor struct {
 	cursor int       // the shard to list next
 	pool   []*keyFiles
 
+	turns     atomic.Uint64 // counts the rounds of evicting
 	gathering time.Duration // what the last call has spent on listing
 }
 
@@ -298,6 +300,28 @@ func (d *Disk) housekeep(ctx context.Context, sum int64, page *usagePage) {
 // who write at the same moment.
 func (d *Disk) near() int64 { return d.max + d.max/32 }
 
+// wait waits for the evictor's lock, while whoever holds it goes on.
+func (e *evictor) wait(ctx context.Context) error {
+	seen, idle := e.turns.Load(), 0
+	for {
+		timer := time.NewTimer(evictWait / idleTwice)
+		select {
+		case e.mu <- struct{}{}:
+			timer.Stop()
+			return nil
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		case <-timer.C:
+		}
+		if now := e.turns.Load(); now != seen {
+			seen, idle = now, 0
+		} else if idle++; idle == idleTwice {
+			return errLocked
+		}
+	}
+}
+
 // makeRoom evicts until the cache, which now takes sum bytes, is within its bound with extra bytes added,
 // and a little more so that the next calls need not, but for no longer than a request can wait. It reports
 // whether the cache is within its bound then, or near it, and what kept it from being so if it was not just that there
@@ -312,14 +336,8 @@ func (d *Disk) makeRoom(ctx context.Context, sum, extra int64) (bool, error) {
 		if sum <= near {
 			return true, nil // somebody is at it
 		}
-		timer := time.NewTimer(evictWait)
-		defer timer.Stop()
-		select {
-		case e.mu <- struct{}{}:
-		case <-timer.C:
-			return false, opError("evict", errLocked)
-		case <-ctx.Done():
-			return false, ctx.Err()
+		if err := e.wait(ctx); err != nil {
+			return false, opError("evict", err)
 		}
 	}
 	defer func() { <-e.mu }()
@@ -361,6 +379,7 @@ func (d *Disk) evictUntil(ctx context.Context, low int64, enough func(sum int64,
 	}()
 	listed := 0 // shards since something was evicted
 	for {
+		e.turns.Add(1)
 		if err := d.readUsage(&page); err != nil {
 			return 0, err
 		}

@@ -44,9 +44,9 @@ func (s *shardLocks) patience(shard int, wait time.Duration) time.Duration {
 
 // queue waits for the lock of a shard within the process, as long as it goes on there.
 func (s *shardLocks) queue(ctx context.Context, shard int, mine shardLock, wait time.Duration) error {
+	seen, idle := s.taken[shard].Load(), 0
 	for {
-		seen := s.taken[shard].Load()
-		timer := time.NewTimer(s.patience(shard, wait))
+		timer := time.NewTimer(s.patience(shard, wait) / idleTwice)
 		select {
 		case mine <- struct{}{}:
 			timer.Stop()
@@ -56,7 +56,9 @@ func (s *shardLocks) queue(ctx context.Context, shard int, mine shardLock, wait 
 			return ctx.Err()
 		case <-timer.C:
 		}
-		if s.taken[shard].Load() == seen {
+		if now := s.taken[shard].Load(); now != seen {
+			seen, idle = now, 0
+		} else if idle++; idle == idleTwice {
 			return opError("lock shard", errLocked)
 		}
 	}
@@ -75,6 +77,10 @@ const (
 	// Once a lock was waited for in vain, others who want it within stallMemory wait for no longer than lockRetry.
 	stallMemory = time.Second
 	lockRetry   = 2 * time.Millisecond
+
+	// idleTwice is in how many parts such waiting is, each of which must find that nothing went on: when this process is
+	// the one that was stopped, one of them is over at once.
+	idleTwice = 2
 )
 
 // errLocked reports that the lock of a shard was not to be had in time.
@@ -177,6 +183,7 @@ func (l *locked) lockFile(ctx context.Context, patience time.Duration) (err erro
 		}
 	}()
 	var deadline time.Time
+	tries := 0
 	for wait := 50 * time.Microsecond; ; wait = min(2*wait, time.Millisecond) {
 		if f == nil {
 			f, err = openLock(path, l.shard)
@@ -210,9 +217,10 @@ func (l *locked) lockFile(ctx context.Context, patience time.Duration) (err erro
 			return opError("lock shard", err)
 		}
 		now := time.Now()
-		if deadline.IsZero() {
-			deadline = now.Add(d.locks.patience(l.shard, patience))
-		} else if now.After(deadline) {
+		patience := d.locks.patience(l.shard, patience)
+		if tries++; tries == 1 {
+			deadline = now.Add(patience)
+		} else if now.After(deadline) && tries > int(patience/(4*time.Millisecond)) { // else this process was stopped itself
 			d.locks.stalled[l.shard].Store(now.UnixNano())
 			return opError("lock shard", errLocked)
 		}

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -108,29 +110,52 @@ type usageFile struct {
 	fd uintptr // of f
 }
 
-// newUsage writes the usage file of a cache that was just made and holds nothing. If there is one, it
-// stays.
-func (d *Disk) newUsage(empty bool) error {
+// newUsage writes the usage file of a cache that was just made, unless there is one. It appears with all its content:
+// others may use it at once. Until there is one nobody makes the directory of the data, so that without that directory
+// the cache is known to hold nothing.
+func (d *Disk) newUsage() error {
 	path := filepath.Join(d.root, "usage")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|nofollow, 0o600)
-	if err != nil {
-		if errors.Is(err, fs.ErrExist) {
-			return nil
-		}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	defer f.Close()
 	var p usagePage
 	now := time.Now()
 	copy(p[:], usageMagic)
 	binary.LittleEndian.PutUint64(p[16:], uint64(now.UnixNano()))
-	if empty {
+	if _, err := os.Lstat(d.data); errors.Is(err, fs.ErrNotExist) {
 		for i := range shardCount {
 			slot{listed: uint32(now.Unix() / 60)}.encode(p[usageHeader+i*usageSlot:])
 		}
 	}
+	linked, err := d.linkNew(path, p[:])
+	if linked || err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|nofollow, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
 	_, err = f.WriteAt(p[:], 0)
 	return err
+}
+
+// linkNew makes a file with b in it appear at path, unless there is one already. It reports false if that is not
+// possible, as there are no hard links here.
+func (d *Disk) linkNew(path string, b []byte) (linked bool, err error) {
+	if _, err := makeDir(d.tmp); err != nil {
+		return false, err
+	}
+	temp := filepath.Join(d.tmp, strconv.FormatUint(rand.Uint64(), 36))
+	if err := writeNew(temp, b, new(written)); err != nil {
+		return false, err
+	}
+	defer os.Remove(temp)
+	err = os.Link(temp, path)
+	return err == nil || errors.Is(err, fs.ErrExist), nil
 }
 
 // usageOpen returns the usage file, opening it anew if its directory was taken away meanwhile.
@@ -152,7 +177,7 @@ func (d *Disk) usageOpen() (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|nofollow, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = d.makeLayout(); err == nil {
-			if err = d.newUsage(false); err == nil {
+			if err = d.newUsage(); err == nil {
 				f, err = os.OpenFile(path, os.O_RDWR|nofollow, 0)
 			}
 		}
