@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"runtime/debug"
+	"strconv"
+	"strings"
 
 	"github.com/urfave/cli/v3"
 )
@@ -43,7 +45,16 @@ func newCommand(stdout, stderr io.Writer) *cli.Command {
 				return cli.ShowRootCommandHelp(c)
 			}
 			name := c.Args().First()
-			return usagef("there is no command %q; did you mean %q?", name, cli.SuggestCommand(c.Commands, name))
+			var meant []string
+			for _, other := range c.Commands {
+				if mayMean(name, other.Name) {
+					meant = append(meant, strconv.Quote(other.Name))
+				}
+			}
+			if meant == nil {
+				return usagef("there is no command %q; 'cachetrip help' lists those there are", name)
+			}
+			return usagef("there is no command %q; did you mean %s?", name, strings.Join(meant, " or "))
 		},
 	}
 	// The library asks only the command at hand, not its parents, what to do about bad usage.
@@ -54,6 +65,22 @@ func newCommand(stdout, stderr io.Writer) *cli.Command {
 		}
 	}
 	return root
+}
+
+// mayMean reports whether typed could be meant for the name of a command: the beginning of it, or the whole
+// with one letter too many, missing, wrong, or swapped with the next.
+func mayMean(typed, name string) bool {
+	typed = strings.ToLower(typed)
+	if len(typed) > 1 && strings.HasPrefix(name, typed) || typed == name {
+		return true
+	}
+	i := 0
+	for i < len(typed) && i < len(name) && typed[i] == name[i] {
+		i++
+	}
+	a, b := typed[i:], name[i:]
+	swapped := len(a) > 1 && len(b) > 1 && a[0] == b[1] && a[1] == b[0] && a[2:] == b[2:]
+	return swapped || a != "" && (a[1:] == b || b != "" && a[1:] == b[1:]) || b != "" && a == b[1:]
 }
 
 // version returns the version of the module that the program was built from.

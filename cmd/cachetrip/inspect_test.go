@@ -203,6 +203,9 @@ func TestOtherProgramsCache(t *testing.T) {
 			t.Fatal(err)
 		}
 		req.Header.Set("User", user)
+		if host, ok := strings.CutPrefix(user, "host "); ok {
+			req.Host = host
+		}
 		resp, err := program.Client().Do(req)
 		if err != nil {
 			t.Fatal(err)
@@ -240,6 +243,16 @@ func TestOtherProgramsCache(t *testing.T) {
 	}
 	if s := ask("alice"); s.Detail != "invalidated" {
 		t.Errorf("after invalidating: %+v", s)
+	}
+	// What was sent with another Host is listed under that.
+	if s := ask("host other.example"); s.Fwd != "uri-miss" {
+		t.Errorf("with another Host: %+v", s)
+	}
+	if code, stdout, _ := command(t, "purge", "--invalidate", "--host", "other.example"); code != exitDone || stdout != "1 response invalidated.\n" {
+		t.Errorf("exit code %d, %q", code, stdout)
+	}
+	if s := ask("host other.example"); s.Detail != "invalidated" {
+		t.Errorf("with another Host, after invalidating: %+v", s)
 	}
 	if code, stdout, _ := command(t, "purge", strings.ToUpper(url[:4])+url[4:]+"/#fragment"); code != exitDone || stdout != "2 responses removed.\n" {
 		t.Errorf("exit code %d, %q", code, stdout)

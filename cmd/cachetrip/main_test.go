@@ -299,6 +299,11 @@ func TestBadUsage(t *testing.T) {
 		want string
 	}{
 		{[]string{"gte"}, `there is no command "gte"; did you mean "get"?`},
+		{[]string{"EXPLAINS"}, `there is no command "EXPLAINS"; did you mean "explain"?`},
+		{[]string{"pur"}, `there is no command "pur"; did you mean "purge"?`},
+		{[]string{"verfy"}, `there is no command "verfy"; did you mean "verify"?`},
+		{[]string{"shot"}, `there is no command "shot"; did you mean "show"?`},
+		{[]string{"frob"}, `there is no command "frob"; 'cachetrip help' lists those there are`},
 		{[]string{"--nonsense"}, "--help"},
 		{[]string{"help", "nonsense"}, "nonsense"},
 		{[]string{"get"}, "one URL or more"},

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
+
+	"github.com/cachetrip/cachetrip/store"
 )
 
 func verifyCommand() *cli.Command {
@@ -151,11 +154,22 @@ func purgeCommand() *cli.Command {
 				}
 			case c.Bool("invalidate"):
 				done = "invalidated"
+				// By their keys, as a URL does not say which Host a request had.
+				now := time.Now().Round(0)
 				seen := make(map[string]bool)
 				for _, e := range entries {
-					if !seen[e.URL] {
-						seen[e.URL] = true
-						err = errors.Join(err, cache.Invalidate(ctx, e.URL))
+					if !seen[e.Key] {
+						seen[e.Key] = true
+						err = errors.Join(err, cache.disk.Update(ctx, e.Key, func(current []*store.Entry) []*store.Entry {
+							next := slices.Clone(current)
+							for i, e := range next {
+								if f.matches(e) {
+									next[i] = e.Clone()
+									next[i].InvalidatedAt = now
+								}
+							}
+							return next
+						}))
 					}
 				}
 			default:
