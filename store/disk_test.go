@@ -531,6 +531,44 @@ func TestTornAppendKeepsState(t *testing.T) {
 	}
 }
 
+// TestDamagedTailIsNoTornOne damages each bit of what was appended last: what it replaced does not come back.
+func TestDamagedTailIsNoTornOne(t *testing.T) {
+	d := openTest(t, t.TempDir(), DiskOptions{MemoryBytes: -1})
+	key := testKey(1)
+	mustPut(t, d, key, pattern(1, 100))
+	before, _ := os.ReadFile(d.path(key))
+	if err := d.Update(t.Context(), key, func(es []*Entry) []*Entry {
+		e := es[0].Clone()
+		e.InvalidatedAt = time.Now()
+		return []*Entry{e}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	after, _ := os.ReadFile(d.path(key))
+	if !bytes.HasPrefix(after, before) || len(after) == len(before) {
+		t.Fatal("the file was not appended to")
+	}
+	came := 0
+	for bit := 8 * len(before); bit < 8*len(after); bit += 1 + 4*min(1, bit/8/(len(before)+recordHeader)) { // all of its beginning
+		b := bytes.Clone(after)
+		b[bit/8] ^= 1 << (bit % 8)
+		os.WriteFile(d.path(key), b, 0o600)
+		for _, e := range mustEntries(t, d, key) {
+			if came++; came < 5 {
+				t.Errorf("bit %d of byte %d flipped: there is %+v", bit%8, bit/8-len(before), e)
+			}
+		}
+	}
+	for n := 1; n < len(after)-len(before); n++ { // as a file system may that writes the length before the bytes
+		b := bytes.Clone(after)
+		clear(b[len(before)+n:])
+		os.WriteFile(d.path(key), b, 0o600)
+		if es := mustEntries(t, d, key); len(es) > 0 && es[0].InvalidatedAt.IsZero() {
+			t.Fatalf("%d bytes appended and zeros after: there is %+v", n, es[0])
+		}
+	}
+}
+
 func TestSymlinksAreNotFollowed(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("symbolic links need privileges")

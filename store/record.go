@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -14,7 +13,7 @@ import (
 
 // The file of a key is a sequence of records, each of which proves itself:
 //
-//	magic [4] | type [1] | zero [3] | payload length [4] | CRC-32C of type … payload [4] | payload
+//	magic [4] | type [1] | check of type and length [3] | payload length [4] | CRC-32C of type … payload [4] | payload
 //
 // Numbers are little-endian. A blob record holds the ID [16] and the bytes of a small body, a heads
 // record all entries of the key. The last heads record counts, so that storing, freshening and dropping
@@ -22,8 +21,9 @@ import (
 // offset: appends that did not know of each other do no harm.
 //
 // A file that ends in the middle of a record was cut off while it was appended to: what is before
-// counts. If anything that looks like a further record follows the damage, the file as a whole does
-// not count: what it says last is not known, and must not be taken from what it said before.
+// counts. That it does, and is not said to by a length that is damaged itself, the check in the record's beginning
+// shows. Any other damage makes that the file as a whole does not count: what it says last is not known, and must not
+// be taken from what it said before, as that may have been invalidated since.
 
 const (
 	recordMagic  = "\xc7\x0etr"
@@ -77,12 +77,14 @@ type keyState struct {
 func appendRecord(b []byte, kind byte, parts ...[]byte) []byte {
 	start := len(b)
 	b = append(b, recordMagic...)
-	b = append(b, kind, 0, 0, 0)
 	n := 0
 	for _, p := range parts {
 		n += len(p)
 	}
+	b = append(b, kind, 0, 0, 0)
 	b = binary.LittleEndian.AppendUint32(b, uint32(n))
+	check := beginCheck(b[start:])
+	copy(b[start+5:], check[:])
 	b = append(b, 0, 0, 0, 0)
 	for _, p := range parts {
 		b = append(b, p...)
@@ -93,21 +95,31 @@ func appendRecord(b []byte, kind byte, parts ...[]byte) []byte {
 	return b
 }
 
-// nextRecord takes the first record off b.
-func nextRecord(b []byte) (kind byte, payload, rest []byte, ok bool) {
-	if len(b) < recordHeader || string(b[:4]) != recordMagic {
-		return 0, nil, nil, false
+// beginCheck returns what is to be in the three bytes after the type of a record.
+func beginCheck(record []byte) (check [3]byte) {
+	sum := crc32.Update(crc32.Update(0, castagnoli, record[4:5]), castagnoli, record[8:12])
+	return [3]byte{byte(sum), byte(sum >> 8), byte(sum >> 16)}
+}
+
+// nextRecord takes the first record off b. If that is not possible, torn tells whether b is the beginning of one, as
+// far as can be known.
+func nextRecord(b []byte) (kind byte, payload, rest []byte, ok, torn bool) {
+	if len(b) < recordHeader {
+		return 0, nil, nil, false, true
+	}
+	if string(b[:4]) != recordMagic || beginCheck(b) != [3]byte(b[5:8]) {
+		return 0, nil, nil, false, false
 	}
 	n := int64(binary.LittleEndian.Uint32(b[8:]))
 	if n > int64(len(b)-recordHeader) {
-		return 0, nil, nil, false
+		return 0, nil, nil, false, true
 	}
 	payload, rest = b[recordHeader:recordHeader+n:recordHeader+n], b[recordHeader+n:]
 	sum := crc32.Update(0, castagnoli, b[4:12])
 	if crc32.Update(sum, castagnoli, payload) != binary.LittleEndian.Uint32(b[12:]) {
-		return 0, nil, nil, false
+		return 0, nil, nil, false, false
 	}
-	return b[4], payload, rest, true
+	return b[4], payload, rest, true, false
 }
 
 type inlineBlob struct {
@@ -123,10 +135,10 @@ func decodeKeyFile(key string, b []byte) keyState {
 	var blobs []inlineBlob
 	var heads []byte
 	for rest := b; len(rest) > 0; {
-		kind, payload, next, ok := nextRecord(rest)
+		kind, payload, next, ok, torn := nextRecord(rest)
 		if !ok {
 			st.damaged = true
-			if bytes.Contains(rest[1:], []byte(recordMagic)) {
+			if !torn {
 				return st
 			}
 			break
