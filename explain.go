@@ -40,7 +40,8 @@ type Explanation struct {
 	// has the credentials that the request carries.
 	Sent http.Header
 
-	// StaleIfError tells that the selected response would be served if the origin failed.
+	// StaleIfError tells that the selected response would be served if the origin failed: by an error or a
+	// status of 500, 502, 503 or 504, and of all others from 500 on if [Transport.StaleIfError] allows it.
 	StaleIfError bool
 
 	directives []string
@@ -147,7 +148,7 @@ func (t *Transport) Explain(req *http.Request) (Explanation, error) {
 	}
 	if d.selected >= 0 {
 		explained.Status.Age, explained.Status.TTL = d.age, d.ttl
-		explained.StaleIfError = staleOnError(now, x.rules, &stored[d.selected], t.StaleIfError)
+		explained.StaleIfError = staleOnError(now, x.rules, &stored[d.selected], t.StaleIfError, 0)
 	}
 	explained.directives = append(slices.Clone(x.rules.header["Cache-Control"]), directivesOf(ctx)...)
 	switch d.action {

@@ -149,16 +149,21 @@ func (r *response) complete() bool {
 	return !r.headOnly && (r.allHeld || r.length == 0 || len(r.held) == 1 && r.held[0] == span{0, r.length})
 }
 
-// isFailure reports whether a status code says that the origin failed to answer. RFC 5861, section 4.
+// isFailure reports whether a status code says that the origin failed to answer.
 func isFailure(status int) bool { return status >= 500 }
 
-// staleOnError reports whether r may be used after the origin failed, allowed by the response, the
-// request or, for the given time, the owner of the cache. RFC 5861, section 4.
-func staleOnError(now time.Time, req *request, r *response, grace time.Duration) bool {
+// staleOnError reports whether r may be used after the origin failed, by a status code or (0) without
+// one: allowed by the response or the request, which speak of some codes only, or, for the given time,
+// by the owner of the cache. RFC 5861, section 4.
+func staleOnError(now time.Time, req *request, r *response, grace time.Duration, code int) bool {
 	if !r.mayBeStale() || req.cc.NoCache || !r.usableFor(req) {
 		return false
 	}
-	allowed := max(r.cc.StaleIfError, req.cc.StaleIfError)
+	var allowed int64 = field.None
+	switch code {
+	case 0, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		allowed = max(r.cc.StaleIfError, req.cc.StaleIfError)
+	}
 	limit := time.Duration(allowed) * time.Second
 	if grace > 0 {
 		limit = max(limit, grace)

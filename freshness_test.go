@@ -247,7 +247,7 @@ func TestStaleOnError(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			if got := staleOnError(noon.Add(test.age), test.req, &test.r, test.grace); got != test.want {
+			if got := staleOnError(noon.Add(test.age), test.req, &test.r, test.grace, 0); got != test.want {
 				t.Errorf("staleOnError: got %t, want %t", got, test.want)
 			}
 		})

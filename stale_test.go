@@ -3,6 +3,7 @@ package cachetrip_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptrace"
 	"sync"
@@ -61,18 +62,22 @@ func TestStaleIfErrorIsAllowedBy(t *testing.T) {
 }
 
 func TestWhatCountsAsFailure(t *testing.T) {
-	for code, want := range map[int]bool{
-		400: false, 401: false, 403: false, 404: false, 408: false, 410: false, 429: false,
-		500: true, 501: true, 502: true, 503: true, 504: true, 599: true,
+	type allowed struct{ Owner, Origin, Request bool }
+	never, byOwner, byAll := allowed{}, allowed{true, false, false}, allowed{true, true, true}
+	for code, want := range map[int]allowed{
+		400: never, 401: never, 403: never, 404: never, 408: never, 410: never, 429: never,
+		500: byAll, 501: byOwner, 502: byAll, 503: byAll, 504: byAll, 505: byOwner, 507: byOwner, 511: byOwner, 599: byOwner,
 	} {
-		w := newWorld(t, inMemory, serveLoopback)
-		w.cache.StaleIfError = time.Hour
-		w.handle(always(200, "good", "Cache-Control", "max-age=0", "ETag", `"1"`))
-		w.get("/")
-		w.handle(always(code, "bad"))
-		if r := w.get("/"); (r.Body == "good") != want {
-			t.Errorf("%d: got %v, want the stale response: %t", code, r, want)
+		stale := func(owner time.Duration, response, request string) bool {
+			w := newWorld(t, inMemory, serveLoopback)
+			w.cache.StaleIfError = owner
+			w.handle(always(200, "good", "Cache-Control", "max-age=0"+response, "ETag", `"1"`))
+			w.get("/")
+			w.handle(always(code, "bad"))
+			return w.get("/", "Cache-Control", "x"+request).Body == "good"
 		}
+		got := allowed{stale(time.Hour, "", ""), stale(0, ", stale-if-error=60", ""), stale(0, "", ", stale-if-error=60")}
+		check(t, fmt.Sprint("the stale response is served after ", code), got, want)
 	}
 }
 

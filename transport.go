@@ -48,7 +48,8 @@ type Transport struct {
 	// StaleIfError is for how long after it became stale a response may be served when the origin
 	// fails (a transport error, a deadline that ran out, a status of 500 or more), even if the
 	// origin did not allow it. Responses with must-revalidate or no-cache are never served so.
-	// If it is 0, only what request and response allow counts. RFC 5861, section 4.
+	// If it is 0, only what request and response allow counts, who speak of 500, 502, 503 and 504 among
+	// the statuses. RFC 5861, section 4.
 	StaleIfError time.Duration
 
 	// OmitSetCookie leaves the Set-Cookie fields of responses out of what is stored: whoever made the
@@ -435,7 +436,7 @@ func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, 
 // serveStale answers with the selected response although the origin failed, with the given status
 // code or none, if that is allowed; else it returns nil.
 func (x *exchange) serveStale(entries []*store.Entry, stored []response, d decision, code int) *http.Response {
-	if d.selected < 0 || !staleOnError(wallClock(), x.rules, &stored[d.selected], x.StaleIfError) {
+	if d.selected < 0 || !staleOnError(wallClock(), x.rules, &stored[d.selected], x.StaleIfError, code) {
 		return nil
 	}
 	resp, err := x.serve(entries[d.selected], &stored[d.selected], Status{Fwd: d.fwd, FwdStatus: code, Detail: "stale-if-error"})
