@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"slices"
+	"time"
 )
 
 const (
@@ -52,8 +53,7 @@ func same(current, next []*Entry) bool {
 }
 
 // arrange puts entries that are new, compared with current, before those that were kept, each in the
-// order given, and leaves out nil and duplicates. Over maxVariants, those with the oldest ResponseTime
-// are left out.
+// order given, and leaves out nil and duplicates. Over maxVariants, some are left out, as dropOldest tells.
 func arrange(current, next []*Entry) []*Entry {
 	kept := make(map[*Entry]bool, len(current))
 	for _, e := range current {
@@ -70,16 +70,28 @@ func arrange(current, next []*Entry) []*Entry {
 		}
 	}
 	for len(out) > maxVariants {
-		out = dropOldest(out)
+		out = dropOldest(current, out)
 	}
 	return out
 }
 
-// dropOldest removes the entry with the oldest ResponseTime, in place; among equals the last.
-func dropOldest(entries []*Entry) []*Entry {
+// dropOldest removes, in place, of the entries that were current before the one with the oldest ResponseTime, and only if
+// there is none left of those one of the new ones; among equals the last. A time in the future, by more than clocks
+// differ, comes from a clock that was since set back, and counts as oldest of all.
+func dropOldest(current, entries []*Entry) []*Entry {
+	future := time.Now().Add(time.Minute)
+	before := func(a, b *Entry) bool {
+		if oa, ob := slices.Contains(current, a), slices.Contains(current, b); oa != ob {
+			return oa
+		}
+		if fa, fb := a.ResponseTime.After(future), b.ResponseTime.After(future); fa != fb {
+			return fa
+		}
+		return a.ResponseTime.Before(b.ResponseTime)
+	}
 	oldest := len(entries) - 1
 	for i := oldest - 1; i >= 0; i-- {
-		if entries[i].ResponseTime.Before(entries[oldest].ResponseTime) {
+		if before(entries[i], entries[oldest]) {
 			oldest = i
 		}
 	}

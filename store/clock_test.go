@@ -171,3 +171,59 @@ func TestOtherClock(t *testing.T) {
 		}
 	})
 }
+
+// TestNewVariantStays stores more variants of a key than it may have, with a clock that was set back by an hour, or by
+// little: what was just stored is not what goes.
+func TestNewVariantStays(t *testing.T) {
+	now := time.Now()
+	for name, tt := range map[string]struct {
+		before, now time.Time
+		size        int
+	}{
+		"clock set back by an hour":        {now.Add(time.Hour), now, 10},
+		"clock set back by a second":       {now, now.Add(-time.Second), 10},
+		"many bytes, clock set back":       {now.Add(time.Hour), now, inlineMax - 1000},
+		"many bytes, clock set back a bit": {now, now.Add(-time.Second), inlineMax - 1000},
+	} {
+		for kind, s := range map[string]Store{"disk": openTest(t, t.TempDir(), DiskOptions{MaxBytes: 2 << 20}), "memory": NewMemory(2 << 20)} {
+			key := testKey(1)
+			put := func(status int, at time.Time) {
+				t.Helper()
+				draft, err := s.Create(t.Context(), key, int64(tt.size))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer draft.Close()
+				draft.Write(pattern(byte(status), tt.size))
+				blob, err := draft.Commit()
+				if err != nil {
+					t.Fatal(err)
+				}
+				err = s.Update(t.Context(), key, func(es []*Entry) []*Entry {
+					e := testHead(key)
+					e.Status, e.ResponseTime, e.Length, e.Parts = status, at, blob.Size, []Part{{Length: blob.Size, Blob: blob}}
+					return append(es, e)
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			for i := range maxVariants {
+				put(200+i, tt.before)
+			}
+			full := len(mustEntries(t, s, key))
+			for i := range 3 {
+				put(400+i, tt.now)
+				es := mustEntries(t, s, key)
+				if len(es) != full || es[0].Status != 400+i {
+					t.Errorf("%s, %s: %d variants of %d, of which the first has status %d, want %d", name, kind, len(es), full, es[0].Status, 400+i)
+				}
+			}
+		}
+	}
+	// As stored with a clock that was ahead, and seen when it is right again.
+	old, late, fresh := &Entry{ResponseTime: now.Add(-time.Hour)}, &Entry{ResponseTime: now.Add(time.Hour)}, &Entry{ResponseTime: now}
+	if got := dropOldest([]*Entry{old, late}, []*Entry{fresh, old, late}); len(got) != 2 || got[1] != old {
+		t.Errorf("left are %v, want the new one and that of an hour ago", got)
+	}
+}

@@ -497,7 +497,7 @@ func (l *locked) write(key string, st keyState, next []*Entry, page *usagePage, 
 		if len(next) == 1 {
 			return -1, opError("update", ErrTooLarge)
 		}
-		next = dropOldest(next)
+		next = dropOldest(st.entries, next)
 	}
 
 	sum = -1

@@ -180,7 +180,7 @@ func (m *Memory) replace(k *memKey, current, next []*Entry, heads int64) (done b
 	}
 	for len(next) > 1 && m.keySize(next) > m.max/2 {
 		e := next
-		next = dropOldest(slices.Clone(e))
+		next = dropOldest(current, slices.Clone(e))
 		heads = 0
 		for _, e := range next {
 			heads += headSize(e)
