@@ -63,7 +63,7 @@ func responses(entries []*store.Entry) []response {
 }
 
 // maxParts bounds the parts of one body, as its head grows with each. Ranges that are joined beyond
-// it start anew; a download that goes on beyond it writes what it has into one piece.
+// it take the place of the smallest; a download that goes on beyond it writes what it has into one piece.
 const maxParts = 64
 
 // joinParts adds what part holds and others do not, in order.
@@ -96,16 +96,29 @@ func joinParts(others []store.Part, part store.Part) []store.Part {
 	return joined
 }
 
-// joined returns e with the parts of another response of the same content as well, unless those get
-// too many. RFC 9111, section 3.4.
+// joined returns e with the parts of another response of the same content as well, but for the smallest
+// if those get too many: of equal ones the first, as who reads on needs what comes next. RFC 9111,
+// section 3.4.
 func joined(other, e *store.Entry) *store.Entry {
 	both := e.Clone()
 	both.Length = max(other.Length, e.Length)
 	for _, part := range other.Parts {
 		both.Parts = joinParts(both.Parts, part)
 	}
-	if len(both.Parts) > maxParts {
-		return e.Clone()
+	own := func(part store.Part) bool {
+		return slices.ContainsFunc(e.Parts, func(own store.Part) bool { return own.Offset == part.Offset })
+	}
+	for len(both.Parts) > maxParts {
+		smallest := -1
+		for i, part := range both.Parts {
+			if !own(part) && (smallest < 0 || part.Length < both.Parts[smallest].Length) {
+				smallest = i
+			}
+		}
+		if smallest < 0 {
+			break
+		}
+		both.Parts = slices.Delete(both.Parts, smallest, smallest+1)
 	}
 	return both
 }

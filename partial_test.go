@@ -2,6 +2,7 @@ package cachetrip_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"fmt"
 	"io"
 	"mime"
@@ -477,4 +478,91 @@ func TestManyRanges(t *testing.T) {
 			r.Errorf("the same 1001 times: got %s of %d", resp.Status, len(got))
 		}
 	})
+}
+
+// TestManyParts: parts that are asked for one after another stay stored, the last and the largest of them
+// if they are too many.
+func TestManyParts(t *testing.T) {
+	inEachStore(t, func(r *rig) {
+		body := noise(200_000, 80)
+		origin := serveContent(body, "ETag", `"1"`)
+		defer origin.Close()
+		const parts, kept = 100, 64
+		part := func(i int) string {
+			if i == 0 {
+				return "bytes=0-4999" // larger than the others
+			}
+			return fmt.Sprintf("bytes=%d-%d", 5000+i*1000, 5000+i*1000+999)
+		}
+		for i := range parts {
+			r.get(origin.URL, "Range", part(i))
+		}
+		for i := range parts {
+			if i > 0 && i <= parts-kept {
+				continue
+			}
+			resp, got := r.get(origin.URL, "Range", part(i))
+			wantStatus(r, resp, "hit")
+			if i > 0 {
+				wantBody(r, got, body[5000+i*1000:][:1000])
+			}
+		}
+		resp, got := r.get(origin.URL, "Range", part(1))
+		wantStatus(r, resp, "!hit")
+		wantBody(r, got, body[6000:7000])
+	})
+}
+
+// TestPartOfAnotherCoding: that a part without the coding which net/http asks for and takes away has
+// another tag than the whole does not cost the whole; that it has another date of last modification does.
+func TestPartOfAnotherCoding(t *testing.T) {
+	const yesterday, today = "Sat, 01 Aug 2026 10:00:00 GMT", "Sun, 02 Aug 2026 10:00:00 GMT"
+	body := noise(10_000, 81)
+	for _, test := range []struct {
+		name, whole, part string
+		hit               bool
+	}{
+		{name: "no date", hit: true},
+		{name: "one date", whole: yesterday, part: yesterday, hit: true},
+		{name: "another date", whole: yesterday, part: today},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inEachStore(t, func(r *rig) {
+				r.base.DisableCompression = false
+				origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+					h := w.Header()
+					h.Set("Cache-Control", "max-age=3600")
+					date := test.whole
+					h.Set("ETag", `"whole"`)
+					if req.Header.Get("Range") != "" {
+						date = test.part
+						h.Set("ETag", `"part"`)
+					}
+					if date != "" {
+						h.Set("Last-Modified", date)
+					}
+					if req.Header.Get("Range") != "" {
+						h.Set("Content-Range", fmt.Sprintf("bytes 0-9/%d", len(body)))
+						w.WriteHeader(206)
+						w.Write(body[:10])
+						return
+					}
+					h.Set("Content-Encoding", "gzip")
+					z := gzip.NewWriter(w)
+					z.Write(body)
+					z.Close()
+				}))
+				defer origin.Close()
+				_, got := r.get(origin.URL)
+				wantBody(r, got, body)
+				_, got = r.get(origin.URL, "Range", "bytes=0-9")
+				wantBody(r, got, body[:10])
+				resp, got := r.get(origin.URL)
+				wantBody(r, got, body)
+				if hit := cachetrip.StatusOf(resp).Hit; hit != test.hit {
+					r.Errorf("got a hit: %t, want %t", hit, test.hit)
+				}
+			})
+		})
+	}
 }
