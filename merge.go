@@ -123,8 +123,15 @@ func sameContent(a, b *response) bool {
 	return v != "" && v == b.strongValidator()
 }
 
-// differentContent reports whether two responses are known not to have the same content.
+// differentContent reports whether two responses are known not to have the same content. One that was
+// coded on its way, as net/http asks for behind the caller's back, has a tag of its own if that is strong,
+// and says nothing about another without the coding but by its date: RFC 9110, section 8.8.3.3.
 func differentContent(a, b *response) bool {
+	if a.uncompressed != b.uncompressed {
+		modified, ok := a.lastModified()
+		other, also := b.lastModified()
+		return ok && also && !modified.Equal(other)
+	}
 	v, w := a.strongValidator(), b.strongValidator()
 	return v != "" && w != "" && v != w
 }
