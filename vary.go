@@ -147,9 +147,8 @@ func secretField(name string) bool {
 
 // normalise brings a field value into a form in which values of the same meaning are equal: lines
 // are joined and white space around commas goes. In fields that weigh alternatives, the order of
-// members, the case of their names and the spelling of their weights mean nothing.
+// members, empty ones, the case of their names and the spelling of their weights mean nothing.
 func normalise(name string, lines []string) string {
-	var members []string
 	weighted := false
 	switch name {
 	case "Accept", "Accept-Charset", "Accept-Encoding", "Accept-Language":
@@ -158,16 +157,15 @@ func normalise(name string, lines []string) string {
 	if len(lines) == 1 && isNormal(lines[0], weighted) {
 		return lines[0]
 	}
+	if !weighted {
+		return field.Combined(lines)
+	}
+	var members []string
 	field.Members(lines, func(member string) bool {
-		if weighted {
-			member = normaliseWeighted(member)
-		}
-		members = append(members, member)
+		members = append(members, normaliseWeighted(member))
 		return true
 	})
-	if weighted {
-		slices.Sort(members)
-	}
+	slices.Sort(members)
 	return strings.Join(members, ",")
 }
 

@@ -26,6 +26,23 @@ func Members(lines []string, yield func(member string) bool) {
 	}
 }
 
+// Combined returns the lines of a field as one value, without white space around the commas that separate
+// members. Quoted strings stay as they are, and so do empty members, which may mean something where the
+// field is no list. RFC 9110, section 5.3.
+func Combined(lines []string) string {
+	rest := trim(strings.Join(lines, ", "))
+	combined := make([]byte, 0, len(rest))
+	for quotes := true; ; {
+		end := memberEnd(rest, &quotes)
+		combined = append(combined, trim(rest[:end])...)
+		if end == len(rest) {
+			return string(combined)
+		}
+		combined = append(combined, ',')
+		rest = rest[end+1:]
+	}
+}
+
 // memberEnd returns where the first member of list ends: at a comma or at the end. quotes tells
 // whether there may be quoted strings: once a quote is never closed, none that follows it is, and
 // looking again for each would cost the square of the length.

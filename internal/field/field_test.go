@@ -212,6 +212,28 @@ func TestLongLists(t *testing.T) {
 	Names([]string{b.String()})
 }
 
+func TestCombined(t *testing.T) {
+	for _, test := range []struct {
+		lines []string
+		want  string
+	}{
+		{nil, ""},
+		{[]string{" a "}, "a"},
+		{[]string{"a , b", "c"}, "a,b,c"},
+		{[]string{"a b\t,\t c"}, "a b,c"},
+		{[]string{",a,, b, "}, ",a,,b,"},
+		{[]string{"", ""}, ","},
+		{[]string{`"a , b" , c`}, `"a , b",c`},
+		{[]string{`x="a\" , b" , c`}, `x="a\" , b",c`},
+		{[]string{`"a , b`}, `"a,b`},
+		{[]string{`"a`, `b"`}, `"a, b"`},
+	} {
+		if got := Combined(test.lines); got != test.want {
+			t.Errorf("Combined(%q): got %q, want %q", test.lines, got, test.want)
+		}
+	}
+}
+
 func TestCanonical(t *testing.T) {
 	tests := []struct {
 		name    string
