@@ -47,6 +47,21 @@ func responseOf(e *store.Entry, names []string) response {
 	return r
 }
 
+// responses returns what is stored under the key of x as the rules see it.
+func (x *exchange) responses(entries []*store.Entry) []response {
+	if len(entries) == 0 {
+		return nil
+	}
+	stored := x.one[:]
+	if len(entries) > 1 || x.one[0].header != nil {
+		stored = make([]response, len(entries))
+	}
+	for i, e := range entries {
+		stored[i] = x.views.of(x.key, i, e)
+	}
+	return stored
+}
+
 func responses(entries []*store.Entry) []response {
 	if len(entries) == 0 {
 		return nil

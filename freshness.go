@@ -26,6 +26,8 @@ type response struct {
 	uncompressed  bool              // the content was decompressed on arrival
 	invalidatedAt time.Time         // since when it must be validated before use, if it must: section 4.4
 	foreign       bool              // asked for with other credentials than the cache saw
+
+	known *reading // what the header says, if that was read already
 }
 
 const (
@@ -52,6 +54,9 @@ func (r *response) age(now time.Time) time.Duration {
 
 // initialAge returns the corrected_initial_age of r: how old it was when it was received.
 func (r *response) initialAge() time.Duration {
+	if r.known != nil {
+		return r.known.initialAge
+	}
 	apparentAge := bounded(r.received.Sub(r.date()))
 	responseDelay := bounded(r.received.Sub(r.requested))
 	ageValue, _ := field.Age(r.header["Age"])
@@ -64,6 +69,9 @@ func bounded(d time.Duration) time.Duration { return min(forever, max(0, d)) }
 
 // date returns the value of the Date field, or when r was received if it has none that is valid.
 func (r *response) date() time.Time {
+	if r.known != nil {
+		return r.known.date
+	}
 	if date, ok := field.Date(r.header.Get("Date"), r.received); ok {
 		return date
 	}
@@ -79,6 +87,9 @@ func (r *response) lifetime() time.Duration {
 // lifetimeFrom returns the lifetime, and where it is from: "max-age", "expires", "heuristic", or
 // "" if nothing gives r one.
 func (r *response) lifetimeFrom() (lifetime time.Duration, from string) {
+	if r.known != nil {
+		return r.known.lifetime, r.known.from
+	}
 	if r.cc.MaxAge != field.None {
 		return time.Duration(r.cc.MaxAge) * time.Second, "max-age"
 	}

@@ -3,9 +3,11 @@ package cachetrip
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"hash/maphash"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"unicode/utf8"
 )
 
@@ -115,49 +117,41 @@ type digester []byte
 // digestSize is the size of a digest as text.
 const digestSize = urlDigits
 
-// appendDigest appends to text the digest of what the store's secret and the rest of b make up.
-func appendDigest(text, b []byte) []byte {
-	sum := sha256.Sum256(b)
-	return hex.AppendEncode(text, sum[:digestSize/2])
-}
-
 // buffer is room for what most digests are made of, so that making them allocates nothing.
 type buffer [512]byte
 
-// value returns the digest that stands for a secret selecting field.
-func (d digester) value(s string) string {
+// digest returns the digest of a text of some kind.
+func (d digester) digest(kind string, text []byte) string {
 	var room buffer
-	b := append(append(room[:0], d...), "value\x00"...)
-	return string(appendDigest(nil, append(b, s...)))
+	b := append(append(append(room[:0], d...), kind...), 0)
+	sum := sha256.Sum256(append(b, text...))
+	return hex.EncodeToString(sum[:digestSize/2])
 }
+
+// value returns the digest that stands for a secret selecting field.
+func (d digester) value(s string) string { return d.digest("value", []byte(s)) }
 
 // url returns the part of a key that stands for a URL.
-func (d digester) url(primary string) string {
-	var room buffer
-	b := append(append(room[:0], d...), "url\x00"...)
-	return string(appendDigest(nil, append(b, primary...)))
+func (d digester) url(primary string) string { return d.digest("url", []byte(primary)) }
+
+// identity returns the part of a key that stands for an identity, given in the form that
+// appendIdentity makes.
+func (d digester) identity(form []byte) string {
+	if len(form) == 0 {
+		return anonymous
+	}
+	return d.digest("identity", form)
 }
 
-// key returns the primary key of a request: its URL's part, then that of its identity.
-func (d digester) key(req *http.Request, name string) string {
-	var room buffer
-	var text [2 * digestSize]byte
-	b := append(append(room[:0], d...), "url\x00"...)
-	key := appendDigest(text[:0], appendPrimaryURL(b, req.URL, req.Host))
-	return string(d.appendIdentity(key, req, name))
-}
-
-// appendIdentity appends the part of a key that stands for an identity: that of the given name, or
-// else the credentials that the request carries.
-func (d digester) appendIdentity(key []byte, req *http.Request, name string) []byte {
-	var room buffer
-	b := append(room[:0], d...)
+// appendIdentity appends a form of the identity of a request: the given name, or else the credentials
+// that the request carries; nothing if there is neither.
+func appendIdentity(b []byte, req *http.Request, name string) []byte {
 	if name != "" {
-		return appendDigest(key, append(append(b, "identity\x00"...), name...))
+		return append(append(b, "name\x00"...), name...)
 	}
 	credentials, proxy := req.Header["Authorization"], req.Header["Proxy-Authorization"]
 	if len(credentials) == 0 && len(proxy) == 0 {
-		return append(key, anonymous...)
+		return b
 	}
 	b = append(b, "credentials\x00"...)
 	for _, lines := range [][]string{credentials, proxy} {
@@ -166,7 +160,44 @@ func (d digester) appendIdentity(key []byte, req *http.Request, name string) []b
 		}
 		b = append(b, 0)
 	}
-	return appendDigest(key, b)
+	return b
+}
+
+// keys makes the primary keys of requests, and remembers those made last: digests are a good part of
+// what a hit costs. Its zero value is ready for use.
+type keys struct {
+	slots [keySlots]atomic.Pointer[knownKey]
+}
+
+// keySlots is how many keys are remembered. Each takes up about the length of its URL.
+const keySlots = 1024
+
+// knownKey is the key of what form says: the URL in its first bytes, as many as the split, and the
+// identity in the rest.
+type knownKey struct {
+	form  string
+	split int
+	key   string
+}
+
+var keySeed = maphash.MakeSeed()
+
+// of returns the key of a request: its URL's part, then that of its identity, which is that of the given
+// name if that is not empty.
+func (k *keys) of(d digester, req *http.Request, name string) string {
+	var room buffer
+	form := appendPrimaryURL(room[:0], req.URL, req.Host)
+	split := len(form)
+	form = appendIdentity(form, req, name)
+	slot := &k.slots[maphash.Bytes(keySeed, form)%keySlots]
+	if known := slot.Load(); known != nil && known.split == split && known.form == string(form) {
+		return known.key
+	}
+	key := d.url(string(form[:split])) + d.identity(form[split:])
+	if len(form) <= len(room) {
+		slot.Store(&knownKey{string(form), split, key})
+	}
+	return key
 }
 
 func lower(s string) string {

@@ -78,10 +78,17 @@ func TestStoredURL(t *testing.T) {
 
 func TestKey(t *testing.T) {
 	d := digester("secret")
+	var remembered keys
 	// key returns the key of a request with the given header lines.
 	key := func(rawURL, host, identity string, lines ...string) string {
 		t.Helper()
-		k := d.key(&http.Request{URL: mustParse(t, rawURL), Host: host, Header: headerOf(lines...)}, identity)
+		req := &http.Request{URL: mustParse(t, rawURL), Host: host, Header: headerOf(lines...)}
+		k := new(keys).of(d, req, identity)
+		for range 2 {
+			if again := remembered.of(d, req, identity); again != k {
+				t.Errorf("the key %s, remembered as %s", k, again)
+			}
+		}
 		if len(k) != 64 || strings.Trim(k, "0123456789abcdef") != "" {
 			t.Errorf("the key %q is not 64 lower-case hexadecimal digits", k)
 		}

@@ -25,7 +25,7 @@ func (x *exchange) serve(e *store.Entry, r *response, status Status) (*http.Resp
 	now := wallClock()
 	age := r.age(now)
 	status.TTL = r.lifetime() - age
-	resp := x.head(e, fromCache(e.Header, age, status))
+	resp := x.head(e, fromCache(r, age, status))
 	if status.FwdStatus != http.StatusNotModified || status.Collapsed {
 		withoutValidation(resp.Header, r)
 	}

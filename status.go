@@ -73,20 +73,23 @@ func setStatus(h http.Header, s Status) {
 	h[cacheStatusField] = markedLines(make([]string, len(before)+2), before, s)
 }
 
-// fromCache returns a copy of a stored header with what responses from the store carry besides: their
+// fromCache returns a copy of the header of r with what responses from the store carry besides: their
 // age and mark, and their status. All values lie in one slice, as copying headers is much of the cost
 // of a hit.
-func fromCache(stored http.Header, age time.Duration, s Status) http.Header {
-	before := stored[cacheStatusField]
+func fromCache(r *response, age time.Duration, s Status) http.Header {
+	var fields []headerField
 	n := 0
-	for _, values := range stored {
-		n += len(values)
+	if r.known != nil {
+		fields, n = r.known.fields, r.known.lines
+	} else {
+		fields, n = headerFields(r.header)
 	}
+	before := r.header[cacheStatusField]
 	lines := make([]string, n+2+len(before)+2)
-	h := make(http.Header, len(stored)+3)
-	for name, values := range stored {
-		n := copy(lines, values)
-		h[name], lines = lines[:n:n], lines[n:]
+	h := make(http.Header, len(fields)+3)
+	for _, f := range fields {
+		n := copy(lines, f.lines)
+		h[f.name], lines = lines[:n:n], lines[n:]
 	}
 	lines[0] = strconv.FormatInt(int64(age/time.Second), 10)
 	lines[1] = "1"

@@ -46,7 +46,7 @@ func TestStatusOf(t *testing.T) {
 	from := func(stored bool, age time.Duration, s Status, lines ...string) http.Header {
 		h := headerOf(lines...)
 		if stored {
-			h = fromCache(h, age, s)
+			h = fromCache(&response{header: h}, age, s)
 		} else {
 			setStatus(h, s)
 		}
@@ -98,7 +98,9 @@ func TestStatusKeepsOthers(t *testing.T) {
 	others := []string{"OriginCache; hit; ttl=1100", `"CDN Company Here"; hit; ttl=545`}
 	for _, set := range []func(http.Header) http.Header{
 		func(h http.Header) http.Header { setStatus(h, Status{Fwd: "stale"}); return h },
-		func(h http.Header) http.Header { return fromCache(h, 5*time.Second, Status{Fwd: "stale"}) },
+		func(h http.Header) http.Header {
+			return fromCache(&response{header: h}, 5*time.Second, Status{Fwd: "stale"})
+		},
 	} {
 		h := set(http.Header{"Cache-Status": others})
 		if diff := cmp.Diff(h["Cache-Status"], append(others[:2:2], "cachetrip; fwd=stale")); diff != "" {
@@ -119,7 +121,7 @@ func TestStatusKeepsOthers(t *testing.T) {
 // The mark leaves no trace for others to see.
 func TestMarkIsOutOfSight(t *testing.T) {
 	h := headerOf("A: b")
-	h = fromCache(h, 0, Status{Hit: true})
+	h = fromCache(&response{header: h}, 0, Status{Hit: true})
 	var b strings.Builder
 	if err := h.Write(&b); err != nil {
 		t.Fatal(err)

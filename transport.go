@@ -77,6 +77,8 @@ type Transport struct {
 	counters counters
 	evicted  atomic.Uint64 // evictions of the store that were told
 	flights  flights
+	keys     keys
+	views    views
 	unsafe   unsafeLog
 
 	mu         sync.Mutex
@@ -162,7 +164,8 @@ type exchange struct {
 	asked request
 	key   string
 
-	others []response // that are just being stored, and turned out to be other variants
+	one    [1]response // room for what is stored, which mostly is one response; used once
+	others []response  // that are just being stored, and turned out to be other variants
 }
 
 // begin returns the exchange for req, or nil and the status to forward it with, if the cache has no
@@ -223,7 +226,7 @@ func (x *exchange) identify(method string, seen *http.Request) error {
 		name = x.Identity(seen)
 	}
 	x.rules.identified = name != ""
-	x.key = digest.key(seen, name)
+	x.key = x.keys.of(digest, seen, name)
 	return nil
 }
 
@@ -236,7 +239,7 @@ func (x *exchange) run() (*http.Response, error) {
 		if !blind {
 			entries = x.lookup()
 		}
-		stored := responses(entries)
+		stored := x.responses(entries)
 		if at := x.unsafe.since(x.key[:urlDigits]); !at.IsZero() {
 			invalidateBefore(stored, at) // another process may have stored since what it had asked for before
 		}
