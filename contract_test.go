@@ -422,6 +422,7 @@ func TestTrailers(t *testing.T) {
 		check(w, "trailer of the miss", r.resp.Trailer, want)
 		r = w.wantGet("200 content | hit", "/")
 		check(w, "trailer of the hit", r.resp.Trailer, want)
+		check(w, "the hit has no TLS", r.resp.TLS == nil, true)
 	})
 }
 

@@ -19,8 +19,10 @@ has the one case in which more than that is felt.
 Stored responses are found by their primary key (RFC 9111, section 2): the target URI and the
 identity on whose behalf the request is made. The URI is normalised as far as no origin can tell the
 difference: the letter case of scheme and host, the default port, an empty path. User information and
-fragment are no part of it. A [http.Request.Host] that differs from the URL's is. GET and HEAD share
-a key.
+fragment are no part of it. A [http.Request.Host] that differs from the URL's is, beside
+the URL's: what one server says in the name of another is kept apart from what that other says, and only
+an unsafe request with the same two invalidates it. GET and HEAD share a key. The names of fields mean the
+same in any letter case, also in the map that an [http.Header] is.
 
 The identity is what [Transport.Identity] returns or, without that, the request's Authorization and
 Proxy-Authorization values. Each identity has, in effect, a private cache of its own. Credentials are
@@ -41,7 +43,8 @@ What that protects from, and what it does not, is in SECURITY.md.
 
 The responses of one key that have a Vary field are told apart by the request fields that it names
 (section 4.1), and are kept side by side. Field values that mean the same, such as lists with other
-spacing, select the same response. Values of fields that may hold a secret are kept as digests.
+spacing, select the same response. A response in a content coding is given only to who asks for that
+coding; what net/http decodes for those who ask for none is stored decoded. Values of fields that may hold a secret are kept as digests.
 
 # What is stored
 
@@ -67,6 +70,11 @@ header cannot be reached, [WithCacheControl] puts them into the context. A fresh
 without a request to the origin; what an origin forgot to allow can be added in
 [Transport.ModifyResponse].
 
+A page that says that it is good for a day is not asked about for a day, whatever becomes of it, and one
+that says nothing may be given a lifetime by that rule of a tenth. Who wants to know what is there now, as
+a crawler may, has to ask for it, by Cache-Control: max-age=0 in the request or by [WithCacheControl]:
+what has not changed then costs a 304.
+
 # Validation
 
 A response that is no longer fresh is validated (section 4.3): the request is sent with If-None-Match,
@@ -90,13 +98,14 @@ as the caller waits; [Transport.Close] waits for it.
 
 A successful answer to a method that is not known to be safe invalidates the stored responses of its
 target, and of what Location and Content-Location name on the same origin (section 4.4). They stay
-stored and are validated before the next use, as after [Transport.Invalidate]. [Transport.Purge]
-removes them.
+stored and are validated before the next use, as after [Transport.Invalidate], and as after a newer answer
+that would have taken their place, but is not stored. [Transport.Purge] removes them.
 
 # What happened
 
 Each response carries its story in Cache-Status (RFC 9211), which [StatusOf] reads, and X-From-Cache
-if its body came from the cache. [Transport.Stats] counts. A [Trace] is called, and a Logger told, when
+if its body came from the cache. [http.Response.TLS] is nil then, as no connection brought it: who needs the
+certificate has to ask past the cache, with no-store. [Transport.Stats] counts. A [Trace] is called, and a Logger told, when
 a request is answered and when a response is stored or not, with the reason. [Transport.Explain] says
 what would be done with a request, and why, without doing it.
 

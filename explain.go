@@ -27,9 +27,10 @@ type Explanation struct {
 	// Detail, and TTL and Age of the selected response.
 	Status Status
 
-	// Stored are the responses that are stored for the request's URL and identity. Selected is the
-	// index of the one that the request selects, -1 if there is none.
-	Stored   []StoredResponse
+	// Stored are the responses that are stored for the request's URL and identity, in no particular order.
+	Stored []StoredResponse
+
+	// Selected is the index in Stored of the one that the request selects, -1 if there is none.
 	Selected int
 
 	// Others are the responses that are stored for the URL on behalf of other identities. They must not
@@ -49,8 +50,8 @@ type Explanation struct {
 
 // StoredResponse is a stored response as the rules see it.
 type StoredResponse struct {
-	Entry     *store.Entry // must not be changed
-	Freshness Freshness
+	Entry     *store.Entry // what the store keeps of it; must not be changed
+	Freshness Freshness    // at the time of the explanation
 
 	// Mismatch is the name of the first selecting field that does not match that of the request, "*"
 	// if no request matches; empty if all match. RFC 9111, section 4.1.
@@ -63,13 +64,14 @@ type StoredResponse struct {
 
 // Freshness is how old a stored response is, and what that means. RFC 9111, section 4.2.
 type Freshness struct {
-	Age          time.Duration // current_age: at the time that was asked about
+	Age          time.Duration // current_age: at the time that was asked about, at most 2^31 s
 	InitialAge   time.Duration // corrected_initial_age: when the response was received
-	Lifetime     time.Duration // freshness_lifetime
+	Lifetime     time.Duration // freshness_lifetime: the age from which on it is stale, at most 2^31 s
 	LifetimeFrom string        // "max-age", "expires", "heuristic", or empty if nothing gives it a lifetime
 
 	// Validate is why it must be validated before any use: "invalidated", "credentials" (of others than
-	// the request's may have been sent) or "no-cache"; empty if age alone decides.
+	// the request's may have been sent), "no-store" (said after it was stored) or "no-cache"; empty if age
+	// alone decides.
 	Validate string
 
 	// MayBeStale tells that it may be used when it is stale, if something allows that.
@@ -83,7 +85,7 @@ func (f Freshness) TTL() time.Duration { return f.Lifetime - f.Age }
 // nothing about it.
 func (f Freshness) Fresh() bool { return f.TTL() > 0 && f.Validate == "" }
 
-// FreshnessOf returns how old e is at the time now.
+// FreshnessOf returns how old e is at the time now, which is taken to be a time of day.
 func FreshnessOf(e *store.Entry, now time.Time) Freshness {
 	r := newResponse(e)
 	return r.freshness(now.Round(0))
@@ -98,8 +100,9 @@ func (r *response) freshness(now time.Time) Freshness {
 	return f
 }
 
-// Explain says what [Transport.RoundTrip] would do with req now, and why. Nothing is sent, and what
-// is stored does not count as used. The error is that of the store.
+// Explain says what [Transport.RoundTrip] would do with req now, and why. Nothing is sent, what is stored
+// does not count as used, and the body of req is left alone. The error is that of the store, or says that
+// req has no URL.
 func (t *Transport) Explain(req *http.Request) (Explanation, error) {
 	ctx := req.Context()
 	explained := Explanation{Action: "forward", Selected: -1}

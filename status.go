@@ -29,7 +29,7 @@ type Status struct {
 	Stored    bool          // the response was, or is being, stored
 	Collapsed bool          // answered by another request's response, while that arrived
 	TTL       time.Duration // for how long a stored response stays fresh, to the second; negative if it is stale
-	Detail    string        // what the other fields can't say
+	Detail    string        // what the other fields can't say, a word that [ReasonText] explains; empty if nothing
 
 	Age         time.Duration // the age of a stored response when it was used, to the second; RFC 9111, section 4.2.3
 	Revalidated bool          // a stored response was used after the origin had confirmed it

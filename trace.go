@@ -43,7 +43,7 @@ type AnswerInfo struct {
 	Request    *http.Request  // the request, or a copy of it
 	Response   *http.Response // the response as it is returned; its body must be left alone. nil if Background
 	Status     Status         // how it was obtained
-	Background bool           // nobody waited for it: a revalidation behind a stale response
+	Background bool           // nobody waited for it: a revalidation behind a stale response that was served
 }
 
 // StoreInfo says what became of a response that could have been stored.
@@ -52,7 +52,7 @@ type StoreInfo struct {
 	StatusCode int           // of the response
 	Length     int64         // of its body in bytes, -1 if that is not known
 	Reason     string        // why it was not stored, a word such as "no-store" or "incomplete"; empty if it was
-	Err        error         // the store's failure, if that is the reason
+	Err        error         // the store's failure, if that is the reason; else nil
 	Background bool          // nobody waited for the response
 }
 
@@ -60,7 +60,7 @@ type StoreInfo struct {
 type StoreErrorInfo struct {
 	Request *http.Request // the request during which it failed, or a copy of it
 	Op      string        // what was tried, such as "look up" or "store"
-	Err     error
+	Err     error         // what the store returned, never nil; [store.CauseOf] tells its cause
 }
 
 // EvictInfo says what a store dropped to keep its bounds.

@@ -63,7 +63,7 @@ type Transport struct {
 	// response can be stored complete. Beyond that the transfer is cut, and at once if the request's
 	// context has ended. If they are 0, they are 256 KiB and 100 ms; negative values never wait.
 	DrainBytes int64
-	DrainTime  time.Duration
+	DrainTime  time.Duration // see DrainBytes
 
 	// Logger is told what is decided, at debug level, and what goes wrong with the store. URLs are
 	// logged without user information and query. If it is nil nothing is logged.
@@ -123,7 +123,9 @@ func (t *Transport) Close() error {
 }
 
 // RoundTrip answers req from the cache, or with the help of Base. It keeps the contract of
-// [http.RoundTripper].
+// [http.RoundTripper]. The response says in Cache-Status how it came about; see [StatusOf]. One that came
+// from the store, or by another's request, has no TLS, whatever the scheme, as no connection brought it, and
+// the Proto with which it once came. The error is that of Base, ModifyResponse or the request's context.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	t.counters.requests.Add(1)
 	if ctx := req.Context(); ctx.Err() != nil {
