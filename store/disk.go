@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
-	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -353,14 +352,16 @@ func (d *Disk) Update(ctx context.Context, key string, change func([]*Entry) []*
 	}
 	page := pagePool.Get().(*usagePage)
 	defer pagePool.Put(page)
-	sum, err := d.update(ctx, key, change, page, d.near())
+	r := room{limit: d.near()}
+	sum, err := d.update(ctx, key, change, page, r)
 	full := (*fullError)(nil)
 	for try := 0; errors.As(err, &full); try++ {
-		_, failed := d.makeRoom(ctx, full.sum, full.delta)
+		r.limit = d.max + d.max/10
+		failed := d.grant(ctx, full, &r)
 		if try == roomTries { // nothing but drafts, if nothing went wrong
 			return opError("update", cmp.Or(failed, ErrTooLarge))
 		}
-		sum, err = d.update(ctx, key, change, page, d.max+d.max/10)
+		sum, err = d.update(ctx, key, change, page, r)
 	}
 	if err != nil {
 		return err
@@ -372,8 +373,8 @@ func (d *Disk) Update(ctx context.Context, key string, change func([]*Entry) []*
 }
 
 // update does Update but for the work that follows it. The sum is that of the usage in page, or negative if
-// it did not change. It fails with a fullError, and nothing changes, if the cache would grow beyond limit bytes.
-func (d *Disk) update(ctx context.Context, key string, change func([]*Entry) []*Entry, page *usagePage, limit int64) (sum int64, err error) {
+// it did not change. It fails with a fullError, and nothing changes, if the cache would grow beyond its room.
+func (d *Disk) update(ctx context.Context, key string, change func([]*Entry) []*Entry, page *usagePage, r room) (sum int64, err error) {
 	l, err := d.lock(ctx, shardOf(key), lockWait)
 	if err != nil {
 		return -1, err
@@ -396,7 +397,7 @@ func (d *Disk) update(ctx context.Context, key string, change func([]*Entry) []*
 	if err := d.checkFiles(key, st.entries, next); err != nil {
 		return -1, err
 	}
-	return l.write(key, st, next, page, limit)
+	return l.write(key, st, next, page, r)
 }
 
 // current is load where the shard's lock is held, so that what the memory tier has of a file that did not change is
@@ -467,7 +468,7 @@ func inlineBlobs(entries []*Entry) (blobs []inlineBlob, size int64, err error) {
 }
 
 // write makes next the entries of a key of the locked shard, and releases what they do not name any more.
-func (l *locked) write(key string, st keyState, next []*Entry, page *usagePage, limit int64) (sum int64, err error) {
+func (l *locked) write(key string, st keyState, next []*Entry, page *usagePage, r room) (sum int64, err error) {
 	d := l.d
 	var it *tierItem
 	defer func() {
@@ -513,7 +514,7 @@ func (l *locked) write(key string, st keyState, next []*Entry, page *usagePage, 
 		}
 	default:
 		var w written
-		if sum, err = l.put(key, st, blobs, heads, live, page, limit, &w); err != nil {
+		if sum, err = l.put(key, st, blobs, heads, live, page, r, &w); err != nil {
 			return -1, err
 		}
 		if w.exact && d.tier.max > 0 {
@@ -560,7 +561,7 @@ func newItem(key, path string, entries []*Entry, live int64, w *written) *tierIt
 
 // put writes what the file of a key is to say: by appending, or anew if that would leave too much in it
 // that is obsolete.
-func (l *locked) put(key string, st keyState, blobs []inlineBlob, heads []byte, live int64, page *usagePage, limit int64, w *written) (sum int64, err error) {
+func (l *locked) put(key string, st keyState, blobs []inlineBlob, heads []byte, live int64, page *usagePage, r room, w *written) (sum int64, err error) {
 	d := l.d
 	current, _, err := inlineBlobs(st.entries)
 	if err != nil {
@@ -585,7 +586,7 @@ func (l *locked) put(key string, st keyState, blobs []inlineBlob, heads []byte, 
 		grows = allocated(size) // the old file is there until the new one takes its place
 	}
 	if grows > 0 {
-		if sum, err = l.reserve(grows, limit, page); err != nil {
+		if sum, err = l.reserve(grows, r, page); err != nil {
 			return -1, err
 		}
 	}
@@ -732,7 +733,7 @@ func (d *Disk) discardDamage(ctx context.Context, key string) {
 		defer l.unlock()
 		var st keyState
 		if st, _, err = d.load(key); err == nil && st.damaged {
-			_, err = l.write(key, st, st.entries, &page, math.MaxInt64)
+			_, err = l.write(key, st, st.entries, &page, anyRoom)
 		}
 	}
 	d.log.Debug("cachetrip: store: damaged entries discarded", "key", key, "error", err)

@@ -829,6 +829,58 @@ func TestBound(t *testing.T) {
 	}
 }
 
+// TestBoundWithoutUsage has it forgotten how much a full cache takes.
+func TestBoundWithoutUsage(t *testing.T) {
+	t.Parallel()
+	const bound = 4 << 20
+	for name, lose := range map[string]func(path string) error{
+		"removed":   os.Remove,
+		"empty":     func(path string) error { return os.Truncate(path, 0) },
+		"torn":      func(path string) error { return os.Truncate(path, usageSize/2+3) },
+		"zeros":     func(path string) error { return errors.Join(os.Truncate(path, 0), os.Truncate(path, usageSize)) },
+		"rewritten": func(path string) error { return os.WriteFile(path, pattern(3, usageSize), 0o600) },
+	} {
+		for _, size := range []int{3000, bound/bodyShare - 1000} {
+			for _, reopen := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, %d bytes, %t", name, size, reopen), func(t *testing.T) {
+					t.Parallel()
+					dir := scratchDir(t)
+					d := openTest(t, dir, DiskOptions{MaxBytes: bound})
+					for i := range bound / 8192 * 11 / 10 {
+						mustPut(t, d, testKey(i), pattern(1, 7000))
+					}
+					if n := diskBytes(t, dir); n < bound*90/100 {
+						t.Fatalf("only %d bytes to begin with", n)
+					}
+					if err := lose(filepath.Join(dir, version, "usage")); err != nil {
+						t.Fatal(err)
+					}
+					for i := range 40 {
+						if reopen {
+							d = openTest(t, dir, DiskOptions{MaxBytes: bound})
+						}
+						mustPut(t, d, testKey(10_000+i), make([]byte, size))
+						n := diskBytes(t, dir)
+						if n > bound*110/100 {
+							t.Fatalf("after %d stores: %d bytes, which is %.1f %% of the bound", i+1, n, 100*float64(n)/bound)
+						}
+						if n < bound*70/100 {
+							t.Fatalf("after %d stores: %.1f %% of the bound are left: too much is evicted", i+1, 100*float64(n)/bound)
+						}
+					}
+					var page usagePage
+					if err := d.readUsage(&page); err != nil {
+						t.Fatal(err)
+					}
+					if got, want := page.sum(), diskBytes(t, dir); got != want || page.unknown() {
+						t.Errorf("usage says %d bytes, the files take %d", got, want)
+					}
+				})
+			}
+		}
+	}
+}
+
 func TestDraftsAreWithinTheBound(t *testing.T) {
 	const bound = 8 << 20
 	t.Parallel()

@@ -259,14 +259,15 @@ func (dr *diskDraft) reserve(size int64, exactly bool) error {
 	if delta == 0 {
 		return nil
 	}
-	sum, err := dr.resize(target)
+	r := room{limit: dr.d.near()}
+	sum, err := dr.resize(target, r)
 	full := (*fullError)(nil)
 	for try := 0; errors.As(err, &full); try++ {
 		// Drafts cannot be evicted: if they alone are too much, this one is given up.
-		if ok, failed := dr.d.makeRoom(dr.ctx, full.sum, full.delta); !ok || try == roomTries {
+		if failed := dr.d.grant(dr.ctx, full, &r); failed != nil || try == roomTries {
 			return cmp.Or(failed, ErrTooLarge)
 		}
-		sum, err = dr.resize(target)
+		sum, err = dr.resize(target, r)
 	}
 	if err == nil && delta > 0 && sum > dr.d.max {
 		dr.d.makeRoom(dr.ctx, sum, 0)
@@ -277,7 +278,7 @@ func (dr *diskDraft) reserve(size int64, exactly bool) error {
 // resize makes the draft's file, in blocks, as long as target and notes it in the usage file, both under the shard's
 // lock, so that whoever lists the shard meanwhile finds the room that is reserved. If target is 0 the file is
 // removed. It fails with a fullError if there is no room.
-func (dr *diskDraft) resize(target int64) (sum int64, err error) {
+func (dr *diskDraft) resize(target int64, r room) (sum int64, err error) {
 	l, err := dr.lock()
 	if err != nil {
 		return 0, err
@@ -286,7 +287,7 @@ func (dr *diskDraft) resize(target int64) (sum int64, err error) {
 	page := pagePool.Get().(*usagePage)
 	defer pagePool.Put(page)
 	if delta := target - dr.reserved; delta > 0 {
-		if sum, err = l.reserve(delta, dr.d.near(), page); err != nil {
+		if sum, err = l.reserve(delta, r, page); err != nil {
 			return 0, err
 		}
 		dr.reserved = target
@@ -474,7 +475,7 @@ func (dr *diskDraft) Close() error {
 		file.Close()
 	}
 	if !committed && dr.reserved > 0 {
-		if _, err := dr.resize(0); err != nil {
+		if _, err := dr.resize(0, anyRoom); err != nil {
 			removeFile(dr.temp()) // the store was closed, or it takes too long
 		}
 	}

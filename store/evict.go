@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -322,6 +323,100 @@ func (e *evictor) wait(ctx context.Context) error {
 	}
 }
 
+// grant makes room for one who found none. The error is why that is not possible: ErrTooLarge if there is nothing to evict.
+func (d *Disk) grant(ctx context.Context, full *fullError, r *room) error {
+	if full.unknown {
+		paid, err := d.learn(ctx, full.delta)
+		r.paid = paid
+		return err
+	}
+	ok, err := d.makeRoom(ctx, full.sum, full.delta)
+	if !ok && err == nil {
+		err = ErrTooLarge
+	}
+	return err
+}
+
+// learn lists shards of which it is not known what they take, and evicts what was not used for longest in each until need
+// bytes are set free, for as many are to be added. It returns how many were: more than can be needed if
+// all shards are known then, or cannot be.
+func (d *Disk) learn(ctx context.Context, need int64) (paid int64, err error) {
+	e := &d.evictor
+	if err := e.wait(ctx); err != nil {
+		return 0, opError("evict", err)
+	}
+	defer func() { <-e.mu }()
+	start := time.Now()
+	now := d.fileNow()
+	var page usagePage
+	for range shardCount {
+		e.turns.Add(1)
+		shard := e.cursor
+		e.cursor = (e.cursor + 1) % shardCount
+		if err := d.readUsage(&page); err != nil {
+			return paid, err
+		}
+		if page.slot(shard).known {
+			continue
+		}
+		if paid >= need && time.Since(start) > gatherSoft {
+			return paid, ctx.Err()
+		}
+		list, err := d.scan(ctx, shard)
+		if ctx.Err() != nil {
+			return paid, ctx.Err()
+		}
+		if err != nil || paid >= need {
+			continue
+		}
+		keys := oldest(list.evictable(now), 2)
+		if len(keys) == 0 {
+			continue
+		}
+		_, err = d.evictShard(ctx, shard, keys, func(freed, _ int64) bool {
+			d.evictions.Add(1)
+			paid += freed
+			return paid >= need
+		})
+		if err != nil {
+			d.log.Debug("cachetrip: store: eviction failed", "error", err)
+		}
+	}
+	return math.MaxInt64, nil
+}
+
+// evictable returns the keys of the list that may be evicted: bodies that nothing names yet may not for a while.
+func (list *shardList) evictable(now int64) []*keyFiles {
+	return slices.DeleteFunc(list.keys, func(k *keyFiles) bool {
+		if k.heads {
+			return false
+		}
+		for _, b := range k.blobs {
+			k.used = max(k.used, b.mtime)
+		}
+		return !isOld(now, k.used, orphanAfter)
+	})
+}
+
+// oldest returns one part of keys, which it sorts: those not used for longest, in that order.
+func oldest(keys []*keyFiles, part int) []*keyFiles {
+	if len(keys) == 0 {
+		return nil
+	}
+	// What was used in the future was so by a clock that was since set back, and not since then.
+	future := time.Now().Add(time.Minute).UnixNano()
+	slices.SortFunc(keys, func(a, b *keyFiles) int {
+		if fa, fb := a.used > future, b.used > future; fa != fb {
+			if fa {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Or(cmp.Compare(a.used, b.used), strings.Compare(a.key, b.key))
+	})
+	return keys[:max(1, len(keys)/part)]
+}
+
 // makeRoom evicts until the cache, which now takes sum bytes, is within its bound with extra bytes added,
 // and a little more so that the next calls need not, but for no longer than a request can wait. It reports
 // whether the cache is within its bound then, or near it, and what kept it from being so if it was not just that there
@@ -439,39 +534,9 @@ func (d *Disk) gather(ctx context.Context, page *usagePage) (listed int, err err
 			err = cmp.Or(err, failed)
 			continue
 		}
-		for _, k := range list.keys {
-			if !k.heads {
-				for _, b := range k.blobs {
-					k.used = max(k.used, b.mtime)
-				}
-				if !isOld(now, k.used, orphanAfter) {
-					continue
-				}
-			}
-			keys = append(keys, k)
-		}
+		keys = append(keys, list.evictable(now)...)
 	}
-	if len(keys) == 0 {
-		return listed, err
-	}
-	// What was used in the future was so by a clock that was since set back, and not since then.
-	future := time.Now().Add(time.Minute).UnixNano()
-	slices.SortFunc(keys, func(a, b *keyFiles) int {
-		if fa, fb := a.used > future, b.used > future; fa != fb {
-			if fa {
-				return -1
-			}
-			return 1
-		}
-		switch {
-		case a.used < b.used:
-			return -1
-		case a.used > b.used:
-			return 1
-		}
-		return strings.Compare(a.key, b.key)
-	})
-	e.pool = keys[:max(1, len(keys)/evictPart)]
+	e.pool = oldest(keys, evictPart)
 	return listed, err
 }
 

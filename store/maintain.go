@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -119,7 +118,7 @@ func (d *Disk) loadExact(ctx context.Context, key string) (keyState, error) {
 		return st, err
 	}
 	var page usagePage
-	_, err = l.write(key, st, st.entries, &page, math.MaxInt64)
+	_, err = l.write(key, st, st.entries, &page, anyRoom)
 	return st, d.mayRead(ctx, err)
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -20,7 +21,8 @@ import (
 // per shard, written under the shard's lock, with the bytes of its files, in blocks. Growth is noted
 // before it happens and shrinkage after, so that a process that is killed in between leaves a slot that
 // says too much rather than too little; listing the shard, which eviction does and which is due every
-// hour, sets it right. A slot that does not prove itself is unknown, and its shard is listed soon.
+// hour, sets it right. A slot that does not prove itself is unknown, and its shard is listed soon; until all are known, who
+// adds to the cache evicts as much.
 
 const (
 	shardCount = 256
@@ -247,22 +249,49 @@ func (l *locked) account(delta int64, page *usagePage) (sum int64, err error) {
 	return page.sum(), nil
 }
 
-// reserve notes growth that is about to happen, unless the cache would take more than limit bytes with it: then
-// it fails with a fullError and nothing is noted. Of those who reserve at the same moment, each sees at least
-// those who noted theirs before: so what is granted is never more than limit together.
-func (l *locked) reserve(delta, limit int64, page *usagePage) (sum int64, err error) {
-	sum, err = l.account(delta, page)
-	if err == nil && sum > limit {
-		l.account(-delta, page)
-		return 0, &fullError{sum - delta, delta}
-	}
-	return sum, err
+// room is what one who makes the cache grow may count on.
+type room struct {
+	limit int64 // how many bytes the cache may take
+	paid  int64 // how many bytes were set free for this while it was not known how many it takes
 }
 
-// fullError reports that a cache of sum bytes has no room for delta more.
-type fullError struct{ sum, delta int64 }
+// anyRoom is for what makes the cache smaller in the end.
+var anyRoom = room{math.MaxInt64, math.MaxInt64}
+
+// reserve notes growth that is about to happen, unless the cache would take more than the limit with it, or it is not
+// known how much it takes and more was not set free: then it fails with a fullError and nothing is noted. Of those who
+// reserve at the same moment, each sees at least those who noted theirs before: so what is granted is never more than
+// the limit together.
+func (l *locked) reserve(delta int64, r room, page *usagePage) (sum int64, err error) {
+	sum, err = l.account(delta, page)
+	if err != nil {
+		return sum, err
+	}
+	unknown := delta > r.paid && page.unknown()
+	if sum > r.limit || unknown {
+		l.account(-delta, page)
+		return 0, &fullError{sum - delta, delta, unknown}
+	}
+	return sum, nil
+}
+
+// fullError reports that a cache of sum bytes has no room for delta more, or may have none.
+type fullError struct {
+	sum, delta int64
+	unknown    bool // what some shards take is not known
+}
 
 func (e *fullError) Error() string { return "no room" }
+
+// unknown reports whether it is not known of some shard what it takes.
+func (p *usagePage) unknown() bool {
+	for i := range shardCount {
+		if !p.slot(i).known {
+			return true
+		}
+	}
+	return false
+}
 
 // setSlot writes the slot of the locked shard.
 func (l *locked) setSlot(s slot, page *usagePage) error {
