@@ -1,0 +1,128 @@
+package gregjones
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// spoolAfter is how many bytes of a draft are kept in memory: more than most responses of an API have.
+const spoolAfter = 64 << 10
+
+// draft is a body that arrives: its beginning in memory, the rest in a temporary file.
+type draft struct {
+	store *Store
+	key   string
+
+	mu     sync.RWMutex
+	begin  []byte
+	file   *os.File // what comes after begin, nil if there is no more
+	size   int64
+	err    error
+	ended  bool // committed
+	closed bool
+}
+
+func (d *draft) Write(p []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.err != nil:
+		return 0, d.err
+	case d.closed || d.ended:
+		return 0, fmt.Errorf("cachetrip: store: gregjones: write body: %w", fs.ErrClosed)
+	case d.size+int64(len(p)) > d.store.maxBody:
+		d.err = fmt.Errorf("cachetrip: store: gregjones: write body: %w", store.ErrTooLarge)
+		return 0, d.err
+	}
+	n := min(len(p), spoolAfter-len(d.begin))
+	d.begin = append(d.begin, p[:n]...)
+	d.size += int64(n)
+	if n == len(p) {
+		return n, nil
+	}
+	if d.file == nil {
+		if d.file, d.err = os.CreateTemp("", "cachetrip-body-"); d.err != nil {
+			d.err = fmt.Errorf("cachetrip: store: gregjones: write body: %w", d.err)
+			return n, d.err
+		}
+		os.Remove(d.file.Name()) // so that nothing is left by a crash; where that is not possible, Close does it
+	}
+	m, err := d.file.WriteAt(p[n:], d.size-int64(len(d.begin)))
+	d.size += int64(m)
+	if err != nil {
+		d.err = fmt.Errorf("cachetrip: store: gregjones: write body: %w", err)
+	}
+	return n + m, d.err
+}
+
+func (d *draft) ReadAt(p []byte, off int64) (n int, err error) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	switch {
+	case d.closed:
+		return 0, fmt.Errorf("cachetrip: store: gregjones: read draft: %w", fs.ErrClosed)
+	case off < 0:
+		return 0, fmt.Errorf("cachetrip: store: gregjones: read draft: negative offset")
+	case off >= d.size:
+		return 0, io.EOF
+	}
+	if left := d.size - off; int64(len(p)) > left {
+		p, err = p[:left], io.EOF
+	}
+	if off < int64(len(d.begin)) {
+		n = copy(p, d.begin[off:])
+	}
+	if n < len(p) {
+		m, rerr := d.file.ReadAt(p[n:], off+int64(n)-int64(len(d.begin)))
+		n += m
+		if n < len(p) {
+			return n, fmt.Errorf("cachetrip: store: gregjones: read draft: %w", rerr)
+		}
+	}
+	return n, err
+}
+
+func (d *draft) Commit() (store.Blob, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.err != nil:
+		return store.Blob{}, d.err
+	case d.closed || d.ended:
+		return store.Blob{}, fmt.Errorf("cachetrip: store: gregjones: commit: %w", fs.ErrClosed)
+	}
+	value := make([]byte, sha256.Size+d.size)
+	n := copy(value[sha256.Size:], d.begin)
+	if d.file != nil {
+		if _, err := io.ReadFull(io.NewSectionReader(d.file, 0, d.size-int64(n)), value[sha256.Size+n:]); err != nil {
+			d.err = fmt.Errorf("cachetrip: store: gregjones: commit: %w", err)
+			return store.Blob{}, d.err
+		}
+	}
+	blob := store.Blob{ID: rand.Text(), Size: d.size}
+	d.store.set(bodyName(d.key, blob.ID), value)
+	d.ended = true
+	return blob, nil
+}
+
+func (d *draft) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil
+	}
+	d.closed, d.begin = true, nil
+	if d.file == nil {
+		return nil
+	}
+	err := d.file.Close()
+	os.Remove(d.file.Name())
+	return err
+}

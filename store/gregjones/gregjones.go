@@ -1,0 +1,434 @@
+// Package gregjones keeps a cache in anything that was made for github.com/gregjones/httpcache or its forks:
+// a map from names to values, such as their disk caches and those for Redis, memcached or an LRU in memory.
+//
+//	cache := &cachetrip.Transport{Store: gregjones.New(lru, gregjones.Options{})}
+//
+// It is a bridge for those who have such a cache and want to keep it. What [store.Disk] and [store.Memory] promise
+// beyond the rules of HTTP, a map of whole values cannot:
+//
+//   - A body is one value: it is in memory when it is stored, and when it is served. While it arrives, what goes
+//     beyond 64 KiB waits in a temporary file. Bodies over Options.MaxBody are not stored.
+//   - Each change of a head writes the heads of all variants and identities of its URL again.
+//   - Updates are atomic within one Store value. Two processes that share a cache, or two Stores in one, can lose
+//     each other's updates: a response that one of them stored is fetched again, or an invalidation comes to nothing
+//     if the other stores something for the same URL at that moment.
+//   - What is stored is bounded by the cache, if at all, and what it drops is not counted in Stats.Evictions. Bodies
+//     that a crash or a lost update left over stay until the cache drops them.
+//   - [Store.All] without the first 32 digits of a key finds what an index in the cache knows. What the cache has
+//     dropped of that index is not listed; it is still found by its URL.
+//   - A cache that fails silently is a cache that holds nothing: Get has no error.
+//
+// What else package store asks for holds, and storetest checks it: values prove themselves by a digest, a body that
+// was opened outlives its release, and no key, name or value has a credential in it. The names of values begin with
+// "cachetrip1:"; what gregjones/httpcache itself has stored is neither read nor changed.
+package gregjones
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/gob"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// Cache is the interface of github.com/gregjones/httpcache. It has to be safe for concurrent use.
+type Cache interface {
+	Get(key string) (responseBytes []byte, ok bool)
+	Set(key string, responseBytes []byte)
+	Delete(key string)
+}
+
+// Options configures a [Store].
+type Options struct {
+	// MaxBody is the size in bytes of the largest body that is stored. 0 means DefaultMaxBody.
+	MaxBody int64
+}
+
+const (
+	// DefaultMaxBody is the largest body that is stored if the options name none: 16 MiB, as it will be in memory.
+	DefaultMaxBody = 16 << 20
+
+	prefix    = "cachetrip1:" // of all names; the digit is the version of the format
+	keyDigits = 64
+	urlDigits = 32 // of a key
+
+	// The bounds that all stores have.
+	maxVariants = 64
+	maxHead     = 256 << 10
+
+	// maxHeads bounds the heads of all variants and identities of a URL, which are written at once. Beyond it
+	// the identities that were used least recently to store something go.
+	maxHeads = 1 << 20
+)
+
+// Store keeps entries and bodies in a [Cache]. It is safe for concurrent use.
+type Store struct {
+	cache   Cache
+	maxBody int64
+
+	// Updates take turns by the first two digits of the key: as many as there are parts of the index.
+	turns [256]chan struct{}
+
+	mu     sync.Mutex
+	secret []byte
+}
+
+var _ store.Store = (*Store)(nil)
+
+// New returns a store that keeps everything in cache. No two Stores should use one cache at the same time.
+func New(cache Cache, opts Options) *Store {
+	s := &Store{cache: cache, maxBody: opts.MaxBody}
+	if s.maxBody <= 0 {
+		s.maxBody = DefaultMaxBody
+	}
+	for i := range s.turns {
+		s.turns[i] = make(chan struct{}, 1)
+	}
+	return s
+}
+
+// The values: each is a digest of the rest, then the rest.
+
+// get returns a value that proves itself.
+func (s *Store) get(name string) ([]byte, bool) {
+	value, ok := s.cache.Get(prefix + name)
+	if !ok || len(value) < sha256.Size {
+		return nil, false
+	}
+	sum := sha256.Sum256(value[sha256.Size:])
+	return value[sha256.Size:], bytes.Equal(sum[:], value[:sha256.Size])
+}
+
+// set stores a value that was made with room for its digest in front.
+func (s *Store) set(name string, value []byte) {
+	sum := sha256.Sum256(value[sha256.Size:])
+	copy(value, sum[:])
+	s.cache.Set(prefix+name, value)
+}
+
+func headsName(url string) string    { return "heads:" + url }
+func bodyName(key, id string) string { return "body:" + key + ":" + id }
+func indexName(part string) string   { return "index:" + part }
+
+// slot is what is stored under one key: the slot that was changed last comes first in the heads of a URL.
+type slot struct {
+	Key     string
+	Entries []*store.Entry
+}
+
+func (s *Store) heads(url string) []slot {
+	value, ok := s.get(headsName(url))
+	var slots []slot
+	if !ok || gob.NewDecoder(bytes.NewReader(value)).Decode(&slots) != nil {
+		return nil
+	}
+	return slots
+}
+
+func find(slots []slot, key string) []*store.Entry {
+	for _, sl := range slots {
+		if sl.Key == key {
+			return sl.Entries
+		}
+	}
+	return nil
+}
+
+// Entries implements [store.Store].
+func (s *Store) Entries(ctx context.Context, key string) ([]*store.Entry, error) {
+	if err := check(ctx, key); err != nil {
+		return nil, err
+	}
+	return find(s.heads(key[:urlDigits]), key), nil
+}
+
+// Update implements [store.Store].
+func (s *Store) Update(ctx context.Context, key string, change func([]*store.Entry) []*store.Entry) error {
+	if err := check(ctx, key); err != nil {
+		return err
+	}
+	part, _ := strconv.ParseUint(key[:2], 16, 8)
+	select {
+	case s.turns[part] <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-s.turns[part] }()
+
+	url := key[:urlDigits]
+	before := s.heads(url)
+	current := find(before, key)
+	next := change(slices.Clone(current))
+	if slices.Equal(current, next) {
+		return nil
+	}
+	next = arrange(current, next)
+	for _, e := range next {
+		if err := checkEntry(key, e); err != nil {
+			return err
+		}
+	}
+	after := slices.DeleteFunc(slices.Clone(before), func(sl slot) bool { return sl.Key == key })
+	if len(next) > 0 {
+		after = append([]slot{{key, next}}, after...)
+	}
+	value, after, err := encode(after)
+	if err != nil {
+		return err
+	}
+	if len(after) == 0 {
+		s.cache.Delete(prefix + headsName(url))
+	} else {
+		s.set(headsName(url), value)
+	}
+	if (len(before) == 0) != (len(after) == 0) {
+		s.index(key[:2], url, len(after) > 0)
+	}
+	s.release(before, after)
+	return nil
+}
+
+// arrange puts the entries that are new before those that were kept, each in the order given, and bounds them.
+func arrange(current, next []*store.Entry) []*store.Entry {
+	var changed, kept []*store.Entry
+	for _, e := range next {
+		switch {
+		case e == nil || slices.Contains(changed, e) || slices.Contains(kept, e):
+		case slices.Contains(current, e):
+			kept = append(kept, e)
+		default:
+			changed = append(changed, e)
+		}
+	}
+	next = append(changed, kept...)
+	if n := len(next) - maxVariants; n > 0 { // the oldest go
+		byAge := slices.SortedStableFunc(slices.Values(next), func(a, b *store.Entry) int { return a.ResponseTime.Compare(b.ResponseTime) })
+		next = slices.DeleteFunc(next, func(e *store.Entry) bool { return slices.Contains(byAge[:n], e) })
+	}
+	return next
+}
+
+func checkEntry(key string, e *store.Entry) error {
+	if e.Key != key {
+		return fmt.Errorf("cachetrip: store: gregjones: entry of key %.80q cannot be stored under %s", e.Key, key)
+	}
+	for _, p := range e.Parts {
+		if p.Offset < 0 || p.Length < 0 || p.Skip < 0 || p.Skip > p.Blob.Size || p.Length > p.Blob.Size-p.Skip || !isID(p.Blob.ID) {
+			return fmt.Errorf("cachetrip: store: gregjones: part at %d of %d bytes lies outside its blob of %d bytes", p.Offset, p.Length, p.Blob.Size)
+		}
+	}
+	return nil
+}
+
+// encode returns slots as a value, without those at the end that are too much.
+func encode(slots []slot) ([]byte, []slot, error) {
+	for {
+		b := bytes.NewBuffer(make([]byte, sha256.Size, 1<<10))
+		if err := gob.NewEncoder(b).Encode(slots); err != nil {
+			return nil, nil, fmt.Errorf("cachetrip: store: gregjones: %w", err)
+		}
+		bound := maxHeads
+		if len(slots) == 1 { // as much as one key may have in any store
+			bound = maxVariants * maxHead
+			for _, e := range slots[0].Entries {
+				if size(e) > maxHead {
+					return nil, nil, fmt.Errorf("cachetrip: store: gregjones: update: %w", store.ErrTooLarge)
+				}
+			}
+		}
+		if b.Len() <= bound {
+			return b.Bytes(), slots, nil
+		}
+		if len(slots) == 1 {
+			return nil, nil, fmt.Errorf("cachetrip: store: gregjones: update: %w", store.ErrTooLarge)
+		}
+		slots = slots[:len(slots)/2]
+	}
+}
+
+// size returns the number of bytes of an entry's head, more or less.
+func size(e *store.Entry) (n int) {
+	for _, h := range []map[string][]string{e.Header, e.Trailer} {
+		for name, values := range h {
+			for _, v := range values {
+				n += len(name) + len(v)
+			}
+		}
+	}
+	for name, v := range e.Selecting {
+		n += len(name) + len(v)
+	}
+	return n + len(e.URL) + 64*len(e.Parts)
+}
+
+// blobs returns the names of all bodies that slots have.
+func blobs(slots []slot) map[string]bool {
+	names := make(map[string]bool)
+	for _, sl := range slots {
+		for _, e := range sl.Entries {
+			for _, p := range e.Parts {
+				names[bodyName(sl.Key, p.Blob.ID)] = true
+			}
+		}
+	}
+	return names
+}
+
+// release deletes the bodies that nothing names any more.
+func (s *Store) release(before, after []slot) {
+	named := blobs(after)
+	for name := range blobs(before) {
+		if !named[name] {
+			s.cache.Delete(prefix + name)
+		}
+	}
+}
+
+// index notes whether anything is stored for url.
+func (s *Store) index(part, url string, stored bool) {
+	urls := s.listed(part)
+	if at, found := slices.BinarySearch(urls, url); found == stored {
+		return
+	} else if stored {
+		urls = slices.Insert(urls, at, url)
+	} else {
+		urls = slices.Delete(urls, at, at+1)
+	}
+	if len(urls) == 0 {
+		s.cache.Delete(prefix + indexName(part))
+		return
+	}
+	s.set(indexName(part), append(make([]byte, sha256.Size), strings.Join(urls, "\n")...))
+}
+
+// listed returns the URLs that a part of the index knows, in order.
+func (s *Store) listed(part string) []string {
+	value, ok := s.get(indexName(part))
+	if !ok || len(value) == 0 {
+		return nil
+	}
+	return strings.Split(string(value), "\n")
+}
+
+// All implements [store.Store].
+func (s *Store) All(ctx context.Context, keyPrefix string) iter.Seq2[*store.Entry, error] {
+	return func(yield func(*store.Entry, error) bool) {
+		if len(keyPrefix) > keyDigits || !isHex(keyPrefix) {
+			yield(nil, fmt.Errorf("cachetrip: store: gregjones: prefix %.80q is not lower-case hexadecimal digits", keyPrefix))
+			return
+		}
+		for url := range s.urls(keyPrefix) {
+			if err := ctx.Err(); err != nil {
+				yield(nil, err)
+				return
+			}
+			for _, sl := range s.heads(url) {
+				for _, e := range sl.Entries {
+					if strings.HasPrefix(sl.Key, keyPrefix) && !yield(e, nil) {
+						return
+					}
+				}
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			yield(nil, err)
+		}
+	}
+}
+
+// urls returns the URLs that the keys that begin with keyPrefix can have.
+func (s *Store) urls(keyPrefix string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if len(keyPrefix) >= urlDigits {
+			yield(keyPrefix[:urlDigits])
+			return
+		}
+		for i := range len(s.turns) {
+			part := fmt.Sprintf("%02x", i)
+			if n := min(len(part), len(keyPrefix)); part[:n] != keyPrefix[:n] {
+				continue
+			}
+			for _, url := range s.listed(part) {
+				if strings.HasPrefix(url, keyPrefix) && !yield(url) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Open implements [store.Store].
+func (s *Store) Open(ctx context.Context, key string, blob store.Blob) (store.Body, error) {
+	if err := check(ctx, key); err != nil {
+		return nil, err
+	}
+	value, ok := []byte(nil), false
+	if isID(blob.ID) {
+		value, ok = s.get(bodyName(key, blob.ID))
+	}
+	if !ok || int64(len(value)) != blob.Size {
+		return nil, fmt.Errorf("cachetrip: store: gregjones: open body: %w", store.ErrDamaged)
+	}
+	return body{bytes.NewReader(value)}, nil
+}
+
+// body is a stored body; a bytes.Reader's ReadAt is safe for concurrent use.
+type body struct{ io.ReaderAt }
+
+func (body) Close() error { return nil }
+
+// Create implements [store.Store].
+func (s *Store) Create(ctx context.Context, key string, size int64) (store.Draft, error) {
+	if err := check(ctx, key); err != nil {
+		return nil, err
+	}
+	if size > s.maxBody {
+		return nil, fmt.Errorf("cachetrip: store: gregjones: create: %w", store.ErrTooLarge)
+	}
+	return &draft{store: s, key: key}, nil
+}
+
+// Secret implements [store.Store]. If the cache drops the secret, what it holds besides is not found any more.
+func (s *Store) Secret(ctx context.Context) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.secret == nil {
+		value, ok := s.get("secret")
+		if !ok || len(value) < 32 {
+			made := make([]byte, sha256.Size+32)
+			rand.Read(made[sha256.Size:])
+			s.set("secret", made)
+			value = made[sha256.Size:]
+		}
+		s.secret = bytes.Clone(value)
+	}
+	return bytes.Clone(s.secret), nil
+}
+
+func check(ctx context.Context, key string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if len(key) != keyDigits || !isHex(key) {
+		return fmt.Errorf("cachetrip: store: gregjones: key %.80q is not 64 lower-case hexadecimal digits", key)
+	}
+	return nil
+}
+
+func isHex(s string) bool { return strings.Trim(s, "0123456789abcdef") == "" }
+
+func isID(s string) bool {
+	return s != "" && len(s) <= 64 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
+}
