@@ -338,8 +338,9 @@ func (d *Disk) grant(ctx context.Context, full *fullError, r *room) error {
 }
 
 // learn lists shards of which it is not known what they take, and evicts what was not used for longest in each until need
-// bytes are set free, for as many are to be added. It returns how many were: more than can be needed if
-// all shards are known then, or cannot be.
+// bytes are set free, for as many are to be added. From a shard that takes but half of what it would in a full cache
+// nothing is evicted: some take more if the cache is full, and if it is not, all are listed. It returns how many bytes were
+// set free: more than can be needed if all shards are known then, or cannot be.
 func (d *Disk) learn(ctx context.Context, need int64) (paid int64, err error) {
 	e := &d.evictor
 	if err := e.wait(ctx); err != nil {
@@ -366,7 +367,11 @@ func (d *Disk) learn(ctx context.Context, need int64) (paid int64, err error) {
 		if ctx.Err() != nil {
 			return paid, ctx.Err()
 		}
-		if err != nil || paid >= need {
+		over := int64(0)
+		if err == nil {
+			over = list.bytes - d.max/shardCount/2
+		}
+		if over <= 0 || paid >= need {
 			continue
 		}
 		keys := oldest(list.evictable(now), 2)
@@ -376,7 +381,8 @@ func (d *Disk) learn(ctx context.Context, need int64) (paid int64, err error) {
 		_, err = d.evictShard(ctx, shard, keys, func(freed, _ int64) bool {
 			d.evictions.Add(1)
 			paid += freed
-			return paid >= need
+			over -= freed
+			return paid >= need || over <= 0
 		})
 		if err != nil {
 			d.log.Debug("cachetrip: store: eviction failed", "error", err)
