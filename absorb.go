@@ -130,6 +130,9 @@ func (a *answer) entry() *store.Entry {
 // the callers. ok is false if nothing stored is confirmed. RFC 9111, section 4.3.4.
 func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok bool) {
 	var use *store.Entry
+	var updates bool
+	said := response{cc: field.ParseCacheControl(a.resp.Header["Cache-Control"])}
+	forbidden := said.mustNotStore()
 	change := func(current []*store.Entry) []*store.Entry {
 		use = nil
 		stored := responses(current)
@@ -158,7 +161,10 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 					next = append(next, use)
 				}
 			}
+		} else if forbidden && !slices.Contains(updated, chosen) {
+			next = slices.Delete(next, chosen, chosen+1)
 		}
+		updates = len(updated) > 0
 		return storedStill(next)
 	}
 	err := a.Store.Update(context.WithoutCancel(a.flight.ctx), a.key, change)
@@ -171,7 +177,7 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 	}
 	discard(a.resp)
 	o = outcome{entry: use, response: newResponse(use)}
-	o.unsaved = err != nil || o.response.mustNotStore()
+	o.unsaved = err != nil || !updates || forbidden
 	if a.OmitSetCookie {
 		o.cookies = a.resp.Header["Set-Cookie"]
 	}

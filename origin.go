@@ -144,6 +144,9 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 				return o
 			}
 			if answersCaller(x.rules, &added, resp.Header) {
+				current := newResponse(a.entry())
+				current.status = http.StatusOK // which the caller has
+				a.superseded(&current)
 				return x.unshared(f, outcome{resp: resp})
 			}
 			detail = "unmatched-304"

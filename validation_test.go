@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -136,6 +137,59 @@ func TestNewerResponseThatIsNotStored(t *testing.T) {
 				w.wantGet(test.want, "/")
 				w.wantGet("200 one | hit", "/")
 				w.wantGet("200 one | hit", "/", "Accept", "a/a")
+			})
+		})
+	}
+}
+
+// A 304 that answers the caller's own question about something else says that what is stored is outdated.
+func TestNotModifiedOfWhatTheCallerHas(t *testing.T) {
+	onEachStore(t, func(w *world) {
+		w.handle(tagged(`"1"`, "one", "Cache-Control", "max-age=60"))
+		w.get("/")
+		w.handle(tagged(`"2"`, "two", "Cache-Control", "max-age=60"))
+		w.wantGet("304  | fwd=request; fwd-status=304; detail=no-cache", "/", "Cache-Control", "no-cache", "If-None-Match", `"2"`)
+		w.wantGet("200 two | fwd=stale; fwd-status=200; stored; detail=invalidated", "/")
+	})
+}
+
+// A 304 with no-store is of use to who asked, and to nobody after, those who waited for it included.
+func TestNotModifiedWithNoStore(t *testing.T) {
+	for _, test := range []struct{ name, stored, confirmed string }{
+		{"strong", `"1"`, `"1"`}, {"weak", `W/"1"`, `W/"1"`}, {"stronger than what is stored", `W/"1"`, `"1"`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inBubbles(t, func(w *world) {
+				w.handle(always(200, "one", "Cache-Control", "max-age=60", "ETag", test.stored))
+				w.get("/")
+				time.Sleep(2 * time.Minute)
+				w.asked()
+				w.handle(func(rw http.ResponseWriter, r *http.Request) {
+					time.Sleep(time.Second)
+					if r.Header.Get("If-None-Match") != "" {
+						answer(rw, 304, "", "Cache-Control", "no-store", "ETag", test.confirmed)
+						return
+					}
+					answer(rw, 200, "anew", "Cache-Control", "no-store")
+				})
+				var wg sync.WaitGroup
+				for range 3 {
+					wg.Go(func() {
+						r := w.get("/")
+						if r.Status.Stored || r.Status.Hit || r.Status.Collapsed {
+							w.Errorf("got %s", r)
+						}
+					})
+				}
+				wg.Wait()
+				check(w, "requests", len(w.asked()), 3)
+				w.handle(always(200, "anew", "Cache-Control", "no-store"))
+				if r := w.get("/"); r.Body != "anew" {
+					w.Errorf("afterwards: %s", r)
+				}
+				w.asked()
+				w.get("/", "Cache-Control", "max-stale")
+				check(w, "requests that accept what is stale", len(w.asked()), 1)
 			})
 		})
 	}
