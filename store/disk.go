@@ -74,6 +74,7 @@ type Disk struct {
 	locks    shardLocks
 	usage    usageFile
 	evictor  evictor
+	shunned  shunned
 
 	closed     atomic.Bool
 	evictions  atomic.Uint64
@@ -266,7 +267,7 @@ func (d *Disk) Entries(ctx context.Context, key string) ([]*Entry, error) {
 	if it != nil {
 		var st fileStat
 		err := statFile(it.path, &st)
-		if err == nil && it.holds(&st) {
+		if err == nil && it.holds(&st) && !d.shunned.has(key, &st) {
 			d.touch(it)
 			return slices.Clone(it.entries), nil
 		}
@@ -323,6 +324,9 @@ func (d *Disk) load(key string) (keyState, *tierItem, error) {
 	case err != nil:
 		return keyState{}, nil, opError("read entries", err)
 	}
+	if d.shunned.has(key, &it.stat) {
+		return keyState{damaged: true, size: it.stat.size}, it, nil
+	}
 	it.used.Store(it.stat.atime)
 	st := decodeKeyFile(key, b)
 	it.keyState = st
@@ -359,11 +363,15 @@ func (d *Disk) Update(ctx context.Context, key string, change func([]*Entry) []*
 		r.limit = d.max + d.max/10
 		failed := d.grant(ctx, full, &r)
 		if try == roomTries { // nothing but drafts, if nothing went wrong
+			d.retract(ctx, key, change)
 			return opError("update", cmp.Or(failed, ErrTooLarge))
 		}
 		sum, err = d.update(ctx, key, change, page, r)
 	}
 	if err != nil {
+		if unwritten(err) {
+			d.retract(ctx, key, change)
+		}
 		return err
 	}
 	if sum >= 0 {
@@ -404,7 +412,7 @@ func (d *Disk) update(ctx context.Context, key string, change func([]*Entry) []*
 // as good.
 func (d *Disk) current(key string) (keyState, error) {
 	var st fileStat
-	if it := d.tier.get(key); it != nil && !it.damaged && statFile(it.path, &st) == nil && it.holds(&st) {
+	if it := d.tier.get(key); it != nil && !it.damaged && statFile(it.path, &st) == nil && it.holds(&st) && !d.shunned.has(key, &st) {
 		return it.keyState, nil
 	}
 	ks, _, err := d.load(key)

@@ -321,8 +321,11 @@ func childLimit(dir string) error {
 		return err
 	}
 	kept := testKey(1)
-	if err := putBody(d, kept, pattern(1, 3000)); err != nil {
-		return err
+	invalidated := testKey(2)
+	for _, key := range []string{kept, invalidated} {
+		if err := putBody(d, key, pattern(1, 3000)); err != nil {
+			return err
+		}
 	}
 	var old syscall.Rlimit
 	syscall.Getrlimit(syscall.RLIMIT_FSIZE, &old)
@@ -349,6 +352,17 @@ func childLimit(dir string) error {
 		if !errors.Is(err, syscall.EFBIG) {
 			return fmt.Errorf("freshening: %w, want EFBIG", err)
 		}
+	}
+	err = d.Update(noContext, invalidated, func(es []*Entry) []*Entry {
+		e := es[0].Clone()
+		e.InvalidatedAt = time.Now()
+		return []*Entry{e}
+	})
+	if !errors.Is(err, syscall.EFBIG) {
+		return fmt.Errorf("invalidating: %w, want EFBIG", err)
+	}
+	if es, err := d.Entries(noContext, invalidated); err != nil || len(es) != 0 {
+		return fmt.Errorf("what could not be invalidated is still there: %v, %w", es, err)
 	}
 	for range 2 {
 		es, err := d.Entries(noContext, kept)
@@ -407,6 +421,15 @@ func childReadOnly(dir string) error {
 	}
 	if err := d.Update(noContext, testKey(1), func([]*Entry) []*Entry { return nil }); !errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("Update: %w, want a permission error", err)
+	}
+	// What was to go, and can't, is not used any more.
+	for range 2 {
+		if es, err := d.Entries(noContext, testKey(1)); err != nil || len(es) != 0 {
+			return fmt.Errorf("entries %v, %w, after they were to be removed", es, err)
+		}
+	}
+	for e, err := range d.All(noContext, "") {
+		return fmt.Errorf("there is %v, %w, after it was to be removed", e, err)
 	}
 	if _, err := d.Create(noContext, testKey(2), 10); !errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("Create: %w, want a permission error", err)

@@ -158,6 +158,19 @@ func TestStoppedProcess(t *testing.T) {
 	within("Verify", func() error { _, err := d.Verify(forever); return err })
 	fails("Clear", func() error { return d.Clear(forever) })
 
+	fails("invalidating", func() error {
+		return d.Update(forever, key, func(es []*Entry) []*Entry {
+			for i := range es {
+				es[i] = es[i].Clone()
+				es[i].InvalidatedAt = time.Now()
+			}
+			return es
+		})
+	})
+	if es := mustEntries(t, d, key); len(es) != 0 {
+		t.Errorf("what could not be invalidated is still there: %v", es)
+	}
+
 	// Other shards go on, eviction with them.
 	for i := range 300 {
 		other := testKey(10 + i)
