@@ -39,6 +39,7 @@ type outcome struct {
 	response  response     // entry, as the rules see it
 	cookies   []string     // what a 304 sets for the one who asked, if that is not to be stored
 	detail    string       // why resp was not stored, or that it was asked for twice
+	elsewhere bool         // another process has asked meanwhile: what is stored has changed
 	panicked  any          // what Base panicked with, for the one who asked to pass on
 }
 
@@ -59,7 +60,8 @@ type flight struct {
 	parts   int // how many take part
 	leaving int // how many of them have stopped reading, and are about to leave
 	over    bool
-	forgone bool // who had it made will not take the content
+	forgone bool              // who had it made will not take the content
+	lease   func(shared bool) // ends what keeps other processes from asking as well; nil if nothing does
 
 	claimed bool // the body of resp was given to the caller whose request this was
 }
@@ -131,6 +133,7 @@ func (fs *flights) remove(f *flight) {
 	if f.key == "" {
 		return
 	}
+	defer f.endLease(true)
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if fs.byKey[f.key] != f {
@@ -152,6 +155,7 @@ func (fs *flights) separate(f *flight, now time.Time) {
 	if f.solo == "" {
 		return
 	}
+	defer f.endLease(false)
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if len(fs.solo) >= maxSolo {

@@ -63,7 +63,7 @@ func (x *exchange) refreshNow(key string, entries []*store.Entry, stored []respo
 	// The bound is that of this part in the flight: others may have joined.
 	bound, cancel := context.WithTimeout(ctx, refreshTime)
 	defer cancel()
-	go x.fly(f, func(f *flight) outcome { return x.askOrigin(f, entries, stored, d) })
+	go x.fly(f, func(f *flight) outcome { return x.askAlone(f, entries, stored, d) })
 	if f.wait(bound) != nil {
 		x.forgo(f)
 		return

@@ -318,7 +318,7 @@ func (x *exchange) ask(entries []*store.Entry, stored []response, d decision, jo
 	}
 	if leads {
 		x.detach()
-		go x.fly(f, func(f *flight) outcome { return x.askOrigin(f, entries, stored, d) })
+		go x.fly(f, func(f *flight) outcome { return x.askAlone(f, entries, stored, d) })
 	}
 	if err := f.wait(ctx); err != nil {
 		if leads {
@@ -356,6 +356,9 @@ func (x *exchange) lead(f *flight, entries []*store.Entry, stored []response, d 
 			}
 		}
 		return nil, answered, o.err
+	case o.elsewhere:
+		x.leave(f)
+		return nil, again, nil
 	case o.confirmed():
 		defer x.leave(f)
 		resp, err := x.serve(o.entry, &o.response, Status{Fwd: d.fwd, FwdStatus: http.StatusNotModified, Stored: !o.unsaved, Detail: d.detail})
@@ -385,6 +388,10 @@ func (x *exchange) lead(f *flight, entries []*store.Entry, stored []response, d 
 // request as a stored response could. Section 4.
 func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, d decision) (*http.Response, next) {
 	o := &f.outcome
+	if o.elsewhere {
+		x.leave(f)
+		return nil, again
+	}
 	if o.err != nil || o.resp != nil && isFailure(o.resp.StatusCode) {
 		code := 0
 		if o.resp != nil {

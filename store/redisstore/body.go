@@ -259,7 +259,7 @@ func (b *body) WriteRangeTo(w io.Writer, offset, length int64) (written int64, e
 func (b *body) keepAlive() {
 	run(b.s, b.ctx, b.key, b.s.opts.LookupTimeout, func(ctx context.Context, c *connection) (struct{}, error) {
 		script := c.bodies.B().Eval().Script(keepAliveScript).Numkeys(2).Key(b.name, releasedName(b.name)).
-			Arg(strconv.FormatInt(releasedTime.Milliseconds(), 10)).Build()
+			Arg(formatMilliseconds(releasedTime)).Build()
 		return struct{}{}, c.bodies.Do(ctx, script).Error()
 	})
 	b.mu.Lock()

@@ -58,6 +58,13 @@ func TestMemory(t *testing.T) {
 		}
 		eventually(t, "a change elsewhere is seen", func() bool { return holds(one, t, key, body) })
 	}
+	for i := range 2000 {
+		body := fmt.Appendf(nil, "own body %d", i)
+		mustPut(other, t, key, body)
+		if !holds(other, t, key, body) {
+			t.Fatalf("round %d: who has stored does not see it", i)
+		}
+	}
 	// Whatever makes it go.
 	server.do(t, "FLUSHALL")
 	eventually(t, "it is seen that all is gone", func() bool { got, err := get(one, t, key); return got == nil && err == nil })
@@ -188,7 +195,7 @@ func TestExpired(t *testing.T) {
 			e.Header.Set("Cache-Control", "max-age=1000")
 		}
 		if i == 100 {
-			time.Sleep(1100 * time.Millisecond) // the least that anything is kept for
+			time.Sleep(2100 * time.Millisecond) // the least that anything is kept for, to the second
 		}
 		if err := s.Update(t.Context(), key, func([]*store.Entry) []*store.Entry { return []*store.Entry{e} }); err != nil {
 			t.Fatal(err)

@@ -253,3 +253,13 @@ func eventually(t testing.TB, what string, holds func() bool) {
 		}
 	}
 }
+
+// quick fails the test if f takes as long as only a request does that waits for a broken server: seconds.
+func quick(t testing.TB, what string, f func()) {
+	t.Helper()
+	begin := time.Now()
+	f()
+	if took := time.Since(begin); took > 2*time.Second {
+		t.Errorf("%s took %v", what, took)
+	}
+}

@@ -256,8 +256,8 @@ func (s *Store) compareAndSet(ctx context.Context, u update) (done bool, now str
 	name := s.urlName(u.key)
 	keys := []string{name}
 	args := []string{
-		u.key[urlLen:], u.revision, rueidis.BinaryString(u.value), strconv.FormatInt(u.ttl.Milliseconds(), 10),
-		strconv.Itoa(len(u.kept)), strconv.Itoa(u.added), strconv.FormatInt(releasedTime.Milliseconds(), 10),
+		u.key[urlLen:], u.revision, rueidis.BinaryString(u.value), formatMilliseconds(u.ttl),
+		strconv.Itoa(len(u.kept)), strconv.Itoa(u.added), formatMilliseconds(releasedTime),
 	}
 	for i, blob := range u.kept {
 		keys = append(keys, s.blobName(u.key, blob.ID))
@@ -298,3 +298,5 @@ func (s *Store) compareAndSet(ctx context.Context, u update) (done bool, now str
 	}
 	return got.done, got.now, err
 }
+
+func formatMilliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }

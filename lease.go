@@ -1,0 +1,55 @@
+package cachetrip
+
+import (
+	"context"
+
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// One request to the origin for all processes that share a store, if the store sees to that.
+
+// leaser is what a store may be besides: it has one process at a time fetch the same. If granted is
+// false, another one was fetching and has ended, so that what is stored is to be looked at again. release is
+// told whether what was fetched could be of use to others. Lease does not wait for long, grants what it is not
+// sure about, and is safe for concurrent use.
+type leaser interface {
+	Lease(ctx context.Context, key, variant string) (release func(shared bool), granted bool)
+}
+
+// askAlone makes the flight f happen, unless another process makes one like it: then everybody has to
+// look again.
+func (x *exchange) askAlone(f *flight, entries []*store.Entry, stored []response, d decision) outcome {
+	if fleet, ok := x.Store.(leaser); ok && f.key != "" {
+		release, granted := fleet.Lease(f.ctx, x.key, f.key[len(x.key):])
+		if !granted {
+			x.flights.remove(f)
+			return outcome{elsewhere: true}
+		}
+		f.leased(release)
+	}
+	return x.askOrigin(f, entries, stored, d)
+}
+
+// leased has release called when f is of no use to others any more.
+func (f *flight) leased(release func(shared bool)) {
+	f.mu.Lock()
+	over := f.over
+	if !over {
+		f.lease = release
+	}
+	f.mu.Unlock()
+	if over {
+		release(true)
+	}
+}
+
+// endLease ends the lease of f, if it has one.
+func (f *flight) endLease(shared bool) {
+	f.mu.Lock()
+	release := f.lease
+	f.lease = nil
+	f.mu.Unlock()
+	if release != nil {
+		release(shared)
+	}
+}

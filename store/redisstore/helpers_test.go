@@ -1,0 +1,76 @@
+package redisstore_test
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// newEntry returns the head of a response that is fresh for a minute.
+func newEntry(key string) *store.Entry {
+	now := time.Now().Round(0)
+	return &store.Entry{
+		Key: key, URL: "https://example.com/", Method: http.MethodGet, Status: http.StatusOK, Proto: "HTTP/1.1",
+		Header:      http.Header{"Cache-Control": {"max-age=60"}, "Date": {now.UTC().Format(http.TimeFormat)}},
+		RequestTime: now, ResponseTime: now,
+	}
+}
+
+// put stores an entry with a body, instead of what is there.
+func put(s store.Store, t testing.TB, key string, body []byte) error {
+	t.Helper()
+	draft, err := s.Create(t.Context(), key, int64(len(body)))
+	if err != nil {
+		return err
+	}
+	defer draft.Close()
+	if _, err := draft.Write(body); err != nil {
+		return err
+	}
+	blob, err := draft.Commit()
+	if err != nil {
+		return err
+	}
+	e := newEntry(key)
+	e.Length = blob.Size
+	e.Parts = []store.Part{{Length: blob.Size, Blob: blob}}
+	return s.Update(t.Context(), key, func([]*store.Entry) []*store.Entry { return []*store.Entry{e} })
+}
+
+func mustPut(s store.Store, t testing.TB, key string, body []byte) {
+	t.Helper()
+	if err := put(s, t, key, body); err != nil {
+		t.Fatalf("storing %d bytes: %v", len(body), err)
+	}
+}
+
+// get returns the body of the first entry of key, nil if there is none.
+func get(s store.Store, t testing.TB, key string) ([]byte, error) {
+	t.Helper()
+	entries, err := s.Entries(t.Context(), key)
+	if err != nil || len(entries) == 0 {
+		return nil, err
+	}
+	blob := entries[0].Parts[0].Blob
+	body, err := s.Open(t.Context(), key, blob)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	return io.ReadAll(io.NewSectionReader(body, 0, blob.Size))
+}
+
+func holds(s store.Store, t testing.TB, key string, want []byte) bool {
+	t.Helper()
+	got, err := get(s, t, key)
+	return err == nil && bytes.Equal(got, want)
+}
+
+var (
+	small = []byte("a small body")
+	large = bytes.Repeat([]byte("a large body "), 40_000)
+)
