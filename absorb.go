@@ -522,6 +522,9 @@ func (a *answer) absorbPartial(e *store.Entry) outcome {
 	}
 	if why != "" {
 		a.notStored(e.Status, e.Length, why, nil)
+		if ok {
+			a.superseded(&received)
+		}
 		return a.unshared(a.flight, outcome{resp: a.resp, detail: why})
 	}
 	wholeOf(e, length)

@@ -142,6 +142,18 @@ func TestNewerResponseThatIsNotStored(t *testing.T) {
 	}
 }
 
+// A part that is not stored says what the whole is now.
+func TestNewerPartThatIsNotStored(t *testing.T) {
+	onEachStore(t, func(w *world) {
+		w.handle(tagged(`"1"`, "one one", "Cache-Control", "max-age=60"))
+		w.get("/")
+		w.wantGet("206 one | hit", "/", "Range", "bytes=0-2")
+		w.handle(tagged(`"2"`, "two two", "Cache-Control", "no-store"))
+		w.wantGet("206 two | fwd=request; fwd-status=206; detail=no-cache", "/", "Range", "bytes=0-2", "Cache-Control", "no-cache")
+		w.wantGet("200 two two | fwd=stale; fwd-status=200; detail=invalidated", "/")
+	})
+}
+
 // A 304 that answers the caller's own question about something else says that what is stored is outdated.
 func TestNotModifiedOfWhatTheCallerHas(t *testing.T) {
 	onEachStore(t, func(w *world) {
