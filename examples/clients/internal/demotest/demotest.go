@@ -1,0 +1,75 @@
+// Package demotest checks the tables of the examples, and that the pages in docs/clients tell them.
+package demotest
+
+import (
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cachetrip/cachetrip/examples/clients/internal/demo"
+)
+
+// Run runs an example and returns what its runs cost. The data of each run have to be those of the
+// first, which is made without a cache. The page name.md has to show the table.
+func Run(t *testing.T, name string, run func(dir string) (demo.Table, error)) demo.Table {
+	t.Helper()
+	table, err := run(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range table[1:] {
+		if diff := cmp.Diff(table[0].Data, row.Data); diff != "" {
+			t.Errorf("%s: other data than in %q (-want +got):\n%s", row.Name, table[0].Name, diff)
+		}
+	}
+	page, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "clients", name+".md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.ReplaceAll(string(page), "\r\n", "\n")
+	_, shown, found := strings.Cut(text, "$ go run ./"+name+"\n")
+	if shown, _, _ = strings.Cut(shown, "\n\n"); !found || !alike(shown, table.String()) {
+		t.Errorf("docs/clients/%s.md shows\n%s\nwant\n%s", name, shown, table)
+	}
+	return table
+}
+
+// alike reports whether two tables are the same up to spaces, and numbers of bytes up to 3 %: what is
+// compressed does not become equally long with every release of Go.
+func alike(a, b string) bool {
+	x, y := strings.Fields(a), strings.Fields(b)
+	if len(x) != len(y) {
+		return false
+	}
+	for i := range x {
+		if x[i] == y[i] {
+			continue
+		}
+		m, err1 := strconv.ParseFloat(x[i], 64)
+		n, err2 := strconv.ParseFloat(y[i], 64)
+		if err1 != nil || err2 != nil || n < 1000 || math.Abs(m-n) > 0.03*n {
+			return false
+		}
+	}
+	return true
+}
+
+// Want checks requests and 304s of all runs, and that a run which asked for nothing received nothing.
+func Want(t *testing.T, table demo.Table, want map[string][2]int) {
+	t.Helper()
+	got := map[string][2]int{}
+	for _, row := range table {
+		got[row.Name] = [2]int{row.Requests, row.NotModified}
+		if row.Requests == 0 && row.Bytes != 0 {
+			t.Errorf("%s: %d bytes without a request", row.Name, row.Bytes)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("requests and 304s (-want +got):\n%s", diff)
+	}
+}

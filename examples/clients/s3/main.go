@@ -1,0 +1,148 @@
+// S3 reads objects with aws-sdk-go-v2 through a cache, on a loopback stand-in for S3 that checks
+// signatures, and prints what each run cost:
+//
+//	go run ./s3
+package main
+
+import (
+	"context"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"net/http"
+	"path/filepath"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/cachetrip/cachetrip"
+	"github.com/cachetrip/cachetrip/examples/clients/internal/demo"
+)
+
+func main() { demo.Main(run) }
+
+// newClient plugs the cache in for S3, below the signatures. Whatever else cfg is used for, such as
+// to get credentials, does without.
+func newClient(cfg aws.Config, cache *cachetrip.Transport) *s3.Client {
+	cache.Base = http.DefaultTransport
+	if own, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
+		cache.Base = own.GetTransport() // with the timeouts of the SDK, and AWS_CA_BUNDLE
+	}
+	cache.Identity = signer
+	cache.ModifyResponse = askFirst
+	return s3.NewFromConfig(cfg, func(o *s3.Options) { o.HTTPClient = &http.Client{Transport: unlessSigned{cache}} })
+}
+
+// unlessSigned sends requests for a part of an object, and those with conditions of the caller's, past
+// the cache. What they ask is signed, so that the cache could not ask for more or less than that; and a
+// part that the cache cut out of an object would have the checksum of all of it, which the SDK verifies.
+type unlessSigned struct{ *cachetrip.Transport }
+
+func (t unlessSigned) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.Method == http.MethodGet || req.Method == http.MethodHead {
+		for _, name := range []string{"Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"} {
+			if req.Header.Get(name) != "" {
+				return t.Base.RoundTrip(req)
+			}
+		}
+	}
+	return t.Transport.RoundTrip(req)
+}
+
+// signer names the access key that a request is signed with. The rest of Authorization, by which the
+// cache would tell requests apart, is another one each second.
+func signer(req *http.Request) string {
+	_, credential, _ := strings.Cut(req.Header.Get("Authorization"), "Credential=")
+	key, _, _ := strings.Cut(credential, "/")
+	return key
+}
+
+// askFirst has the cache ask whether an object is still the same before each use, unless the object
+// has a Cache-Control of its own: S3 sends none otherwise, and the cache would guess a lifetime.
+func askFirst(resp *http.Response) error {
+	if resp.Header.Get("Cache-Control") == "" {
+		resp.Header.Set("Cache-Control", "no-cache")
+	}
+	return nil
+}
+
+// loopback says where the stand-in is, and who asks.
+func loopback(url, key string) config.LoadOptionsFunc {
+	return func(o *config.LoadOptions) error {
+		o.Region = "eu-central-1"
+		o.BaseEndpoint = url
+		o.Credentials = credentials.NewStaticCredentialsProvider(key, secretOf(key), "")
+		return nil
+	}
+}
+
+// read reads all objects, and returns the checksum of each.
+func read(ctx context.Context, client *s3.Client) (any, error) {
+	sums := map[string]uint32{}
+	for i := range fakeObjects {
+		key := fmt.Sprintf("data/part-%d", i)
+		object, err := client.GetObject(ctx, &s3.GetObjectInput{Bucket: aws.String("bucket"), Key: aws.String(key)})
+		if err != nil {
+			return nil, err
+		}
+		sum := crc32.NewIEEE()
+		_, err = io.Copy(sum, object.Body) // the SDK compares with the object's checksum as well
+		object.Body.Close()
+		if err != nil {
+			return nil, err
+		}
+		sums[key] = sum.Sum32()
+	}
+	return sums, nil
+}
+
+func run(dir string) (demo.Table, error) {
+	origin, err := demo.Start(fake{})
+	if err != nil {
+		return nil, err
+	}
+	defer origin.Close()
+
+	var table demo.Table
+	noIdentity := func(cache *cachetrip.Transport) { cache.Identity = nil }
+	noModifyResponse := func(cache *cachetrip.Transport) { cache.ModifyResponse = nil }
+	for _, r := range []struct {
+		name, key, dir string
+		change         func(*cachetrip.Transport)
+	}{
+		{"without a cache", "AKIAREADER", "none", func(cache *cachetrip.Transport) { cache.Store = nil }},
+		{"first run", "AKIAREADER", "asking", nil},
+		{"second run", "AKIAREADER", "asking", nil},
+		{"third run, with another access key", "AKIAWRITER", "asking", nil},
+		{"without Identity, first run", "AKIAREADER", "apart", noIdentity},
+		{"without Identity, second run", "AKIAREADER", "apart", noIdentity},
+		{"without ModifyResponse, first run", "AKIAREADER", "guessing", noModifyResponse},
+		{"without ModifyResponse, second run", "AKIAREADER", "guessing", noModifyResponse},
+	} {
+		err := table.Add(r.name, origin, func() (any, error) {
+			cache, err := cachetrip.Open(filepath.Join(dir, r.dir))
+			if err != nil {
+				return nil, err
+			}
+			defer cache.Close()
+			ctx := context.Background()
+			cfg, err := config.LoadDefaultConfig(ctx, loopback(origin.URL, r.key))
+			if err != nil {
+				return nil, err
+			}
+			client := newClient(cfg, cache)
+			if r.change != nil {
+				r.change(cache)
+			}
+			return read(ctx, client)
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return table, nil
+}
