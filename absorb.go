@@ -241,7 +241,8 @@ func (a *answer) absorbed() outcome {
 
 // markShared remembers whether others that wait for the like of r could share it.
 func (a *answer) markShared(r *response) {
-	if decide(a.received, &request{method: http.MethodGet, header: a.rules.header, digest: a.rules.digest, cc: neutral}, []response{*r}).action == serve {
+	req := *a.sharing(&outcome{resp: a.resp})
+	if decide(a.received, &request{method: http.MethodGet, header: req.header, digest: req.digest, cc: neutral}, []response{*r}).action == serve {
 		a.flights.together(a.flight)
 	} else {
 		a.flights.separate(a.flight, time.Now()) // stale at once
@@ -265,6 +266,8 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 	o := outcome{resp: a.resp, entry: e, response: newResponse(e), announced: a.resp.ContentLength, trailer: a.resp.Trailer.Clone()}
 	if a.resp.StatusCode != http.StatusPartialContent {
 		o.response = arriving(e)
+	} else {
+		o.response.held = []span{brings}
 	}
 	if held == nil && a.resp.Body == http.NoBody {
 		e.Length = 0
@@ -528,6 +531,9 @@ func (a *answer) absorbPartial(e *store.Entry) outcome {
 		return a.unshared(a.flight, outcome{resp: a.resp, detail: why})
 	}
 	wholeOf(e, length)
+	r := newResponse(e)
+	r.held = []span{s}
+	a.markShared(&r)
 	return a.record(e, s, nil)
 }
 

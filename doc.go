@@ -113,7 +113,10 @@ what would be done with a request, and why, without doing it.
 
 A Transport is safe for concurrent use; its fields must not be changed once it is in use. Any number
 of Transports, in any number of processes, may use the same directory at the same time. Concurrent
-requests for the same thing share one download where its answer may be shared.
+requests for the same thing, or the same range of it, share one download where its answer may be shared.
+Those that no answer made for another could satisfy are sent for each caller: HEAD, several ranges, no-cache
+and max-age=0; and those with preconditions, unless they validate what is stored as well, because a 304 to a
+caller's own preconditions says nothing about a response that could be given to others.
 
 # Errors
 

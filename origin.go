@@ -181,6 +181,27 @@ func discard(resp *http.Response) {
 	resp.Body.Close()
 }
 
+// flightKey returns what the requests have in common that may wait for each other.
+func (x *exchange) flightKey(stored []response) string {
+	key := x.key + x.variant(stored)
+	if lines, ok := x.rules.header["Range"]; ok {
+		key += "\n\n" + strings.Join(lines, ",") + "\n" + strings.Join(x.rules.header["If-Range"], ",")
+	}
+	return key
+}
+
+// sharing returns the request as it is to be compared with the outcome of another one, which had the same
+// Range: if the origin took no notice of that, all are to have the whole.
+func (x *exchange) sharing(o *outcome) *request {
+	if x.rules.header["Range"] == nil || o.resp == nil || o.resp.StatusCode == http.StatusPartialContent {
+		return x.rules
+	}
+	whole := *x.rules
+	whole.header = x.rules.header.Clone()
+	delete(whole.header, "Range")
+	return &whole
+}
+
 // variant returns what tells requests for one key apart that are known to select different
 // responses, so that they do not wait for each other.
 func (x *exchange) variant(stored []response) string {

@@ -55,7 +55,7 @@ func (x *exchange) refresh(entries []*store.Entry, stored []response, d decision
 // refreshNow asks the origin, unless somebody else does so already, and has the answer stored.
 func (x *exchange) refreshNow(key string, entries []*store.Entry, stored []response, d decision) {
 	ctx := untraced{context.WithoutCancel(x.req.Context())}
-	f, leads := x.flights.join(ctx, key, math.MaxUint64, time.Now())
+	f, leads := x.flights.join(ctx, x.flightKey(stored), math.MaxUint64, time.Now())
 	if !leads {
 		x.leave(f)
 		return

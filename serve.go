@@ -122,22 +122,28 @@ func (x *exchange) head(e *store.Entry, header http.Header) *http.Response {
 
 // servePart makes resp a 206 with one span, or several. RFC 9110, section 15.3.7.
 func (x *exchange) servePart(resp *http.Response, held *content, length int64, spans []span) {
-	resp.StatusCode = http.StatusPartialContent
-	delete(resp.Header, "Content-Length")
-	withoutContentDigests(resp.Header)
 	withoutContentDigests(resp.Trailer)
 	if len(spans) == 1 {
-		resp.Header["Content-Range"] = []string{formatContentRange(spans[0], length)}
-		resp.ContentLength = spans[0].length()
-		resp.Header["Content-Length"] = []string{strconv.FormatInt(resp.ContentLength, 10)}
+		partHeader(resp, spans[0], length)
 		resp.Body = &served{content: held, span: spans[0], count: &x.counters.bytesServed, last: true}
 		return
 	}
 	body, boundary, size := multiparts(held, spans, length, resp.Header.Get("Content-Type"), &x.counters.bytesServed)
+	resp.StatusCode = http.StatusPartialContent
+	withoutContentDigests(resp.Header)
 	resp.Header["Content-Type"] = []string{"multipart/byteranges; boundary=" + boundary}
 	resp.ContentLength = size
 	resp.Header["Content-Length"] = []string{strconv.FormatInt(size, 10)}
 	resp.Body = body
+}
+
+// partHeader makes the head of resp that of a 206 with one span.
+func partHeader(resp *http.Response, s span, length int64) {
+	resp.StatusCode = http.StatusPartialContent
+	withoutContentDigests(resp.Header)
+	resp.ContentLength = s.length()
+	resp.Header["Content-Range"] = []string{formatContentRange(s, length)}
+	resp.Header["Content-Length"] = []string{strconv.FormatInt(resp.ContentLength, 10)}
 }
 
 // multiparts returns the body of a 206 with several spans, its boundary and its length.
@@ -240,11 +246,14 @@ func (x *exchange) share(f *flight, status Status) *http.Response {
 	age := f.response.age(wallClock())
 	status.TTL = f.response.lifetime() - age
 	resp := x.head(f.entry, f.entry.Header.Clone())
-	resp.Status = statusLine(resp.StatusCode)
 	resp.ContentLength = f.announced
+	if f.resp.StatusCode == http.StatusPartialContent {
+		partHeader(resp, f.response.held[0], f.response.length)
+	}
 	withoutValidation(resp.Header, &f.response)
 	resp.Header["Age"] = []string{strconv.FormatInt(int64(age/time.Second), 10)}
 	setStatus(resp.Header, status)
+	resp.Status = statusLine(resp.StatusCode)
 	f.give(resp, r)
 	return resp
 }

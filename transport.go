@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -296,13 +297,26 @@ const (
 	again         // from the beginning: what is stored has changed
 )
 
-// collapsible reports whether the request may be answered by the response to another one.
+// collapsible reports whether the request may be answered by the response to another one. One that says
+// how fresh it wants that may be; one that wants it validated for itself may not, and several ranges are
+// never stored. What the request's own preconditions make of it is in collapses.
 func (x *exchange) collapsible() bool {
 	cc := &x.rules.cc
 	//lint:ignore SA1019 a request that is cancelled this way must not cancel others
 	legacy := x.req.Cancel != nil
-	return x.rules.method == http.MethodGet && !x.rules.conditional() && x.rules.header["Range"] == nil &&
-		!cc.NoCache && cc.MaxAge < 0 && cc.MinFresh < 0 && !legacy
+	ranges := strings.Join(x.rules.header["Range"], ",")
+	return x.rules.method == http.MethodGet && !strings.Contains(ranges, ",") && !cc.NoCache && cc.MaxAge != 0 && !legacy
+}
+
+// collapses reports whether the request, of which the origin is to be asked what d says, may wait for the
+// answer to another one. A 304 to its own preconditions alone is nothing that can be stored, and so nothing
+// that others could be given; one that validates what is stored is.
+func (x *exchange) collapses(stored []response, d decision) bool {
+	if !x.rules.conditional() {
+		return true
+	}
+	c := conditionsFor(x.rules, stored, d.selected)
+	return d.action == revalidate && !c.none()
 }
 
 // ask has the origin asked, by this exchange or by another that wants the same, and answers. moment
@@ -311,9 +325,9 @@ func (x *exchange) ask(entries []*store.Entry, stored []response, d decision, jo
 	ctx := x.req.Context()
 	var f *flight
 	leads := true
-	if !join {
+	if !join || !x.collapses(stored, d) {
 		f = newFlight(ctx)
-	} else if f, leads = x.flights.join(ctx, x.key+x.variant(stored), moment, time.Now()); f == nil {
+	} else if f, leads = x.flights.join(ctx, x.flightKey(stored), moment, time.Now()); f == nil {
 		return nil, again, nil
 	}
 	if leads {
@@ -410,7 +424,7 @@ func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, 
 		x.leave(f) // something unsafe was done since: what was asked for before that won't do
 		return nil, alone
 	}
-	shared := decide(wallClock(), x.rules, []response{o.response})
+	shared := decide(wallClock(), x.sharing(o), []response{o.response})
 	if shared.action != serve && shared.action != serveRevalidate {
 		x.leave(f)
 		if shared.fwd == "vary-miss" && !o.response.varies("*") {
@@ -418,6 +432,12 @@ func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, 
 			return nil, again
 		}
 		return nil, alone
+	}
+	if o.download != nil && o.resp.StatusCode == http.StatusPartialContent {
+		if answer, spans := o.response.ranges(x.rules); answer != spansAnswer || spans[0] != o.response.held[0] {
+			x.leave(f) // the origin sent another part than was asked for
+			return nil, alone
+		}
 	}
 	status := Status{Fwd: d.fwd, Collapsed: true, Stored: !o.unsaved, Detail: d.detail}
 	if o.confirmed() {
@@ -431,6 +451,13 @@ func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, 
 		if err != nil {
 			return nil, alone
 		}
+		x.counters.collapsed.Add(1)
+		x.tell(answerCollapsed, x.req, resp, Status{})
+		return resp, answered
+	}
+	if o.response.notModified(x.rules) {
+		defer x.leave(f)
+		resp, _ := x.serve(o.entry, &o.response, status) // reads no content
 		x.counters.collapsed.Add(1)
 		x.tell(answerCollapsed, x.req, resp, Status{})
 		return resp, answered
