@@ -1,0 +1,176 @@
+package cachetrip_test
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cachetrip/cachetrip"
+)
+
+// TestWhoCollapses: callers of one thing are one request also if they say which part of it they want, or
+// how fresh, or what they have, as far as the answer is one that can be reused.
+func TestWhoCollapses(t *testing.T) {
+	body := noise(300_000, 90)
+	whole := func(c *rawCall) { c.whole(body, fresh, `ETag: "1"`) }
+	part := func(c *rawCall) {
+		var from, to int
+		if n, _ := fmt.Sscanf(c.Header.Get("Range"), "bytes=%d-%d", &from, &to); n != 2 {
+			whole(c)
+			return
+		}
+		c.part(body, from, to+1, fresh, `ETag: "1"`)
+	}
+	for _, test := range []struct {
+		name   string
+		stored bool // and in need of validation
+		answer func(c *rawCall)
+		fields []string
+		code   int
+		want   []byte
+		alone  bool
+		hits   bool // those who are not the first may have what was stored for the first
+	}{
+		{name: "max-age", answer: whole, fields: []string{"Cache-Control", "max-age=60"}, code: 200, want: body},
+		{name: "min-fresh", answer: whole, fields: []string{"Cache-Control", "min-fresh=60"}, code: 200, want: body},
+		{name: "max-age that is exceeded", fields: []string{"Cache-Control", "max-age=60"}, code: 200, want: body, alone: true,
+			answer: func(c *rawCall) { c.whole(body, fresh, "Age: 100") }},
+		{name: "min-fresh that is missed", answer: whole, fields: []string{"Cache-Control", "min-fresh=6000"}, code: 200, want: body, alone: true},
+		{name: "max-age=0", answer: whole, fields: []string{"Cache-Control", "max-age=0"}, code: 200, want: body, alone: true},
+		{name: "no-cache", answer: whole, fields: []string{"Cache-Control", "no-cache"}, code: 200, want: body, alone: true},
+		{name: "a range", answer: part, fields: []string{"Range", "bytes=1000-200999"}, code: 206, want: body[1000:201_000]},
+		{name: "a range, and If-Range", answer: part, fields: []string{"Range", "bytes=1000-200999", "If-Range", `"1"`}, code: 206, want: body[1000:201_000]},
+		{name: "a range that is ignored", answer: whole, fields: []string{"Range", "bytes=1000-200999"}, code: 200, want: body},
+		{name: "a range that is ignored, of unknown length", fields: []string{"Range", "bytes=-1000"}, code: 200, want: body,
+			answer: func(c *rawCall) {
+				c.head(200, fresh, "Connection: close")
+				c.content(body)
+				c.hangUp()
+			}},
+		{name: "another range than was asked for", fields: []string{"Range", "bytes=1000-1999"}, code: 206, want: body[1000:3000], alone: true, hits: true,
+			answer: func(c *rawCall) { c.part(body, 1000, 3000, fresh, `ETag: "1"`) }},
+		{name: "a range that can't be", fields: []string{"Range", "bytes=1000000-"}, code: 416, alone: true,
+			answer: func(c *rawCall) { c.head(416, "Content-Range: bytes */300000", "Content-Length: 0") }},
+		{name: "several ranges", answer: whole, fields: []string{"Range", "bytes=0-1,5-6"}, code: 200, want: body, alone: true},
+		{name: "own conditions", fields: []string{"If-None-Match", `"1"`}, code: 304, alone: true,
+			answer: func(c *rawCall) { c.head(304, fresh, `ETag: "1"`) }},
+		{name: "own conditions, confirmed", stored: true, fields: []string{"If-None-Match", `"1"`}, code: 304,
+			answer: func(c *rawCall) { c.head(304, fresh, `ETag: "1"`) }},
+		{name: "own conditions, the stored confirmed", stored: true, fields: []string{"If-None-Match", `"0"`}, code: 200, want: body,
+			answer: func(c *rawCall) { c.head(304, fresh, `ETag: "1"`) }},
+		{name: "own conditions, the own confirmed", stored: true, fields: []string{"If-None-Match", `"2"`}, code: 304, alone: true,
+			answer: func(c *rawCall) { c.head(304, fresh, `ETag: "2"`) }},
+		{name: "own conditions, changed", stored: true, fields: []string{"If-None-Match", `"1"`}, code: 200, want: body[:100_000],
+			answer: func(c *rawCall) { c.whole(body[:100_000], fresh, `ETag: "2"`) }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inEachStore(t, func(r *rig) {
+				release := make(chan struct{})
+				first := 0
+				origin := newRaw(r, func(c *rawCall) {
+					if test.stored && c.n == 0 {
+						whole(c)
+						return
+					}
+					<-release
+					test.answer(c)
+				})
+				defer origin.close()
+				if test.stored {
+					r.get(origin.url())
+					if err := r.Invalidate(r.Context(), origin.url()); err != nil {
+						r.Fatal(err)
+					}
+					first = 1
+				}
+				const callers = 20
+				before := r.Stats().Requests
+				var wg sync.WaitGroup
+				var collapsed atomic.Int32
+				for range callers {
+					wg.Go(func() {
+						resp, got := r.get(origin.url(), test.fields...)
+						if test.hits && cachetrip.StatusOf(resp).Hit {
+							wantBody(r, got, body[1000:2000])
+							return
+						}
+						wantBody(r, got, test.want)
+						if resp.StatusCode != test.code || test.code != 304 && test.code != 416 && test.want != nil && resp.ContentLength >= 0 && resp.ContentLength != int64(len(test.want)) {
+							r.Errorf("got %s of %d", resp.Status, resp.ContentLength)
+						}
+						if cachetrip.StatusOf(resp).Collapsed {
+							collapsed.Add(1)
+						}
+						if test.code == 206 {
+							at := bytes.Index(body, got)
+							if want := fmt.Sprintf("bytes %d-%d/%d", at, at+len(got)-1, len(body)); resp.Header.Get("Content-Range") != want || resp.Header.Get("Content-Length") != strconv.Itoa(len(got)) {
+								r.Errorf("got %v, want %s", resp.Header, want)
+							}
+						}
+					})
+				}
+				soon(r, "all ask", func() bool { return r.Stats().Requests-before == callers })
+				time.Sleep(20 * time.Millisecond)
+				close(release)
+				wg.Wait()
+				n := len(origin.requests()) - first
+				if test.alone && n != callers && !test.hits || test.hits && collapsed.Load() > 0 || !test.alone && n != 1 || !test.alone && collapsed.Load() == 0 {
+					r.Errorf("got %d requests and %d collapsed, alone: %t", n, collapsed.Load(), test.alone)
+				}
+			})
+		})
+	}
+}
+
+// TestChangedForAll: who has what the answer brings, and waited for it as others did, is told so.
+func TestChangedForAll(t *testing.T) {
+	inEachStore(t, func(r *rig) {
+		body := noise(300_000, 91)
+		release, finish := make(chan struct{}), make(chan struct{})
+		origin := newRaw(r, func(c *rawCall) {
+			if c.n == 0 {
+				c.whole(body[:1000], fresh, `ETag: "1"`)
+				return
+			}
+			<-release
+			c.head(200, fresh, `ETag: "2"`, "Content-Length: "+strconv.Itoa(len(body)))
+			<-finish
+			c.content(body)
+		})
+		defer origin.close()
+		r.get(origin.url())
+		if err := r.Invalidate(r.Context(), origin.url()); err != nil {
+			r.Fatal(err)
+		}
+		whole := make(chan struct{})
+		go func() {
+			defer close(whole)
+			_, got := r.get(origin.url())
+			wantBody(r, got, body)
+		}()
+		soon(r, "the first asks", func() bool { return len(origin.requests()) == 2 })
+		told := make(chan struct{})
+		go func() {
+			defer close(told)
+			resp, got := r.get(origin.url(), "If-None-Match", `"2"`)
+			if resp.StatusCode != http.StatusNotModified || len(got) > 0 || resp.Header.Get("ETag") != `"2"` {
+				r.Errorf("got %s, %d bytes, %v", resp.Status, len(got), resp.Header)
+			}
+			wantStatus(r, resp, "collapsed")
+		}()
+		soon(r, "the second waits", func() bool { return r.Stats().Requests == 3 })
+		time.Sleep(20 * time.Millisecond)
+		close(release)
+		within(r, "the second is told", told)
+		close(finish)
+		within(r, "the first has all", whole)
+		if n := len(origin.requests()); n != 2 {
+			r.Errorf("got %d requests, want 2", n)
+		}
+	})
+}
