@@ -21,6 +21,11 @@ func testKey(n int) string {
 	return fmt.Sprintf("%016x%048x", uint64(n+1)*0x9e3779b97f4a7c15, n)
 }
 
+// sameShard returns the n-th further key of the shard of key.
+func sameShard(key string, n int) string {
+	return key[:2] + testKey(n)[2:]
+}
+
 func testHead(key string) *Entry {
 	return &Entry{
 		Key: key, URL: "https://api.example.com/v1/things/42", Method: "GET", Status: 200, Proto: "HTTP/2.0",

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -81,8 +82,6 @@ type Disk struct {
 	touchAfter atomic.Int64 // nanoseconds; see noteResidence
 	staging    atomic.Int64 // bytes of all drafts' buffers
 
-	sound [shardCount]atomic.Bool // the shard's directory is known to be one; see checkShardDir
-
 	secretMu    sync.Mutex
 	secret      []byte
 	secretStale atomic.Bool // the directory that it is in was taken away
@@ -139,8 +138,8 @@ func OpenDisk(dir string, opts DiskOptions) (*Disk, error) {
 		FilePerm:         0o600,
 	})
 
-	// MkdirAll also tells whether an existing dir is a directory.
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	// makeDirs also tells whether an existing dir is a directory.
+	if err := makeDirs(dir); err != nil {
 		return nil, opError("open", err)
 	}
 	// A symbolic link would have the cache change what is not its own.
@@ -151,6 +150,8 @@ func OpenDisk(dir string, opts DiskOptions) (*Disk, error) {
 	}
 	if err := d.makeLayout(); err != nil {
 		d.log.Debug("cachetrip: store: the cache directory cannot be written to", "dir", dir, "error", err)
+	} else if err := d.tag(); err != nil {
+		d.log.Debug("cachetrip: store: the directory has no tag", "dir", dir, "error", err)
 	}
 	var page usagePage
 	if d.readUsage(&page) != nil {
@@ -165,16 +166,13 @@ func (d *Disk) makeLayout() error {
 	if fi, err := os.Lstat(filepath.Join(d.root, "locks")); err == nil && fi.IsDir() {
 		return nil // it is made last
 	}
-	if err := os.MkdirAll(d.dir, 0o700); err != nil {
+	if err := makeDirs(d.dir); err != nil {
 		return opError("make directory", err)
 	}
-	tag := filepath.Join(d.dir, "CACHEDIR.TAG")
-	if _, err := os.Lstat(tag); errors.Is(err, fs.ErrNotExist) {
-		if err := os.WriteFile(tag, []byte(cacheDirTag), 0o600); err != nil {
-			return opError("make directory", err)
-		}
-	}
 	fresh, err := makeDir(d.root)
+	if err == nil {
+		err = d.tag()
+	}
 	if err == nil {
 		err = d.newUsage()
 	}
@@ -187,6 +185,53 @@ func (d *Disk) makeLayout() error {
 		}
 	}
 	return opError("make directory", err)
+}
+
+// tag makes sure that programs which make backups can tell that this is a cache.
+func (d *Disk) tag() error {
+	path := filepath.Join(d.dir, "CACHEDIR.TAG")
+	signature, _, _ := strings.Cut(cacheDirTag, "\n")
+	buf := make([]byte, len(cacheDirTag)) // some more, and it is somebody's own
+	var st fileStat
+	b, err := readFile(path, int64(len(buf)), &st, buf)
+	switch {
+	case err == nil && !bytes.HasPrefix(b, []byte(signature)): // a crash left but a part of it, or nothing
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil // be it a good one, or what is not of this package's making
+	}
+	if err := checkDirs(d.root, d.tmp); err != nil {
+		return err
+	}
+	if _, err := makeDir(d.tmp); err != nil {
+		return err
+	}
+	temp := filepath.Join(d.tmp, strconv.FormatUint(rand.Uint64(), 36))
+	if err := writeNew(temp, []byte(cacheDirTag), new(written)); err != nil {
+		return err
+	}
+	if err := rename(temp, path); err != nil {
+		os.Remove(temp)
+		return err
+	}
+	return nil
+}
+
+// makeDirs makes a directory and those above it that do not exist, with the modes that they are to have.
+func makeDirs(path string) error {
+	fi, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if above := filepath.Dir(path); above != path {
+			if err := makeDirs(above); err != nil {
+				return err
+			}
+		}
+		_, err := makeDir(path)
+		return err
+	}
+	if err == nil && !fi.IsDir() {
+		err = &fs.PathError{Op: "mkdir", Path: path, Err: syscall.ENOTDIR}
+	}
+	return err
 }
 
 // makeDir makes one directory and tells whether it did not exist. A symbolic link is not accepted.
@@ -303,7 +348,11 @@ func (d *Disk) touch(it *tierItem) {
 	if age < d.touchAfter.Load() && age > -int64(time.Minute) || !it.used.CompareAndSwap(used, now) {
 		return
 	}
-	if err := setUsed(it.path, now); err != nil {
+	err := d.checkShard(shardOf(it.key))
+	if err == nil {
+		err = setUsed(it.path, now)
+	}
+	if err != nil {
 		d.log.Debug("cachetrip: store: use time not recorded", "key", it.key, "error", err)
 	}
 }
@@ -311,6 +360,9 @@ func (d *Disk) touch(it *tierItem) {
 // load reads the file of a key. That there is none is no error. The item is for the memory tier.
 func (d *Disk) load(key string) (keyState, *tierItem, error) {
 	it := &tierItem{key: key, path: d.path(key), seen: time.Now().UnixNano()}
+	if d.checkShard(shardOf(key)) != nil {
+		return keyState{}, it, nil
+	}
 	b, err := readFile(it.path, maxKeyFile, &it.stat, nil)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -628,7 +680,7 @@ func (l *locked) put(key string, st keyState, blobs []inlineBlob, heads []byte, 
 // writeAtomic makes b the content of a file. diskv would do it in twenty calls, eight of which make the file's name
 // and mode, and without telling the cause of an error.
 func (d *Disk) writeAtomic(shard int, name string, b []byte, w *written) error {
-	if err := d.checkShardDir(shard); err != nil {
+	if err := checkDirs(d.tmp); err != nil {
 		return err
 	}
 	temp := d.tmp + string(filepath.Separator) + strconv.FormatUint(rand.Uint64(), 36)
@@ -648,9 +700,6 @@ func (d *Disk) writeAtomic(shard int, name string, b []byte, w *written) error {
 			err = write()
 		}
 	}
-	if err != nil {
-		d.sound[shard].Store(false)
-	}
 	return opError("write", err)
 }
 
@@ -667,33 +716,26 @@ func (d *Disk) makeShardDir(shard int) error {
 	return nil
 }
 
-// checkShardDir makes sure that a shard is not a symbolic link that leads out of the cache: when it is first written
-// to, and again once something was not as expected.
-func (d *Disk) checkShardDir(shard int) error {
-	if d.sound[shard].Load() {
-		return nil
-	}
-	fi, err := os.Lstat(d.shardDir(shard))
-	if err == nil && !fi.IsDir() {
-		return opError("write", &fs.PathError{Op: "open", Path: d.shardDir(shard), Err: syscall.ENOTDIR})
-	}
-	if err == nil {
-		d.sound[shard].Store(true)
+// checkShard makes sure that the directories down to that of a shard are none that a symbolic link leads to, out of the
+// cache.
+func (d *Disk) checkShard(shard int) error {
+	return checkDirs(d.root, d.data, d.shardDir(shard))
+}
+
+// checkDirs makes sure that what stands at the paths, if anything, are directories.
+func checkDirs(paths ...string) error {
+	var st fileStat
+	for _, path := range paths {
+		if statFile(path, &st) == nil && !st.dir {
+			return opError("check directories", &fs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR})
+		}
 	}
 	return nil
 }
 
 // appendTo appends b to a file of size bytes. If that fails, the file is as before.
 func (d *Disk) appendTo(name string, b []byte, size int64, w *written) error {
-	shard := shardOf(name)
-	if err := d.checkShardDir(shard); err != nil {
-		return err
-	}
-	err := appendFile(d.path(name), b, size, w)
-	if err != nil {
-		d.sound[shard].Store(false)
-	}
-	return opError("append", err)
+	return opError("append", appendFile(d.path(name), b, size, w))
 }
 
 // removeBlob removes the file of a large body and returns how long it was.
@@ -803,13 +845,21 @@ func (d *Disk) All(ctx context.Context, prefix string) iter.Seq2[*Entry, error] 
 
 // keys lists the keys of a shard that begin with prefix.
 func (d *Disk) keys(shard int, prefix string) ([]string, error) {
-	names, err := readNames(d.shardDir(shard))
+	names, err := d.shardNames(shard)
 	if err != nil {
 		return nil, opError("list", err)
 	}
 	return slices.DeleteFunc(names, func(name string) bool {
 		return !strings.HasPrefix(name, prefix) || len(name) != keyLen || !isHex(name) || shardOf(name) != shard
 	}), nil
+}
+
+// shardNames lists a shard. One that a symbolic link leads to is empty.
+func (d *Disk) shardNames(shard int) ([]string, error) {
+	if d.checkShard(shard) != nil {
+		return nil, nil
+	}
+	return readNames(d.shardDir(shard))
 }
 
 // readNames lists a directory, which need not exist. A symbolic link in its place is not followed.

@@ -140,8 +140,17 @@ func TestModes(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("no permission bits")
 	}
-	setUmask(t, 0)
-	dir := filepath.Join(t.TempDir(), "a", "cache")
+	for _, mask := range []int{0, 0o077, 0o277, 0o777} {
+		t.Run(fmt.Sprintf("umask %o", mask), func(t *testing.T) {
+			parent := t.TempDir()
+			setUmask(t, mask)
+			testModes(t, parent)
+		})
+	}
+}
+
+func testModes(t *testing.T, parent string) {
+	dir := filepath.Join(parent, "a", "cache")
 	d := openTest(t, dir, DiskOptions{})
 	mustPut(t, d, testKey(1), pattern(1, 100))
 	mustPut(t, d, testKey(2), pattern(1, 100_000))
@@ -166,6 +175,19 @@ func TestModes(t *testing.T) {
 	tag, _ := os.ReadFile(filepath.Join(dir, "CACHEDIR.TAG"))
 	if !strings.HasPrefix(string(tag), "Signature: 8a477f597d28d172789f06886806bc55") {
 		t.Errorf("CACHEDIR.TAG is %q", tag)
+	}
+	for _, torn := range []string{"", "Signature: 8a477f59"} {
+		os.WriteFile(filepath.Join(dir, "CACHEDIR.TAG"), []byte(torn), 0o600)
+		openTest(t, dir, DiskOptions{})
+		if again, _ := os.ReadFile(filepath.Join(dir, "CACHEDIR.TAG")); string(again) != string(tag) {
+			t.Errorf("a tag that was torn to %q is now %q", torn, again)
+		}
+	}
+	own := string(tag) + "# mine\n"
+	os.WriteFile(filepath.Join(dir, "CACHEDIR.TAG"), []byte(own), 0o600)
+	openTest(t, dir, DiskOptions{})
+	if again, _ := os.ReadFile(filepath.Join(dir, "CACHEDIR.TAG")); string(again) != own {
+		t.Errorf("somebody's own tag is now %q", again)
 	}
 }
 
@@ -623,6 +645,109 @@ func TestSymlinksAreNotFollowed(t *testing.T) {
 			use(dir)
 			check(rel + " -> " + filepath.Base(target))
 		}
+	}
+}
+
+// TestSymlinksPlantedLater moves parts of a cache out of it while it is open, and puts symbolic links in their places.
+func TestSymlinksPlantedLater(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("symbolic links need privileges")
+	}
+	key := testKey(1)
+	long := time.Now().Add(-2 * time.Hour)
+	for _, rel := range []string{
+		version, version + "/data", version + "/tmp", version + "/locks", version + "/usage", version + "/secret", version + "/data/" + key[:2], version + "/locks/" + key[:2],
+	} {
+		for _, memory := range []int64{-1, 0} {
+			dir := filepath.Join(t.TempDir(), "cache")
+			d := openTest(t, dir, DiskOptions{MaxBytes: 1 << 20, MemoryBytes: memory})
+			use := func() {
+				for i := range 3 {
+					es, _ := d.Entries(t.Context(), key)
+					for _, e := range es {
+						readBody(d, e)
+					}
+					putBody(d, key, pattern(1, 100))
+					putBody(d, key, pattern(1, 40_000))
+					putBody(d, testKey(2+i), pattern(1, 100_000))
+					d.Secret(t.Context())
+					for range d.All(t.Context(), "") {
+					}
+				}
+			}
+			use()
+			d.Update(t.Context(), sameShard(key, 7), func([]*Entry) []*Entry { return []*Entry{testHead(sameShard(key, 7))} })
+			os.WriteFile(filepath.Join(d.tmp, "left"), nil, 0o600)
+			draft, err := d.Create(t.Context(), sameShard(key, 8), -1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			draft.Write(make([]byte, 300_000))
+			outside := filepath.Join(t.TempDir(), "outside")
+			link := filepath.Join(dir, filepath.FromSlash(rel))
+			if err := os.Rename(link, outside); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(outside, link); err != nil {
+				t.Fatal(err)
+			}
+			look := func() map[string]string {
+				files := map[string]string{}
+				for path, mode := range tree(t, outside) {
+					var st fileStat
+					if statFile(filepath.Join(outside, path), &st) == nil && !mode.IsDir() && !strings.HasSuffix(path, tempSuffix) { // which is open
+						files[path] = fmt.Sprint(mode, st.size, time.Unix(0, st.mtime), time.Unix(0, st.atime))
+					}
+				}
+				return files
+			}
+			for path := range look() {
+				os.Chtimes(filepath.Join(outside, path), long, long)
+			}
+			before := look()
+			draft.Commit()
+			draft.Close()
+			use()
+			d.Verify(t.Context())
+			d.EvictTo(t.Context(), 0)
+			d.Clear(t.Context())
+			if diff := cmp.Diff(before, look()); diff != "" {
+				t.Errorf("%s, memory %d: what is outside was changed:\n%s", rel, memory, diff)
+			}
+		}
+	}
+}
+
+// TestReplacedDirectory moves an open cache away and makes another in its place: only what that takes counts.
+func TestReplacedDirectory(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("what is open cannot be moved")
+	}
+	const bound = 4 << 20
+	dir := filepath.Join(scratchDir(t), "cache")
+	d := openTest(t, dir, DiskOptions{MaxBytes: bound})
+	for i := range 50 {
+		mustPut(t, d, testKey(i), pattern(1, 30_000))
+	}
+	if err := os.Rename(dir, dir+".old"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	other := openTest(t, dir, DiskOptions{MaxBytes: bound})
+	for i := range 200 {
+		mustPut(t, []*Disk{d, other}[i%2], testKey(100+i), pattern(1, 50_000))
+		if n := diskBytes(t, dir); n > bound*110/100 {
+			t.Fatalf("%d bytes, which is %.1f %% of the bound", n, 100*float64(n)/bound)
+		}
+	}
+	var page usagePage
+	if err := d.readUsage(&page); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := page.sum(), diskBytes(t, dir); got != want {
+		t.Errorf("usage says %d bytes, the files take %d", got, want)
 	}
 }
 

@@ -224,9 +224,6 @@ func (dr *diskDraft) flush(footer []byte) error {
 
 // createTemp makes a new file in a shard, whose directory may not exist.
 func (d *Disk) createTemp(shard int, path string) (*os.File, error) {
-	if err := d.checkShardDir(shard); err != nil {
-		return nil, err
-	}
 	const flags = os.O_RDWR | os.O_CREATE | os.O_EXCL | nofollow
 	f, err := os.OpenFile(path, flags, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -234,6 +231,9 @@ func (d *Disk) createTemp(shard int, path string) (*os.File, error) {
 			return nil, err
 		}
 		f, err = os.OpenFile(path, flags, 0o600)
+	}
+	if err == nil {
+		setMode(f)
 	}
 	return f, err
 }
@@ -475,7 +475,7 @@ func (dr *diskDraft) Close() error {
 		file.Close()
 	}
 	if !committed && dr.reserved > 0 {
-		if _, err := dr.resize(0, anyRoom); err != nil {
+		if _, err := dr.resize(0, anyRoom); err != nil && dr.d.checkShard(shardOf(dr.key)) == nil {
 			removeFile(dr.temp()) // the store was closed, or it takes too long
 		}
 	}

@@ -104,7 +104,7 @@ type shardList struct {
 // listShard lists a shard. What it finds is exact if the shard's lock is held.
 func (d *Disk) listShard(shard int) (*shardList, error) {
 	dir := d.shardDir(shard)
-	names, err := readNames(dir)
+	names, err := d.shardNames(shard)
 	if err != nil {
 		return nil, opError("list", err)
 	}
@@ -125,7 +125,7 @@ func (d *Disk) listShard(shard int) (*shardList, error) {
 // sampleShard returns some keys of a shard, chosen at random, with their files; of a small shard all.
 func (d *Disk) sampleShard(ctx context.Context, shard int) (*shardList, error) {
 	dir := d.shardDir(shard)
-	names, err := readNames(dir)
+	names, err := d.shardNames(shard)
 	if err != nil {
 		return nil, opError("list", err)
 	}
@@ -260,7 +260,7 @@ func (l *locked) sweep(list *shardList, now int64) {
 // a file of a few kilobytes that is there for some microseconds.
 func (d *Disk) sweepTemps(now int64) {
 	names, err := readNames(d.tmp)
-	if err != nil {
+	if err != nil || checkDirs(d.root, d.tmp) != nil {
 		return
 	}
 	var st fileStat

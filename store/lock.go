@@ -165,6 +165,11 @@ func (d *Disk) lock(ctx context.Context, shard int, wait time.Duration) (*locked
 		return nil, err
 	}
 	d.locks.taken[shard].Add(1)
+	// What is changed under the lock is to be of the cache, even if somebody put a symbolic link into it.
+	if err := d.checkShard(shard); err != nil {
+		l.unlock()
+		return nil, err
+	}
 	return l, nil
 }
 
@@ -186,7 +191,9 @@ func (l *locked) lockFile(ctx context.Context, patience time.Duration) (err erro
 	tries := 0
 	for wait := 50 * time.Microsecond; ; wait = min(2*wait, time.Millisecond) {
 		if f == nil {
-			f, err = openLock(path, l.shard)
+			if err = checkDirs(d.root, d.root+string(filepath.Separator)+"locks"); err == nil {
+				f, err = openLock(path, l.shard)
+			}
 		}
 		ok := false
 		if err == nil {
@@ -197,7 +204,6 @@ func (l *locked) lockFile(ctx context.Context, patience time.Duration) (err erro
 			// The directory was taken away, and others lock another file.
 			f.close()
 			f, kept = nil, false
-			d.sound[l.shard].Store(false)
 			continue
 		case ok:
 			l.file = f

@@ -27,6 +27,9 @@ func openLock(path string, shard int) (*lockFile, error) {
 		f.Close()
 		return nil, &os.PathError{Op: "fstat", Path: path, Err: err}
 	}
+	if s.Mode&0o600 != 0o600 { // an odd umask
+		syscall.Fchmod(l.fd, 0o600)
+	}
 	l.dev, l.ino = uint64(s.Dev), uint64(s.Ino)
 	return l, nil
 }

@@ -302,7 +302,7 @@ func (d *Disk) Clear(ctx context.Context) error {
 
 func (d *Disk) clearShard(ctx context.Context, shard int) error {
 	dir := d.shardDir(shard)
-	names, err := readNames(dir)
+	names, err := d.shardNames(shard)
 	if err != nil || len(names) == 0 {
 		return opError("clear", err)
 	}
@@ -311,7 +311,7 @@ func (d *Disk) clearShard(ctx context.Context, shard int) error {
 		return err
 	}
 	defer l.unlock()
-	if names, err = readNames(dir); err != nil { // again, now that nothing is added
+	if names, err = d.shardNames(shard); err != nil { // again, now that nothing is added
 		return opError("clear", err)
 	}
 	var first error

@@ -86,7 +86,9 @@ func (d *Disk) retract(ctx context.Context, key string, change func([]*Entry) []
 		return
 	}
 	d.tier.remove(key)
-	err = removeFile(it.path)
+	if err = d.checkShard(shardOf(key)); err == nil {
+		err = removeFile(it.path)
+	}
 	switch {
 	case err != nil:
 		d.shunned.add(key, &it.stat)

@@ -60,11 +60,6 @@ func stopHolding(t *testing.T, dir string) *exec.Cmd {
 	return c
 }
 
-// sameShard returns the n-th further key of the shard of key.
-func sameShard(key string, n int) string {
-	return key[:2] + testKey(n)[2:]
-}
-
 // TestStoppedProcess has a process stop that holds a lock: nothing waits for it for ever, and all else goes on.
 func TestStoppedProcess(t *testing.T) {
 	t.Parallel()

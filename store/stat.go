@@ -10,6 +10,7 @@ type fileStat struct {
 	ctime   int64
 	atime   int64
 	regular bool
+	dir     bool
 }
 
 // settle is how long after a change the time of change may still stand for a further one: clocks of

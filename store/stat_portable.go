@@ -18,6 +18,7 @@ func (st *fileStat) set(fi os.FileInfo) {
 		ctime:   fi.ModTime().UnixNano(),
 		atime:   useTime(fi),
 		regular: fi.Mode().IsRegular(),
+		dir:     fi.IsDir(),
 	}
 }
 
@@ -39,8 +40,11 @@ func statOpen(f *os.File, st *fileStat) error {
 	return nil
 }
 
-// unlinked: an open file cannot lose its name here.
-func unlinked(uintptr) bool { return false }
+// stands: an open file cannot lose its name here.
+func stands(uintptr, string) bool { return true }
+
+// setMode: there is no umask here.
+func setMode(*os.File) {}
 
 func readFile(path string, max int64, st *fileStat, buf []byte) ([]byte, error) {
 	f, err := os.Open(path)

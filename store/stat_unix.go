@@ -17,6 +17,7 @@ func (st *fileStat) set(s *syscall.Stat_t) {
 	st.ino = uint64(s.Ino)
 	st.size = s.Size
 	st.regular = s.Mode&syscall.S_IFMT == syscall.S_IFREG
+	st.dir = s.Mode&syscall.S_IFMT == syscall.S_IFDIR
 	a, m, c := statTimes(s)
 	st.atime, st.mtime, st.ctime = a.Nano(), m.Nano(), c.Nano()
 }
@@ -47,10 +48,26 @@ func statOpen(f *os.File, st *fileStat) error {
 	return nil
 }
 
-// unlinked reports whether the open file fd has no name any more.
-func unlinked(fd uintptr) bool {
+// stands reports whether the open file fd is what path names.
+func stands(fd uintptr, path string) bool {
+	var open, there syscall.Stat_t
+	if syscall.Fstat(int(fd), &open) != nil {
+		return false
+	}
+	for {
+		err := syscall.Lstat(path, &there)
+		if err != syscall.EINTR {
+			return err == nil && there.Dev == open.Dev && there.Ino == open.Ino
+		}
+	}
+}
+
+// setMode gives an open file the mode that it is to have, whatever the umask was when it was made.
+func setMode(f *os.File) {
 	var s syscall.Stat_t
-	return syscall.Fstat(int(fd), &s) != nil || s.Nlink == 0
+	if fd := int(f.Fd()); syscall.Fstat(fd, &s) == nil && s.Mode&0o7777 != 0o600 {
+		syscall.Fchmod(fd, 0o600)
+	}
 }
 
 // readFile reads a regular file of at most max bytes, into buf if it is large enough, past package os, whose files cost a second system

@@ -110,6 +110,8 @@ type usageFile struct {
 	mu sync.Mutex
 	f  *os.File
 	fd uintptr // of f
+
+	path string
 }
 
 // newUsage writes the usage file of a cache that was just made, unless there is one. It appears with all its content:
@@ -148,6 +150,9 @@ func (d *Disk) newUsage() error {
 // linkNew makes a file with b in it appear at path, unless there is one already. It reports false if that is not
 // possible, as there are no hard links here.
 func (d *Disk) linkNew(path string, b []byte) (linked bool, err error) {
+	if err := checkDirs(d.root); err != nil {
+		return false, err
+	}
 	if _, err := makeDir(d.tmp); err != nil {
 		return false, err
 	}
@@ -160,15 +165,18 @@ func (d *Disk) linkNew(path string, b []byte) (linked bool, err error) {
 	return err == nil || errors.Is(err, fs.ErrExist), nil
 }
 
-// usageOpen returns the usage file, opening it anew if its directory was taken away meanwhile.
+// usageOpen returns the usage file, opening it anew if its directory was taken away, or replaced, meanwhile.
 func (d *Disk) usageOpen() (*os.File, error) {
 	d.usage.mu.Lock()
 	defer d.usage.mu.Unlock()
 	if d.closed.Load() {
 		return nil, ErrClosed
 	}
+	if err := checkDirs(d.root); err != nil {
+		return nil, err
+	}
 	if d.usage.f != nil {
-		if !unlinked(d.usage.fd) {
+		if stands(d.usage.fd, d.usage.path) {
 			return d.usage.f, nil
 		}
 		d.usage.f.Close()
@@ -187,7 +195,7 @@ func (d *Disk) usageOpen() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.usage.f, d.usage.fd = f, f.Fd()
+	d.usage.f, d.usage.fd, d.usage.path = f, f.Fd(), path
 	return f, nil
 }
 
