@@ -174,3 +174,49 @@ func TestChangedForAll(t *testing.T) {
 		}
 	})
 }
+
+// TestFailureSeparatesNobody: that the origin failed once does not make those who ask later go alone.
+func TestFailureSeparatesNobody(t *testing.T) {
+	for _, failure := range []string{"503", "429", "hangs up"} {
+		t.Run(failure, func(t *testing.T) {
+			inEachStore(t, func(r *rig) {
+				release := make(chan struct{})
+				origin := newRaw(r, func(c *rawCall) {
+					if c.n > 0 {
+						<-release
+						c.whole([]byte("hello"), fresh)
+						return
+					}
+					if code, err := strconv.Atoi(failure); err == nil {
+						c.head(code, "Content-Length: 0")
+					} else {
+						c.hangUp()
+					}
+				})
+				defer origin.close()
+				resp, err := r.RoundTrip(r.request(r.Context(), origin.url()))
+				if (err != nil) != (failure == "hangs up") {
+					r.Fatal(err)
+				}
+				if err == nil {
+					resp.Body.Close()
+				}
+				const callers = 10
+				var wg sync.WaitGroup
+				for range callers {
+					wg.Go(func() {
+						_, got := r.get(origin.url())
+						wantBody(r, got, []byte("hello"))
+					})
+				}
+				soon(r, "all ask", func() bool { return r.Stats().Requests == callers+1 })
+				time.Sleep(20 * time.Millisecond)
+				close(release)
+				wg.Wait()
+				if n := len(origin.requests()); n != 2 {
+					r.Errorf("got %d requests, want 2", n)
+				}
+			})
+		})
+	}
+}

@@ -162,9 +162,10 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 	}
 }
 
-// unshared marks f as of no use to others, and keeps the next requests from waiting for the like.
+// unshared marks f as of no use to others, and keeps the next requests from waiting for the like. That an
+// origin failed, or that all had left, does not tell what comes next.
 func (x *exchange) unshared(f *flight, o outcome) outcome {
-	if f.ctx.Err() == nil { // else it was of no use to anybody because all had left
+	if f.ctx.Err() == nil && o.err == nil && !isError(o.resp.StatusCode) {
 		x.flights.separate(f, time.Now())
 	}
 	x.flights.remove(f)

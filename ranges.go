@@ -238,7 +238,8 @@ func (r *response) continuable() bool {
 }
 
 // missing returns the shortest stretch of content that all that is not held lies within: everything
-// if nothing is held at either end. Its end is -1 if the length is unknown.
+// if nothing is held at either end. Its end is -1 if the length is unknown. What is held between two gaps
+// is asked for again: one request and one answer of one part are worth more than those bytes.
 func (r *response) missing() span {
 	s := span{0, r.length}
 	if len(r.held) == 0 {
