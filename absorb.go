@@ -301,6 +301,7 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 	d := newDownload(a.resp.Body, draft, length)
 	d.received = &a.counters.bytesReceived
 	d.panicked = a.panicked
+	d.endless = isStream(e.Header)
 	d.lost = func() { a.flights.remove(a.flight) }
 	switch {
 	case whole:
@@ -347,6 +348,12 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 	}
 	o.download = d
 	return o
+}
+
+// isStream reports whether content is a series of events, whose end is not near when its reader leaves.
+func isStream(h http.Header) bool {
+	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	return strings.EqualFold(strings.Trim(kind, " \t"), "text/event-stream")
 }
 
 // finish stores e with the stretch of its content that the draft has taken.

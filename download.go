@@ -49,6 +49,7 @@ type download struct {
 	received *atomic.Int64
 	held     *content // nil if base is 0 and limit the end
 	base     int64
+	endless  bool // nothing is gained by waiting for the end
 	exact    bool // the cache itself vouches for the length, so that less or more is an error
 
 	// again asks the origin for what follows a position, after the source has failed there with err;
@@ -333,26 +334,41 @@ func (d *download) decline() {
 	d.changed.Broadcast()
 }
 
+// idleShare is the share of the patience for a remainder that is waited for the next piece of it, where
+// nobody knows whether anything is left: of most such bodies only the end is, which comes at once or is
+// that of a stream that waits for an event.
+const idleShare = 4
+
 // drain takes a remainder of at most budget bytes that comes within patience, so that whoever stops
 // reading a little before the end, as a json.Decoder does, leaves a complete response.
 func (d *download) drain(budget int64, patience time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.end != nil || !d.kept || patience <= 0 || d.limit >= 0 && d.limit-d.pending > budget {
+	if d.end != nil || !d.kept || d.endless || patience <= 0 || d.limit >= 0 && d.limit-d.pending > budget {
 		return
 	}
 	limit := d.pending + budget
 	late := false
-	timer := time.AfterFunc(patience, func() {
+	giveUp := func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		late = true
 		d.changed.Broadcast()
-	})
+	}
+	timer := time.AfterFunc(patience, giveUp)
 	defer timer.Stop()
+	var idle *time.Timer
+	if d.limit < 0 {
+		idle = time.AfterFunc(patience/idleShare, giveUp)
+		defer idle.Stop()
+	}
 	for d.end == nil && d.kept && d.pending <= limit && !late {
+		before := d.pending
 		d.advance()
 		d.changed.Wait()
+		if idle != nil && d.pending > before {
+			idle.Reset(patience / idleShare)
+		}
 	}
 }
 

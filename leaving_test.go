@@ -478,3 +478,79 @@ func TestLastCloseAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// TestCloseOfAStream: Close does not wait for more where the end is not near.
+func TestCloseOfAStream(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		fields []string
+		pause  time.Duration // between the bytes that are left
+		bytes  int           // are left, without an end if negative
+		want   time.Duration // that Close takes
+		hit    bool
+	}{
+		{name: "events", fields: []string{"Content-Type: Text/Event-Stream; charset=utf-8"}, pause: time.Millisecond, bytes: -1},
+		{name: "of unknown length, idle", pause: time.Hour, bytes: -1, want: 25 * time.Millisecond},
+		{name: "of unknown length, busy", pause: 20 * time.Millisecond, bytes: -1, want: 100 * time.Millisecond},
+		{name: "of unknown length, ending", pause: 20 * time.Millisecond, bytes: 3, want: 80 * time.Millisecond, hit: true},
+		{name: "of known length", fields: []string{"Content-Length: 12"}, pause: 60 * time.Millisecond, bytes: 2, want: 100 * time.Millisecond},
+		{name: "of known length, ending", fields: []string{"Content-Length: 10"}, pause: 60 * time.Millisecond, bytes: 1, want: 60 * time.Millisecond, hit: true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := &cachetrip.Transport{Store: store.NewMemory(0)}
+				asked := 0
+				c.Base = baseFunc(func(req *http.Request) (*http.Response, error) {
+					asked++
+					resp := scripted(req, 200, nil, append(test.fields, fresh)...)
+					first, left, sent := true, test.bytes, int64(0)
+					resp.Body = bodyFunc(func(p []byte) (int, error) {
+						if first {
+							first = false
+							sent += 9
+							return copy(p, "beginning"), nil
+						}
+						select {
+						case <-time.After(test.pause):
+						case <-req.Context().Done():
+							return 0, context.Cause(req.Context())
+						}
+						if left == 0 || sent == resp.ContentLength {
+							return 0, io.EOF
+						}
+						left--
+						sent++
+						p[0] = 'x'
+						if sent == resp.ContentLength {
+							return 1, io.EOF
+						}
+						return 1, nil
+					})
+					return resp, nil
+				})
+				send := func() *http.Response {
+					req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://origin.example/", nil)
+					resp, err := c.RoundTrip(req)
+					if err != nil {
+						t.Fatal(err)
+					}
+					return resp
+				}
+				resp := send()
+				if _, err := io.ReadFull(resp.Body, make([]byte, 9)); err != nil {
+					t.Fatal(err)
+				}
+				start := time.Now()
+				resp.Body.Close()
+				if took := time.Since(start); took != test.want {
+					t.Errorf("Close took %v, want %v", took, test.want)
+				}
+				resp = send()
+				if hit := cachetrip.StatusOf(resp).Hit; hit != test.hit {
+					t.Errorf("got a hit: %t, want %t", hit, test.hit)
+				}
+				resp.Body.Close()
+			})
+		})
+	}
+}
