@@ -8,7 +8,6 @@ import (
 	"context"
 	"net/http"
 	"path/filepath"
-	"sync"
 
 	"github.com/gocolly/colly/v2"
 
@@ -21,35 +20,22 @@ func main() { demo.Main(run) }
 
 // newCollector plugs the cache in.
 func newCollector(cache http.RoundTripper) *colly.Collector {
-	c := colly.NewCollector(colly.Async(true))
+	c := colly.NewCollector()
 	c.WithTransport(cache)
 	return c
 }
 
-// scrape follows all links, four at a time, and returns the titles of the pages.
+// scrape follows all links, and returns the titles of the pages.
 func scrape(c *colly.Collector, url string) (any, error) {
-	if err := c.Limit(&colly.LimitRule{DomainGlob: "*", Parallelism: 4}); err != nil {
-		return nil, err
-	}
-	var mu sync.Mutex
 	var failed error
 	titles := map[string]string{}
-	c.OnHTML("title", func(e *colly.HTMLElement) {
-		mu.Lock()
-		defer mu.Unlock()
-		titles[e.Request.URL.Path] = e.Text
-	})
+	c.OnHTML("title", func(e *colly.HTMLElement) { titles[e.Request.URL.Path] = e.Text })
 	c.OnHTML("a[href]", func(e *colly.HTMLElement) { e.Request.Visit(e.Attr("href")) })
 	c.OnHTML("img[src]", func(e *colly.HTMLElement) { e.Request.Visit(e.Attr("src")) })
-	c.OnError(func(_ *colly.Response, err error) {
-		mu.Lock()
-		defer mu.Unlock()
-		failed = err
-	})
+	c.OnError(func(_ *colly.Response, err error) { failed = err })
 	if err := c.Visit(url); err != nil {
 		return nil, err
 	}
-	c.Wait()
 	return titles, failed
 }
 

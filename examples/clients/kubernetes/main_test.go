@@ -61,25 +61,35 @@ func TestNewCRD(t *testing.T) {
 	}
 }
 
-// Clients that ask in different ways share a directory: each gets its own answer.
+// Clients that ask in different ways share a directory: each gets its own answer, and if they have names
+// of their own, a 304.
 func TestTwoKindsOfClients(t *testing.T) {
-	origin, err := demo.Start(newFake())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer origin.Close()
-	c := clients{t.TempDir(), origin.URL}
-	stored := store.NewMemory(0)
-	for range 3 {
-		for noPeer, want := range map[bool]int{false: 82, true: 80} {
-			client, err := newDiscovery(c.config("token-1"), stored, "admin@cluster")
-			if err != nil {
-				t.Fatal(err)
-			}
-			client.NoPeerDiscovery = noPeer
-			_, lists, err := client.ServerGroupsAndResources()
-			if err != nil || len(lists) != want {
-				t.Errorf("without peers %v: %d lists, %v, want %d", noPeer, len(lists), err, want)
+	for _, names := range []map[bool]string{
+		{false: "admin@cluster", true: "admin@cluster"},
+		{false: "admin@cluster", true: "admin@cluster, no peers"},
+	} {
+		origin, err := demo.Start(newFake())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer origin.Close()
+		c := clients{url: origin.URL}
+		stored := store.NewMemory(0)
+		for round := range 3 {
+			for noPeer, want := range map[bool]int{false: 82, true: 80} {
+				client, err := newDiscovery(c.config("token-1"), stored, names[noPeer])
+				if err != nil {
+					t.Fatal(err)
+				}
+				client.NoPeerDiscovery = noPeer
+				_, lists, err := client.ServerGroupsAndResources()
+				if err != nil || len(lists) != want {
+					t.Errorf("%s: %d lists, %v, want %d", names[noPeer], len(lists), err, want)
+				}
+				cost := origin.Take()
+				if cost.Requests != 2 || names[false] != names[true] && round > 0 && cost.NotModified != 2 {
+					t.Errorf("%s: %+v, want two requests, and then two 304s", names[noPeer], cost)
+				}
 			}
 		}
 	}
