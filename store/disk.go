@@ -803,7 +803,7 @@ func names(e *Entry, id string) bool {
 	return slices.ContainsFunc(e.Parts, func(p Part) bool { return p.Blob.ID == id })
 }
 
-// All implements [Store].
+// All implements [Store]. What cannot be read does not keep it from the rest: the error, of all that failed, comes last.
 func (d *Disk) All(ctx context.Context, prefix string) iter.Seq2[*Entry, error] {
 	return func(yield func(*Entry, error) bool) {
 		err := checkPrefix(prefix)
@@ -814,14 +814,14 @@ func (d *Disk) All(ctx context.Context, prefix string) iter.Seq2[*Entry, error] 
 			yield(nil, err)
 			return
 		}
+		var failed []error
 		for shard := range shardCount {
 			if name := shardName(shard); !strings.HasPrefix(name, prefix) && !strings.HasPrefix(prefix, name) {
 				continue
 			}
 			keys, err := d.keys(shard, prefix)
 			if err != nil {
-				yield(nil, err)
-				return
+				failed = append(failed, err)
 			}
 			for _, key := range keys {
 				if err := d.begin(ctx); err != nil {
@@ -830,8 +830,7 @@ func (d *Disk) All(ctx context.Context, prefix string) iter.Seq2[*Entry, error] 
 				}
 				st, _, err := d.load(key)
 				if err != nil {
-					yield(nil, err)
-					return
+					failed = append(failed, err)
 				}
 				for _, e := range st.entries {
 					if !yield(e, nil) {
@@ -839,6 +838,9 @@ func (d *Disk) All(ctx context.Context, prefix string) iter.Seq2[*Entry, error] 
 					}
 				}
 			}
+		}
+		if err := errors.Join(failed...); err != nil {
+			yield(nil, err)
 		}
 	}
 }

@@ -789,6 +789,19 @@ func TestForeignThingsInTheWay(t *testing.T) {
 	}
 }
 
+func TestRedactedURL(t *testing.T) {
+	for raw, want := range map[string]string{
+		"https://example.com/a":                "https://example.com/a",
+		"https://example.com/a?":               "https://example.com/a?",
+		"https://example.com/?key=abc&q=%20&x": "https://example.com/?key=xxxxx&q=xxxxx&xxxxx",
+		"https://u:p@example.com/?a=b=c&&d":    "https://example.com/?a=xxxxx&&xxxxx",
+	} {
+		if got := (&Entry{URL: raw}).RedactedURL(); got != want {
+			t.Errorf("%s: %s, want %s", raw, got, want)
+		}
+	}
+}
+
 // TestShunned has more files than are remembered be not to be used.
 func TestShunned(t *testing.T) {
 	var s shunned

@@ -18,16 +18,19 @@ type Usage struct {
 	Bytes  int64 // of all files, each rounded up to blocks of 4 KiB, staged ones included
 }
 
-// Usage counts what the cache holds, by listing all of it: some microseconds for each file.
+// Usage counts what the cache holds, by listing all of it: some microseconds for each file. The error is of all parts of
+// the cache that could not be listed; the others are counted.
 func (d *Disk) Usage(ctx context.Context) (Usage, error) {
 	var u Usage
+	var failed []error
 	for shard := range shardCount {
 		if err := d.begin(ctx); err != nil {
 			return u, err
 		}
 		list, err := d.listShard(shard)
 		if err != nil {
-			return u, err
+			failed = append(failed, err)
+			continue
 		}
 		u.Bytes += list.bytes
 		for _, k := range list.keys {
@@ -37,7 +40,7 @@ func (d *Disk) Usage(ctx context.Context) (Usage, error) {
 			u.Bodies += len(k.blobs)
 		}
 	}
-	return u, nil
+	return u, errors.Join(failed...)
 }
 
 // Report is what [Disk.Verify] found.
@@ -49,23 +52,29 @@ type Report struct {
 
 // Verify reads everything that the cache holds and compares it with its checksums, whether it was verified
 // before or not. What is damaged is removed, unless the directory cannot be written to. It does not count as use.
+// The error is of all that could not be read, or not be removed in time; the rest is verified.
 func (d *Disk) Verify(ctx context.Context) (Report, error) {
 	var r Report
+	var failed []error
 	for shard := range shardCount {
 		keys, err := d.keys(shard, "")
 		if err != nil {
-			return r, err
+			failed = append(failed, err)
 		}
 		for _, key := range keys {
-			if err := d.begin(ctx); err != nil {
-				return r, err
+			err := d.verifyKey(ctx, key, &r)
+			if ended := d.begin(ctx); ended != nil {
+				return r, ended
 			}
-			if err := d.verifyKey(ctx, key, &r); err != nil {
-				return r, err
+			if err != nil {
+				failed = append(failed, err)
 			}
 		}
+		if err := d.begin(ctx); err != nil {
+			return r, err
+		}
 	}
-	return r, nil
+	return r, errors.Join(failed...)
 }
 
 // verifyTries is how often a key is verified anew because its bodies were replaced while they were read.
@@ -259,12 +268,15 @@ func (d *Disk) EvictTo(ctx context.Context, maxBytes int64) error {
 }
 
 // Purge removes the entries under keys with the given prefix that match returns true for, and returns how
-// many they were. match must be quick: a lock may be held.
+// many they were. match must be quick: a lock may be held. The error is of all that could not be read or changed; the
+// rest is purged.
 func (d *Disk) Purge(ctx context.Context, prefix string, match func(*Entry) bool) (removed int, err error) {
 	var last string
+	var failed []error
 	for e, err := range d.All(ctx, prefix) {
 		if err != nil {
-			return removed, err
+			failed = append(failed, err)
+			continue
 		}
 		if e.Key == last || !match(e) {
 			continue
@@ -278,26 +290,28 @@ func (d *Disk) Purge(ctx context.Context, prefix string, match func(*Entry) bool
 			return entries
 		})
 		if err != nil {
-			return removed, err
+			failed = append(failed, err)
+			continue
 		}
 		removed += n
 	}
-	return removed, nil
+	return removed, errors.Join(failed...)
 }
 
 // Clear removes everything that the cache holds but drafts and what makes it a cache: its directories, its
-// locks and its secret.
+// locks and its secret. The error is of all that could not be removed; the rest is.
 func (d *Disk) Clear(ctx context.Context) error {
+	var failed []error
 	for shard := range shardCount {
 		if err := d.begin(ctx); err != nil {
 			return err
 		}
 		if err := d.clearShard(ctx, shard); err != nil {
-			return err
+			failed = append(failed, err)
 		}
 	}
 	d.sweepTemps(d.fileNow())
-	return nil
+	return errors.Join(failed...)
 }
 
 func (d *Disk) clearShard(ctx context.Context, shard int) error {

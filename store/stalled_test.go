@@ -210,6 +210,28 @@ func childDenied(dir string) error {
 				return fmt.Errorf("shard closed to mode %o: storing in it (%t): %w", mode, in, err)
 			}
 		}
+		if mode == 0 { // the rest is looked at all the same
+			_, err := d.Usage(noContext)
+			_, err2 := d.Verify(noContext)
+			all := 0
+			var err3 error
+			for e, err := range d.All(noContext, "") {
+				if err3 = err; e != nil {
+					all++
+				}
+			}
+			purged, err4 := d.Purge(noContext, "", func(*Entry) bool { return true })
+			err5 := d.Clear(noContext)
+			err6 := d.EvictTo(noContext, 0)
+			for i, err := range []error{err, err2, err3, err4, err5, err6} {
+				if CauseOf(err) != CauseDenied {
+					return fmt.Errorf("call %d in a cache with a closed shard: %w", i, err)
+				}
+			}
+			if all < 50 || purged != all {
+				return fmt.Errorf("listed %d, purged %d", all, purged)
+			}
+		}
 		if err := os.Chmod(d.shardDir(closed), 0o700); err != nil {
 			return err
 		}

@@ -1,8 +1,9 @@
 package main
 
 import (
-	"net/url"
 	"strings"
+
+	"github.com/cachetrip/cachetrip/store"
 )
 
 // redacted stands for what is not shown, as in (*url.URL).Redacted.
@@ -11,26 +12,12 @@ const redacted = "xxxxx"
 // redact returns a URL without user information and, unless showQuery, without the values in its
 // query, which may be keys and tokens.
 func redact(rawURL string, showQuery bool) string {
-	before, query, found := strings.Cut(rawURL, "?")
-	if u, err := url.Parse(before); err == nil && u.User != nil {
-		u.User = nil
-		before = u.String()
-	}
-	switch {
-	case !found:
-		return before
-	case showQuery:
+	shown := (&store.Entry{URL: rawURL}).RedactedURL()
+	if before, _, found := strings.Cut(shown, "?"); found && showQuery {
+		_, query, _ := strings.Cut(rawURL, "?")
 		return before + "?" + query
 	}
-	parts := strings.Split(query, "&")
-	for i, part := range parts {
-		if name, _, has := strings.Cut(part, "="); has {
-			parts[i] = name + "=" + redacted
-		} else if part != "" {
-			parts[i] = redacted
-		}
-	}
-	return before + "?" + strings.Join(parts, "&")
+	return shown
 }
 
 // redactField returns the value of a header field, without what may be a secret.
