@@ -315,7 +315,9 @@ func (st *stage) origin(req *http.Request) (resp *http.Response, err error) {
 			h.Del("Last-Modified")
 		}
 		if fault == faultAlways {
-			st.confirmAll(current) // it says so: what is served after this is its own doing
+			if req.Header.Get("Cache-Control") != "no-store" { // of which the cache takes no notice
+				st.confirmAll(current) // it says so: what is served after this is its own doing
+			}
 			h.Del("X-Rep")
 		} else {
 			current.update = true
