@@ -78,6 +78,11 @@ func (a *answer) askAgain(ctx context.Context, r *response, s span) (*http.Respo
 		discard(resp)
 		return nil, 0, errors.New(resp.Status)
 	}
+	if resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && r.endsAt(s.start, resp.Header) {
+		discard(resp)
+		resp.Body = http.NoBody // only that it was the end was missing
+		return resp, s.start, nil
+	}
 	rest := &answer{exchange: a.exchange, resp: resp, sent: out, requested: a.requested, received: wallClock()}
 	partial := newResponse(rest.entry())
 	if _, length, ok := r.continues(&partial, s); ok && resp.StatusCode == http.StatusPartialContent && rest.sentAs(r) {

@@ -220,6 +220,15 @@ func (r *response) part() (s span, length int64, ok bool) {
 	return span{}, 0, false
 }
 
+// endsAt reports whether a 416 with the header h, to a request for what follows a position of r, says that
+// this is the end of r. Of another representation the origin would have sent the whole. RFC 9110,
+// sections 13.1.5 and 14.4.
+func (r *response) endsAt(position int64, h http.Header) bool {
+	tag := h.Get("ETag")
+	return strings.EqualFold(strings.Join(h["Content-Range"], ","), "bytes */"+strconv.FormatInt(position, 10)) &&
+		(r.length < 0 || r.length == position) && (tag == "" || tag == r.header.Get("ETag"))
+}
+
 // formatContentRange is the inverse of contentRange.
 func formatContentRange(s span, length int64) string {
 	complete := "*"

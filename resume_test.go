@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/cachetrip/cachetrip"
 )
 
 const tag = `ETag: "1"`
@@ -768,4 +770,58 @@ func TestManyCuts(t *testing.T) {
 			r.Errorf("got up to %d parts, want 64 at most", parts)
 		}
 	})
+}
+
+// TestOnlyTheEndIsMissing: a transfer of unknown length that breaks off after its last byte is complete if
+// the origin says that there is no more, and only then.
+func TestOnlyTheEndIsMissing(t *testing.T) {
+	body := noise(100_000, 95)
+	for _, test := range []struct {
+		name  string
+		lines []string
+		want  error
+	}{
+		{name: "the end", lines: []string{"Content-Range: bytes */100000"}},
+		{name: "the end, with the tag", lines: []string{"Content-Range: bytes */100000", tag}},
+		{name: "another tag", lines: []string{"Content-Range: bytes */100000", `ETag: "2"`}, want: io.ErrUnexpectedEOF},
+		{name: "shorter", lines: []string{"Content-Range: bytes */99999"}, want: io.ErrUnexpectedEOF},
+		{name: "longer", lines: []string{"Content-Range: bytes */100001"}, want: io.ErrUnexpectedEOF},
+		{name: "nothing said", want: io.ErrUnexpectedEOF},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inEachStore(t, func(r *rig) {
+				origin := newRaw(r, func(c *rawCall) {
+					if c.Header.Get("Range") != "" {
+						c.head(416, append(test.lines, "Content-Length: 0")...)
+						return
+					}
+					c.head(200, fresh, tag, "Accept-Ranges: bytes", "Transfer-Encoding: chunked")
+					c.write(fmt.Sprintf("%x\r\n", len(body)))
+					c.content(body)
+					c.write("\r\n")
+					if c.n == 0 {
+						c.hangUp()
+						return
+					}
+					c.write("0\r\n\r\n")
+				})
+				defer origin.close()
+				resp := r.send(r.Context(), origin.url())
+				got, err := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				if !errors.Is(err, test.want) {
+					r.Errorf("got %v, want %v", err, test.want)
+				}
+				wantBody(r, got, body)
+				resp, got = r.get(origin.url())
+				wantBody(r, got, body) // if need be after a 416 to the rest
+				if hit := cachetrip.StatusOf(resp).Hit; hit != (test.want == nil) {
+					r.Errorf("got a hit: %t", hit)
+				}
+				resp, got = r.get(origin.url())
+				wantStatus(r, resp, "hit")
+				wantBody(r, got, body)
+			})
+		})
+	}
 }

@@ -62,7 +62,8 @@ type Transport struct {
 	// DrainBytes and DrainTime bound what is done for a response whose body is closed before its
 	// end: if at most DrainBytes are missing, Close waits up to DrainTime for them, so that the
 	// response can be stored complete. Beyond that the transfer is cut, and at once if the request's
-	// context has ended. If they are 0, they are 256 KiB and 100 ms; negative values never wait.
+	// context has ended, or the body is a text/event-stream; if its length is unknown, also when nothing
+	// comes for a quarter of DrainTime. If they are 0, they are 256 KiB and 100 ms; negative values never wait.
 	DrainBytes int64
 	DrainTime  time.Duration // see DrainBytes
 
