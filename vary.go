@@ -129,7 +129,7 @@ func selectingValue(name string, req *request) (value string, ok bool) {
 		return "", false
 	}
 	if secretField(name) {
-		return req.digest.value(strings.Join(lines, ",")), true
+		return req.digest.value(strings.Join(lines, "\n")), true // they need not be lists
 	}
 	return normalise(name, lines), true
 }
@@ -248,24 +248,25 @@ func (r *response) codedFor(req *request) bool {
 	accepted, asks := selectingValue(name, req)
 	codings := r.header["Content-Encoding"]
 	if codings == nil {
-		return !asks || acceptsCoding(accepted, "identity", true)
+		return !asks || acceptsCoding(accepted, "identity")
 	}
 	if original, had := r.selecting[name]; had == asks && original == accepted {
 		return true
 	}
-	readable := asks
+	readable := true
 	field.Members(codings, func(coding string) bool {
-		readable = readable && acceptsCoding(accepted, strings.ToLower(coding), false)
+		coding = strings.ToLower(coding)
+		readable = (asks || coding == "identity") && acceptsCoding(accepted, coding)
 		return readable
 	})
 	return readable
 }
 
 // acceptsCoding reports whether a normalised Accept-Encoding names a coding, or all others, with a
-// weight; unsaid is the answer if it does neither.
-func acceptsCoding(accepted, coding string, unsaid bool) bool {
+// weight. What has no coding is accepted unless it says otherwise.
+func acceptsCoding(accepted, coding string) bool {
 	coding = strings.TrimPrefix(coding, "x-") // RFC 9110, section 8.4.1
-	answer := unsaid
+	answer := coding == "identity"
 	for member := range strings.SplitSeq(accepted, ",") {
 		name, weight := splitWeight(member)
 		switch {

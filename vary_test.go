@@ -86,6 +86,7 @@ func TestMatches(t *testing.T) {
 
 		{"credentials", []string{"Vary: Authorization"}, []string{"Authorization: Bearer a"}, []string{"Authorization: Bearer a"}, true},
 		{"other credentials", []string{"Vary: Authorization"}, []string{"Authorization: Bearer a"}, []string{"Authorization: Bearer b"}, false},
+		{"cookies on two lines are not one", []string{"Vary: Cookie"}, []string{"Cookie: a=1", "Cookie: b=2"}, []string{"Cookie: a=1,b=2"}, false},
 		{"other cookies", []string{"Vary: Cookie"}, []string{"Cookie: a=1"}, []string{"Cookie: a=2"}, false},
 	}
 	for _, test := range tests {
@@ -123,6 +124,9 @@ func TestCodedFor(t *testing.T) {
 		{"both codings", "gzip, br", gzip, "Accept-Encoding: br, gzip", true},
 		{"unsolicited, and asked for as before", "br", "", "", true},
 		{"unsolicited, and asked for otherwise", "br", gzip, "", false},
+		{"identity as a coding", "Identity", gzip, "", true},
+		{"identity as a coding, not wanted", "identity", "", gzip + ", identity;q=0", false},
+		{"an empty field for a coding", " ", gzip, "", true},
 		{"an empty field asks for none", "gzip", gzip, "Accept-Encoding:", false},
 	}
 	for _, test := range tests {
