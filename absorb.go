@@ -287,11 +287,6 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 		length = e.Length
 	}
 	draft, err := a.Store.Create(context.WithoutCancel(a.flight.ctx), a.key, length)
-	if err == nil && whole {
-		if err = held.copyTo(draft, brings.start); err != nil {
-			draft.Close()
-		}
-	}
 	if err != nil {
 		if held != nil {
 			held.Close()
@@ -303,14 +298,13 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 	d.panicked = a.panicked
 	d.endless = isStream(e.Header)
 	d.lost = func() { a.flights.remove(a.flight) }
-	switch {
-	case whole:
-		held.Close()
-		held = nil
-		d.begun(brings.start)
-		brings.start = 0
-	case held != nil:
+	if held != nil {
 		d.between(held, brings, e.Length)
+	}
+	stored, from := held, brings.start
+	if whole {
+		d.gathers()
+		stored, from = nil, 0
 	}
 	// Callers may do with the header what they like, and net/http with the trailer, until the end.
 	continues := o.response.continuable() && (d.exact || a.takesRanges())
@@ -326,6 +320,8 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 		switch {
 		case a.isReleased():
 			a.notStored(e.Status, e.Length, "closed", nil)
+		case draft == nil && d.refused == errAbandoned:
+			a.notStored(e.Status, e.Length, "incomplete", nil)
 		case draft == nil:
 			a.notKept("write", e, d.refused)
 		case end == errLength:
@@ -339,9 +335,9 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 			if brings.end < 0 {
 				all.Length = brings.start + taken
 			}
-			a.finish(all, held, draft, span{brings.start, brings.start + taken})
-		case continues && taken > 0:
-			a.finish(e.Clone(), held, draft, span{brings.start, brings.start + taken})
+			a.finish(all, stored, draft, span{from, brings.start + taken})
+		case continues && brings.start+taken > from:
+			a.finish(e.Clone(), stored, draft, span{from, brings.start + taken})
 		default:
 			a.notStored(e.Status, e.Length, "incomplete", nil)
 		}

@@ -81,6 +81,9 @@ type download struct {
 	pending  int64 // up to here content has come: beyond staged it is in window
 	window   []byte
 	overdue  *time.Timer // runs while readers wait for others to take what is in window
+	gather   bool        // the draft is still to be begun with what is held before base
+	skip     int64       // where base is in the draft
+	ends     atomic.Bool // nobody is left
 	kept     bool        // the draft has taken everything so far
 	refused  error       // why it has not
 	fetches  bool        // a step is under way
@@ -107,10 +110,9 @@ func (d *download) between(c *content, s span, length int64) {
 	d.staged, d.pending = d.base, d.base
 }
 
-// begun makes d continue what its draft has already, up to a position.
-func (d *download) begun(position int64) {
-	d.staged, d.pending, d.exact = position, position, true
-}
+// gathers makes the draft of d begin with what is held before the stretch that d brings, once that is
+// asked for, so that both become one piece.
+func (d *download) gathers() { d.gather, d.skip = true, d.base }
 
 // step fetches one piece. It runs in a goroutine of its own, so that a reader whose context ends
 // need not wait for the network; there is one at a time, while a reader waits for it. Base's body may
@@ -144,6 +146,9 @@ func (d *download) step() {
 func (d *download) bring() {
 	piece := pieces.Get().(*[pieceSize]byte)
 	defer pieces.Put(piece)
+	if d.gather {
+		d.copyHeld()
+	}
 	source := d.source // which nobody else changes meanwhile
 	n, err := source.Read(piece[:])
 	d.received.Add(int64(n))
@@ -170,6 +175,34 @@ func (d *download) bring() {
 		d.source = next
 		d.unlocked(func() { source.Close() })
 	}
+}
+
+// copyHeld begins the draft with what is held. Readers have that meanwhile, and if it fails.
+func (d *download) copyHeld() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.end != nil {
+		return
+	}
+	d.writes = true
+	var err error
+	d.unlocked(func() {
+		if err = d.held.copyTo(unlessLeft{d}, d.base); err != nil && d.lost != nil {
+			d.lost()
+		}
+	})
+	d.writes, d.gather = false, false
+	d.kept, d.refused = err == nil, err
+}
+
+// unlessLeft writes to the draft of a download until that is to end.
+type unlessLeft struct{ *download }
+
+func (d unlessLeft) Write(p []byte) (int, error) {
+	if d.ends.Load() {
+		return 0, errAbandoned
+	}
+	return d.draft.Write(p)
 }
 
 // goOn returns a source of what comes next, after one has failed, if there is one. It is called
@@ -241,6 +274,9 @@ func (d *download) write(piece []byte) {
 // finishWith has the content stored, with the lock held but for the while of storing.
 func (d *download) finishWith(end error) {
 	draft, taken := d.draft, d.staged-d.base
+	if d.gather {
+		draft, d.refused = nil, errAbandoned // before it began
+	}
 	if !d.kept {
 		draft = nil
 	}
@@ -374,6 +410,7 @@ func (d *download) drain(budget int64, patience time.Duration) {
 
 // close ends d when the last reader has left, and by cancel the request to the origin.
 func (d *download) close(cancel func()) {
+	d.ends.Store(true)
 	d.mu.Lock()
 	for d.writes {
 		d.changed.Wait()
@@ -584,7 +621,7 @@ func (d *download) readAt(p []byte, position int64) (n int, err error) {
 	case d.held != nil && d.limit >= 0:
 		p = p[:min(int64(len(p)), d.limit-position)]
 	}
-	n, err = d.draft.ReadAt(p, position-d.base)
+	n, err = d.draft.ReadAt(p, position-d.base+d.skip)
 	if n == 0 && err == io.EOF {
 		err = io.ErrUnexpectedEOF // of what was written
 	}

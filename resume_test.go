@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/cachetrip/cachetrip"
+	"github.com/cachetrip/cachetrip/store"
 )
 
 const tag = `ETag: "1"`
@@ -821,6 +822,109 @@ func TestOnlyTheEndIsMissing(t *testing.T) {
 				resp, got = r.get(origin.url())
 				wantStatus(r, resp, "hit")
 				wantBody(r, got, body)
+			})
+		})
+	}
+}
+
+// gatedStore has what is written to it wait for its test.
+type gatedStore struct {
+	store.Store
+	writes chan struct{} // told of each Write that begins
+	gate   chan struct{}
+}
+
+type gatedDraft struct {
+	store.Draft
+	s gatedStore
+}
+
+func (s gatedStore) Create(ctx context.Context, key string, size int64) (store.Draft, error) {
+	draft, err := s.Store.Create(ctx, key, size)
+	return gatedDraft{draft, s}, err
+}
+
+func (d gatedDraft) Write(p []byte) (int, error) {
+	select {
+	case d.s.writes <- struct{}{}:
+	default:
+	}
+	<-d.s.gate
+	return d.Draft.Write(p)
+}
+
+// TestPartsBecomeOne: what is held in very many parts becomes one when the rest comes, which delays neither
+// the head nor what is held; and it is kept as it is if the rest is not wanted after all.
+func TestPartsBecomeOne(t *testing.T) {
+	const parts, each = 64, 10_000
+	body := noise(parts*each+50_000, 96)
+	for _, left := range []string{"", "before reading", "while they become one"} {
+		t.Run("left "+left, func(t *testing.T) {
+			inEachStore(t, func(r *rig) {
+				origin := serveContent(body, "ETag", `"1"`)
+				defer origin.Close()
+				defer r.base.CloseIdleConnections()
+				for i := range parts {
+					r.get(origin.URL, "Range", fmt.Sprintf("bytes=%d-%d", i*each, (i+1)*each-1))
+				}
+				count := func() (n int) {
+					for e, err := range r.Store.All(r.Context(), "") {
+						if err != nil {
+							r.Fatal(err)
+						}
+						n = len(e.Parts)
+					}
+					return n
+				}
+				if n := count(); n != parts {
+					r.Fatalf("got %d parts, want %d", n, parts)
+				}
+				kept := r.Store
+				defer func() { r.Store = kept }()
+				gated := gatedStore{kept, make(chan struct{}, 1), make(chan struct{})}
+				r.Store = gated
+				r.DrainBytes = -1
+				resp := r.send(r.Context(), origin.URL)
+				got := make([]byte, parts*each)
+				if left != "before reading" {
+					if _, err := io.ReadFull(resp.Body, got); err != nil {
+						r.Fatal(err)
+					}
+					wantBody(r, got, body[:len(got)])
+				}
+				ended := make(chan struct{})
+				go func() {
+					defer close(ended)
+					rest, err := io.ReadAll(resp.Body)
+					if left != "" {
+						return
+					}
+					if err != nil {
+						r.Error(err)
+					}
+					wantBody(r, append(got, rest...), body)
+				}()
+				want := 1
+				if left != "" {
+					want = parts
+					if left == "while they become one" {
+						<-gated.writes
+					}
+					go resp.Body.Close()
+					time.Sleep(20 * time.Millisecond)
+				}
+				close(gated.gate)
+				within(r, "the body ends", ended)
+				resp.Body.Close()
+				if n := count(); n != want {
+					r.Errorf("got %d parts, want %d", n, want)
+				}
+				r.Store = kept
+				resp, whole := r.get(origin.URL)
+				wantBody(r, whole, body)
+				if left == "" {
+					wantStatus(r, resp, "hit")
+				}
 			})
 		})
 	}
