@@ -3,15 +3,14 @@ package debug
 import (
 	"net/url"
 	"strings"
+
+	"github.com/cachetrip/cachetrip/store"
 )
 
 // What is shown of URLs and header fields.
 
 // maxShown is how many bytes of a URL or field value are shown.
 const maxShown = 500
-
-// hidden stands for what is not shown, as in (*url.URL).Redacted.
-const hidden = "xxxxx"
 
 // redact returns a URL as it is shown: without user information and fragment, and unless all is to be
 // seen without the values in its query, which may be keys and tokens.
@@ -22,20 +21,13 @@ func (h *Handler) redact(rawURL string) string {
 	}
 	u.User, u.Fragment, u.RawFragment = nil, "", ""
 	if u.Opaque != "" {
-		u.Opaque = hidden
+		return "(not a URL with a host)"
 	}
-	if !h.opts.Unredacted && u.RawQuery != "" {
-		parts := strings.Split(u.RawQuery, "&")
-		for i, part := range parts {
-			if name, _, has := strings.Cut(part, "="); has {
-				parts[i] = name + "=" + hidden
-			} else if part != "" {
-				parts[i] = hidden
-			}
-		}
-		u.RawQuery = strings.Join(parts, "&")
+	shown := u.String()
+	if !h.opts.Unredacted {
+		shown = (&store.Entry{URL: shown}).RedactedURL()
 	}
-	return shorten(u.String())
+	return shorten(shown)
 }
 
 // shownFields are the response fields that matter to caching, and say nothing about who asked.
