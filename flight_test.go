@@ -198,7 +198,7 @@ func (r *rig) open() {
 	r.base = &http.Transport{DisableCompression: true}
 	r.Transport = &cachetrip.Transport{Base: r.base}
 	if r.dir == "" {
-		r.Store = store.NewMemory(256 << 20)
+		r.Store = newMemory(256 << 20)
 		return
 	}
 	disk, err := store.OpenDisk(r.dir, store.DiskOptions{})
@@ -213,8 +213,8 @@ func (r *rig) close() {
 	if err := r.Transport.Close(); err != nil {
 		r.Error(err)
 	}
-	if disk, ok := r.Store.(*store.Disk); ok {
-		if err := disk.Close(); err != nil {
+	if closer, ok := r.Store.(io.Closer); ok {
+		if err := closer.Close(); err != nil {
 			r.Error(err)
 		}
 	}

@@ -78,7 +78,17 @@ func openDisk(t testing.TB, dir string, opts store.DiskOptions) *store.Disk {
 	return disk
 }
 
-func inMemory(t *testing.T) (store.Store, string) { return store.NewMemory(64 << 20), "" }
+func inMemory(t *testing.T) (store.Store, string) {
+	s := newMemory(64 << 20)
+	if closer, ok := s.(io.Closer); ok {
+		t.Cleanup(func() { closer.Close() })
+	}
+	return s, ""
+}
+
+// newMemory makes the stores in memory. Those that are kept elsewhere are put in its place to be tested by
+// all that tests those; see store/redisstore.
+var newMemory = func(maxBytes int64) store.Store { return store.NewMemory(maxBytes) }
 
 // newWorld makes a cache above an origin that answers 404 until a handler is set. When the test
 // ends, the cache is closed and searched for credentials that the origin was sent.

@@ -2,6 +2,7 @@ package redisstore_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -213,6 +214,31 @@ func TestExpired(t *testing.T) {
 	}
 	if lasting != 101 || n > 150 {
 		t.Errorf("%d entries are left, of which %d may not go, want 101 of those and less than half of the others", n, lasting)
+	}
+}
+
+// TestNamedAgain names a body that was released, and is still being read.
+func TestNamedAgain(t *testing.T) {
+	s := open(t, sharedServer(t).url(), patient(redisstore.Options{}))
+	key := storetest.Key(1, 1)
+	mustPut(s, t, key, large)
+	entries, err := s.Entries(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, next := range [][]*store.Entry{nil, entries} {
+		if err := s.Update(t.Context(), key, func([]*store.Entry) []*store.Entry { return next }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !holds(s, t, key, large) {
+		t.Error("it is not there")
+	}
+	gone := entries[0].Clone()
+	gone.Parts[0].Blob.ID = strings.Repeat("0", 32)
+	err = s.Update(t.Context(), key, func([]*store.Entry) []*store.Entry { return []*store.Entry{gone} })
+	if !errors.Is(err, store.ErrDamaged) || !holds(s, t, key, large) {
+		t.Errorf("an entry with a body that is not there: %v, want ErrDamaged, and nothing changed", err)
 	}
 }
 

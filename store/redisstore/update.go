@@ -121,8 +121,8 @@ type update struct {
 	revision string // of the value to be replaced, empty if there is none
 	value    []byte // nil to remove it
 	ttl      time.Duration
-	kept     []store.Blob // that entries name
-	added    int          // how many of kept, in front, were not named before and have to be there
+	added    []store.Blob // that entries name and did not before: they have to be there
+	kept     []store.Blob // that they named before as well
 	released []store.Blob // that none names any more
 }
 
@@ -157,22 +157,23 @@ func (s *Store) newUpdate(key, value string, current, next []*store.Entry) (u up
 		next = dropOldest(next)
 	}
 	before, after := blobsOf(current), blobsOf(next)
-	for _, known := range []bool{false, true} {
-		for _, blob := range after {
-			if slices.ContainsFunc(before, func(b store.Blob) bool { return b.ID == blob.ID }) == known {
-				u.kept = append(u.kept, blob)
-			}
-		}
-		if !known {
-			u.added = len(u.kept)
+	for _, blob := range after {
+		if contains(before, blob) {
+			u.kept = append(u.kept, blob)
+		} else {
+			u.added = append(u.added, blob)
 		}
 	}
 	for _, blob := range before {
-		if !slices.ContainsFunc(after, func(b store.Blob) bool { return b.ID == blob.ID }) {
+		if !contains(after, blob) {
 			u.released = append(u.released, blob)
 		}
 	}
 	return u, nil
+}
+
+func contains(blobs []store.Blob, blob store.Blob) bool {
+	return slices.ContainsFunc(blobs, func(b store.Blob) bool { return b.ID == blob.ID })
 }
 
 // ttl returns for how long entries are to be kept, from now on: while one of them is fresh, and Keep beyond.
@@ -189,7 +190,7 @@ func (s *Store) ttl(entries []*store.Entry) time.Duration {
 func blobsOf(entries []*store.Entry) (blobs []store.Blob) {
 	for _, e := range entries {
 		for _, p := range e.Parts {
-			if p.Blob.Inline == nil && !slices.ContainsFunc(blobs, func(b store.Blob) bool { return b.ID == p.Blob.ID }) {
+			if p.Blob.Inline == nil && !contains(blobs, p.Blob) {
 				blobs = append(blobs, p.Blob)
 			}
 		}
@@ -200,21 +201,27 @@ func blobsOf(entries []*store.Entry) (blobs []store.Blob) {
 // compareAndSetScript makes an update, or nothing if it fails. It returns an empty string if the update was
 // made, else the value that is there, or false if there is none.
 //
-//	KEYS  the hash of the URL; blobs that are kept; pairs of a blob that is released and its name then
-//	ARGV  field; revision; value or ”; TTL in ms; how many blobs are kept; how many of them must be there;
-//	      for how long what is released stays, in ms; for each blob that must be there, how many chunks
+//	KEYS  the hash of the URL; pairs of a blob that is newly named and its name if it was released; blobs
+//	      that are named as before; pairs of a blob that is released and its name then
+//	ARGV  field; revision; value or ”; TTL in ms; how many blobs are newly named; how many as before; for how
+//	      long what is released stays, in ms; for each that is newly named, how many chunks it has
 //
-// The first command that writes is the one that a full server refuses. What expires with the URL as a
-// whole goes by itself; where there are many identities, three others are looked at each time, so that what
+// A blob that was released and is still there, as somebody reads it, is taken back if it is named again. The
+// first command that writes is the one that a full server refuses. What expires with the URL as a whole goes by itself; where there are many identities, three others are looked at each time, so that what
 // may go does not become more than what may not.
 const compareAndSetScript = `
 local name, field = KEYS[1], ARGV[1]
 local value = redis.call('HGET', name, field)
 if string.sub(value or '', 1, 16) ~= ARGV[2] then return value end
-local kept, added = tonumber(ARGV[5]), tonumber(ARGV[6])
+local added, kept = tonumber(ARGV[5]), tonumber(ARGV[6])
+local back = {}
 for i = 1, added do
-  if redis.call('HLEN', KEYS[1 + i]) ~= tonumber(ARGV[7 + i]) then
-    return redis.error_reply('MISSING a body is not there any more')
+  local chunks = tonumber(ARGV[7 + i])
+  if redis.call('HLEN', KEYS[2 * i]) ~= chunks then
+    if redis.call('HLEN', KEYS[2 * i + 1]) ~= chunks then
+      return redis.error_reply('MISSING a body is not there any more')
+    end
+    back[#back + 1] = i
   end
 end
 if ARGV[3] == '' then
@@ -236,8 +243,11 @@ local ttl = tonumber(ARGV[4])
 if ARGV[3] ~= '' and (fields == 1 or redis.call('PTTL', name) < ttl) then
   redis.call('PEXPIRE', name, ttl)
 end
-for i = 2, 1 + kept do redis.call('PEXPIRE', KEYS[i], ttl) end
-for i = 2 + kept, #KEYS, 2 do
+for _, i in ipairs(back) do redis.call('RENAME', KEYS[2 * i + 1], KEYS[2 * i]) end
+for i = 1, added do redis.call('PEXPIRE', KEYS[2 * i], ttl) end
+local rest = 2 + 2 * added
+for i = rest, rest + kept - 1 do redis.call('PEXPIRE', KEYS[i], ttl) end
+for i = rest + kept, #KEYS, 2 do
   if redis.call('EXISTS', KEYS[i]) == 1 then
     redis.call('RENAME', KEYS[i], KEYS[i + 1])
     redis.call('PEXPIRE', KEYS[i + 1], ARGV[7])
@@ -257,13 +267,14 @@ func (s *Store) compareAndSet(ctx context.Context, u update) (done bool, now str
 	keys := []string{name}
 	args := []string{
 		u.key[urlLen:], u.revision, rueidis.BinaryString(u.value), formatMilliseconds(u.ttl),
-		strconv.Itoa(len(u.kept)), strconv.Itoa(u.added), formatMilliseconds(releasedTime),
+		strconv.Itoa(len(u.added)), strconv.Itoa(len(u.kept)), formatMilliseconds(releasedTime),
 	}
-	for i, blob := range u.kept {
+	for _, blob := range u.added {
+		keys = append(keys, s.blobName(u.key, blob.ID), releasedName(s.blobName(u.key, blob.ID)))
+		args = append(args, strconv.FormatInt(chunksOf(blob.Size), 10))
+	}
+	for _, blob := range u.kept {
 		keys = append(keys, s.blobName(u.key, blob.ID))
-		if i < u.added {
-			args = append(args, strconv.FormatInt(chunksOf(blob.Size), 10))
-		}
 	}
 	for _, blob := range u.released {
 		keys = append(keys, s.blobName(u.key, blob.ID), releasedName(s.blobName(u.key, blob.ID)))

@@ -1,0 +1,50 @@
+package redisstore_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// TestEndToEnd runs the tests of package cachetrip, with a store on a server where they have one in memory.
+// For that a file is added to them and a workspace made, so that the module of the library needs to know
+// nothing of this one.
+func TestEndToEnd(t *testing.T) {
+	server := startServer(t)
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := filepath.Dir(filepath.Dir(here))
+	dir := t.TempDir()
+	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {
+		filepath.Join(root, "redisstore_endtoend_test.go"): filepath.Join(here, "testdata", "endtoend_test.go"),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"overlay.json": string(overlay),
+		"go.work":      fmt.Sprintf("go 1.26.0\n\nuse (\n\t%q\n\t%q\n)\n", root, here),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Not what is about a directory, nor what is about no store and takes long. The names of tests come first:
+	// of several patterns the first that fits a beginning counts.
+	cmd := exec.Command("go", "test", "-overlay", filepath.Join(dir, "overlay.json"), "-count=1", "-short",
+		"-skip", "Disk|Director|Files|Flipped|Disagreement|NotContinued|^Fuzz|^Example|/^disk$|/.*/^disk$|/.*/.*/^disk$", ".")
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "GOWORK="+filepath.Join(dir, "go.work"), "GOFLAGS=-mod=readonly", "REDISSTORE_URL="+server.url())
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if n := commands(t, server, "hset"); n < 2000 {
+		t.Errorf("%d things were stored on the server: were its stores used?", n)
+	}
+}
