@@ -192,6 +192,9 @@ func TestDocumentation(t *testing.T) {
 	// A work space has the checkout's modules as they are, with the versions that they require.
 	work := "go 1.26.0\n\nuse ./docs\n"
 	for _, module := range docModules {
+		if _, err := os.Stat(filepath.Join(module, "go.mod")); err != nil {
+			t.Skip("not a checkout: what a module proxy has of this module lacks those within it")
+		}
 		work += fmt.Sprintf("use %q\n", filepath.ToSlash(filepath.Join(root, module)))
 	}
 	write("go.work", work)
@@ -232,6 +235,9 @@ func TestDocumentation(t *testing.T) {
 		out, err := command(t.Context(), "go", args...).CombinedOutput()
 		if err != nil {
 			text := string(out)
+			if strings.Contains(text, "dial tcp") || strings.Contains(text, "disabled by GOPROXY=off") {
+				t.Skipf("modules that are not here can't be fetched: %s", text)
+			}
 			for name, block := range blocks {
 				text = strings.ReplaceAll(text, name+string(filepath.Separator)+"main.go", block.String()+" (wrapped)")
 			}
