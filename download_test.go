@@ -92,13 +92,16 @@ func TestStoreFails(t *testing.T) {
 						resp := r.send(ctx, origin.url())
 						joined.Done()
 						if i > 0 {
-							joined.Wait() // the first, who drives it, does not wait for the others
+							joined.Wait() // the first, who drives it, does not wait for the others at first
 						}
 						var got []byte
 						buf := make([]byte, 50_000*(i+1))
 						for {
 							n, err := resp.Body.Read(buf)
 							got = append(got, buf[:n]...)
+							if i == 0 && len(got) > 500_000 {
+								joined.Wait() // before the store is full, after which nobody can join
+							}
 							if i == readers-1 && len(got) > 3<<20 {
 								cancel() // its place in the window goes with it
 								break
