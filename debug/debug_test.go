@@ -339,7 +339,7 @@ func TestHostile(t *testing.T) {
 // entry once. A host that few entries have is found among many.
 func TestPages(t *testing.T) {
 	memory := store.NewMemory(1 << 30)
-	const n = 12_000
+	const n = 9_000
 	want := map[string]int{}
 	for i := range n {
 		host := "many.example"

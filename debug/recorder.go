@@ -2,6 +2,7 @@ package debug
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -28,7 +29,7 @@ type decision struct {
 }
 
 type recorder struct {
-	redact func(string) string
+	redact func(*url.URL) string
 
 	mu     sync.Mutex
 	ring   []decision // used from next on, once it is full
@@ -36,7 +37,7 @@ type recorder struct {
 	counts [len(outcomes)]uint64
 }
 
-func newRecorder(size int, redact func(string) string) *recorder {
+func newRecorder(size int, redact func(*url.URL) string) *recorder {
 	return &recorder{redact: redact, ring: make([]decision, 0, size)}
 }
 
@@ -79,7 +80,7 @@ func (r *recorder) about(req *http.Request, what string) decision {
 	}
 	d.Method = shorten(d.Method)
 	if req.URL != nil {
-		d.URL, d.Host = r.redact(req.URL.String()), shorten(strings.ToLower(req.URL.Host))
+		d.URL, d.Host = r.redact(req.URL), shorten(strings.ToLower(req.URL.Host))
 	}
 	return d
 }

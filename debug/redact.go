@@ -19,12 +19,17 @@ func (h *Handler) redact(rawURL string) string {
 	if err != nil {
 		return "(not a URL)"
 	}
-	u.User, u.Fragment, u.RawFragment = nil, "", ""
-	if u.Opaque != "" {
+	return h.redactURL(u)
+}
+
+func (h *Handler) redactURL(given *url.URL) string {
+	if given.Opaque != "" {
 		return "(not a URL with a host)"
 	}
+	u := *given
+	u.User, u.Fragment, u.RawFragment = nil, "", ""
 	shown := u.String()
-	if !h.opts.Unredacted {
+	if u.RawQuery != "" && !h.opts.Unredacted {
 		shown = (&store.Entry{URL: shown}).RedactedURL()
 	}
 	return shorten(shown)

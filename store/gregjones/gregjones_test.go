@@ -208,7 +208,7 @@ func TestIdentities(t *testing.T) {
 	values := newMemory()
 	s := gregjones.New(values, gregjones.Options{})
 	last := ""
-	for i := range 300 {
+	for i := range 150 {
 		last = storetest.Key(1, 0)[:32] + fmt.Sprintf("%x", sha256.Sum256([]byte{byte(i), byte(i >> 8)}))[:32]
 		e := &store.Entry{Key: last, Method: http.MethodGet, Length: -1, Header: http.Header{"X": {strings.Repeat("x", 10_000)}}}
 		if err := s.Update(t.Context(), last, func([]*store.Entry) []*store.Entry { return []*store.Entry{e} }); err != nil {
