@@ -30,21 +30,6 @@
 //	130  interrupted
 package main
 
-import (
-	"context"
-	"io"
-	"os"
-	"os/signal"
-	"syscall"
-)
+import "github.com/cachetrip/cachetrip/internal/command"
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // so that a second Ctrl-C ends the program at once
-	os.Exit(run(ctx, os.Args, os.Stdout, os.Stderr))
-}
-
-// run runs the command line args and returns its exit code.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	return report(ctx, stderr, newCommand(stdout, stderr).Run(ctx, args))
-}
+func main() { command.Main(nil) }

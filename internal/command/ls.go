@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"cmp"
@@ -32,7 +32,7 @@ func lsCommand() *cli.Command {
 		Flags: append(filterFlags(),
 			&cli.StringFlag{Name: "sort", Value: "url", Usage: "order by `KEY`: url, size, age or use; the largest, oldest and last used first"},
 			&cli.BoolFlag{Name: "json", Usage: "print a JSON object for each response, one a line"},
-			showQueryFlag(), dirFlag(),
+			showQueryFlag(), storeFlag(), dirFlag(),
 		),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			cache, err := openExisting(c)
@@ -50,7 +50,7 @@ func lsCommand() *cli.Command {
 			}
 			rows := make([]row, len(entries))
 			for i, e := range entries {
-				rows[i] = newRow(e, filter.now, cache.disk.LastUse(e.Key), c.Bool("show-query"))
+				rows[i] = newRow(e, filter.now, cache.lastUse(e.Key), c.Bool("show-query"))
 			}
 			if err := sortRows(rows, c.String("sort")); err != nil {
 				return err

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"cmp"
@@ -23,7 +23,7 @@ func statsCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "hosts", Value: 10, Usage: "show the `N` largest hosts; 0: all"},
 			&cli.BoolFlag{Name: "json", Usage: "print one JSON object"},
-			dirFlag(),
+			storeFlag(), dirFlag(),
 		},
 		Action: withoutArguments(func(ctx context.Context, c *cli.Command, cache *cache) error {
 			s, err := cache.summary(ctx)
@@ -44,14 +44,15 @@ func statsCommand() *cli.Command {
 
 // summary is what stats says, also as JSON.
 type summary struct {
-	Dir       string        `json:"dir"`
-	DiskBytes int64         `json:"disk_bytes"` // of all files, in blocks of 4 KiB
+	Dir       string        `json:"dir"`        // or the URL of another store
+	DiskBytes int64         `json:"disk_bytes"` // of all files, in blocks of 4 KiB; 0 of another store
 	URLs      int           `json:"urls"`       // per identity
 	Responses int           `json:"responses"`
 	Fresh     int           `json:"fresh"` // may be used without asking the origin
 	Bytes     int64         `json:"bytes"` // of bodies
 	Hosts     []hostSummary `json:"hosts"` // the largest first
 	Get       *tally        `json:"get,omitempty"`
+	elsewhere bool          // not in a directory
 }
 
 type hostSummary struct {
@@ -61,16 +62,22 @@ type hostSummary struct {
 }
 
 func (c *cache) summary(ctx context.Context) (*summary, error) {
-	usage, err := c.disk.Usage(ctx)
-	if err != nil {
-		return nil, err
+	s := &summary{Dir: c.dir, Hosts: []hostSummary{}, elsewhere: c.disk == nil}
+	if c.disk != nil {
+		usage, err := c.disk.Usage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		s.DiskBytes = usage.Bytes
+		if t := loadTally(c.dir); t.Runs > 0 {
+			s.Get = &t
+		}
 	}
-	s := &summary{Dir: c.dir, DiskBytes: usage.Bytes, Hosts: []hostSummary{}}
 	hosts := make(map[string]*hostSummary)
 	now := time.Now()
 	last := ""
 	counted := make(map[string]bool) // bodies of the key at hand: variants may share one
-	for e, err := range c.disk.All(ctx, "") {
+	for e, err := range c.kept.All(ctx, "") {
 		if err != nil {
 			return nil, err
 		}
@@ -106,9 +113,6 @@ func (c *cache) summary(ctx context.Context) (*summary, error) {
 	slices.SortFunc(s.Hosts, func(a, b hostSummary) int {
 		return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), strings.Compare(a.Host, b.Host))
 	})
-	if t := loadTally(c.dir); t.Runs > 0 {
-		s.Get = &t
-	}
 	return s, nil
 }
 
@@ -116,8 +120,12 @@ func (s *summary) print(out *screen, most int) {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(out, "%s %s\n", out.paint(faint, fmt.Sprintf("%-10s", name)), fmt.Sprintf(format, args...))
 	}
-	line("directory", "%s", s.Dir)
-	line("on disk", "%s", size(s.DiskBytes))
+	if !s.elsewhere {
+		line("directory", "%s", s.Dir)
+		line("on disk", "%s", size(s.DiskBytes))
+	} else {
+		line("store", "%s", s.Dir)
+	}
 	line("stored", "%s for %s: %d fresh, %d to be validated; %s of bodies",
 		count(s.Responses, "response", "responses"), count(s.URLs, "URL", "URLs"), s.Fresh, s.Responses-s.Fresh, size(s.Bytes))
 	if t := s.Get; t != nil {

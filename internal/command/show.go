@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"context"
@@ -55,7 +55,7 @@ func showCommand() *cli.Command {
 		Flags: append(requestFlags(),
 			&cli.BoolFlag{Name: "body", Usage: "write the stored body to standard output, and nothing else"},
 			&cli.IntFlag{Name: "variant", Aliases: []string{"n"}, Usage: "show only response `N` of those that are stored", DefaultText: "all; with --body, that which the request selects"},
-			showQueryFlag(), dirFlag(),
+			showQueryFlag(), storeFlag(), dirFlag(),
 		),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			cache, err := openExisting(c)
@@ -103,7 +103,7 @@ func showCommand() *cli.Command {
 				if i > 0 && n == 0 {
 					fmt.Fprintln(out)
 				}
-				showEntry(out, i+1, e, cache.disk.LastUse(e.Key), c.Bool("show-query"))
+				showEntry(out, i+1, e, cache.lastUse(e.Key), c.Bool("show-query"))
 			}
 			return nil
 		},
@@ -209,7 +209,7 @@ func (c *cache) writePart(ctx context.Context, w io.Writer, key string, part sto
 		_, err := w.Write(part.Blob.Inline[part.Skip:][:part.Length])
 		return err
 	}
-	body, err := c.disk.Open(ctx, key, part.Blob)
+	body, err := c.kept.Open(ctx, key, part.Blob)
 	if err != nil {
 		return err
 	}
@@ -232,7 +232,7 @@ func explainCommand() *cli.Command {
 		DisableSliceFlagSeparator: true,
 		Flags: append(requestFlags(),
 			&cli.BoolFlag{Name: "fetch", Usage: "make the request first, through the cache, and say what became of it"},
-			showQueryFlag(), dirFlag(),
+			showQueryFlag(), storeFlag(), dirFlag(),
 		),
 		Action: func(ctx context.Context, c *cli.Command) (err error) {
 			var cache *cache

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"context"
@@ -106,7 +106,7 @@ func purgeCommand() *cli.Command {
 		Flags: append(filterFlags(),
 			&cli.BoolFlag{Name: "invalidate", Usage: "remove nothing, but have the origin asked before the next use, which may cost no more than a 304"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "only say what would be removed or invalidated"},
-			showQueryFlag(), dirFlag(),
+			showQueryFlag(), storeFlag(), dirFlag(),
 		),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			cache, err := openExisting(c)
@@ -160,7 +160,7 @@ func purgeCommand() *cli.Command {
 				for _, e := range entries {
 					if !seen[e.Key] {
 						seen[e.Key] = true
-						err = errors.Join(err, cache.disk.Update(ctx, e.Key, func(current []*store.Entry) []*store.Entry {
+						err = errors.Join(err, cache.kept.Update(ctx, e.Key, func(current []*store.Entry) []*store.Entry {
 							next := slices.Clone(current)
 							for i, e := range next {
 								if f.matches(e) {
@@ -174,7 +174,7 @@ func purgeCommand() *cli.Command {
 				}
 			default:
 				var n int
-				n, err = cache.disk.Purge(ctx, "", f.matches)
+				n, err = cache.remove(ctx, f.matches)
 				entries = entries[:min(n, len(entries))]
 			}
 			if err != nil {

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"context"
@@ -40,7 +40,7 @@ func newFilter(c *cli.Command, cache *cache) (*filter, error) {
 	f := &filter{
 		patterns: c.Args().Slice(), hosts: c.StringSlice("host"),
 		fresh: c.Bool("fresh"), stale: c.Bool("stale"),
-		now: time.Now(), lastUse: cache.disk.LastUse,
+		now: time.Now(), lastUse: cache.lastUse,
 	}
 	if f.fresh && f.stale {
 		return nil, usagef("--fresh and --stale exclude each other")
@@ -49,6 +49,9 @@ func newFilter(c *cli.Command, cache *cache) (*filter, error) {
 		var err error
 		if f.unusedFor, err = parseDuration(text); err != nil {
 			return nil, usagef("--unused-for: %w", err)
+		}
+		if cache.disk == nil {
+			return nil, usagef("--unused-for: the server knows when something was last used, but does not tell")
 		}
 	}
 	return f, nil
@@ -120,7 +123,7 @@ func ofHost(rawURL, host string) bool {
 // entries returns what is stored and passes.
 func (c *cache) entries(ctx context.Context, f *filter) ([]*store.Entry, error) {
 	var entries []*store.Entry
-	for e, err := range c.disk.All(ctx, "") {
+	for e, err := range c.kept.All(ctx, "") {
 		if err != nil {
 			return nil, err
 		}

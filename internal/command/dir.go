@@ -1,0 +1,141 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/cachetrip/cachetrip"
+	"github.com/cachetrip/cachetrip/store"
+)
+
+func dirFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name: "dir", TakesFile: true, Sources: cli.EnvVars("CACHETRIP_DIR"),
+		Usage:       "use the cache in `DIR`, which may be that of any program",
+		DefaultText: "cachetrip/http in the user's cache directory",
+	}
+}
+
+// storeFlag is for what can be done with any store.
+func storeFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name: "store", Sources: cli.EnvVars("CACHETRIP_STORE"), Hidden: openStore == nil,
+		Usage: "use the cache in the store at `URL` instead, such as redis://localhost:6379",
+	}
+}
+
+// cache is an open cache directory, or another store.
+type cache struct {
+	*cachetrip.Transport
+	kept Store
+	disk *store.Disk // nil if it is another store
+	dir  string      // as an absolute path; what to call another store
+}
+
+// cacheDir returns the absolute path of dir or, if that is empty, of the directory called name in the
+// user's cache directory.
+func cacheDir(dir, name string) (string, error) {
+	if dir == "" {
+		base, err := os.UserCacheDir()
+		if err != nil {
+			return "", fmt.Errorf("no cache directory for this user: %w; name one with --dir", err)
+		}
+		dir = filepath.Join(base, "cachetrip", name)
+	}
+	return filepath.Abs(dir)
+}
+
+// openCache opens the cache in the given directory, see cacheDir, with a bound in bytes, 0 for the default.
+func openCache(dir, name string, maxBytes int64) (*cache, error) {
+	dir, err := cacheDir(dir, name)
+	if err != nil {
+		return nil, err
+	}
+	disk, err := store.OpenDisk(dir, store.DiskOptions{MaxBytes: maxBytes})
+	if err != nil {
+		return nil, fmt.Errorf("%w; name another directory with --dir", err)
+	}
+	return &cache{&cachetrip.Transport{Store: disk}, disk, disk, dir}, nil
+}
+
+// openExisting opens a cache to look at, or to remove from: it makes none, and evicts nothing, whatever the
+// bound of those who use it is.
+func openExisting(c *cli.Command) (*cache, error) {
+	if url := c.String("store"); url != "" {
+		return openElsewhere(url)
+	}
+	dir, err := cacheDir(c.String("dir"), "http")
+	if err != nil {
+		return nil, err
+	}
+	// Every version of the format has this file.
+	if _, err := os.Stat(filepath.Join(dir, "CACHEDIR.TAG")); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no cache in %s; fetch something with 'cachetrip get URL', or name another directory with --dir", dir)
+	}
+	return openCache(dir, "", math.MaxInt64/4) // with room to calculate with
+}
+
+// openElsewhere opens the store that a URL names, if this program has such stores.
+func openElsewhere(rawURL string) (*cache, error) {
+	if openStore == nil {
+		return nil, usagef("this program has no stores but directories; for Redis and Valkey there is one by\n" +
+			"go install github.com/cachetrip/cachetrip/store/redisstore/cmd/cachetrip-redis@latest")
+	}
+	kept, err := openStore(context.Background(), rawURL)
+	if err != nil {
+		return nil, err
+	}
+	name := "the store"
+	if u, err := url.Parse(rawURL); err == nil {
+		name = u.Redacted()
+	}
+	return &cache{&cachetrip.Transport{Store: kept}, kept, nil, name}, nil
+}
+
+// lastUse returns when what is stored under key was last used, zero if the store does not say.
+func (c *cache) lastUse(key string) time.Time {
+	if c.disk == nil {
+		return time.Time{}
+	}
+	return c.disk.LastUse(key)
+}
+
+// remove removes the entries that match, and returns how many they were.
+func (c *cache) remove(ctx context.Context, match func(*store.Entry) bool) (removed int, err error) {
+	if c.disk != nil {
+		return c.disk.Purge(ctx, "", match)
+	}
+	done := make(map[string]bool)
+	for e, lerr := range c.kept.All(ctx, "") {
+		if lerr != nil {
+			return removed, errors.Join(err, lerr)
+		}
+		if done[e.Key] || !match(e) {
+			continue
+		}
+		done[e.Key] = true
+		n := 0
+		err = errors.Join(err, c.kept.Update(ctx, e.Key, func(current []*store.Entry) []*store.Entry {
+			left := slices.DeleteFunc(slices.Clone(current), match)
+			if n = len(current) - len(left); n == 0 {
+				return current
+			}
+			return left
+		}))
+		removed += n
+	}
+	return removed, err
+}
+
+// Close ends what the cache does and releases it.
+func (c *cache) Close() error { return errors.Join(c.Transport.Close(), c.kept.Close()) }
