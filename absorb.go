@@ -271,7 +271,7 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 	}
 	if held == nil && a.resp.Body == http.NoBody {
 		e.Length = 0
-		a.put(e)
+		a.put(e, "")
 		a.flights.remove(a.flight)
 		return o
 	}
@@ -365,7 +365,7 @@ func (a *answer) finish(e *store.Entry, held *content, draft store.Draft, taken 
 	if taken.length() > 0 {
 		e.Parts = joinParts(e.Parts, store.Part{Offset: taken.start, Length: taken.length(), Blob: blob})
 	}
-	a.put(e)
+	a.put(e, blob.ID)
 }
 
 // takesRanges reports whether the origin is known to answer Range requests for the response.
@@ -374,10 +374,12 @@ func (a *answer) takesRanges() bool {
 		strings.EqualFold(strings.Join(a.resp.Header["Accept-Ranges"], ","), "bytes")
 }
 
-// put stores e beside or instead of what is there.
-func (a *answer) put(e *store.Entry) {
+// put stores e, which brings a blob that is new, or none, beside or instead of what is there.
+func (a *answer) put(brought *store.Entry, blobID string) {
+	e := brought
 	outdated := false
 	err := a.Store.Update(context.WithoutCancel(a.flight.ctx), a.key, func(current []*store.Entry) []*store.Entry {
+		e = stillHeld(brought, current, blobID)
 		r := newResponse(e)
 		admission := admit(a.rules, &r, responses(current))
 		outdated = !admission.keep

@@ -138,6 +138,22 @@ func joined(other, e *store.Entry) *store.Entry {
 	return both
 }
 
+// stillHeld returns e without the parts whose blobs none of the current entries names, but for the one
+// that is new: what is not named any more was released, while what e adds to it came.
+func stillHeld(e *store.Entry, current []*store.Entry, newBlob string) *store.Entry {
+	gone := func(part store.Part) bool {
+		return part.Blob.Inline == nil && part.Blob.ID != newBlob && !slices.ContainsFunc(current, func(other *store.Entry) bool {
+			return slices.ContainsFunc(other.Parts, func(p store.Part) bool { return p.Blob.ID == part.Blob.ID })
+		})
+	}
+	if !slices.ContainsFunc(e.Parts, gone) {
+		return e
+	}
+	rest := e.Clone()
+	rest.Parts = slices.DeleteFunc(rest.Parts, gone)
+	return rest
+}
+
 // drop removes a stored response whose content is damaged.
 func (x *exchange) drop(e *store.Entry) {
 	x.log(x.request(), "dropped a damaged response")

@@ -16,8 +16,12 @@ var boundToContent = append([]string{"Content-Length", "Content-Encoding", "Cont
 
 // contentDigests lists the fields that vouch for the content of the one message that they came with, and
 // for no part or completion of it, unlike Repr-Digest: RFC 9530, section 2, and what it takes the place of,
-// of which Digest was read either way.
-var contentDigests = []string{"Content-Digest", "Content-Md5", "Digest"}
+// of which Digest was read either way. Those of Amazon S3 are of the whole object, and its clients verify
+// the content of whatever message they stand in.
+var contentDigests = []string{
+	"Content-Digest", "Content-Md5", "Digest",
+	"X-Amz-Checksum-Crc32", "X-Amz-Checksum-Crc32c", "X-Amz-Checksum-Crc64nvme", "X-Amz-Checksum-Sha1", "X-Amz-Checksum-Sha256",
+}
 
 func withoutContentDigests(h http.Header) {
 	for _, name := range contentDigests {

@@ -170,6 +170,55 @@ func TestHerdOnPartial(t *testing.T) {
 	})
 }
 
+// TestResumedPastPurge: what a download goes on from may be purged meanwhile. The reader gets all of it,
+// and what came is kept as far as it goes.
+func TestResumedPastPurge(t *testing.T) {
+	inEachStore(t, func(r *rig) {
+		body := noise(1<<20, 8)
+		const first = 300_000
+		resumed, purged := make(chan bool, 1), make(chan bool)
+		origin := newRaw(r, func(c *rawCall) {
+			switch c.n {
+			case 0:
+				c.head(200, fresh, "Accept-Ranges: bytes", tag, "Content-Length: "+strconv.Itoa(len(body)))
+				c.content(body[:first])
+				<-c.gone
+				c.hangUp()
+			case 1:
+				c.head(206, fresh, tag, fmt.Sprintf("Content-Range: bytes %d-%d/%d", first, len(body)-1, len(body)), "Content-Length: "+strconv.Itoa(len(body)-first))
+				c.content(body[first : 2*first])
+				resumed <- true
+				<-purged
+				c.content(body[2*first:])
+			default:
+				c.rest(body, fresh, tag)
+			}
+		})
+		defer origin.close()
+		resp := r.send(r.Context(), origin.url())
+		io.ReadFull(resp.Body, make([]byte, first))
+		resp.Body.Close()
+		resp = r.send(r.Context(), origin.url())
+		begun := make([]byte, first+1)
+		io.ReadFull(resp.Body, begun)
+		<-resumed
+		if err := r.Purge(r.Context(), origin.url()); err != nil {
+			r.Fatal(err)
+		}
+		close(purged)
+		rest, err := io.ReadAll(resp.Body)
+		if err != nil {
+			r.Fatal(err)
+		}
+		wantBody(r, append(begun, rest...), body)
+		_, got := r.get(origin.url())
+		wantBody(r, got, body)
+		if s := r.Stats(); s.StoreErrors > 0 {
+			r.Errorf("got %+v", s)
+		}
+	})
+}
+
 // TestNotResumed: what could not be told from the bytes of another representation is not kept.
 func TestNotResumed(t *testing.T) {
 	body := noise(600_000, 9)

@@ -29,8 +29,8 @@ type conditions struct {
 // responses that the origin may choose for req, and the date of the selected one if it is the only one that is being validated.
 func conditionsFor(req *request, stored []response, selected int) conditions {
 	var c conditions
-	if req.conditionalAny() {
-		return c // a "*" can't be combined with tags, and its answer would not name one
+	if req.conditionalAny() || req.signs("If-None-Match") || req.signs("If-Modified-Since") {
+		return c // a "*" can't be combined with tags, and its answer would not name one; see signs
 	}
 	if selected < 0 && req.identified {
 		selected = slices.IndexFunc(stored, func(r response) bool { return r.concerns(req) && r.usableFor(req) })
@@ -256,6 +256,18 @@ func notModifiedHeader(h http.Header) {
 	for _, name := range []string{"Content-Length", "Content-Type", "Content-Encoding", "Content-Language", "Content-Range"} {
 		delete(h, name)
 	}
+	withoutContentDigests(h)
+}
+
+// signs reports whether a signature of the request covers a field, so that the origin would refuse the
+// request with another value: RFC 9421, section 2.3, and the schemes that name what they cover in
+// Authorization, such as SignedHeaders of AWS Signature Version 4.
+func (req *request) signs(name string) bool {
+	if req.header[name] == nil {
+		return false
+	}
+	covers := func(line string) bool { return strings.Contains(strings.ToLower(line), strings.ToLower(name)) }
+	return slices.ContainsFunc(req.header["Authorization"], covers) || slices.ContainsFunc(req.header["Signature-Input"], covers)
 }
 
 // conditionalAny reports whether the request asks whether anything exists at all.

@@ -63,6 +63,10 @@ func TestConditionsFor(t *testing.T) {
 		{"tags of parts that suffice", asking("GET", "Range: bytes=0-4"), []response{answering(`ETag: "a"`), part(answering(`ETag: "b"`))}, 0, conditions{etags: []string{`"a"`, `"b"`}}},
 		{"no tags of heads", asking("HEAD"), []response{head(answering(`ETag: "a"`, modifiedNow)), answering(`ETag: "b"`)}, 0, conditions{etags: []string{`"b"`}}},
 		{"nothing beside a caller's *", asking("GET", "If-None-Match: *"), []response{answering(`ETag: "a"`)}, 0, conditions{}},
+		{"nothing beside a caller's tag that is signed", asking("GET", `If-None-Match: "b"`, "Authorization: AWS4-HMAC-SHA256 Credential=c, SignedHeaders=host;if-none-match;range, Signature=5"), []response{answering(`ETag: "a"`)}, 0, conditions{}},
+		{"nothing beside a caller's date that is signed", asking("GET", "If-Modified-Since: d", `Signature-Input: s=("@method" "if-modified-since");keyid="k"`), []response{answering(`ETag: "a"`)}, 0, conditions{}},
+		{"a tag beside what else is signed", asking("GET", `If-None-Match: "b"`, "Authorization: AWS4-HMAC-SHA256 Credential=c, SignedHeaders=host, Signature=5"), []response{answering(`ETag: "a"`)}, 0, conditions{etags: []string{`"a"`}}},
+		{"a tag where none is", asking("GET", "Authorization: AWS4-HMAC-SHA256 SignedHeaders=host;if-none-match"), []response{answering(`ETag: "a"`)}, 0, conditions{etags: []string{`"a"`}}},
 		{"no tag that asks for anything", asking("GET"), []response{answering("ETag: *", modifiedNow)}, 0, conditions{modified: httpDate(-time.Hour)}},
 		{"no tag that would be several", asking("GET"), []response{answering("ETag: a, *")}, 0, conditions{}},
 		{"no tag in a coding that was not asked for", asking("GET"), []response{answering(`ETag: "a"`, "Vary: *"), gzipped}, -1, conditions{etags: []string{`"a"`}}},
@@ -271,7 +275,7 @@ func TestNotModified(t *testing.T) {
 
 func TestNotModifiedHeader(t *testing.T) {
 	kept := []string{"Cache-Control: max-age=60", "Content-Location: /a", "Date: d", `ETag: "a"`, "Expires: e", "Vary: A", "Set-Cookie: a=b", "X: y", modifiedNow}
-	got := headerOf(append([]string{"Content-Length: 10", "Content-Type: a/b", "Content-Encoding: gzip", "Content-Language: de", "Content-Range: bytes 0-4/10"}, kept...)...)
+	got := headerOf(append([]string{"Content-Length: 10", "Content-Type: a/b", "Content-Encoding: gzip", "Content-Language: de", "Content-Range: bytes 0-4/10", "Content-Digest: a", "X-Amz-Checksum-Crc32: b"}, kept...)...)
 	notModifiedHeader(got)
 	if diff := cmp.Diff(got, headerOf(kept...)); diff != "" {
 		t.Errorf("notModifiedHeader (-got +want):\n%s", diff)
