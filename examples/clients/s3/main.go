@@ -34,23 +34,7 @@ func newClient(cfg aws.Config, cache *cachetrip.Transport) *s3.Client {
 	}
 	cache.Identity = signer
 	cache.ModifyResponse = askFirst
-	return s3.NewFromConfig(cfg, func(o *s3.Options) { o.HTTPClient = &http.Client{Transport: unlessSigned{cache}} })
-}
-
-// unlessSigned sends requests for a part of an object, and those with conditions of the caller's, past
-// the cache. What they ask is signed, so that the cache could not ask for more or less than that; and a
-// part that the cache cut out of an object would have the checksum of all of it, which the SDK verifies.
-type unlessSigned struct{ *cachetrip.Transport }
-
-func (t unlessSigned) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.Method == http.MethodGet || req.Method == http.MethodHead {
-		for _, name := range []string{"Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"} {
-			if req.Header.Get(name) != "" {
-				return t.Base.RoundTrip(req)
-			}
-		}
-	}
-	return t.Transport.RoundTrip(req)
+	return s3.NewFromConfig(cfg, func(o *s3.Options) { o.HTTPClient = &http.Client{Transport: cache} })
 }
 
 // signer names the access key that a request is signed with. The rest of Authorization, by which the
