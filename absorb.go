@@ -135,7 +135,7 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 	forbidden := said.mustNotStore()
 	change := func(current []*store.Entry) []*store.Entry {
 		use = nil
-		stored := responses(current)
+		stored := a.views.all(a.key, current)
 		chosen, updated := c.identify(a.rules, stored, a.resp.Header)
 		if chosen < 0 || !a.sentAs(&stored[chosen]) {
 			return current
@@ -197,7 +197,8 @@ func storedStill(entries []*store.Entry) []*store.Entry {
 
 // freshened returns e updated by the answer, for requests like the one that is answered.
 func (a *answer) freshened(e *store.Entry) *store.Entry {
-	fresh := e.Clone()
+	fresh := new(store.Entry)
+	*fresh = *e // what the two share does not change
 	fresh.Header = freshen(e.Header, a.header(), a.received)
 	if a.OmitSetCookie {
 		delete(fresh.Header, "Set-Cookie")
@@ -207,7 +208,10 @@ func (a *answer) freshened(e *store.Entry) *store.Entry {
 	if !a.requested.Before(e.InvalidatedAt) {
 		fresh.InvalidatedAt = time.Time{}
 	}
-	if before, after := newResponse(e), newResponse(fresh); len(e.Parts) > 0 && !before.complete() && before.strongValidator() != after.strongValidator() {
+	if len(e.Parts) == 0 || e.Complete() {
+		return fresh
+	}
+	if before, after := newResponse(e), newResponse(fresh); before.strongValidator() != after.strongValidator() {
 		// The new Date would make the date of last modification look stronger than it was when
 		// the bytes came, and others would be joined to them.
 		return e.Clone()

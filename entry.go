@@ -52,14 +52,11 @@ func (x *exchange) responses(entries []*store.Entry) []response {
 	if len(entries) == 0 {
 		return nil
 	}
-	stored := x.one[:]
 	if len(entries) > 1 || x.one[0].header != nil {
-		stored = make([]response, len(entries))
+		return x.views.all(x.key, entries)
 	}
-	for i, e := range entries {
-		stored[i] = x.views.of(x.key, i, e)
-	}
-	return stored
+	x.one[0] = x.views.of(x.key, 0, entries[0])
+	return x.one[:]
 }
 
 func responses(entries []*store.Entry) []response {

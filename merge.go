@@ -1,6 +1,7 @@
 package cachetrip
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -32,7 +33,7 @@ func withoutContentDigests(h http.Header) {
 // freshen returns the header of a stored response updated by that of a newer one without content.
 // Section 3.2.
 func freshen(stored, update http.Header, received time.Time) http.Header {
-	merged := stored.Clone()
+	merged := maps.Clone(stored) // with the same lines, which do not change
 	// These tell the age of the response that they came with.
 	delete(merged, "Age")
 	merged.Set("Date", received.UTC().Format(http.TimeFormat))

@@ -82,6 +82,15 @@ func (vs *views) of(key string, i int, e *store.Entry) response {
 	return r
 }
 
+// all returns the entries of a key as the rules see them.
+func (vs *views) all(key string, entries []*store.Entry) []response {
+	stored := make([]response, len(entries))
+	for i, e := range entries {
+		stored[i] = vs.of(key, i, e)
+	}
+	return stored
+}
+
 // slotOf takes the slot from the digits that differ most between keys: of the URL and of the identity.
 func slotOf(key string, i int) int {
 	slot := i * 37
