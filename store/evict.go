@@ -378,7 +378,7 @@ func (d *Disk) learn(ctx context.Context, need int64) (paid int64, err error) {
 		if len(keys) == 0 {
 			continue
 		}
-		_, err = d.evictShard(ctx, shard, keys, func(freed, _ int64) bool {
+		_, err = d.evictShard(ctx, shard, keys, 0, func(freed, _ int64) bool {
 			d.evictions.Add(1)
 			paid += freed
 			over -= freed
@@ -499,12 +499,14 @@ func (d *Disk) evictUntil(ctx context.Context, low int64, enough func(sum int64,
 		}
 		batch := e.pool[:0:0]
 		for need := sum - low; need > 0 && len(e.pool) > 0 && len(batch) < 32; {
-			k := e.pool[0]
-			e.pool = e.pool[1:]
+			// Of what is among the oldest, a large body does not go for a few kilobytes as long as others do for them.
+			i := max(0, slices.IndexFunc(e.pool, func(k *keyFiles) bool { return k.total() <= need+d.max/64 }))
+			k := e.pool[i]
+			e.pool = slices.Delete(e.pool, i, i+1)
 			need -= k.total()
 			batch = append(batch, k)
 		}
-		evicted, used, rest, err := d.evict(ctx, batch, func(freed int64, m int) bool { return enough(sum-freed, n+m) })
+		evicted, used, rest, err := d.evict(ctx, batch, low, func(freed int64, m int) bool { return enough(sum-freed, n+m) })
 		e.pool = append(rest, e.pool...)
 		failed = cmp.Or(failed, err)
 		if evicted > 0 {
@@ -546,10 +548,11 @@ func (d *Disk) gather(ctx context.Context, page *usagePage) (listed int, err err
 	return listed, err
 }
 
-// evict removes keys, unless they were used since they were listed, until enough says that it is, with the bytes that
-// were set free and the keys that were removed so far. It returns how many it removed, the use time of the last of
-// them, and the keys that it did not come to. Those that it failed at are not among them.
-func (d *Disk) evict(ctx context.Context, batch []*keyFiles, enough func(freed int64, n int) bool) (n int, used int64, rest []*keyFiles, err error) {
+// evict removes keys, unless they were used since they were listed, until the cache takes no more than low bytes, which
+// others may see to at the same moment, or enough says that it is, with the bytes that were set free and the keys that
+// were removed so far. It returns how many it removed, the use time of the last of them, and the keys that it did not
+// come to. Those that it failed at are not among them.
+func (d *Disk) evict(ctx context.Context, batch []*keyFiles, low int64, enough func(freed int64, n int) bool) (n int, used int64, rest []*keyFiles, err error) {
 	var freed int64
 	for stop := false; len(batch) > 0 && !stop && ctx.Err() == nil; {
 		shard := batch[0].shard
@@ -560,7 +563,7 @@ func (d *Disk) evict(ctx context.Context, batch []*keyFiles, enough func(freed i
 			}
 			return k.shard == shard
 		})
-		left, failed := d.evictShard(ctx, shard, here, func(f, at int64) bool {
+		left, failed := d.evictShard(ctx, shard, here, low, func(f, at int64) bool {
 			freed += f
 			used = at
 			n++
@@ -569,22 +572,32 @@ func (d *Disk) evict(ctx context.Context, batch []*keyFiles, enough func(freed i
 		})
 		err = cmp.Or(err, failed)
 		batch = append(left, batch...)
+		stop = stop || len(left) > 0
 	}
 	d.evictions.Add(uint64(n))
 	return n, used, batch, err
 }
 
-// evictShard removes keys of a shard until evicted, which it calls after each with the bytes that were set free and
+// evictShard removes keys of a shard until the cache takes no more than low bytes or evicted, which it calls after each with the bytes that were set free and
 // the key's use time, returns true. It returns the keys after that.
-func (d *Disk) evictShard(ctx context.Context, shard int, keys []*keyFiles, evicted func(freed, used int64) bool) (rest []*keyFiles, err error) {
+func (d *Disk) evictShard(ctx context.Context, shard int, keys []*keyFiles, low int64, evicted func(freed, used int64) bool) (rest []*keyFiles, err error) {
 	l, err := d.lock(ctx, shard, lockWait)
 	if err != nil {
 		return nil, err
 	}
 	defer l.unlock()
+	var page usagePage
+	if err := d.readUsage(&page); err != nil {
+		return nil, err
+	}
+	sum := page.sum()
 	var freed int64
 	var failed error
 	for i, k := range keys {
+		if sum-freed <= low {
+			rest = keys[i:]
+			break
+		}
 		var st fileStat
 		path := d.path(k.key)
 		err := statFile(path, &st)
@@ -609,7 +622,6 @@ func (d *Disk) evictShard(ctx context.Context, shard int, keys []*keyFiles, evic
 		}
 	}
 	if freed > 0 {
-		var page usagePage
 		if _, err := l.account(-freed, &page); failed == nil {
 			failed = err
 		}
