@@ -88,8 +88,8 @@ func openExisting(c *cli.Command) (*cache, error) {
 // openElsewhere opens the store that a URL names, if this program has such stores.
 func openElsewhere(rawURL string) (*cache, error) {
 	if openStore == nil {
-		return nil, usagef("this program has no stores but directories; for Redis and Valkey there is one by\n" +
-			"go install github.com/cachetrip/cachetrip/store/redisstore/cmd/cachetrip-redis@latest")
+		return nil, usagef("this program has no stores but directories; for Redis and Valkey\n" +
+			"there is cachetrip-redis, in github.com/cachetrip/cachetrip/store/redisstore/cmd")
 	}
 	kept, err := openStore(context.Background(), rawURL)
 	if err != nil {

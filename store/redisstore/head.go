@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"hash/crc32"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -159,5 +160,42 @@ func decodeValue(key string, value []byte) ([]*store.Entry, error) {
 		}
 		entries[i] = e
 	}
+	return entries, nil
+}
+
+// decoded remembers what values hold, by their revision.
+type decoded struct {
+	max int // bytes of values
+
+	mu     sync.Mutex
+	values map[string]decodedValue
+	bytes  int
+}
+
+type decodedValue struct {
+	value   string
+	entries []*store.Entry
+}
+
+// entries returns the entries of key that value holds.
+func (d *decoded) entries(key, value string) ([]*store.Entry, error) {
+	d.mu.Lock()
+	known, ok := d.values[key]
+	d.mu.Unlock()
+	if ok && known.value == value {
+		return known.entries, nil
+	}
+	entries, err := decodeValue(key, []byte(value))
+	if err != nil || len(value) > d.max {
+		return entries, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.bytes += len(value) - len(d.values[key].value)
+	if d.values == nil || d.bytes > d.max {
+		d.values = make(map[string]decodedValue) // costs each of them to be decoded once more
+		d.bytes = len(value)
+	}
+	d.values[key] = decodedValue{value, entries}
 	return entries, nil
 }

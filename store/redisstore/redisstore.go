@@ -75,7 +75,7 @@ type Options struct {
 	Keep time.Duration
 
 	// MemoryBytes bounds the memory for heads and small bodies that were looked up, for each server of a
-	// cluster. If it is 0, DefaultMemoryBytes is meant; if it is negative, nothing is kept in the process.
+	// cluster, and once more for what was made of them. If it is 0, DefaultMemoryBytes is meant; if it is negative, nothing is kept in the process.
 	MemoryBytes int
 
 	// MaxBodyBytes bounds one body. If it is 0, DefaultMaxBodyBytes is meant.
@@ -123,6 +123,7 @@ type Store struct {
 	secret  []byte
 	renewed time.Time // when the secret was last written
 
+	decoded    decoded
 	background sync.WaitGroup
 	counts     counts
 }
@@ -160,7 +161,7 @@ func Open(url string, opts Options) (*Store, error) {
 	setDefault(&opts.MaxBodyBytes, DefaultMaxBodyBytes)
 	setDefault(&opts.LookupTimeout, DefaultLookupTimeout)
 	setDefault(&opts.WriteTimeout, DefaultWriteTimeout)
-	s := &Store{opts: opts, option: option, breakers: newBreakers()}
+	s := &Store{opts: opts, option: option, breakers: newBreakers(), decoded: decoded{max: opts.MemoryBytes}}
 	ctx, cancel := context.WithTimeout(context.Background(), openTime)
 	defer cancel()
 	s.connected(ctx) // or later

@@ -46,11 +46,11 @@ func (s *Store) Entries(ctx context.Context, key string) ([]*store.Entry, error)
 	if value == "" {
 		return nil, nil
 	}
-	entries, err := decodeValue(key, []byte(value))
+	entries, err := s.decoded.entries(key, value)
 	if err != nil {
 		return nil, opError("look up", err)
 	}
-	return entries, nil
+	return slices.Clone(entries), nil
 }
 
 // lookUp returns the value of key, empty if there is none, from the memory of the process if it can be.
@@ -88,7 +88,7 @@ func (s *Store) Update(ctx context.Context, key string, change func([]*store.Ent
 		return err
 	}
 	for range maxAttempts {
-		current, err := decodeValue(key, []byte(value))
+		current, err := s.decoded.entries(key, value)
 		if err != nil {
 			current = nil // what does not prove itself is replaced
 		}
