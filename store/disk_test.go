@@ -921,7 +921,10 @@ func TestLeftoversAreSwept(t *testing.T) {
 // TestBound has the cache churn, by one store and by many short-lived ones, and looks at its size all the time.
 func TestBound(t *testing.T) {
 	t.Parallel()
-	const bound = 4 << 20
+	const (
+		bound   = 4 << 20
+		largest = bound/bodyShare - 100_000
+	)
 	for _, tt := range []struct {
 		name    string
 		reopen  int // stores per opened Disk
@@ -952,7 +955,7 @@ func TestBound(t *testing.T) {
 						}
 						size := []int{100, 3000, 15_000, 40_000, 150_000}[r.IntN(5)]
 						if r.IntN(50) == 0 {
-							size = bound/bodyShare - 100_000
+							size = largest
 						}
 						storing.RLock()
 						err := putBody(d, testKey(r.IntN(4000)), make([]byte, size))
@@ -975,7 +978,8 @@ func TestBound(t *testing.T) {
 			}
 			wg.Wait()
 			d := openTest(t, dir, DiskOptions{MaxBytes: bound})
-			if n := diskBytes(t, dir); n < bound*80/100 {
+			// What was evicted last may have been as large as that, for want of very little, under exact LRU too.
+			if n := diskBytes(t, dir); n < bound*95/100-largest {
 				t.Errorf("%d bytes in the end, which is %.1f %% of the bound: too much is evicted", n, 100*float64(n)/bound)
 			}
 			var page usagePage
