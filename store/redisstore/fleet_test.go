@@ -278,6 +278,41 @@ func TestApplicationsApart(t *testing.T) {
 	}
 }
 
+// TestPrivileges has a user who may do no more than what docs/redis.md says.
+func TestPrivileges(t *testing.T) {
+	server := startServer(t)
+	server.do(t, strings.Fields("ACL SETUSER app on >geheim ~app:* resetchannels +@read +@write +@scripting +@connection +info +role")...)
+	s := open(t, strings.Replace(server.url(), "redis://", "redis://app:geheim@", 1), patient(redisstore.Options{Prefix: "app", Lease: time.Second}))
+	key := storetest.Key(1, 1)
+	mustPut(s, t, key, large)
+	mustPut(s, t, key, small)
+	if !holds(s, t, key, small) {
+		t.Error("it is not there")
+	}
+	if _, err := s.Secret(t.Context()); err != nil {
+		t.Error(err)
+	}
+	n := 0
+	for _, err := range s.All(t.Context(), "") {
+		if err != nil {
+			t.Error(err)
+		}
+		n++
+	}
+	if n != 1 {
+		t.Errorf("%d entries are listed, want 1", n)
+	}
+	release, granted := s.Lease(t.Context(), key, "")
+	if !granted {
+		t.Fatal("no lease")
+	}
+	if names := server.do(t, "KEYS", "*:l:*"); names == "" {
+		t.Error("the lease is not on the server")
+	}
+	release(true)
+	eventually(t, "the lease ends", func() bool { return server.do(t, "KEYS", "*:l:*") == "" })
+}
+
 // startCluster returns the servers of a cluster, ready.
 func startCluster(t *testing.T, n int) []*server {
 	var servers []*server
