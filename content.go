@@ -132,6 +132,11 @@ type served struct {
 	count  *atomic.Int64
 	last   bool // to read content, which is therefore closed at the end
 	closed atomic.Bool
+
+	// again asks the origin for a stretch that the store can't give any more, and returns nil if that does not
+	// help; it is nil if it can't be asked. rest is what it has returned.
+	again func(span) io.ReadCloser
+	rest  atomic.Pointer[io.ReadCloser]
 }
 
 func (s *served) Read(p []byte) (int, error) {
@@ -145,16 +150,56 @@ func (s *served) Read(p []byte) (int, error) {
 	}
 	defer s.content.unuse()
 	p = p[:min(int64(len(p)), s.length())]
-	n, err := s.content.ReadAt(p, s.start)
+	n, err := s.read(p)
 	s.advance(int64(n))
 	return n, err
+}
+
+// read reads what comes next, from the store for as long as that can give it.
+func (s *served) read(p []byte) (int, error) {
+	rest := s.rest.Load()
+	if rest == nil {
+		n, err := s.content.ReadAt(p, s.start)
+		if err == nil || s.again == nil {
+			return n, err
+		}
+		if n > 0 {
+			return n, nil
+		}
+		body := s.again(s.span)
+		if body == nil {
+			return 0, err
+		}
+		s.again, rest = nil, &body
+		if s.rest.Store(rest); s.closed.Load() {
+			body.Close()
+		}
+	}
+	n, err := (*rest).Read(p)
+	if err == io.EOF {
+		err = nil
+		if n == 0 && len(p) > 0 {
+			err = io.ErrUnexpectedEOF
+		}
+	}
+	return n, err
+}
+
+func (s *served) closeRest() {
+	if rest := s.rest.Load(); rest != nil {
+		(*rest).Close()
+	}
 }
 
 // advance counts what was read. What is read to its end need not be closed as well for its files to be.
 func (s *served) advance(n int64) {
 	s.start += n
 	s.count.Add(n)
-	if s.last && s.start >= s.end {
+	if s.start < s.end {
+		return
+	}
+	s.closeRest()
+	if s.last {
 		s.content.Close()
 	}
 }
@@ -242,5 +287,6 @@ func (c *content) direct(offset int64) (w rangeWriter, length, from int64) {
 
 func (s *served) Close() error {
 	s.closed.Store(true)
+	s.closeRest()
 	return s.content.Close()
 }

@@ -36,6 +36,23 @@ func (a *answer) continuation(ctx context.Context, r response, limit int64) func
 	}
 }
 
+// remainder returns what asks for the rest of a stored response when the store has failed while it was
+// being read: a store on a network can do so in the middle of a body. It is nil if the origin can't be asked.
+func (x *exchange) remainder(held *content, r *response) func(span) io.ReadCloser {
+	if held.bodies == nil || x.rules.cc.OnlyIfCached || !r.continuable() {
+		return nil
+	}
+	x.detach() // the caller may change the request until then
+	a, stored := &answer{exchange: x, requested: wallClock()}, *r
+	return func(s span) io.ReadCloser {
+		resp, _, err := a.askAgain(x.req.Context(), &stored, s)
+		if err != nil {
+			return nil
+		}
+		return &forwarded{ReadCloser: resp.Body, count: &x.counters.bytesReceived}
+	}
+}
+
 // pauses are the times to wait before asking again, for as long as there is no progress: a broken
 // connection is replaced at once, a server that restarts takes a moment. Altogether it is less than
 // callers who watch would take to try for themselves.

@@ -57,7 +57,7 @@ func (x *exchange) serve(e *store.Entry, r *response, status Status) (*http.Resp
 		if answer == spansAnswer {
 			x.servePart(resp, held, r.length, spans)
 		} else {
-			resp.Body = &served{content: held, span: span{0, r.length}, count: &x.counters.bytesServed, last: true}
+			resp.Body = &served{content: held, span: span{0, r.length}, count: &x.counters.bytesServed, last: true, again: x.remainder(held, r)}
 		}
 	}
 	resp.Status = statusLine(resp.StatusCode)

@@ -232,29 +232,6 @@ func (b *body) at(off int64) ([]byte, error) {
 	return piece[off%chunkSize:], nil
 }
 
-// WriteRangeTo writes length bytes from offset on to w, without a copy.
-func (b *body) WriteRangeTo(w io.Writer, offset, length int64) (written int64, err error) {
-	if offset < 0 || length < 0 || offset > b.size || length > b.size-offset {
-		return 0, opError("read body", errors.New("not within the body"))
-	}
-	for written < length {
-		piece, err := b.at(offset + written)
-		if err != nil {
-			return written, err
-		}
-		piece = piece[:min(int64(len(piece)), length-written)]
-		n, err := w.Write(piece)
-		written += int64(n)
-		if err == nil && n < len(piece) {
-			err = io.ErrShortWrite
-		}
-		if err != nil {
-			return written, err
-		}
-	}
-	return written, nil
-}
-
 // keepAlive keeps what is open from expiring, under either name.
 func (b *body) keepAlive() {
 	run(b.s, b.ctx, b.key, b.s.opts.LookupTimeout, func(ctx context.Context, c *connection) (struct{}, error) {

@@ -6,11 +6,15 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/cachetrip/cachetrip"
 	"github.com/cachetrip/cachetrip/store"
 	"github.com/cachetrip/cachetrip/store/redisstore"
 	"github.com/cachetrip/cachetrip/store/storetest"
@@ -125,6 +129,55 @@ func TestSilentReading(t *testing.T) {
 			t.Error("reading what only a server had that is gone is no error")
 		}
 	})
+}
+
+// TestRestOfTheOrigin has the server go while a response is being read that only it has: the rest comes from the
+// origin, if that has the same content still.
+func TestRestOfTheOrigin(t *testing.T) {
+	body := bytes.Repeat(large, 8)
+	for _, test := range []struct {
+		name     string
+		etags    []string // at first, and when the rest is asked for
+		want     int      // bytes, at least
+		complete bool
+	}{
+		{"the same content", []string{`"1"`, `"1"`}, len(body), true},
+		{"other content", []string{`"1"`, `"2"`}, 1000, false},
+		{"content that can't be compared", []string{"", ""}, 1000, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			server := startServer(t)
+			var asked atomic.Int64
+			origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				n := asked.Add(1)
+				w.Header().Set("Cache-Control", "max-age=60")
+				if etag := test.etags[min(n, 2)-1]; etag != "" {
+					w.Header().Set("Etag", etag)
+				}
+				http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+			}))
+			defer origin.Close()
+			client := replicas(t, 1, server.url(), redisstore.Options{WriteTimeout: 10 * time.Second, LookupTimeout: time.Second})[0]
+			if _, _, err := fetch(client, origin.URL); err != nil {
+				t.Fatal(err)
+			}
+			resp, err := client.Get(origin.URL)
+			if err != nil || !cachetrip.StatusOf(resp).Hit {
+				t.Fatalf("%v, want a hit", err)
+			}
+			defer resp.Body.Close()
+			got := make([]byte, 1000)
+			if _, err := io.ReadFull(resp.Body, got); err != nil {
+				t.Fatal(err)
+			}
+			server.kill()
+			rest, err := io.ReadAll(resp.Body)
+			if got = append(got, rest...); !bytes.HasPrefix(body, got) || len(got) < test.want || (err == nil) != test.complete {
+				t.Errorf("%d bytes of %d, %v", len(got), len(body), err)
+			}
+		})
+	}
 }
 
 func TestFullServer(t *testing.T) {
