@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -122,7 +121,6 @@ func run[T any](s *Store, ctx context.Context, key string, budget time.Duration,
 	breaker := s.breakers.of(s.conn.Load(), key)
 	done, err := breaker.Allow()
 	if err != nil {
-		s.counts.refused.Add(1)
 		var zero T
 		return zero, errBroken
 	}
@@ -141,9 +139,6 @@ func run[T any](s *Store, ctx context.Context, key string, budget time.Duration,
 	}
 	panicked = false
 	done(err)
-	if err != nil && !answered(err) {
-		s.counts.failures.Add(1)
-	}
 	return result, err
 }
 
@@ -193,12 +188,6 @@ func answered(err error) bool {
 
 // errAnswer marks errors that say something about what is stored, not about the server.
 var errAnswer = errors.New("answered")
-
-// counts are what happened to a store.
-type counts struct {
-	failures atomic.Uint64
-	refused  atomic.Uint64
-}
 
 const slots = 16384
 

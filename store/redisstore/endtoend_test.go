@@ -13,6 +13,7 @@ import (
 // For that a file is added to them and a workspace made, so that the module of the library needs to know
 // nothing of this one.
 func TestEndToEnd(t *testing.T) {
+	t.Parallel()
 	server := startServer(t)
 	here, err := os.Getwd()
 	if err != nil {

@@ -103,7 +103,7 @@ func TestServerComesLater(t *testing.T) {
 // TestSilentReading has the server stop while a body is being read that was not fetched at once.
 func TestSilentReading(t *testing.T) {
 	server := startServer(t)
-	s := open(t, server.url(), redisstore.Options{WriteTimeout: 10 * time.Second, LookupTimeout: 100 * time.Millisecond})
+	s := open(t, server.url(), redisstore.Options{WriteTimeout: 10 * time.Second, LookupTimeout: time.Second})
 	key := storetest.Key(1, 1)
 	body := bytes.Repeat(large, 8)
 	mustPut(s, t, key, body)

@@ -184,6 +184,7 @@ func TestEverythingExpires(t *testing.T) {
 
 // TestExpired has time pass on the server, as far as it can: entries of short lives go by themselves.
 func TestExpired(t *testing.T) {
+	t.Parallel()
 	server := sharedServer(t)
 	opts := patient(redisstore.Options{Keep: -1})
 	s := open(t, server.url(), opts)
@@ -361,17 +362,11 @@ func TestCluster(t *testing.T) {
 		}
 		// Keys are spread by a checksum: some are on each server.
 		eventually(t, "what others hold is found", func() bool { n := working(); return n > 20 && n < len(all) })
-		begin := time.Now()
-		for range 20 {
-			working()
-		}
-		if took := time.Since(begin); took > 10*time.Second {
-			t.Errorf("1200 lookups in a cluster that misses a server took %v", took)
-		}
 	})
 }
 
 func TestSentinel(t *testing.T) {
+	t.Parallel() // it waits for most of its time
 	primary := startServer(t)
 	replica := startServer(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(primary.port))
 	dir := tempDir(t)

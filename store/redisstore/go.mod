@@ -7,6 +7,7 @@ replace github.com/cachetrip/cachetrip => ../..
 require (
 	github.com/cachetrip/cachetrip v0.0.0
 	github.com/fxamacker/cbor/v2 v2.10.0
+	github.com/google/go-cmp v0.7.0
 	github.com/redis/rueidis v1.0.79
 	github.com/sony/gobreaker/v2 v2.4.0
 )
@@ -14,7 +15,6 @@ require (
 require (
 	github.com/gofrs/flock v0.13.1 // indirect
 	github.com/google/btree v1.0.0 // indirect
-	github.com/google/go-cmp v0.7.0 // indirect
 	github.com/peterbourgon/diskv/v3 v3.0.1 // indirect
 	github.com/urfave/cli/v3 v3.14.0 // indirect
 	github.com/x448/float16 v0.8.4 // indirect

@@ -126,6 +126,7 @@ func TestLeaseOfNoUse(t *testing.T) {
 }
 
 func TestLeaseOfTheDead(t *testing.T) {
+	t.Parallel()
 	server := startServer(t)
 	opts := patient(redisstore.Options{Lease: 300 * time.Millisecond})
 	var key atomic.Pointer[string]

@@ -125,7 +125,6 @@ type Store struct {
 
 	decoded    decoded
 	background sync.WaitGroup
-	counts     counts
 }
 
 var _ store.Store = (*Store)(nil)
