@@ -275,6 +275,9 @@ func TestDamage(t *testing.T) {
 	for name, damage := range map[string]func(t *testing.T, url, field, blob string){
 		"value cut":       func(t *testing.T, url, field, _ string) { server.do(t, "HSET", url, field, "short") },
 		"value exchanged": func(t *testing.T, url, field, _ string) { server.do(t, "HSET", url, field, strings.Repeat("x", 500)) },
+		"value changed": func(t *testing.T, url, field, _ string) {
+			server.do(t, "HSET", url, field, strings.Replace(server.do(t, "HGET", url, field), "example", "elsewhr", 1))
+		},
 		"chunk exchanged": func(t *testing.T, _, _, blob string) {
 			server.do(t, "HSET", blob, "1", strings.Repeat("x", len(large)-(256<<10-64)+4))
 		},
