@@ -246,10 +246,10 @@ func (a *answer) absorbed() outcome {
 // markShared remembers whether others that wait for the like of r could share it.
 func (a *answer) markShared(r *response) {
 	req := *a.sharing(&outcome{resp: a.resp})
-	if decide(a.received, &request{method: http.MethodGet, header: req.header, digest: req.digest, cc: neutral}, []response{*r}).action == serve {
+	if d := decide(a.received, &request{method: http.MethodGet, header: req.header, digest: req.digest, cc: neutral}, []response{*r}); d.serves() || d.lapsed() {
 		a.flights.together(a.flight)
 	} else {
-		a.flights.separate(a.flight, time.Now()) // stale at once
+		a.flights.separate(a.flight, time.Now())
 	}
 }
 

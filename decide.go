@@ -110,6 +110,16 @@ func decide(now time.Time, req *request, stored []response) decision {
 	return d.unless(req.cc.OnlyIfCached)
 }
 
+// serves reports whether the selected response answers the request as it is.
+func (d decision) serves() bool { return d.action == serve || d.action == serveRevalidate }
+
+// lapsed reports whether nothing but its lifetime speaks against the selected response. Who had asked
+// before it was made, or confirmed, can be given it, as if it had been made for them: to collapse requests is to
+// have one answer for all that wait for it. Section 4.
+func (d decision) lapsed() bool {
+	return d.action == revalidate && d.fwd == "stale" && (d.detail == "" || d.detail == "must-revalidate")
+}
+
 // unless refuses what would have to be forwarded, if the request forbids that. Section 5.2.1.7.
 func (d decision) unless(onlyIfCached bool) decision {
 	if onlyIfCached && d.action != serve && d.action != serveRevalidate {

@@ -49,9 +49,10 @@ func (t *Transport) forward(req *http.Request, status Status) (*http.Response, e
 	status.FwdStatus = resp.StatusCode
 	if f := t.twin(req, resp); f != nil {
 		status.Stored = true
-		resp = t.taken(f, req)
+		ctx, done := interest(req)
+		resp = t.taken(f, req, ctx, done)
 	} else {
-		resp.Body = t.counted(resp, nil)
+		resp.Body = t.counted(resp)
 	}
 	resp.Request = req
 	setStatus(resp.Header, status)
@@ -74,6 +75,8 @@ func (x *exchange) detach() {
 	*own.URL = *x.req.URL
 	own.Header = x.req.Header.Clone()
 	own.Body = nil
+	//lint:ignore SA1019 it ends the caller's interest alone; see interest
+	own.Cancel = nil
 	x.own = &own
 	rules := *x.rules
 	rules.header = own.Header

@@ -215,34 +215,43 @@ func (x *exchange) receive(f *flight, d decision) *http.Response {
 	}
 	var resp *http.Response
 	if f.download != nil {
-		resp = x.taken(f, x.req)
+		resp = x.taken(f, x.req, x.ctx, x.unwatch)
 	} else {
 		f.claimed = true
 		resp = f.resp
 		resp.Request = x.req
-		resp.Body = x.counted(resp, f)
+		resp.Body = x.claim(f)
 	}
+	x.reading = true
 	setStatus(resp.Header, status)
 	return resp
 }
 
-// taken returns the response of f with its content, for the caller whose request req made it happen.
-// It is a copy: callers may do with theirs what they like, while others read the content of f.
-func (t *Transport) taken(f *flight, req *http.Request) *http.Response {
+// taken returns the response of f with its content, for the caller whose request req made it happen, and
+// whose interest ctx is; done is called when that is over. It is a copy: callers may do with theirs what they
+// like, while others read the content of f.
+func (t *Transport) taken(f *flight, req *http.Request, ctx context.Context, done func()) *http.Response {
 	resp := new(http.Response)
 	*resp = *f.resp
 	resp.Request = req
-	f.give(resp, f.download.take(req.Context(), func(stopped bool) { t.leaveReading(f, stopped) }))
+	f.give(resp, f.download.take(ctx, func(stopped bool) {
+		t.leaveReading(f, stopped)
+		done()
+	}))
 	return resp
 }
 
 // share answers another request with the response of f, while that arrives; nil if its beginning
 // can't be had any more.
 func (x *exchange) share(f *flight, status Status) *http.Response {
-	r := f.download.join(x.req.Context(), func(stopped bool) { x.leaveReading(f, stopped) })
+	r := f.download.join(x.ctx, func(stopped bool) {
+		x.leaveReading(f, stopped)
+		x.unwatch()
+	})
 	if r == nil {
 		return nil
 	}
+	x.reading = true
 	age := f.response.age(wallClock())
 	status.TTL = f.response.lifetime() - age
 	resp := x.head(f.entry, f.entry.Header.Clone())
@@ -291,26 +300,33 @@ func (t *Transport) refuse(req *http.Request, status Status) *http.Response {
 	return resp
 }
 
-// counted returns the body of resp, its bytes counted. If resp came by a flight, the end of the
-// caller's context ends it, and so does closing the body. The body of a 101 is the connection, and
-// passed on untouched.
-func (t *Transport) counted(resp *http.Response, f *flight) io.ReadCloser {
-	body := &forwarded{ReadCloser: resp.Body, count: &t.counters.bytesReceived}
-	if f != nil {
-		body.ctx = resp.Request.Context()
-		unwatch := context.AfterFunc(body.ctx, func() { f.cancel(context.Cause(body.ctx)) })
-		body.leave = sync.OnceFunc(func() {
-			unwatch()
-			t.leave(f)
-		})
-	}
-	switch {
-	case resp.StatusCode == http.StatusSwitchingProtocols:
-		return resp.Body
-	case resp.Body == http.NoBody:
-		body.left()
+// counted returns the body of resp, its bytes counted. The body of a 101 is the connection, and passed on
+// untouched.
+func (t *Transport) counted(resp *http.Response) io.ReadCloser {
+	if resp.StatusCode == http.StatusSwitchingProtocols || resp.Body == http.NoBody {
 		return resp.Body
 	}
+	return &forwarded{ReadCloser: resp.Body, count: &t.counters.bytesReceived}
+}
+
+// claim returns the body of the response that came by f, for the caller who had f made: the end of the
+// caller's interest ends f, and so does the end of the body, and closing it.
+func (x *exchange) claim(f *flight) io.ReadCloser {
+	ctx := x.ctx
+	unwatch := context.AfterFunc(ctx, func() { f.cancel(context.Cause(ctx)) })
+	leave := sync.OnceFunc(func() {
+		unwatch()
+		x.leave(f)
+		x.unwatch()
+	})
+	body, ok := x.counted(f.resp).(*forwarded)
+	if !ok {
+		if f.resp.Body == http.NoBody {
+			leave()
+		}
+		return f.resp.Body
+	}
+	body.ctx, body.leave = ctx, leave
 	return body
 }
 

@@ -25,7 +25,8 @@ type Transport struct {
 	// forwarded but those with only-if-cached.
 	Store store.Store
 
-	// Base makes the real requests. If it is nil, http.DefaultTransport does.
+	// Base makes the real requests. If it is nil, http.DefaultTransport does, or, if that is this Transport, what it
+	// was when the program began. It must not lead back here.
 	Base http.RoundTripper
 
 	// Identity names on whose behalf a request is made. Responses are shared only between requests
@@ -146,7 +147,11 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if x == nil {
 		return t.refuse(req, status), nil
 	}
-	return x.run()
+	resp, err := x.run()
+	if x.unwatch != nil && !x.reading {
+		x.unwatch()
+	}
+	return resp, err
 }
 
 // onlyCached reports whether a request must not be forwarded, though the cache has no part in it. Methods
@@ -167,6 +172,11 @@ type exchange struct {
 	rules *request      // as the rules see it; at first asked
 	asked request
 	key   string
+
+	// Of the caller's interest, once it matters; see watch. Content that is on its way is read as long as it lasts.
+	ctx     context.Context
+	unwatch func()
+	reading bool
 
 	one    [1]response // room for what is stored, which mostly is one response; used once
 	others []response  // that are just being stored, and turned out to be other variants
@@ -303,10 +313,8 @@ const (
 // never stored. What the request's own preconditions make of it is in collapses.
 func (x *exchange) collapsible() bool {
 	cc := &x.rules.cc
-	//lint:ignore SA1019 a request that is cancelled this way must not cancel others
-	legacy := x.req.Cancel != nil
 	ranges := strings.Join(x.rules.header["Range"], ",")
-	return x.rules.method == http.MethodGet && !strings.Contains(ranges, ",") && !cc.NoCache && cc.MaxAge != 0 && !legacy
+	return x.rules.method == http.MethodGet && !strings.Contains(ranges, ",") && !cc.NoCache && cc.MaxAge != 0
 }
 
 // collapses reports whether the request, of which the origin is to be asked what d says, may wait for the
@@ -323,7 +331,8 @@ func (x *exchange) collapses(stored []response, d decision) bool {
 // ask has the origin asked, by this exchange or by another that wants the same, and answers. moment
 // is from before entries were looked up.
 func (x *exchange) ask(entries []*store.Entry, stored []response, d decision, join bool, moment uint64) (*http.Response, next, error) {
-	ctx := x.req.Context()
+	ctx := x.watch()
+	asked := wallClock()
 	var f *flight
 	leads := true
 	if !join || !x.collapses(stored, d) {
@@ -352,7 +361,7 @@ func (x *exchange) ask(entries []*store.Entry, stored []response, d decision, jo
 		resp, n, err := x.lead(f, entries, stored, d)
 		return resp, n, err
 	}
-	resp, n := x.follow(f, entries, stored, d)
+	resp, n := x.follow(f, entries, stored, d, asked)
 	return resp, n, nil
 }
 
@@ -400,8 +409,8 @@ func (x *exchange) lead(f *flight, entries []*store.Entry, stored []response, d 
 }
 
 // follow answers with the outcome of another exchange's flight, if that can be reused for this
-// request as a stored response could. Section 4.
-func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, d decision) (*http.Response, next) {
+// request, asked at a time, as a stored response could. Section 4.
+func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, d decision, asked time.Time) (*http.Response, next) {
 	o := &f.outcome
 	if o.elsewhere {
 		x.leave(f)
@@ -426,7 +435,7 @@ func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, 
 		return nil, alone
 	}
 	shared := decide(wallClock(), x.sharing(o), []response{o.response})
-	if shared.action != serve && shared.action != serveRevalidate {
+	if !shared.serves() && (!shared.lapsed() || o.response.received.Before(asked)) {
 		x.leave(f)
 		if shared.fwd == "vary-miss" && !o.response.varies("*") {
 			x.others = append(x.others, o.response) // wait for those who want the same variant only
@@ -497,12 +506,26 @@ func (x *exchange) lookup() []*store.Entry {
 	return entries
 }
 
+// original is what http.DefaultTransport was before a program may have put a cache in its place.
+var original = http.DefaultTransport
+
 // base returns what makes the real requests.
 func (t *Transport) base() http.RoundTripper {
-	if t.Base != nil {
+	switch {
+	case t.Base != nil:
 		return t.Base
+	case http.DefaultTransport == http.RoundTripper(t):
+		return original // instead of itself
 	}
 	return http.DefaultTransport
+}
+
+// CloseIdleConnections closes the connections of Base that are not in use, if Base can do that, as
+// [http.Client.CloseIdleConnections] has it.
+func (t *Transport) CloseIdleConnections() {
+	if base, ok := t.base().(interface{ CloseIdleConnections() }); ok {
+		base.CloseIdleConnections()
+	}
 }
 
 // send has Base make a request. What a RoundTripper has to give, but one that is made up for a test
