@@ -397,3 +397,32 @@ func TestNamesInAnySpelling(t *testing.T) {
 		w.wantGet("200 alice | fwd=uri-miss; fwd-status=200; detail=no-store", "/?no-store", "X-Tenant", "alice")
 	})
 }
+
+// Whom a secret other than Authorization tells apart has no use for the tag of another's response: origins
+// that give all of them one tag answer 304 whoever asks.
+func TestTagsOfOthersSecrets(t *testing.T) {
+	for _, name := range []string{"Cookie", "X-Api-Key"} {
+		for _, tag := range []string{`"1"`, `W/"1"`} {
+			t.Run(name+"/"+tag, func(t *testing.T) {
+				onEachStore(t, func(w *world) {
+					w.handle(func(rw http.ResponseWriter, r *http.Request) {
+						tagged(tag, "for "+strings.TrimPrefix(r.Header.Get(name), "id=secret-of-"), "Vary", "Accept-Language, "+name, "Cache-Control", "max-age=60")(rw, r)
+					})
+					w.wantGet("200 for alice | fwd=uri-miss; fwd-status=200; stored", "/", name, "id=secret-of-alice")
+					w.wantGet("200 for bob | fwd=vary-miss; fwd-status=200; stored", "/", name, "id=secret-of-bob")
+					w.wantGet("200 for  | fwd=vary-miss; fwd-status=200; stored", "/")
+					w.wantGet("200 for alice | hit", "/", name, "id=secret-of-alice")
+					w.wantGet("200 for bob | fwd=vary-miss; fwd-status=304; stored", "/", name, "id=secret-of-bob", "Accept-Language", "de")
+					// Nor does it count if the caller asks about the tag.
+					w.wantGet("304  | fwd=vary-miss; fwd-status=304; detail=status", "/", name, "id=secret-of-carol", "If-None-Match", tag)
+					w.wantGet("200 for carol | fwd=vary-miss; fwd-status=200; stored", "/", name, "id=secret-of-carol")
+
+					// Whom Identity names has all of them.
+					w.cache.Identity = func(*http.Request) string { return "the app" }
+					w.get("/", name, "id=secret-of-one")
+					w.wantGet("200 for one | fwd=vary-miss; fwd-status=304; stored", "/", name, "id=secret-of-two")
+				})
+			})
+		}
+	}
+}

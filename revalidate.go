@@ -26,7 +26,8 @@ type conditions struct {
 }
 
 // conditionsFor returns the preconditions for validating what is stored: the tags of all stored
-// responses that the origin may choose for req, and the date of the selected one if it is the only one that is being validated.
+// responses that the origin may choose for req, but for those that somebody else's secret selected, and the date of the
+// selected one if it is the only one that is being validated.
 func conditionsFor(req *request, stored []response, selected int) conditions {
 	var c conditions
 	if req.conditionalAny() || req.signs("If-None-Match") || req.signs("If-Modified-Since") {
@@ -46,7 +47,7 @@ func conditionsFor(req *request, stored []response, selected int) conditions {
 		c.add(r)
 	}
 	for i := range stored {
-		if r := &stored[i]; i != selected && !r.headOnly && r.usableFor(req) && r.codedFor(req) && len(c.etags) < maxETags {
+		if r := &stored[i]; i != selected && !r.headOnly && r.usableFor(req) && r.codedFor(req) && !r.othersSecret(req) && len(c.etags) < maxETags {
 			c.add(r)
 		}
 	}
@@ -125,7 +126,7 @@ func (c *conditions) validates(r *response) bool {
 func (c *conditions) identify(req *request, stored []response, h http.Header) (use int, update []int) {
 	var candidates []int
 	for i := range stored {
-		if c.validates(&stored[i]) && stored[i].codedFor(req) {
+		if c.validates(&stored[i]) && stored[i].codedFor(req) && !stored[i].othersSecret(req) {
 			candidates = append(candidates, i)
 		}
 	}

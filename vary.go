@@ -80,6 +80,24 @@ func (r *response) mismatch(req *request, ignored []string) string {
 	return ""
 }
 
+// othersSecret reports whether r was selected by another value of a field that may be a secret than req has. Then
+// not even the origin's word that r may be used for req counts: origins that tell users apart by such a
+// field, but give all that they send the same entity tag, are common. Whom Identity names has all
+// secrets of a key.
+func (r *response) othersSecret(req *request) bool {
+	if req.identified {
+		return false
+	}
+	return slices.ContainsFunc(r.fields(), func(name string) bool {
+		if name == "*" || !secretField(name) {
+			return false
+		}
+		original, had := r.selecting[name]
+		presented, has := selectingValue(name, req)
+		return had != has || original != presented
+	})
+}
+
 // varies reports whether name is among the selecting fields of r.
 func (r *response) varies(name string) bool { return slices.Contains(r.fields(), name) }
 
