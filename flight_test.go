@@ -979,6 +979,7 @@ func TestNobodyLeft(t *testing.T) {
 						soon(r, "all ask", func() bool { return r.Stats().Requests == callers })
 						time.Sleep(10 * time.Millisecond)
 					}
+					soon(r, "the origin is asked", func() bool { return len(origin.requests()) > 0 })
 					gone := origin.requests()[0].gone
 					for i, cancel := range cancels {
 						select {

@@ -813,6 +813,8 @@ func TestManyCuts(t *testing.T) {
 		}
 		_, got := r.get(origin.url())
 		wantBody(r, got, body)
+		// It counts what it has written after that is read.
+		soon(r, "all bytes are sent", func() bool { return origin.written.Load() >= int64(len(body)) })
 		if sent := origin.written.Load(); sent != int64(len(body)) {
 			r.Errorf("%d bytes were sent, want %d", sent, len(body))
 		}
