@@ -44,9 +44,18 @@ func (a *answer) foreign(h http.Header) (by string, foreign bool) {
 	header, _ := field.Canonical(actual.Header)
 	query := !a.rules.identified && actual.URL != nil && actual.URL.RawQuery != a.sent.URL.RawQuery
 	foreign = query
-	names := append(selectingFields(h), credentialFields...)
+	names := selectingFields(h)
+	if !a.rules.identified {
+		for _, fields := range []http.Header{header, a.rules.header} {
+			for name := range fields {
+				if credentialField(name) {
+					names = append(names, name)
+				}
+			}
+		}
+	}
 	for _, name := range names {
-		foreign = foreign || !slices.Equal(header[name], a.known(name)) && (!a.rules.identified || !secretField(name))
+		foreign = foreign || !slices.Equal(header[name], a.known(name)) && !(a.rules.identified && credentialField(name))
 	}
 	if !foreign {
 		return "", false
@@ -57,6 +66,9 @@ func (a *answer) foreign(h http.Header) (by string, foreign bool) {
 		b.WriteString(actual.URL.RawQuery)
 	}
 	for _, name := range slices.Compact(names) {
+		if header[name] == nil {
+			continue // whatever the caller sent
+		}
 		b.WriteString("\n" + name)
 		for _, line := range header[name] {
 			b.WriteString("\n:" + line)

@@ -17,7 +17,8 @@ var alice, bob = "token-of-alice", "token-of-bob"
 func whoever(r *http.Request) string {
 	for _, name := range []string{"alice", "bob"} {
 		for _, where := range []string{
-			r.Header.Get("Authorization"), r.Header.Get("Proxy-Authorization"), r.Header.Get("Cookie"), r.Header.Get("X-Tenant"), r.URL.RawQuery,
+			r.Header.Get("Authorization"), r.Header.Get("Proxy-Authorization"), r.Header.Get("Cookie"), r.Header.Get("X-Tenant"), r.Header.Get("X-Api-Key"),
+			r.Header.Get("Private-Token"), r.Header.Get("Impersonate-User"), r.Header.Get("X-Jwt-Assertion"), r.URL.RawQuery,
 		} {
 			if strings.Contains(where, name) {
 				return name
@@ -46,6 +47,10 @@ var addsBelow = []struct {
 		req.Header.Set("Proxy-Authorization", "Bearer "+token)
 		return req
 	}},
+	{"a key", "", setsBelow("X-Api-Key")},
+	{"a token", "", setsBelow("Private-Token")},
+	{"a name", "", setsBelow("Impersonate-User")},
+	{"an assertion", "", setsBelow("X-Jwt-Assertion")},
 	{"a cookie", "", func(req *http.Request, token string) *http.Request {
 		req = req.Clone(req.Context())
 		req.AddCookie(&http.Cookie{Name: "session", Value: token})
@@ -61,6 +66,33 @@ var addsBelow = []struct {
 		req.Header.Set("X-Tenant", token)
 		return req
 	}},
+}
+
+// setsBelow adds credentials to a copy, as the value of a field.
+func setsBelow(name string) func(req *http.Request, token string) *http.Request {
+	return func(req *http.Request, token string) *http.Request {
+		req = req.Clone(req.Context())
+		req.Header.Set(name, token)
+		return req
+	}
+}
+
+// What else is added below the cache says nothing about whose the request is.
+func TestTracingBelow(t *testing.T) {
+	onEachStore(t, func(w *world) {
+		w.handle(always(200, "body", "Cache-Control", "max-age=60"))
+		base, n := w.cache.Base, 0
+		w.cache.Base = roundTripper(func(req *http.Request) (*http.Response, error) {
+			req = req.Clone(req.Context())
+			n++
+			for _, name := range []string{"Traceparent", "Tracestate", "X-Request-Id", "X-Amzn-Trace-Id", "Idempotency-Key", "User-Agent", "X-Goog-User-Agent", "Date"} {
+				req.Header.Set(name, fmt.Sprint(n))
+			}
+			return base.RoundTrip(req)
+		})
+		w.get("/")
+		w.wantGet("200 body | hit", "/")
+	})
 }
 
 // Responses to requests that were given credentials below the cache are reused after asking only,
@@ -162,7 +194,7 @@ func TestCredentialsBelowPartsAndHeads(t *testing.T) {
 // With Identity the same is cached as if the cache saw the credentials, but fields that say more than
 // whose the request is count as ever.
 func TestIdentityCoversCredentialsBelow(t *testing.T) {
-	for _, below := range addsBelow[:5] {
+	for _, below := range addsBelow[:len(addsBelow)-1] {
 		t.Run(below.name, func(t *testing.T) {
 			onEachStore(t, func(w *world) {
 				w.handle(func(rw http.ResponseWriter, r *http.Request) {

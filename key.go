@@ -107,9 +107,33 @@ func withoutZone(host string) string {
 	return host[:zone] + host[bracket:]
 }
 
-// credentialFields are the request fields that say on whose behalf a request is made. Of these the
-// cookies are no part of the key: a response that depends on them says so by Vary.
-var credentialFields = []string{"Authorization", "Cookie", "Proxy-Authorization"}
+// credentialField reports whether a request field, by its name, says on whose behalf a request is made, as far
+// as such names are known. Of these only Authorization and Proxy-Authorization are part of the key: a
+// response that depends on others says so by Vary.
+func credentialField(name string) bool {
+	switch name {
+	case "Accept", "Accept-Encoding", "Accept-Language", "Origin", "User-Agent":
+		return false // asked most often, and by far
+	case "Idempotency-Key", "X-Idempotency-Key":
+		return false // another one for each request
+	}
+	name = strings.ToLower(name)
+	if strings.HasSuffix(name, "user-agent") {
+		return false
+	}
+	for _, part := range []string{"auth", "cookie", "token", "key", "secret", "session", "signature", "credential", "passw", "impersonate"} {
+		if strings.Contains(name, part) {
+			return true
+		}
+	}
+	for word := range strings.SplitSeq(name, "-") {
+		switch word {
+		case "assertion", "bearer", "cert", "dpop", "hmac", "jwt", "otp", "pass", "pin", "sid", "user":
+			return true
+		}
+	}
+	return false
+}
 
 // digester makes digests that tell nothing to who does not have the secret of the store, which it is.
 type digester []byte
