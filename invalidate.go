@@ -3,6 +3,7 @@ package cachetrip
 import (
 	"net/http"
 	"net/url"
+	"slices"
 )
 
 // What the answer to an unsafe request invalidates: RFC 9111, section 4.4.
@@ -26,10 +27,13 @@ func invalidated(method string, target *url.URL, status int, h http.Header) []*u
 	}
 	targets := []*url.URL{target}
 	for _, name := range []string{"Location", "Content-Location"} {
-		for _, value := range h[name] {
-			if u, err := target.Parse(value); err == nil && sameOrigin(u, target) {
-				targets = append(targets, u)
-			}
+		if h[name] == nil {
+			continue
+		}
+		// Of fields with one value the first is taken, however many there are: each costs a search of the store.
+		u, err := target.Parse(h[name][0])
+		if err == nil && sameOrigin(u, target) && !slices.ContainsFunc(targets, func(other *url.URL) bool { return primaryURL(u, "") == primaryURL(other, "") }) {
+			targets = append(targets, u)
 		}
 	}
 	return targets

@@ -3,7 +3,9 @@ package cachetrip
 import (
 	"net/http"
 	"net/url"
+	"strconv"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -54,6 +56,9 @@ func TestInvalidated(t *testing.T) {
 		{"Location", "POST", 201, []string{"Location: https://example.com/new"}, []string{"https://example.com/new"}},
 		{"Content-Location", "POST", 200, []string{"Content-Location: https://example.com/new"}, []string{"https://example.com/new"}},
 		{"both", "POST", 201, []string{"Content-Location: /y", "Location: /x"}, []string{"https://example.com/x", "https://example.com/y"}},
+		{"the same in both", "POST", 201, []string{"Content-Location: /x", "Location: HTTPS://example.com:443/x"}, []string{"https://example.com:443/x"}},
+		{"the target itself", "POST", 200, []string{"Content-Location: /a/b?c", "Location: ?c#d"}, []string{}},
+		{"the first of several", "POST", 201, []string{"Location: /x", "Location: /y", "Content-Location: https://example.org/z", "Content-Location: /z"}, []string{"https://example.com/x"}},
 		{"relative", "POST", 201, []string{"Location: x"}, []string{"https://example.com/a/x"}},
 		{"a query alone", "POST", 201, []string{"Location: ?d"}, []string{"https://example.com/a/b?d"}},
 		{"the same origin in another spelling", "POST", 201, []string{"Location: HTTPS://EXAMPLE.com:443/x"}, []string{"https://EXAMPLE.com:443/x"}},
@@ -81,6 +86,39 @@ func TestInvalidated(t *testing.T) {
 				t.Errorf("invalidated (-got +want):\n%s", diff)
 			}
 		})
+	}
+}
+
+// What was invalidated is remembered for as long as there is room; what is under way is told a time that is not
+// too early for what was forgotten.
+func TestUnsafeLog(t *testing.T) {
+	var l unsafeLog
+	start := time.Now()
+	at := func(i int) time.Time { return start.Add(time.Duration(i) * time.Second) }
+	const n = 5*maxUnsafe/4 + 1
+	for i := range n {
+		l.note(strconv.Itoa(i), at(i))
+		if size := len(l.last) + len(l.before); size > maxUnsafe {
+			t.Fatalf("%d are remembered", size)
+		}
+	}
+	for i := range n {
+		known, since := l.at(strconv.Itoa(i)), l.since(strconv.Itoa(i))
+		if known != at(i) && (!known.IsZero() || i >= n-maxUnsafe/2) {
+			t.Fatalf("at %d: got %v", i, known.Sub(start))
+		}
+		if since.Before(at(i)) {
+			t.Fatalf("since %d: got %v", i, since.Sub(start))
+		}
+	}
+	if known := l.at("other"); !known.IsZero() {
+		t.Errorf("at what never was: %v", known)
+	}
+	if since := l.since("other"); since.After(at(n - maxUnsafe/2)) {
+		t.Errorf("since what never was: %v", since.Sub(start))
+	}
+	if known := new(unsafeLog).since("other"); !known.IsZero() {
+		t.Errorf("since, of nothing: %v", known)
 	}
 }
 

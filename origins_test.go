@@ -401,3 +401,58 @@ func TestNoStoreInALaterAnswer(t *testing.T) {
 		})
 	}
 }
+
+// Whatever is sent to one origin that is not safe, and whatever it answers to that, what is stored of another
+// stays as good as it was: it can be served without asking, and while its origin is down.
+func TestUnsafeElsewhere(t *testing.T) {
+	onEachStore(t, func(w *world) {
+		victim := otherOrigin(w, always(200, "the victim's", "Cache-Control", "max-age=60"))
+		hit := func() bool {
+			t.Helper()
+			resp, err := w.client.Get(victim)
+			if err != nil {
+				t.Fatal(err)
+			}
+			io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+			return cachetrip.StatusOf(resp).Hit
+		}
+		hit()
+		check(w, "a hit before", hit(), true)
+		base := w.cache.Base
+		w.cache.Base = roundTripper(func(req *http.Request) (*http.Response, error) {
+			if req.Method != http.MethodPost {
+				return base.RoundTrip(req)
+			}
+			return &http.Response{StatusCode: 200, Request: req, Header: http.Header{}, Body: http.NoBody}, nil
+		})
+		for i := range 5000 {
+			resp, err := w.cache.RoundTrip(w.request("POST", fmt.Sprintf("/%d", i)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+		}
+		check(w, "a hit after", hit(), true)
+	})
+}
+
+// However many locations an answer names, invalidating ends at once.
+func TestManyLocations(t *testing.T) {
+	onEachStore(t, func(w *world) {
+		w.handle(func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("Cache-Control", "max-age=60")
+			if r.Method == http.MethodPost {
+				for i := range 5000 {
+					rw.Header().Add("Location", fmt.Sprintf("/%d", i))
+				}
+			}
+			io.WriteString(rw, "body")
+		})
+		w.get("/0")
+		w.get("/1")
+		w.do(w.request("POST", "/"))
+		w.wantGet("200 body | fwd=stale; fwd-status=200; stored; detail=invalidated", "/0")
+		w.wantGet("200 body | hit", "/1")
+	})
+}

@@ -254,7 +254,7 @@ func (x *exchange) run() (*http.Response, error) {
 			entries = x.lookup()
 		}
 		stored := x.responses(entries)
-		if at := x.unsafe.since(x.key[:urlDigits]); !at.IsZero() {
+		if at := x.unsafe.at(x.key[:urlDigits]); !at.IsZero() {
 			invalidateBefore(stored, at) // another process may have stored since what it had asked for before
 		}
 		d := decide(wallClock(), x.rules, stored)

@@ -77,23 +77,24 @@ func (t *Transport) twin(req *http.Request, resp *http.Response) *flight {
 // unsafeLog remembers when URLs were last invalidated, so that what was asked for before and
 // arrives after is not taken for newer. Its zero value is ready for use.
 type unsafeLog struct {
-	used atomic.Bool // most programs never send anything unsafe to what they cache
-	mu   sync.Mutex
-	last map[string]time.Time
-	all  time.Time // stands for what was forgotten
+	used         atomic.Bool // most programs never send anything unsafe to what they cache
+	mu           sync.Mutex
+	last, before map[string]time.Time // of what was invalidated most recently, and of that before it
+	turned       time.Time            // when last became before
+	forgotten    time.Time            // a time not before any that was forgotten
 }
 
-// maxUnsafe bounds the URLs that are remembered; beyond it everything that is under way when they
-// are forgotten has to be validated.
+// maxUnsafe bounds the URLs that are remembered. Beyond it the older half is forgotten, and what has been under
+// way since before that has to be validated.
 const maxUnsafe = 4096
 
 func (l *unsafeLog) note(prefix string, now time.Time) {
 	l.used.Store(true)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.last) >= maxUnsafe {
-		clear(l.last)
-		l.all = now
+	if len(l.last) >= maxUnsafe/2 {
+		l.forgotten, l.turned = l.turned, now
+		l.before, l.last = l.last, nil
 	}
 	if l.last == nil {
 		l.last = make(map[string]time.Time)
@@ -101,9 +102,9 @@ func (l *unsafeLog) note(prefix string, now time.Time) {
 	l.last[prefix] = now
 }
 
-// since returns when the URL of a key's prefix was last invalidated by this Transport, or a later
-// time; zero if it was not.
-func (l *unsafeLog) since(prefix string) time.Time {
+// at returns when the URL of a key's prefix was last invalidated by this Transport, zero if it was not as far as
+// is remembered: for what is stored, on which what others invalidate must have no effect.
+func (l *unsafeLog) at(prefix string) time.Time {
 	if !l.used.Load() {
 		return time.Time{}
 	}
@@ -112,5 +113,17 @@ func (l *unsafeLog) since(prefix string) time.Time {
 	if at, ok := l.last[prefix]; ok {
 		return at
 	}
-	return l.all
+	return l.before[prefix]
+}
+
+// since returns when the URL of a key's prefix was last invalidated by this Transport, or a later
+// time; zero if it was not: for what is under way.
+func (l *unsafeLog) since(prefix string) time.Time {
+	at := l.at(prefix)
+	if !at.IsZero() || !l.used.Load() {
+		return at
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.forgotten
 }
