@@ -74,6 +74,7 @@ type Disk struct {
 	verified verifiedFiles
 	locks    shardLocks
 	usage    usageFile
+	shares   shares
 	evictor  evictor
 	shunned  shunned
 
@@ -581,6 +582,8 @@ func (l *locked) write(key string, st keyState, next []*Entry, page *usagePage, 
 			it = newItem(key, d.path(key), next, live, &w)
 		}
 	}
+
+	d.shares.set(key, next)
 
 	// Only now does nothing name these any more.
 	kept := fileBlobs(next)

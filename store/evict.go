@@ -544,7 +544,7 @@ func (d *Disk) gather(ctx context.Context, page *usagePage) (listed int, err err
 		}
 		keys = append(keys, list.evictable(now)...)
 	}
-	e.pool = oldest(keys, evictPart)
+	e.pool = d.victims(keys)
 	return listed, err
 }
 
@@ -609,6 +609,7 @@ func (d *Disk) evictShard(ctx context.Context, shard int, keys []*keyFiles, low 
 			break
 		}
 		d.tier.remove(k.key)
+		d.shares.set(k.key, nil)
 		n := allocated(st.size)
 		for _, b := range k.blobs {
 			if os.Remove(d.path(b.name)) == nil {

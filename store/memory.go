@@ -31,9 +31,13 @@ type Memory struct {
 	max    int64
 	secret []byte
 
-	mu    sync.RWMutex // never held while a change function or a body's reader runs
-	keys  map[string]*memKey
-	lru   list.List // of *memKey, the one used last in front
+	mu   sync.RWMutex // never held while a change function or a body's reader runs
+	keys map[string]*memKey
+	lru  list.List // of *memKey, the one used last in front
+
+	origins map[string]*memOrigin
+	greedy  *memOrigin // of which the most was stored, when something was last
+
 	blobs map[string]*memBlob
 	loose list.List // of *memBlob: committed, and not named by an entry yet; the oldest in front
 	bytes int64     // heads, blobs and drafts
@@ -47,8 +51,21 @@ type memKey struct {
 	entries []*Entry
 	heads   int64
 	elem    *list.Element
+
+	// Whose it is, while it has entries, and what they take.
+	origin *memOrigin
+	its    *list.Element
+	bytes  int64
+
 	update  chan struct{} // held while an Update of the key runs
 	waiting int           // Updates that run or wait; the key stays as long as there are any
+}
+
+// memOrigin is an origin that keys belong to.
+type memOrigin struct {
+	name  string
+	lru   list.List // of *memKey, as in Memory
+	bytes int64
 }
 
 // NewMemory returns a store that keeps at most maxBytes bytes of heads, bodies and drafts, of which one
@@ -63,6 +80,8 @@ func NewMemory(maxBytes int64) *Memory {
 		secret: make([]byte, secretLen),
 		keys:   make(map[string]*memKey),
 		blobs:  make(map[string]*memBlob),
+
+		origins: make(map[string]*memOrigin),
 	}
 	rand.Read(m.secret)
 	return m
@@ -82,7 +101,7 @@ func (m *Memory) Entries(ctx context.Context, key string) ([]*Entry, error) {
 	if k == nil || len(k.entries) == 0 {
 		return nil, nil
 	}
-	m.lru.MoveToFront(k.elem)
+	m.use(k)
 	return slices.Clone(k.entries), nil
 }
 
@@ -193,9 +212,53 @@ func (m *Memory) replace(k *memKey, current, next []*Entry, heads int64) (done b
 	m.hold(k.entries, -1)
 	m.bytes += heads - k.heads
 	k.entries, k.heads = next, heads
-	m.lru.MoveToFront(k.elem)
+	m.belong(k)
+	m.use(k)
 	m.makeRoom(k)
 	return true, nil
+}
+
+// use notes that k was used last.
+func (m *Memory) use(k *memKey) {
+	m.lru.MoveToFront(k.elem)
+	if k.origin != nil {
+		k.origin.lru.MoveToFront(k.its)
+	}
+}
+
+// belong counts what k has to its origin, and no more what it had.
+func (m *Memory) belong(k *memKey) {
+	if o := k.origin; o != nil {
+		o.bytes -= k.bytes
+		o.lru.Remove(k.its)
+		if o.lru.Len() == 0 {
+			delete(m.origins, o.name)
+		}
+		k.origin = nil
+	}
+	if len(k.entries) == 0 {
+		return
+	}
+	name := originOf(k.entries[0])
+	o := m.origins[name]
+	if o == nil {
+		o = &memOrigin{name: strings.Clone(name)}
+		m.origins[o.name] = o
+	}
+	k.origin, k.its, k.bytes = o, o.lru.PushFront(k), m.keySize(k.entries)
+	o.bytes += k.bytes
+	if m.greedy == nil || o.bytes > m.greedy.bytes {
+		m.greedy = o
+	}
+}
+
+// evict drops what k has.
+func (m *Memory) evict(k *memKey) {
+	m.hold(k.entries, -1)
+	m.bytes -= k.heads
+	k.entries, k.heads = nil, 0
+	m.belong(k)
+	m.dropEmpty(k)
 }
 
 // keySize returns what entries take with their bodies.
@@ -249,16 +312,19 @@ func (m *Memory) makeRoom(keep *memKey) bool {
 	for el := m.loose.Front(); el != nil && time.Since(el.Value.(*memBlob).committed) > leftAfter; el = m.loose.Front() {
 		m.release(el.Value.(*memBlob))
 	}
+	if o := m.greedy; o != nil { // has it more than its fair share?
+		for el := o.lru.Back(); el != nil && m.bytes > m.max && o.bytes > m.max/fairShare; {
+			k := el.Value.(*memKey)
+			if el = el.Prev(); k != keep {
+				m.evict(k)
+			}
+		}
+	}
 	for el := m.lru.Back(); el != nil && m.bytes > m.max; {
 		k := el.Value.(*memKey)
-		el = el.Prev()
-		if k == keep || len(k.entries) == 0 {
-			continue
+		if el = el.Prev(); k != keep && len(k.entries) > 0 {
+			m.evict(k)
 		}
-		m.hold(k.entries, -1)
-		m.bytes -= k.heads
-		k.entries, k.heads = nil, 0
-		m.dropEmpty(k)
 	}
 	return m.bytes <= m.max
 }

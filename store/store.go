@@ -11,13 +11,13 @@
 //
 // # One origin's share
 //
-// All origins and identities share one bound, and what goes first is what was not used for longest,
-// whosever it is. An origin that is asked for much, or answers with much, can therefore push out what
-// others have stored. That costs misses: it never gives anybody wrong bytes, or those of another key.
-// A body may take no more than a quarter of the bound, and a key has at most 64 variants; a key that is
-// used again before other keys took up as many bytes as the bound allows stays. There is no share that
-// an origin cannot lose. Where an origin that is not trusted must not make others slower, as where
-// links are followed to wherever they lead, it should have a store of its own.
+// All origins and identities share one bound, and what goes first is what was not used for longest. But an
+// origin that has more than half of the bound gives way first: as long as it has, what is evicted is what it has
+// not used for longest, and what others have stored stays. So an origin that is asked for much, or answers with
+// much, or is followed to wherever its links lead, takes no more than half of the cache at the expense of others. That
+// is counted by what this Disk or Memory has stored itself, and by what it learns while it evicts. Below half, an origin
+// can push out what others have not used for longer. That costs misses: it never gives anybody wrong bytes, or those of
+// another key. A body may take no more than a quarter of the bound, and a key has at most 64 variants.
 package store
 
 import (
