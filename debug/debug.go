@@ -40,8 +40,8 @@ type Options struct {
 	// read the page under its own name), and no proxy has forwarded the request.
 	Allow func(*http.Request) bool
 
-	// Unredacted shows URLs with the values in their queries, and all fields of stored headers but
-	// Set-Cookie.
+	// Unredacted shows URLs with the values in their queries, and all fields of stored headers but those
+	// that have credentials by their name, such as Set-Cookie and X-Auth-Token.
 	Unredacted bool
 
 	// Recent is how many decisions are kept, some hundred bytes each. 0 means DefaultRecent; if

@@ -1,6 +1,7 @@
 package debug_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -8,10 +9,13 @@ import (
 	"fmt"
 	"html"
 	"io"
+	"io/fs"
 	"iter"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -29,6 +33,7 @@ import (
 // site is a cache before an origin, with a page about it.
 type site struct {
 	t      *testing.T
+	dir    string
 	cache  *cachetrip.Transport
 	origin *httptest.Server
 	page   *httptest.Server
@@ -36,12 +41,13 @@ type site struct {
 
 func newSite(t *testing.T, opts debug.Options, handler http.HandlerFunc) *site {
 	t.Helper()
-	disk, err := store.OpenDisk(t.TempDir(), store.DiskOptions{})
+	dir := t.TempDir()
+	disk, err := store.OpenDisk(dir, store.DiskOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { disk.Close() })
-	s := &site{t: t, cache: &cachetrip.Transport{Store: disk}}
+	s := &site{t: t, dir: dir, cache: &cachetrip.Transport{Store: disk}}
 	s.origin = httptest.NewServer(handler)
 	s.page = httptest.NewServer(debug.New(s.cache, opts))
 	t.Cleanup(s.origin.Close)
@@ -83,6 +89,68 @@ func (s *site) show(query string) (int, string) {
 		s.t.Fatal(err)
 	}
 	return resp.StatusCode, string(b)
+}
+
+// checkSecret fails the test if a secret is in a page, or in the name or content of a file in the store.
+func (s *site) checkSecret(secret string, pages ...string) {
+	s.t.Helper()
+	for _, page := range pages {
+		if strings.Contains(page, secret) {
+			s.t.Errorf("%s is shown:\n%s", secret, page)
+		}
+	}
+	files := 0
+	err := filepath.WalkDir(s.dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		files++
+		content, err := os.ReadFile(path)
+		if strings.Contains(path, secret) || bytes.Contains(content, []byte(secret)) {
+			s.t.Errorf("%s is in %s", secret, path)
+		}
+		return err
+	})
+	if err != nil || files == 0 {
+		s.t.Errorf("%d files in the store, %v", files, err)
+	}
+}
+
+// Credentials are neither stored nor on a page; those that an origin sent not even on one that shows the rest.
+func TestSecrets(t *testing.T) {
+	for _, unredacted := range []bool{false, true} {
+		s := newSite(t, debug.Options{Unredacted: unredacted}, func(w http.ResponseWriter, r *http.Request) {
+			h := w.Header()
+			h.Set("Cache-Control", "max-age=600")
+			h.Set("Vary", "Accept-Language, X-Api-Key, Authorization")
+			h.Set("X-Auth-Token", "RESPSECRET-1")
+			h.Set("Set-Cookie", "a=RESPSECRET-2")
+			h.Set("Content-Location", "http://u:pa%zzRESPSECRET-3@h/?q=QUERY")
+			h.Set("Link", "<http://u:RESPSECRET-4@h/?q=QUERY>; rel=next")
+		})
+		s.get(s.origin.URL + "/anyone")
+		s.get(strings.Replace(s.origin.URL, "//", "//me:REQSECRET-1@", 1)+"/page?q=QUERY", "X-Api-Key", "REQSECRET-2", "Cookie", "REQSECRET-3", "Private-Token", "REQSECRET-4")
+		s.get(s.origin.URL+"/page?q=QUERY", "Authorization", "REQSECRET-5")
+		_, page := s.show("")
+		pages := []string{page}
+		for _, link := range keyLink.FindAllStringSubmatch(page, -1) {
+			_, page := s.show(link[1])
+			pages = append(pages, page)
+		}
+		_, page = s.show("explain=" + url.QueryEscape(strings.Replace(s.origin.URL, "//", "//me:REQSECRET-6@", 1)+"/page?q=QUERY"))
+		pages = append(pages, page)
+		if len(pages) < 5 {
+			t.Fatalf("%d pages", len(pages))
+		}
+		s.checkSecret("REQSECRET", pages...)
+		all := strings.Join(pages, "")
+		if strings.Contains(all, "RESPSECRET") {
+			t.Errorf("unredacted %v: a secret of the origin is shown:\n%s", unredacted, text(all))
+		}
+		if strings.Contains(all, "QUERY") != unredacted {
+			t.Errorf("unredacted %v: queries are shown: %v", unredacted, !unredacted)
+		}
+	}
 }
 
 var tags = regexp.MustCompile(`<style>[^<]*</style>|<[^>]*>`)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/cachetrip/cachetrip"
+	"github.com/cachetrip/cachetrip/internal/redact"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -198,8 +199,8 @@ func (h *Handler) variant(e *store.Entry) []string {
 	var fields []string
 	for _, name := range slices.Sorted(maps.Keys(e.Selecting)) {
 		value := "(a digest)"
-		if !isSecret(name) {
-			value = shorten(e.Selecting[name])
+		if !redact.Secret(name) {
+			value = shorten(redact.Field(name, e.Selecting[name], h.opts.Unredacted))
 		}
 		fields = append(fields, shorten(name)+": "+value)
 	}
@@ -216,18 +217,6 @@ func (h *Handler) variant(e *store.Entry) []string {
 		fields = append(fields[:8], fmt.Sprintf("and %d more", len(fields)-8))
 	}
 	return fields
-}
-
-// isSecret reports whether the values of a selecting field are not to be shown: those that the cache keeps
-// as digests.
-func isSecret(name string) bool {
-	name = strings.ToLower(name)
-	for _, part := range []string{"auth", "cookie", "token", "key", "secret", "session", "signature", "credential", "password"} {
-		if strings.Contains(name, part) {
-			return true
-		}
-	}
-	return false
 }
 
 type keyPage struct {
@@ -304,7 +293,7 @@ func (h *Handler) variantPage(ctx context.Context, e *store.Entry, now time.Time
 		return v
 	}
 	for name, value := range e.Selecting {
-		if !isSecret(name) {
+		if !redact.Secret(name) {
 			req.Header[name] = []string{value}
 		}
 	}

@@ -4,7 +4,7 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/cachetrip/cachetrip/store"
+	"github.com/cachetrip/cachetrip/internal/redact"
 )
 
 // What is shown of URLs and header fields.
@@ -28,11 +28,7 @@ func (h *Handler) redactURL(given *url.URL) string {
 	}
 	u := *given
 	u.User, u.Fragment, u.RawFragment = nil, "", ""
-	shown := u.String()
-	if u.RawQuery != "" && !h.opts.Unredacted {
-		shown = (&store.Entry{URL: shown}).RedactedURL()
-	}
-	return shorten(shown)
+	return shorten(redact.URL(u.String(), h.opts.Unredacted))
 }
 
 // shownFields are the response fields that matter to caching, and say nothing about who asked.
@@ -44,10 +40,14 @@ var shownFields = map[string]bool{
 
 // field returns the value of a stored header field as it is shown, and whether it is.
 func (h *Handler) field(name string, lines []string) (value string, shown bool) {
-	if shownFields[name] || h.opts.Unredacted && name != "Set-Cookie" && name != "Set-Cookie2" {
-		return shorten(strings.Join(lines, ", ")), true
+	if !shownFields[name] && (!h.opts.Unredacted || redact.Secret(name)) {
+		return "not shown", false
 	}
-	return "not shown", false
+	values := make([]string, len(lines))
+	for i, line := range lines {
+		values[i] = redact.Field(name, line, h.opts.Unredacted)
+	}
+	return shorten(strings.Join(values, ", ")), true
 }
 
 func shorten(s string) string {

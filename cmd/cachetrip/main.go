@@ -16,7 +16,7 @@
 // CACHETRIP_DIR. Run "cachetrip help" for the options, and "cachetrip completion SHELL" for shell
 // completion.
 //
-// Listings do not show the values in the query of URLs, unless --show-query is given. On a terminal
+// Values in the query of URLs are not shown, unless --show-query is given, and credentials never. On a terminal
 // output is coloured, unless NO_COLOR is set, and downloads show their progress.
 //
 // # Exit codes

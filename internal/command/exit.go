@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v3"
+
+	"github.com/cachetrip/cachetrip/internal/redact"
 )
 
 // How the program ends. The codes are documented in the package comment and in the help.
@@ -64,6 +66,8 @@ func report(ctx context.Context, stderr io.Writer, err error) int {
 	} else if _, ok := errors.AsType[cli.ExitCoder](err); ok {
 		code = exitUsage // the library's own: help for a command that does not exist
 	}
-	fmt.Fprintf(stderr, "cachetrip: %s\n", strings.TrimPrefix(err.Error(), "cachetrip: ")) // the library's own prefix
+	// Errors of net/http and net/url repeat URLs, also those of origins.
+	text := redact.Text(err.Error(), false)
+	fmt.Fprintf(stderr, "cachetrip: %s\n", strings.TrimPrefix(text, "cachetrip: ")) // the library's own prefix
 	return code
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/cachetrip/cachetrip"
 	"github.com/cachetrip/cachetrip/internal/field"
+	"github.com/cachetrip/cachetrip/internal/redact"
 )
 
 func getCommand() *cli.Command {
@@ -68,6 +69,7 @@ func getCommand() *cli.Command {
 				Name: "v", Aliases: []string{"verbose"},
 				Usage: "show on standard error what is sent to the origin (>), what it answers (<), what the cache hands out (=), and why (*)",
 			},
+			showQueryFlag(),
 			&cli.StringFlag{
 				Name:        "max-size",
 				Usage:       "keep the cache within `SIZE`, such as 500MB or 2GiB",
@@ -77,7 +79,7 @@ func getCommand() *cli.Command {
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
 			g := &getting{
-				quiet: c.Bool("q"), verbose: c.Bool("v"), parallel: c.Int("j"),
+				quiet: c.Bool("q"), verbose: c.Bool("v"), showQuery: c.Bool("show-query"), parallel: c.Int("j"),
 				stdout: c.Root().Writer, stderr: newScreen(c.Root().ErrWriter),
 			}
 			if err := g.plan(ctx, c); err != nil {
@@ -97,11 +99,12 @@ func getCommand() *cli.Command {
 
 // getting is one run of get.
 type getting struct {
-	quiet, verbose bool
-	parallel       int
-	stdout         io.Writer
-	stderr         *screen
-	targets        []target
+	quiet, verbose, showQuery bool
+
+	parallel int
+	stdout   io.Writer
+	stderr   *screen
+	targets  []target
 
 	client   *http.Client
 	log      *wireLog
@@ -205,9 +208,9 @@ func (g *getting) run(ctx context.Context, dir string, maxBytes int64) error {
 			fmt.Fprintf(g.stderr, "cachetrip: closing the cache: %v\n", err)
 		}
 	}()
-	g.client, g.log = cache.Client(), &wireLog{}
+	g.client, g.log = cache.Client(), &wireLog{showQuery: g.showQuery}
 	if g.verbose {
-		g.log = &wireLog{w: g.stderr, base: http.DefaultTransport}
+		g.log.w, g.log.base = g.stderr, http.DefaultTransport
 		cache.Base, cache.Logger = g.log, g.log.logger()
 		g.client.CheckRedirect = g.log.checkRedirect
 	}
@@ -255,7 +258,7 @@ func (g *getting) one(to target) {
 	said, err := g.fetch(to)
 	if said != "" && (!g.quiet || err != nil) {
 		if len(g.targets) > 1 {
-			said = to.req.URL.Redacted() + ": " + said
+			said = redact.URL(to.req.URL.String(), g.showQuery) + ": " + said
 		}
 		g.progress.say("%s\n", said)
 	}
@@ -263,7 +266,7 @@ func (g *getting) one(to target) {
 		return
 	}
 	if f, ok := errors.AsType[*failure](err); len(g.targets) > 1 && to.req.Context().Err() == nil && (!ok || f.err != nil) {
-		g.progress.say("cachetrip: %v\n", err)
+		g.progress.say("cachetrip: %s\n", redact.Text(err.Error(), g.showQuery))
 		code := exitFailed
 		if ok {
 			code = f.code
@@ -293,7 +296,7 @@ func (g *getting) fetch(to target) (said string, err error) {
 	g.log.handedOut(resp)
 
 	if cachetrip.StatusOf(resp) == (cachetrip.Status{}) { // the cache's own 504
-		return "", notCached("%s is not in the cache, or may not be used without asking the origin; leave --offline out to ask it, or see 'cachetrip explain'", to.req.URL.Redacted())
+		return "", notCached("%s is not in the cache, or may not be used without asking the origin; leave --offline out to ask it, or see 'cachetrip explain'", redact.URL(to.req.URL.String(), g.showQuery))
 	}
 	refused := resp.StatusCode >= 400
 	var w io.Writer = out
@@ -304,7 +307,7 @@ func (g *getting) fetch(to target) (said string, err error) {
 	n, err := io.Copy(bar, resp.Body)
 	bar.close()
 	if err != nil {
-		return "", fmt.Errorf("%s: after %s of the body: %w%s", to.req.URL.Redacted(), size(n), err, nextTime(resp))
+		return "", fmt.Errorf("%s: after %s of the body: %w%s", redact.URL(to.req.URL.String(), g.showQuery), size(n), err, nextTime(resp))
 	}
 	if !refused {
 		if err := out.commit(); err != nil {
@@ -341,12 +344,12 @@ func newRequest(ctx context.Context, rawURL string, fields []string) (*http.Requ
 	}
 	req.Header.Set("User-Agent", "cachetrip/"+strings.Trim(version(), "()"))
 	given := make(http.Header)
-	for _, line := range fields {
+	for i, line := range fields {
 		name, value, found := strings.Cut(line, ":")
 		value = strings.Trim(value, " \t")
-		// The value is not repeated: it may be a credential.
+		// It is not repeated: any part may be a credential.
 		if !found || !field.IsToken(name) || strings.ContainsFunc(value, isControl) {
-			return nil, usagef("-H %q: not a header field of the form 'Name: value'", name)
+			return nil, usagef("the %s -H is not a header field of the form 'Name: value'", ordinal(i+1))
 		}
 		given.Add(name, value)
 	}
@@ -358,6 +361,14 @@ func newRequest(ctx context.Context, rawURL string, fields []string) (*http.Requ
 		req.Header[name] = values
 	}
 	return req, nil
+}
+
+// ordinal returns a number as it is counted with.
+func ordinal(n int) string {
+	if n <= 3 {
+		return []string{"first", "second", "third"}[n-1]
+	}
+	return fmt.Sprintf("%dth", n)
 }
 
 func isControl(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }

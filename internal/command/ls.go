@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -14,11 +15,12 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/cachetrip/cachetrip"
+	"github.com/cachetrip/cachetrip/internal/redact"
 	"github.com/cachetrip/cachetrip/store"
 )
 
 func showQueryFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "show-query", Usage: "show the values in the query of URLs, which may be secrets, instead of " + redacted}
+	return &cli.BoolFlag{Name: "show-query", Usage: "show the values in the query of URLs, which may be secrets, instead of " + redact.Mark}
 }
 
 func lsCommand() *cli.Command {
@@ -96,7 +98,7 @@ type row struct {
 
 func newRow(e *store.Entry, now, lastUse time.Time, showQuery bool) row {
 	f := cachetrip.FreshnessOf(e, now)
-	url := redact(e.URL, showQuery)
+	url := redact.URL(e.URL, showQuery)
 	if url == "" {
 		url = "(encrypted)" // by the program that stored it
 	}
@@ -104,7 +106,7 @@ func newRow(e *store.Entry, now, lastUse time.Time, showQuery bool) row {
 		URL:          url,
 		Method:       e.Method,
 		Status:       e.Status,
-		Variant:      e.Selecting,
+		Variant:      selecting(e, showQuery),
 		Identity:     identity(e.Key),
 		Bytes:        heldBytes(e),
 		Length:       e.Length,
@@ -128,6 +130,22 @@ func newRow(e *store.Entry, now, lastUse time.Time, showQuery bool) row {
 		r.LastUse = &lastUse
 	}
 	return r
+}
+
+// digest is a value of which the cache keeps no more.
+var digest = regexp.MustCompile(`^[0-9a-f]{32}$`)
+
+// selecting returns the selecting fields that the request for e had. What the cache takes for a secret it keeps
+// as a digest, which is shown as such, to tell variants apart.
+func selecting(e *store.Entry, showQuery bool) map[string]string {
+	shown := make(map[string]string, len(e.Selecting))
+	for name, value := range e.Selecting {
+		if !digest.MatchString(value) {
+			value = redact.Field(name, value, showQuery)
+		}
+		shown[name] = value
+	}
+	return shown
 }
 
 // identity returns the part of a key that stands for an identity, empty if that is nobody in particular.

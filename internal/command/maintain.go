@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/cachetrip/cachetrip/internal/redact"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -150,7 +151,7 @@ func purgeCommand() *cli.Command {
 					done = "would be invalidated"
 				}
 				for _, e := range entries {
-					fmt.Fprintln(out, printable(redact(e.URL, c.Bool("show-query"))))
+					fmt.Fprintln(out, printable(redact.URL(e.URL, c.Bool("show-query"))))
 				}
 			case c.Bool("invalidate"):
 				done = "invalidated"

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/cachetrip/cachetrip"
+	"github.com/cachetrip/cachetrip/internal/redact"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -77,7 +78,7 @@ func showCommand() *cli.Command {
 			}
 			stored = append(stored, explained.Others...)
 			if len(stored) == 0 {
-				return notCached("nothing is stored for %s; 'cachetrip ls' lists what is", redact(req.URL.String(), c.Bool("show-query")))
+				return notCached("nothing is stored for %s; 'cachetrip ls' lists what is", redact.URL(req.URL.String(), c.Bool("show-query")))
 			}
 			n := c.Int("variant")
 			if n < 0 || n > len(stored) {
@@ -114,7 +115,7 @@ func showCommand() *cli.Command {
 func showEntry(out *screen, n int, e *store.Entry, lastUse time.Time, showQuery bool) {
 	now := time.Now()
 	f := cachetrip.FreshnessOf(e, now)
-	fmt.Fprintf(out, "%s\n", out.paint(bold, fmt.Sprintf("[%d] %s %s", n, e.Method, printable(redact(e.URL, showQuery)))))
+	fmt.Fprintf(out, "%s\n", out.paint(bold, fmt.Sprintf("[%d] %s %s", n, e.Method, printable(redact.URL(e.URL, showQuery)))))
 	fmt.Fprintf(out, "    %s %d %s\n", e.Proto, e.Status, http.StatusText(e.Status))
 	names := make([]string, 0, len(e.Header))
 	for name := range e.Header {
@@ -123,7 +124,7 @@ func showEntry(out *screen, n int, e *store.Entry, lastUse time.Time, showQuery 
 	slices.Sort(names)
 	for _, name := range names {
 		for _, value := range e.Header[name] {
-			fmt.Fprintf(out, "    %s: %s\n", name, printable(redactField(name, value, showQuery)))
+			fmt.Fprintf(out, "    %s: %s\n", name, printable(redact.Field(name, value, showQuery)))
 		}
 	}
 	line := func(name, format string, args ...any) {
@@ -250,7 +251,7 @@ func explainCommand() *cli.Command {
 				return err
 			}
 			out := newScreen(c.Root().Writer)
-			fmt.Fprintf(out, "%s  (sections are those of RFC 9111)\n", out.paint(bold, "GET "+printable(redact(req.URL.String(), c.Bool("show-query")))))
+			fmt.Fprintf(out, "%s  (sections are those of RFC 9111)\n", out.paint(bold, "GET "+printable(redact.URL(req.URL.String(), c.Bool("show-query")))))
 			say := func(text string) { fmt.Fprintf(out, "  %s\n", out.wrap(printable(text), 2)) }
 			if c.Bool("fetch") {
 				if err := fetchTold(cache, req, say); err != nil {
@@ -271,10 +272,10 @@ func explainCommand() *cli.Command {
 				return nil
 			}
 			fmt.Fprintf(out, "\nSent would be, besides what net/http adds:\n")
-			fmt.Fprintf(out, "  > GET %s\n", printable(redact(req.URL.String(), c.Bool("show-query"))))
+			fmt.Fprintf(out, "  > GET %s\n", printable(redact.URL(req.URL.String(), c.Bool("show-query"))))
 			for _, name := range sortedNames(explained.Sent) {
 				for _, value := range explained.Sent[name] {
-					fmt.Fprintf(out, "  %s\n", printable(fieldLine(">", name, value)))
+					fmt.Fprintf(out, "  %s\n", fieldLine(">", name, value, c.Bool("show-query")))
 				}
 			}
 			return nil

@@ -10,12 +10,15 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/cachetrip/cachetrip/internal/redact"
 )
 
 // wireLog is an [http.RoundTripper] that writes the heads of all requests and responses that pass
 // it. Below a cache, those are the ones that really went to the origin. Without w it writes nothing.
 type wireLog struct {
-	base http.RoundTripper
+	base      http.RoundTripper
+	showQuery bool
 
 	mu sync.Mutex // serves lines and heads whole: the cache may also revalidate in the background
 	w  io.Writer
@@ -35,28 +38,28 @@ func (l *wireLog) RoundTrip(req *http.Request) (*http.Response, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			for _, value := range values {
-				fields = append(fields, fieldLine(">", name, value))
+				fields = append(fields, fieldLine(">", name, value, l.showQuery))
 			}
 		},
 		WroteHeaders: func() {
 			mu.Lock()
 			defer mu.Unlock()
-			l.lines(append([]string{fmt.Sprintf("> %s %s", req.Method, req.URL.Redacted())}, fields...))
+			l.lines(append([]string{fmt.Sprintf("> %s %s", req.Method, redact.URL(req.URL.String(), l.showQuery))}, fields...))
 			fields = nil // a request that is sent again, on another connection, is shown again
 		},
 	}
 	resp, err := l.base.RoundTrip(req.WithContext(httptrace.WithClientTrace(req.Context(), trace)))
 	if err != nil {
-		l.say("< no answer: %v", err)
+		l.say("< no answer: %s", redact.Text(err.Error(), l.showQuery))
 		return nil, err
 	}
-	l.lines(head("<", resp))
+	l.lines(l.head("<", resp))
 	return resp, nil
 }
 
 // handedOut writes the head of a response that the cache gave to its caller, and what it means.
 func (l *wireLog) handedOut(resp *http.Response) {
-	l.lines(append(head("=", resp), "* "+describe(resp)))
+	l.lines(append(l.head("=", resp), "* "+describe(resp)))
 }
 
 // checkRedirect is an [http.Client]'s CheckRedirect that writes each response on the way.
@@ -85,7 +88,7 @@ func (l *wireLog) logger() *slog.Logger {
 type starred struct{ log *wireLog }
 
 func (s starred) Write(line []byte) (int, error) {
-	s.log.say("* %s", bytes.TrimSuffix(line, []byte("\n")))
+	s.log.say("* %s", redact.Text(string(bytes.TrimSuffix(line, []byte("\n"))), s.log.showQuery))
 	return len(line), nil
 }
 
@@ -103,7 +106,7 @@ func (l *wireLog) lines(lines []string) {
 }
 
 // head returns the lines of resp's head, marked.
-func head(mark string, resp *http.Response) []string {
+func (l *wireLog) head(mark string, resp *http.Response) []string {
 	lines := []string{fmt.Sprintf("%s %s %s", mark, resp.Proto, resp.Status)}
 	names := make([]string, 0, len(resp.Header))
 	for name := range resp.Header {
@@ -112,13 +115,13 @@ func head(mark string, resp *http.Response) []string {
 	slices.Sort(names)
 	for _, name := range names {
 		for _, value := range resp.Header[name] {
-			lines = append(lines, fieldLine(mark, name, value))
+			lines = append(lines, fieldLine(mark, name, value, l.showQuery))
 		}
 	}
 	return lines
 }
 
-// fieldLine returns a field line, marked. Credentials are left out: such output ends up in bug reports.
-func fieldLine(mark, name, value string) string {
-	return mark + " " + name + ": " + redactField(name, value, true)
+// fieldLine returns a field line, marked, without what may be a secret.
+func fieldLine(mark, name, value string, showQuery bool) string {
+	return mark + " " + name + ": " + printable(redact.Field(name, value, showQuery))
 }
