@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math"
 	"net/url"
@@ -135,6 +136,47 @@ func (c *cache) remove(ctx context.Context, match func(*store.Entry) bool) (remo
 		removed += n
 	}
 	return removed, err
+}
+
+const (
+	// leaveTime is how long a program stays to have revalidated what it served stale: its user has what they
+	// wanted, but where nobody stays the same stale response is served until it may not be any more.
+	leaveTime = 2 * time.Second
+
+	// leaveSilently is how much of it passes before the user is told what is waited for.
+	leaveSilently = 200 * time.Millisecond
+)
+
+// leave closes a cache through which requests were made, after leaveTime at the latest: then the program is
+// about to end, and the revalidations under way, which may take half a minute, with it. Files are complete at
+// all times, so that nothing comes to harm.
+func (c *cache) leave(ctx context.Context, stderr io.Writer, quiet bool) {
+	closed := make(chan error, 1)
+	go func() { closed <- c.Close() }()
+	say := func(text string) {
+		if !quiet {
+			fmt.Fprintln(stderr, text)
+		}
+	}
+	silence, end := time.NewTimer(leaveSilently), time.NewTimer(leaveTime)
+	defer silence.Stop()
+	defer end.Stop()
+	for {
+		select {
+		case err := <-closed:
+			if err != nil { // the bodies have arrived all the same
+				fmt.Fprintf(stderr, "cachetrip: closing the cache: %v\n", err)
+			}
+			return
+		case <-silence.C:
+			say(fmt.Sprintf("revalidating what was served stale, for up to %s", leaveTime))
+		case <-end.C:
+			say("the origin has not answered yet; the next run asks it again")
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // Close ends what the cache does and releases it.

@@ -28,6 +28,8 @@ func getCommand() *cli.Command {
 		Description: "The bodies go to standard output, one after the other, or to files that are replaced only once a\n" +
 			"whole body has arrived. How each response was obtained is said on standard error. Redirects are\n" +
 			"followed. A transfer that broke off is resumed by the next run, where the origin allows it.\n\n" +
+			"What an origin lets be served while it is revalidated (stale-while-revalidate) is written at once. The\n" +
+			"revalidation gets 2s more before the program ends; one that takes longer is left to the next run.\n\n" +
 			"If an answer's status is 400 or more the exit code is 22, and its file is left as it is. With\n" +
 			"--offline it is 3 if the cache has nothing to answer with.",
 		DisableSliceFlagSeparator: true, // a comma belongs to the field's value
@@ -203,11 +205,7 @@ func (g *getting) run(ctx context.Context, dir string, maxBytes int64) error {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err := cache.Close(); err != nil { // the bodies have arrived all the same
-			fmt.Fprintf(g.stderr, "cachetrip: closing the cache: %v\n", err)
-		}
-	}()
+	defer cache.leave(ctx, g.stderr, g.quiet)
 	g.client, g.log = cache.Client(), &wireLog{showQuery: g.showQuery}
 	if g.verbose {
 		g.log.w, g.log.base = g.stderr, http.DefaultTransport

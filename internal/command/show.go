@@ -245,7 +245,7 @@ func explainCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			defer cache.Close()
+			defer cache.leave(ctx, c.Root().ErrWriter, false)
 			req, err := requestOf(ctx, c, cache)
 			if err != nil {
 				return err

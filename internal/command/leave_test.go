@@ -1,0 +1,135 @@
+package command
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/cachetrip/cachetrip"
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// TestMain makes the test's own program the command, for what has to be seen of one that ends.
+func TestMain(m *testing.M) {
+	if os.Getenv("CACHETRIP_TEST_COMMAND") != "" {
+		os.Exit(run(context.Background(), os.Args, os.Stdout, os.Stderr))
+	}
+	os.Exit(m.Run())
+}
+
+// slowBehind starts an origin whose page may be served stale, and which answers about it only once it is let.
+func slowBehind(t *testing.T) (url string, requests *atomic.Int64, let func()) {
+	waiting := make(chan struct{})
+	let = sync.OnceFunc(func() { close(waiting) })
+	requests = new(atomic.Int64)
+	url, _ = serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=60, stale-while-revalidate=86400")
+		if requests.Add(1) == 1 {
+			w.Header().Set("Age", "100")
+			io.WriteString(w, "old\n")
+			return
+		}
+		<-waiting
+		io.WriteString(w, "new\n")
+	})
+	t.Cleanup(let) // before the server is closed, which waits
+	return url, requests, let
+}
+
+// TestLeavesSlowOrigin has the origin answer only after the program has ended.
+func TestLeavesSlowOrigin(t *testing.T) {
+	for name, args := range map[string][]string{
+		"get":         {"get"},
+		"get quietly": {"get", "-q"},
+		"explain":     {"explain", "--fetch"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url, requests, _ := slowBehind(t)
+			command(t, "get", url)
+			self, err := os.Executable()
+			if err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.CommandContext(t.Context(), self, append(args, url)...)
+			cmd.Env = append(os.Environ(), "CACHETRIP_TEST_COMMAND=1")
+			var stdout, stderr bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &stdout, &stderr
+			if err := cmd.Run(); err != nil {
+				t.Errorf("%v: %s", err, &stderr)
+			}
+			if requests.Load() != 2 {
+				t.Errorf("%d requests, want 2", requests.Load())
+			}
+			if args[0] == "get" && stdout.String() != "old\n" {
+				t.Errorf("stdout %q", &stdout)
+			}
+			const want = "revalidating what was served stale, for up to 2s\nthe origin has not answered yet; the next run asks it again\n"
+			if quiet := len(args) > 1 && args[1] == "-q"; quiet && stderr.Len() > 0 || !quiet && !strings.HasSuffix(stderr.String(), want) {
+				t.Errorf("stderr:\n%s", &stderr)
+			}
+		})
+	}
+}
+
+// callingWriter calls a function when something is written.
+type callingWriter struct {
+	bytes.Buffer
+	call func(text string)
+}
+
+func (w *callingWriter) Write(b []byte) (int, error) {
+	w.call(string(b))
+	return w.Buffer.Write(b)
+}
+
+// TestLeavesWithAnswer has the origin answer while the program stays for it.
+func TestLeavesWithAnswer(t *testing.T) {
+	url, _, let := slowBehind(t)
+	command(t, "get", url)
+	var stdout bytes.Buffer
+	stderr := &callingWriter{call: func(text string) {
+		if strings.HasPrefix(text, "revalidating") {
+			let()
+		}
+	}}
+	if code := run(t.Context(), []string{"cachetrip", "get", url}, &stdout, stderr); code != exitDone || stdout.String() != "old\n" {
+		t.Errorf("exit code %d, stdout %q", code, &stdout)
+	}
+	if strings.Contains(stderr.String(), "has not answered") {
+		t.Errorf("stderr:\n%s", stderr)
+	}
+	if code, stdout, stderr := command(t, "get", "--offline", url); code != exitDone || stdout != "new\n" {
+		t.Errorf("afterwards: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+	}
+}
+
+// slowToClose is a store that takes its time.
+type slowToClose struct {
+	*store.Memory
+	wait chan struct{}
+}
+
+func (s slowToClose) Close() error {
+	<-s.wait
+	return nil
+}
+
+// TestLeavesInterrupted is interrupted while it stays.
+func TestLeavesInterrupted(t *testing.T) {
+	kept := slowToClose{store.NewMemory(1 << 20), make(chan struct{})}
+	defer close(kept.wait)
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	stderr := &callingWriter{call: func(string) { interrupt() }}
+	(&cache{Transport: &cachetrip.Transport{Store: kept}, kept: kept}).leave(ctx, stderr, false)
+	if got, want := stderr.String(), "revalidating what was served stale, for up to 2s\n"; got != want {
+		t.Errorf("it says %q, want %q", got, want)
+	}
+}
