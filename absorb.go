@@ -479,6 +479,12 @@ func (a *answer) absorbHead(e *store.Entry, head *response) outcome {
 	if a.rules.cc.NoStore || a.resp.StatusCode == http.StatusNotModified {
 		return o
 	}
+	if !concernsOthers(head.status) || head.status == http.StatusPartialContent {
+		// What a Range came to, which has no meaning here, is about no other request: RFC 9110, section 14.2.
+		o.detail = "status"
+		a.notStored(e.Status, e.Length, o.detail, nil)
+		return o
+	}
 	var concerned bool
 	var kept *store.Entry
 	err := a.Store.Update(context.WithoutCancel(a.flight.ctx), a.key, func(current []*store.Entry) []*store.Entry {

@@ -342,6 +342,36 @@ func TestRangesAreKept(t *testing.T) {
 	}
 }
 
+// A Range of a HEAD means nothing, but net/http and other servers answer it as that of a GET: what they say
+// then is about no other request.
+func TestRangeOfAHead(t *testing.T) {
+	onEachStore(t, func(w *world) {
+		content := strings.Repeat("x", 100)
+		w.handle(func(rw http.ResponseWriter, r *http.Request) {
+			tagged(`"1"`, content, "Cache-Control", "max-age=60")(rw, r)
+		})
+		head := func(want string, fields ...string) {
+			t.Helper()
+			r := w.do(w.request("HEAD", "/", fields...))
+			check(w, "HEAD "+strings.Join(fields, " "), fmt.Sprint(r, ", of ", r.Header.Get("Content-Length")), want)
+		}
+		part, beyond := []string{"Range", "bytes=0-1"}, []string{"Range", "bytes=100-"}
+		head("206  | fwd=uri-miss; fwd-status=206; detail=status, of 2", part...)
+		w.wantDo("416  | fwd=uri-miss; fwd-status=416; detail=status", w.request("HEAD", "/", beyond...))
+		head("200  | fwd=uri-miss; fwd-status=200; stored, of 100")
+		head("200  | hit, of 100", part...)
+		for _, fields := range [][]string{part, beyond} {
+			w.do(w.request("HEAD", "/", append(fields, "Cache-Control", "no-cache")...))
+			head("200  | hit, of 100")
+		}
+		w.wantGet("200 "+content+" | fwd=uri-miss; fwd-status=200; stored", "/")
+		for _, fields := range [][]string{part, beyond} {
+			w.do(w.request("HEAD", "/", append(fields, "Cache-Control", "no-cache")...))
+			w.wantGet("200 "+content+" | hit", "/")
+		}
+	})
+}
+
 // TestPartsThatDisagree: a 206 that does not belong to what is stored, or is not what it says, is
 // never joined to it.
 func TestPartsThatDisagree(t *testing.T) {
