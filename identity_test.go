@@ -2,10 +2,13 @@ package cachetrip_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 )
 
@@ -457,4 +460,55 @@ func TestTagsOfOthersSecrets(t *testing.T) {
 			})
 		}
 	}
+}
+
+// What breaks off is not continued with what is another user's: whose credentials are added below the cache may
+// have changed meanwhile.
+func TestOthersDoNotContinue(t *testing.T) {
+	onEachStore(t, func(w *world) {
+		const half = 50_000
+		user := alice
+		w.cache.Base = roundTripper(func(req *http.Request) (*http.Response, error) {
+			req = addsBelow[0].add(req, user)
+			content := strings.Repeat(whoever(req)[:1], 2*half)
+			h := http.Header{"Cache-Control": {"max-age=60"}, "Etag": {`"1"`}, "Accept-Ranges": {"bytes"}}
+			resp := &http.Response{StatusCode: 200, Header: h, Request: req, ContentLength: 2 * half}
+			from := 0
+			if n, _ := fmt.Sscanf(req.Header.Get("Range"), "bytes=%d-", &from); n == 1 {
+				h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, 2*half-1, 2*half))
+				resp.StatusCode, resp.ContentLength = 206, int64(2*half-from)
+				resp.Body = io.NopCloser(strings.NewReader(content[from:]))
+				return resp, nil
+			}
+			resp.Body = io.NopCloser(io.MultiReader(strings.NewReader(content[:half]), iotest.ErrReader(io.ErrUnexpectedEOF)))
+			user = bob
+			return resp, nil
+		})
+		resp, err := w.cache.RoundTrip(w.request("GET", "/"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		check(w, "the body", string(body) == strings.Repeat("a", half), true)
+		check(w, "its end", errors.Is(err, io.ErrUnexpectedEOF), true)
+	})
+}
+
+// Nor are parts joined that were asked for with the credentials of two.
+func TestOthersPartsAreNotJoined(t *testing.T) {
+	onEachStore(t, func(w *world) {
+		w.handle(func(rw http.ResponseWriter, r *http.Request) {
+			tagged(`"1"`, strings.Repeat(whoever(r)[:3], 1000), "Cache-Control", "max-age=60")(rw, r)
+		})
+		token := alice
+		base := w.cache.Base
+		w.cache.Base = roundTripper(func(req *http.Request) (*http.Response, error) {
+			return base.RoundTrip(addsBelow[0].add(req, token))
+		})
+		w.get("/", "Range", "bytes=0-1499")
+		token = bob
+		w.get("/", "Range", "bytes=1500-2999")
+		check(w, "bob's", w.get("/").Body == strings.Repeat("bob", 1000), true)
+	})
 }
