@@ -18,10 +18,11 @@ func newCommand(stdout, stderr io.Writer) *cli.Command {
 		UsageText: "cachetrip COMMAND [options]",
 		Description: "A private HTTP cache (RFC 9111) that is kept in a directory and shared by all runs.\n\n" +
 			"All commands but demo work on the cache of 'cachetrip get', or on that of any program with --dir or\n" +
-			"CACHETRIP_DIR, also while programs use it. On a terminal output is coloured, unless NO_COLOR is set.\n\n" +
+			"CACHETRIP_DIR, also while programs use it. On a terminal output is coloured, unless NO_COLOR is set.\n" +
+			"Credentials are not shown, nor without --show-query the values in the query of URLs.\n\n" +
 			"Exit codes: 0 done; 1 failed (no connection, broken transfer, unwritable file); 2 bad usage;\n" +
-			"3 not in the cache; 4 verify found damage; 22 an answer's HTTP status is 400 or more;\n" +
-			"130 interrupted.",
+			"3 not in the cache, or nothing stored matches; 4 verify found damage; 22 an answer's HTTP status is\n" +
+			"400 or more; 130 interrupted.",
 		Version:                         version(),
 		Writer:                          stdout,
 		ErrWriter:                       stderr,

@@ -30,7 +30,7 @@ func lsCommand() *cli.Command {
 		ArgsUsage: "[PATTERN...]",
 		Description: "Lists the stored responses whose whole URL matches a PATTERN, in which * stands for any text:\n" +
 			"'https://example.com/*', or without the scheme 'example.com/a*'. Without a PATTERN it lists all.\n" +
-			"Listing does not count as use. LAST USE is recorded to the hour.",
+			"Listing does not count as use. LAST USE is recorded to the hour. If nothing matches the exit code is 3.",
 		Flags: append(filterFlags(),
 			&cli.StringFlag{Name: "sort", Value: "url", Usage: "order by `KEY`: url, size, age or use; the largest, oldest and last used first"},
 			&cli.BoolFlag{Name: "json", Usage: "print a JSON object for each response, one a line"},

@@ -51,7 +51,7 @@ func showCommand() *cli.Command {
 		Usage:     "show what is stored for a URL",
 		ArgsUsage: "URL",
 		Description: "Shows the head of each stored response, what selects it, and how fresh it is; or with --body the\n" +
-			"body of one, on standard output. Showing does not count as use.",
+			"body of one, on standard output. Showing does not count as use. If nothing is stored the exit code is 3.",
 		DisableSliceFlagSeparator: true,
 		Flags: append(requestFlags(),
 			&cli.BoolFlag{Name: "body", Usage: "write the stored body to standard output, and nothing else"},
