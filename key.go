@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"unicode/utf8"
+
+	"github.com/cachetrip/cachetrip/internal/redact"
 )
 
 // The primary key: the normalised target URI, then the identity. GET and HEAD share it.
@@ -56,7 +58,11 @@ func storedURL(u *url.URL, host string) string {
 	if host == "" {
 		host = u.Host
 	}
-	return lower(u.Scheme) + "://" + authority(u.Scheme, host) + u.RequestURI()
+	stored := lower(u.Scheme) + "://" + authority(u.Scheme, host) + u.RequestURI()
+	if u.Opaque != "" && !strings.HasPrefix(u.Opaque, "/") || strings.HasPrefix(u.Opaque, "//") {
+		return redact.URL(stored, true) // it may be a whole URL, with all that belongs into one
+	}
+	return stored
 }
 
 // authority returns host and port in lower case, without the scheme's default port.

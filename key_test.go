@@ -76,6 +76,21 @@ func TestStoredURL(t *testing.T) {
 	}
 }
 
+// What is opaque may be a URL with its user information.
+func TestStoredURLOpaque(t *testing.T) {
+	for opaque, want := range map[string]string{
+		"/%2Fa//b@c":               "http://example.com/%2Fa//b@c?d",
+		"//user:secret@host/a":     "http://example.comhttp://host/a?d",
+		"http://user:secret@h/a@b": "http://example.comhttp://h/a@b?d",
+		"//user:sec/ret@host/a":    "http://example.comhttp://host/a?d",
+		"user:secret@host/a":       "http://host/a?d",
+	} {
+		if got := storedURL(&url.URL{Scheme: "http", Host: "example.com", Opaque: opaque, RawQuery: "d"}, ""); got != want {
+			t.Errorf("storedURL of %s: %s, want %s", opaque, got, want)
+		}
+	}
+}
+
 func TestKey(t *testing.T) {
 	d := digester("secret")
 	var remembered keys

@@ -102,6 +102,9 @@ func secretSession(w *world) (secrets, queries []string) {
 				req := w.request("GET", path)
 				req.URL.User = url.UserPassword("user", secret("userinfo"))
 				w.do(req)
+				opaque := w.request("GET", path)
+				opaque.URL.Opaque = "//" + url.UserPassword("user", secret("opaque")).String() + "@" + opaque.URL.Host + "/opaque"
+				w.do(opaque)
 				w.do(w.request("POST", path, "Authorization", "Bearer "+secret("post")))
 				w.do(w.request("HEAD", path, "Authorization", "Bearer "+secret("head")))
 				// What fails is logged, too.

@@ -795,6 +795,9 @@ func TestRedactedURL(t *testing.T) {
 		"https://example.com/a?":               "https://example.com/a?",
 		"https://example.com/?key=abc&q=%20&x": "https://example.com/?key=xxxxx&q=xxxxx&xxxxx",
 		"https://u:p@example.com/?a=b=c&&d":    "https://example.com/?a=xxxxx&&xxxxx",
+		"https://u:p%@example.com/a":           "https://example.com/a",
+		"https://u:a@b@example.com:x/a":        "https://example.com:x/a",
+		"http://ahttp://u:p@a/b?c=d":           "http://ahttp://a/b?c=xxxxx",
 	} {
 		if got := (&Entry{URL: raw}).RedactedURL(); got != want {
 			t.Errorf("%s: %s, want %s", raw, got, want)

@@ -26,10 +26,10 @@ import (
 	"io"
 	"iter"
 	"net/http"
-	"net/url"
 	"slices"
-	"strings"
 	"time"
+
+	"github.com/cachetrip/cachetrip/internal/redact"
 )
 
 var (
@@ -160,26 +160,7 @@ type Draft interface {
 
 // RedactedURL returns URL for showing it: without user information, and with "xxxxx" in place of the values in its query,
 // which may be keys and tokens.
-func (e *Entry) RedactedURL() string {
-	before, query, found := strings.Cut(e.URL, "?")
-	if u, err := url.Parse(before); err == nil && u.User != nil {
-		u.User = nil
-		before = u.String()
-	}
-	if !found {
-		return before
-	}
-	const redacted = "xxxxx" // as in [url.URL.Redacted]
-	parts := strings.Split(query, "&")
-	for i, part := range parts {
-		if name, _, has := strings.Cut(part, "="); has {
-			parts[i] = name + "=" + redacted
-		} else if part != "" {
-			parts[i] = redacted
-		}
-	}
-	return before + "?" + strings.Join(parts, "&")
-}
+func (e *Entry) RedactedURL() string { return redact.URL(e.URL, false) }
 
 // Complete reports whether the whole body is held.
 func (e *Entry) Complete() bool {
