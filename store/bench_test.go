@@ -250,6 +250,55 @@ func BenchmarkChurn(b *testing.B) {
 	b.ReportMetric(float64(u.Bytes)/(64<<20), "bound")
 }
 
+// BenchmarkLargeShards stores in a cache that is full, some of whose shards have as many files as all have in one of a
+// million entries. One of them is due to be listed all the time.
+func BenchmarkLargeShards(b *testing.B) {
+	const shards, files = 8, 4000
+	dir := b.TempDir()
+	d := openTest(b, dir, DiskOptions{MaxBytes: 1 << 30})
+	n := 0
+	for ; n < shards*files; n++ {
+		mustPut(b, d, shardName(n%shards)+testKey(n)[2:], make([]byte, 1000))
+	}
+	d = openTest(b, dir, DiskOptions{MaxBytes: shards * files * 4096})
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var took delays
+	var page usagePage
+	listings := -1
+	for b.Loop() {
+		if n++; n%10 == 0 {
+			if err := d.readUsage(&page); err != nil {
+				b.Fatal(err)
+			}
+			if page.due(0, time.Now()) < 0 { // as if an hour had passed for one of them
+				if err := stampListed(d, rand.IntN(shards), 0); err != nil {
+					b.Fatal(err)
+				}
+				listings++
+			}
+			d.evictor.survey.rest = time.Time{}
+		}
+		start := threadTime()
+		mustPut(b, d, testKey(n), make([]byte, 1000))
+		took = append(took, threadTime()-start)
+	}
+	took.report(b)
+	b.ReportMetric(float64(listings), "listings")
+	u, _ := d.Usage(b.Context())
+	b.ReportMetric(float64(u.Bytes)/(shards*files*4096), "bound")
+}
+
+// stampListed notes when a shard was listed.
+func stampListed(d *Disk, shard int, at uint32) error {
+	var page usagePage
+	return d.inShard(context.Background(), shard, &page, func(l *locked) error {
+		s := page.slot(shard)
+		s.listed = at
+		return l.setSlot(s, &page)
+	})
+}
+
 func BenchmarkLimitCreateRename4K(b *testing.B) {
 	dir := b.TempDir()
 	body := make([]byte, 4096)

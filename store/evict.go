@@ -25,9 +25,15 @@ const (
 	sampleFew  = 64
 	gatherSoft = time.Millisecond
 
-	// sampleAll is up to how many files a shard is listed whole to sample it, which also sets right how many bytes it
-	// is said to take: 1 ms of work. In a larger one only the files of a sample are looked at.
-	sampleAll = 1024
+	// sampleAll is up to how many files a shard is listed whole under its lock, which also sets right how many bytes it
+	// is said to take: 1 ms of work, as looking at a file takes some microseconds. Of a larger one only the files of a
+	// sample are looked at, and a survey lists it whole.
+	sampleAll = 256
+
+	// A survey looks at the clock after so many files, and after one that was in vain there is none for so long: the next
+	// may be so as well, if many change the shard.
+	surveyFiles = 64
+	surveyRest  = 10 * time.Second
 
 	// One call evicts for so long, or so many keys, once the bound is kept: what is beyond it is work
 	// that the next calls need not do. While the bound is not kept, but nearly, it may take evictHard.
@@ -59,6 +65,7 @@ type evictor struct {
 	mu     shardLock // held by who evicts
 	cursor int       // the shard to list next
 	pool   []*keyFiles
+	survey survey
 
 	turns     atomic.Uint64 // counts the rounds of evicting
 	gathering time.Duration // what the last call has spent on listing
@@ -103,12 +110,17 @@ type shardList struct {
 
 // listShard lists a shard. What it finds is exact if the shard's lock is held.
 func (d *Disk) listShard(shard int) (*shardList, error) {
-	dir := d.shardDir(shard)
 	names, err := d.shardNames(shard)
 	if err != nil {
 		return nil, opError("list", err)
 	}
-	slices.Sort(names) // a key comes right before its bodies
+	slices.Sort(names)
+	return d.listFiles(shard, names)
+}
+
+// listFiles lists some files of a shard. Their names are sorted, so that a key comes right before its bodies.
+func (d *Disk) listFiles(shard int, names []string) (*shardList, error) {
+	dir := d.shardDir(shard)
 	list := &shardList{}
 	var st fileStat
 	for _, name := range names {
@@ -124,7 +136,6 @@ func (d *Disk) listShard(shard int) (*shardList, error) {
 
 // sampleShard returns some keys of a shard, chosen at random, with their files; of a small shard all.
 func (d *Disk) sampleShard(ctx context.Context, shard int) (*shardList, error) {
-	dir := d.shardDir(shard)
 	names, err := d.shardNames(shard)
 	if err != nil {
 		return nil, opError("list", err)
@@ -138,17 +149,7 @@ func (d *Disk) sampleShard(ctx context.Context, shard int) (*shardList, error) {
 		return len(name) < keyLen || !isHex(name[:keyLen]) || (shardOf(name[2:])-from+256)%256 >= window
 	})
 	slices.Sort(names)
-	list := &shardList{}
-	var st fileStat
-	for _, name := range names {
-		switch err := statFile(dir+string(filepath.Separator)+name, &st); {
-		case err == nil && st.regular:
-			list.add(shard, name, &st)
-		case errors.Is(err, fs.ErrPermission): // all that is there is unknown
-			return nil, opError("list", err)
-		}
-	}
-	return list, nil
+	return d.listFiles(shard, names)
 }
 
 // add takes a file into the list; that of a key before its bodies.
@@ -191,7 +192,7 @@ func (d *Disk) scan(ctx context.Context, shard int) (*shardList, error) {
 	s := page.slot(shard)
 	due := !s.known || page.dueShard(shard, now)
 	if due {
-		l.sweep(list, d.fileNow())
+		l.sweep(list, d.fileNow(), sweepKeys)
 		s.listed = uint32(now.Unix() / 60)
 	}
 	if !due && s.bytes == list.bytes {
@@ -215,8 +216,9 @@ func (l *locked) sweepDrafts(list *shardList) {
 }
 
 // sweep removes what was left behind in the locked shard: bodies that no entry names, drafts where it
-// cannot be known whether their process lives, and files that do not belong there.
-func (l *locked) sweep(list *shardList, now int64) {
+// cannot be known whether their process lives, and files that do not belong there. It reads so many keys as budget says
+// to find bodies, and returns what is left of it.
+func (l *locked) sweep(list *shardList, now int64, budget int) int {
 	d := l.d
 	old := func(f fileInfo) bool { return isOld(now, f.mtime, leftAfter) }
 	remove := func(dir string, f fileInfo) {
@@ -228,16 +230,16 @@ func (l *locked) sweep(list *shardList, now int64) {
 	for _, f := range list.other {
 		remove(dir, f)
 	}
-	budget := sweepKeys
 	start := rand.IntN(len(list.keys) + 1) // so that all are looked at in time
 	for i := range list.keys {
 		k := list.keys[(start+i)%len(list.keys)]
 		if !slices.ContainsFunc(k.blobs, old) {
 			continue
 		}
-		if budget--; budget < 0 {
+		if budget == 0 {
 			break
 		}
+		budget--
 		var named map[string]bool
 		if k.heads {
 			st, _, err := d.load(k.key)
@@ -254,6 +256,143 @@ func (l *locked) sweep(list *shardList, now int64) {
 			return true
 		})
 	}
+	return budget
+}
+
+// survey is the listing of a shard of many files, which is done in parts by as many calls and without the shard's lock.
+// It finds what was left behind there, and how many bytes the shard takes if that did not change meanwhile. Short-lived
+// processes only do parts of it: so what many of them have left behind goes, but where there are so many files what the
+// shard is said to take stays as much too large as killed ones left it, until a process lives for longer.
+type survey struct {
+	shard  int
+	names  []string // of files not looked at yet
+	bytes  int64    // of the others
+	budget int      // how many more keys may be read to find bodies that none of them names
+
+	// What the shard was like when it began.
+	slot slot
+	dir  fileStat
+	seen int64 // when that was
+
+	inexact bool      // there was what changes without the directory doing so, or something was removed
+	rest    time.Time // until when none begins
+}
+
+// inspect begins the survey of a shard; a shard of few files it scans.
+func (d *Disk) inspect(ctx context.Context, shard int) error {
+	var page usagePage
+	s := &survey{shard: shard, budget: sweepKeys, seen: d.fileNow()}
+	err := d.inShard(ctx, shard, &page, func(*locked) error {
+		s.slot = page.slot(shard)
+		return statFile(d.shardDir(shard), &s.dir)
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	names, err := d.shardNames(shard)
+	if err != nil {
+		return opError("list", err)
+	}
+	if len(names) <= sampleAll {
+		_, err := d.scan(ctx, shard)
+		return err
+	}
+	slices.Sort(names)
+	// A process that ends before its survey does began somewhere else than the next.
+	i := keyEnd(names, 1+rand.IntN(len(names)))
+	s.names = slices.Concat(names[i:], names[:i])
+	d.evictor.survey = *s
+	return nil
+}
+
+// inShard calls f with a shard locked and what the usage file says then.
+func (d *Disk) inShard(ctx context.Context, shard int, page *usagePage, f func(*locked) error) error {
+	l, err := d.lock(ctx, shard, lockWait)
+	if err != nil {
+		return err
+	}
+	defer l.unlock()
+	if err := d.readUsage(page); err != nil {
+		return err
+	}
+	return f(l)
+}
+
+// keyEnd returns where the files of the key end of which names[i-1] is one.
+func keyEnd(names []string, i int) int {
+	for i < len(names) && len(names[i-1]) >= keyLen && strings.HasPrefix(names[i], names[i-1][:keyLen]) {
+		i++
+	}
+	return i
+}
+
+// surveyOn goes on with the survey for gatherSoft. When it ends, what the shard is said to take is set right, unless it
+// was changed since it began.
+func (d *Disk) surveyOn(ctx context.Context) (err error) {
+	s := &d.evictor.survey
+	defer func() {
+		if err != nil {
+			*s = survey{rest: time.Now().Add(surveyRest)}
+		}
+	}()
+	now := d.fileNow()
+	for start := time.Now(); len(s.names) > 0; {
+		if time.Since(start) > gatherSoft {
+			return nil
+		}
+		n := keyEnd(s.names, min(surveyFiles, len(s.names)))
+		list, err := d.listFiles(s.shard, s.names[:n])
+		if err != nil {
+			return err
+		}
+		s.names = s.names[n:]
+		s.bytes += list.bytes
+		if err := d.sweepPart(ctx, s, list, now); err != nil {
+			return err
+		}
+	}
+	var page usagePage
+	return d.inShard(ctx, s.shard, &page, func(l *locked) error {
+		var dir fileStat
+		if err := statFile(d.shardDir(s.shard), &dir); err != nil {
+			return err
+		}
+		same := page.slot(s.shard) == s.slot && dir.ino == s.dir.ino && dir.mtime == s.dir.mtime
+		if s.inexact || !same || s.seen-s.dir.mtime <= int64(settle(s.dir.mtime)) { // see fileStat.unchanged
+			return errChanged
+		}
+		err := l.setSlot(slot{bytes: s.bytes, listed: uint32(time.Now().Unix() / 60)}, &page)
+		if err == nil {
+			*s = survey{}
+		}
+		return err
+	})
+}
+
+var errChanged = errors.New("the shard was changed while it was listed")
+
+// sweepPart removes what was left behind of the listed files of a shard that is surveyed. It takes the shard's lock only
+// if there may be such.
+func (d *Disk) sweepPart(ctx context.Context, s *survey, list *shardList, now int64) error {
+	aged := s.budget > 0 && slices.ContainsFunc(list.keys, func(k *keyFiles) bool {
+		return slices.ContainsFunc(k.blobs, func(f fileInfo) bool { return isOld(now, f.mtime, leftAfter) })
+	})
+	if len(list.other) == 0 && !aged {
+		return nil
+	}
+	var page usagePage
+	return d.inShard(ctx, s.shard, &page, func(l *locked) error {
+		before := list.bytes
+		l.sweepDrafts(list)
+		s.budget = l.sweep(list, now, s.budget)
+		// A draft grows and shrinks without its directory changing.
+		s.inexact = s.inexact || list.bytes < before || slices.ContainsFunc(list.other, func(f fileInfo) bool { return strings.HasSuffix(f.name, tempSuffix) })
+		if list.bytes == before {
+			return nil
+		}
+		_, err := l.account(list.bytes-before, &page)
+		return err
+	})
 }
 
 // sweepTemps removes old temporary files of diskv, which lie in a directory of their own and are not counted:
@@ -273,12 +412,15 @@ func (d *Disk) sweepTemps(now int64) {
 }
 
 // housekeep does what is to be done after the cache grew to sum bytes: eviction if it is over its bound,
-// and the listing of at most one shard for which that is due.
+// and the listing of at most one shard for which that is due, or of a part of it.
 func (d *Disk) housekeep(ctx context.Context, sum int64, page *usagePage) {
+	now := time.Now()
 	if sum > d.max {
 		d.makeRoom(ctx, sum, 0)
+		if time.Since(now) > evictHard {
+			return // and the next call may list
+		}
 	}
-	now := time.Now()
 	shard := page.due(rand.IntN(shardCount), now)
 	if shard < 0 {
 		return
@@ -288,9 +430,23 @@ func (d *Disk) housekeep(ctx context.Context, sum int64, page *usagePage) {
 	default:
 		return // somebody is at it
 	}
-	defer func() { <-d.evictor.mu }()
-	if _, err := d.scan(ctx, shard); err != nil {
+	e := &d.evictor
+	defer func() { <-e.mu }()
+	var err error
+	switch {
+	case len(e.survey.names) > 0:
+		shard = e.survey.shard
+		err = d.surveyOn(ctx)
+	case now.After(e.survey.rest):
+		err = d.inspect(ctx, shard)
+	default:
+		return
+	}
+	if err != nil {
 		d.log.Debug("cachetrip: store: shard not listed", "shard", shardName(shard), "error", err)
+	}
+	if len(e.survey.names) > 0 {
+		return // it goes on with the next call
 	}
 	fileNow := d.fileNow()
 	d.sweepTemps(fileNow)

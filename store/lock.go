@@ -66,10 +66,12 @@ func (s *shardLocks) queue(ctx context.Context, shard int, mine shardLock, wait 
 
 const (
 	// lockWait is how long a request waits for the lock of a shard that nobody releases. It is held for tens of
-	// microseconds, and for some milliseconds while a shard is listed: who holds it for longer is stopped, or waits
-	// for a device that does not answer, and a request is better answered without the cache. It is also as long as
-	// the scheduler keeps a process from running that has used up its share of the processors.
-	lockWait = 100 * time.Millisecond
+	// microseconds, for a millisecond or two while a shard is listed or keys are evicted, and for some more only while it
+	// is not known what a shard takes: who holds it for longer is stopped, or waits for a device that does not answer,
+	// and a request is better answered without the cache. It is also longer than the scheduler keeps a process from running
+	// that has used up its share of the processors: on two that many share, those that the race detector makes slow
+	// are kept from it for more than 100 ms.
+	lockWait = 250 * time.Millisecond
 
 	// lockPatience is how long maintenance waits, for which nobody but its caller does.
 	lockPatience = 2 * time.Second

@@ -246,6 +246,7 @@ func (l *locked) account(delta int64, page *usagePage) (sum int64, err error) {
 			return 0, err
 		}
 		s = slot{bytes: list.bytes} // and listed never, as nothing was swept
+		delta = max(delta, 0)       // what shrank did so before it was listed
 	}
 	s.bytes += delta
 	if err := l.putSlot(f, s, page); err != nil {
