@@ -74,7 +74,7 @@ func secretSession(w *world) (secrets, queries []string) {
 		return s
 	}
 	for i, vary := range []string{
-		"", "Authorization", "Cookie", "Proxy-Authorization, X-Api-Key", "X-Auth-Token, Private-Token, X-Session", "authorization,COOKIE , x-amz-security-token", "*",
+		"", "Authorization", "Cookie", "Proxy-Authorization, X-Api-Key", "X-Auth-Token, Private-Token, X-Session", "Referer, X-Jwt, Dpop, X-Otp, X-Passwd, X-Sid, X-Original-Url, X-Shopify-Hmac-Sha256", "authorization,COOKIE , x-amz-security-token", "*",
 	} {
 		for j, size := range []int{10, 100_000} {
 			for _, control := range []string{"max-age=60", []string{"no-cache", "max-age=0, stale-while-revalidate=60", "no-store"}[(i+j)%3]} {
@@ -93,6 +93,7 @@ func secretSession(w *world) (secrets, queries []string) {
 					{"Authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte("user:"+secret("password")))},
 					{"Cookie", "session=" + strings.Trim(secret("cookie"), "+/=")},
 					{"Proxy-Authorization", "Bearer " + secret("proxy")},
+					{"Referer", secret("referer"), "X-Jwt", secret("jwt"), "Dpop", secret("dpop"), "X-Otp", secret("otp"), "X-Passwd", secret("passwd"), "X-Sid", secret("sid"), "X-Original-Url", secret("original"), "X-Shopify-Hmac-Sha256", secret("hmac")},
 					{"X-Api-Key", secret("key"), "X-Auth-Token", secret("token"), "Private-Token", secret("private"), "X-Session", secret("session"), "X-Amz-Security-Token", secret("amz")},
 				} {
 					for range 2 {

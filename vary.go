@@ -143,28 +143,33 @@ func selecting(h http.Header, req *request) map[string]string {
 // a secret; ok is false if the request does not have the field.
 func selectingValue(name string, req *request) (value string, ok bool) {
 	lines, ok := req.header[name]
-	if !ok {
+	switch {
+	case !ok:
 		return "", false
-	}
-	if secretField(name) {
+	case !secretField(name):
+		return normalise(name, lines), true
+	case credentialField(name):
 		return req.digest.value(strings.Join(lines, "\n")), true // they need not be lists
 	}
-	return normalise(name, lines), true
+	return req.digest.value(normalise(name, lines)), true
 }
 
-// secretField reports whether the values of a request field are kept as digests only.
+// secretField reports whether the values of a request field are kept as digests only: those of all that are not
+// known to say nothing about who asks.
 func secretField(name string) bool {
 	switch name {
 	case "Accept", "Accept-Encoding", "Accept-Language", "Origin", "User-Agent":
 		return false // asked most often, and by far
+	case "Access-Control-Request-Headers", "Access-Control-Request-Method", "Cache-Control", "Content-Type", "Device-Memory", "Dnt", "Downlink", "Dpr", "Ect",
+		"Pragma", "Prefer", "Range", "Rtt", "Save-Data", "Sec-Gpc", "Te", "Upgrade-Insecure-Requests", "Viewport-Width", "Width", "X-Requested-With":
+		return false
 	}
-	name = strings.ToLower(name)
-	for _, part := range []string{"auth", "cookie", "token", "key", "secret", "session", "signature", "credential", "password"} {
-		if strings.Contains(name, part) {
-			return true
+	for _, prefix := range []string{"Accept-", "Sec-Ch-", "Sec-Fetch-"} {
+		if strings.HasPrefix(name, prefix) {
+			return false
 		}
 	}
-	return false
+	return true
 }
 
 // normalise brings a field value into a form in which values of the same meaning are equal: lines
