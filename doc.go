@@ -78,8 +78,8 @@ what has not changed then costs a 304.
 # Validation
 
 A response that is no longer fresh is validated (section 4.3): the request is sent with If-None-Match,
-naming the entity tags of all that is stored under the key and that no
-// other user's secret selected, or with If-Modified-Since.
+naming the entity tags of all that is stored under the key but was not selected by another user's
+secret, or with If-Modified-Since.
 
 A 304 says which stored response is still good. Its header fields then replace the stored ones, except
 those that describe the stored bytes, and the caller is given that response. Nothing of the body is
