@@ -93,7 +93,8 @@ A stale response is served where the request (max-stale) or the response (stale-
 stale-if-error, RFC 5861) allows it, or [Transport.StaleIfError] does, after the origin failed: by an
 error, a deadline or a status of 500, 502, 503 or 504, and for the latter any of 500 or more. Never one with must-revalidate or no-cache. After
 stale-while-revalidate the origin is asked in the background, for as long as that takes and not as long
-as the caller waits; [Transport.Close] waits for it.
+as the caller waits; [Transport.Close] waits for it, but 3 s at most for what is not answered yet. At most 32
+are under way at once, and 8 to one origin.
 
 # Invalidation
 

@@ -12,7 +12,10 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/cachetrip/cachetrip"
 	"github.com/cachetrip/cachetrip/store"
@@ -454,5 +457,98 @@ func TestManyLocations(t *testing.T) {
 		w.do(w.request("POST", "/"))
 		w.wantGet("200 body | fwd=stale; fwd-status=200; stored; detail=invalidated", "/0")
 		w.wantGet("200 body | hit", "/1")
+	})
+}
+
+// An origin that does not answer what is asked behind stale responses keeps neither others from being asked,
+// nor Close from returning.
+func TestRefreshesOfOneOrigin(t *testing.T) {
+	inBubbles(t, func(w *world) {
+		hangs, waiting, cancelled := false, 0, 0
+		var mu sync.Mutex
+		w.cache.Base = roundTripper(func(req *http.Request) (*http.Response, error) {
+			mu.Lock()
+			hang := hangs && req.URL.Host == "slow.test"
+			if hang {
+				waiting++
+			}
+			mu.Unlock()
+			if hang {
+				<-req.Context().Done()
+				mu.Lock()
+				defer mu.Unlock()
+				cancelled++
+				return nil, req.Context().Err()
+			}
+			return &http.Response{StatusCode: 200, Request: req, ContentLength: 4, Body: io.NopCloser(strings.NewReader("body")), Header: http.Header{
+				"Cache-Control": {"max-age=1, stale-while-revalidate=600"}, "Date": {time.Now().UTC().Format(http.TimeFormat)},
+			}}, nil
+		})
+		get := func(url string) string {
+			req, err := http.NewRequest("GET", url, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := w.cache.RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+			return cachetrip.StatusOf(resp).Detail
+		}
+		const n = 40
+		for i := range n {
+			get(fmt.Sprintf("http://slow.test/%d", i))
+		}
+		get("http://good.test/")
+		time.Sleep(5 * time.Second)
+		mu.Lock()
+		hangs = true
+		mu.Unlock()
+		for i := range n {
+			check(w, "a stale one", get(fmt.Sprintf("http://slow.test/%d", i)), "stale-while-revalidate")
+		}
+		check(w, "a stale one of another origin", get("http://good.test/"), "stale-while-revalidate")
+		synctest.Wait()
+		check(w, "requests that wait", waiting, 8)
+		check(w, "the other origin's after that", get("http://good.test/"), "")
+		start := time.Now()
+		if err := w.cache.Close(); err != nil {
+			t.Error(err)
+		}
+		check(w, "what Close takes", time.Since(start), 3*time.Second)
+		synctest.Wait()
+		check(w, "requests that were cancelled", cancelled, 8)
+	})
+}
+
+// Close waits for the content that the origin has begun to send.
+func TestCloseWaitsForContent(t *testing.T) {
+	inBubbles(t, func(w *world) {
+		w.handle(always(200, "one", "Cache-Control", "max-age=1, stale-while-revalidate=600"))
+		w.get("/")
+		time.Sleep(5 * time.Second)
+		w.handle(func(rw http.ResponseWriter, r *http.Request) {
+			time.Sleep(2 * time.Second)
+			answer(rw, 200, "tw", "Cache-Control", "max-age=60", "Content-Length", "3")
+			http.NewResponseController(rw).Flush()
+			time.Sleep(3 * time.Second)
+			io.WriteString(rw, "o")
+		})
+		w.wantGet("200 one | hit; detail=stale-while-revalidate", "/")
+		start := time.Now()
+		if err := w.cache.Close(); err != nil {
+			t.Error(err)
+		}
+		check(w, "what Close takes", time.Since(start), 5*time.Second)
+		again := &cachetrip.Transport{Store: w.store, Base: w.cache.Base}
+		resp, err := again.RoundTrip(w.request("GET", "/"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		check(w, "what is stored", fmt.Sprint(string(b), " ", cachetrip.StatusOf(resp).Hit), "two true")
 	})
 }

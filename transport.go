@@ -88,7 +88,7 @@ type Transport struct {
 	closed     bool // requests are forwarded
 	released   bool // nothing is stored any more, by what was under way either
 	background sync.WaitGroup
-	refreshing map[string]bool // the keys that are revalidated in the background
+	refreshing map[string]refreshing // by the keys that are revalidated in the background
 	secret     digester
 }
 
@@ -108,14 +108,17 @@ func Open(dir string) (*Transport, error) {
 // Client returns an http.Client that uses t.
 func (t *Transport) Client() *http.Client { return &http.Client{Transport: t} }
 
-// Close waits for background revalidations and, if [Open] made t, closes its store. Requests are
+// Close waits for background revalidations and, if [Open] made t, closes its store. It cancels those that the
+// origin has not begun to answer after 3 s; the others end 30 s after they began at the latest. Requests are
 // forwarded and not stored afterwards; responses that are being read can be read to their end.
 func (t *Transport) Close() error {
 	t.mu.Lock()
 	closed := t.closed
 	t.closed = true
 	t.mu.Unlock()
+	timer := time.AfterFunc(closeGrace, t.forgoRefreshes)
 	t.background.Wait() // which may still store what the origin sends
+	timer.Stop()
 	t.mu.Lock()
 	t.released = true
 	t.mu.Unlock()
