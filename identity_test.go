@@ -89,7 +89,7 @@ func TestTracingBelow(t *testing.T) {
 			req = req.Clone(req.Context())
 			n++
 			for _, name := range []string{"Traceparent", "Tracestate", "X-Request-Id", "X-Amzn-Trace-Id", "Idempotency-Key", "User-Agent", "X-Goog-User-Agent", "Date"} {
-				req.Header.Set(name, fmt.Sprint(n))
+				req.Header.Set(name, fmt.Sprintf("number-%04d", n))
 			}
 			return base.RoundTrip(req)
 		})

@@ -300,6 +300,7 @@ func TestOriginsAreApart(t *testing.T) {
 			victimAsked++
 			tagged(`"v"`, "the victim's", "Cache-Control", "max-age=60")(rw, r)
 		})
+		victim = strings.Replace(victim, "127.0.0.1", "localhost", 1) // to net/http ports do not tell origins apart
 		get := func(url, want string) {
 			t.Helper()
 			resp, err := w.client.Get(url)
@@ -351,7 +352,7 @@ func TestOriginsAreApart(t *testing.T) {
 			}
 			b, _ := io.ReadAll(resp.Body)
 			resp.Body.Close()
-			if resp.Request.Header.Get("Authorization") != "" && !strings.HasPrefix(victim, "http://127.0.0.1") {
+			if resp.Request.Header.Get("Authorization") != "" {
 				t.Error("the token was sent on")
 			}
 			check(w, "after the redirect", string(b), "the victim's")

@@ -25,6 +25,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cachetrip/cachetrip"
+	"github.com/cachetrip/cachetrip/internal/redact"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -392,9 +393,16 @@ func (w *world) remember(requests []*http.Request) {
 		credentials.seen[secret] = true
 	}
 	for _, r := range requests {
-		for _, value := range slices.Concat(r.Header["Authorization"], r.Header["Proxy-Authorization"]) {
-			_, token, _ := strings.Cut(value, " ")
-			add(token)
+		for name, values := range r.Header {
+			for _, value := range values {
+				switch {
+				case name == "Authorization" || name == "Proxy-Authorization":
+					_, token, _ := strings.Cut(value, " ")
+					add(token)
+				case name != "Cookie" && redact.Secret(name):
+					add(value)
+				}
+			}
 		}
 		if _, password, ok := r.BasicAuth(); ok {
 			add(password)
