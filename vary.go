@@ -184,7 +184,8 @@ func normalise(name string, lines []string) string {
 	if len(lines) == 1 && isNormal(lines[0], weighted) {
 		return lines[0]
 	}
-	if !weighted {
+	quoted := func(line string) bool { return strings.Contains(line, `"`) } // which may not end in its member
+	if !weighted || slices.ContainsFunc(lines, quoted) {
 		return field.Combined(lines)
 	}
 	var members []string
@@ -211,9 +212,6 @@ func isNormal(value string, weighted bool) bool {
 
 // normaliseWeighted normalises one alternative with its parameters. RFC 9110, section 12.4.2.
 func normaliseWeighted(member string) string {
-	if strings.Contains(member, `"`) {
-		return member // quoted text may contain what separates parameters, and its case counts
-	}
 	parts := strings.Split(member, ";")
 	kept := parts[:0]
 	for i, part := range parts {
