@@ -309,8 +309,15 @@ func (r *response) strongDate() bool {
 }
 
 // headUpdates reports whether the answer to a HEAD shows that a stored response is still current,
-// so that it can be updated; if not, the stored response counts as stale. Section 4.3.5.
+// so that it can be updated; if not, the stored response counts as stale. Of what was invalidated only a
+// validator shows that: of a write within the second of a date, not even that. Section 4.3.5.
 func headUpdates(stored, head *response) bool {
+	same := func(name string) bool {
+		return head.header.Get(name) != "" && head.header.Get(name) == stored.header.Get(name)
+	}
+	if !stored.invalidatedAt.IsZero() && !same("ETag") && !(same("Last-Modified") && stored.invalidatedLater()) {
+		return false
+	}
 	for _, name := range []string{"ETag", "Last-Modified", "Content-Length"} {
 		if value := head.header.Get(name); value != "" && value != stored.header.Get(name) &&
 			(name != "Content-Length" || value != strconv.FormatInt(stored.length, 10)) {

@@ -222,8 +222,8 @@ func normaliseWeighted(member string) string {
 			part = name
 		} else {
 			value = strings.Trim(value, " \t")
-			if name == "q" && strings.Contains(value, ".") {
-				value = strings.TrimRight(strings.TrimRight(value, "0"), ".")
+			if whole, fraction, _ := strings.Cut(value, "."); name == "q" && whole != "" && strings.Trim(fraction, "0123456789") == "" && fraction != "" {
+				value = strings.Trim(strings.TrimRight(strings.TrimRight(value, "0"), "."), " \t")
 			}
 			if name == "q" && value == "1" && i > 0 {
 				continue // the default
