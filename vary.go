@@ -222,17 +222,25 @@ func normaliseWeighted(member string) string {
 			part = name
 		} else {
 			value = strings.Trim(value, " \t")
-			if whole, fraction, _ := strings.Cut(value, "."); name == "q" && whole != "" && strings.Trim(fraction, "0123456789") == "" && fraction != "" {
-				value = strings.Trim(strings.TrimRight(strings.TrimRight(value, "0"), "."), " \t")
-			}
-			if name == "q" && value == "1" && i > 0 {
-				continue // the default
+			if name == "q" && i > 0 && kept[0] != "" && isWeight(value) {
+				if strings.Contains(value, ".") {
+					value = strings.TrimRight(strings.TrimRight(value, "0"), ".")
+				}
+				if value == "1" {
+					continue // the default
+				}
 			}
 			part = name + "=" + value
 		}
 		kept = append(kept, part)
 	}
 	return strings.Join(kept, ";")
+}
+
+// isWeight reports whether a value is a weight, of any number of digits.
+func isWeight(value string) bool {
+	whole, fraction, _ := strings.Cut(value, ".")
+	return (whole == "0" || whole == "1") && strings.Trim(fraction, "0123456789") == ""
 }
 
 // prefersLanguage reports whether the one language of a stored response is what the request

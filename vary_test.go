@@ -246,7 +246,7 @@ func TestSelect(t *testing.T) {
 // Normalised values are to be equal only if they mean the same. What is normalised stays so.
 func TestNormaliseIsIdempotent(t *testing.T) {
 	for _, name := range []string{"Accept", "Accept-Language", "X"} {
-		for _, value := range []string{"", " ", ",", "a, b", "b;q=0.50, a;q=1.0", "a ; q = 0.1 ; x = Y", `a;x="1,2;q=1", b`, `"`, `b",0",0"`, ";q=.0.", "a;q=1.", "a;q=0.0", "q=0 .0", ";q=1", "q=1", "a;q=1;q=1"} {
+		for _, value := range []string{"", " ", ",", "a, b", "b;q=0.50, a;q=1.0", "a ; q = 0.1 ; x = Y", `a;x="1,2;q=1", b`, `"`, `b",0",0"`, ";q=.0.", "a;q=1.", "a;q=0.0", "q=0 .0", ";q=1,0", ";q=1", "q=1", "a;q=1;q=1"} {
 			once := normalise(name, []string{value})
 			if twice := normalise(name, []string{once}); twice != once {
 				t.Errorf("normalise(%q, %q): got %q, then %q", name, value, once, twice)
