@@ -54,6 +54,8 @@ func TestConditionsFor(t *testing.T) {
 		{"each tag once, and the date if that is the only one", asking("GET"), []response{answering(`ETag: "a"`, modifiedNow), answering(`ETag: "a"`)}, 0, conditions{[]string{`"a"`}, httpDate(-time.Hour)}},
 		{"a date alone if that is all that the selected one has", asking("GET"), []response{answering(modifiedNow), answering(`ETag: "a"`)}, 0, conditions{modified: httpDate(-time.Hour)}},
 		{"the tags of all if none is selected", asking("GET"), []response{answering(`ETag: "a"`, modifiedNow, "Vary: *"), answering(`ETag: "b"`, "Vary: *")}, -1, conditions{etags: []string{`"a"`, `"b"`}}},
+		{"the tag of what another value of a field selected that is not known", asking("GET", "X-Edition: b"), []response{selectedBy(asking("GET", "X-Edition: a"), `ETag: "a"`, "Vary: X-Edition")}, -1, conditions{etags: []string{`"a"`}}},
+		{"no tag of what other credentials selected", asking("GET", "X-Api-Key: b"), []response{selectedBy(asking("GET", "X-Api-Key: a"), `ETag: "a"`, "Vary: X-Api-Key")}, -1, conditions{}},
 		{"no dates if none is selected", asking("GET"), []response{answering(modifiedNow, "Vary: *")}, -1, conditions{}},
 		{"the date of what another token had selected", identified("b"), []response{selectedBy(identified("a"), modifiedNow, "Vary: Authorization")}, -1, conditions{modified: httpDate(-time.Hour)}},
 		{"no tag that can't be sent", asking("GET"), []response{answering("ETag: \"a\x7f\"")}, 0, conditions{}},

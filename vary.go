@@ -80,7 +80,7 @@ func (r *response) mismatch(req *request, ignored []string) string {
 	return ""
 }
 
-// othersSecret reports whether r was selected by another value of a field that may be a secret than req has. Then
+// othersSecret reports whether r was selected by another value of a field that holds credentials than req has. Then
 // not even the origin's word that r may be used for req counts: origins that tell users apart by such a
 // field, but give all that they send the same entity tag, are common. Whom Identity names has all
 // secrets of a key.
@@ -89,7 +89,7 @@ func (r *response) othersSecret(req *request) bool {
 		return false
 	}
 	return slices.ContainsFunc(r.fields(), func(name string) bool {
-		if name == "*" || !secretField(name) {
+		if !credentialField(name) {
 			return false
 		}
 		original, had := r.selecting[name]
