@@ -1363,6 +1363,36 @@ func TestShrinkingUnknown(t *testing.T) {
 	}
 }
 
+// TestDraftSweptWhileClosing has a draft taken for left behind just when it is given up.
+func TestDraftSweptWhileClosing(t *testing.T) {
+	t.Parallel()
+	dir := scratchDir(t)
+	d, other := openTest(t, dir, DiskOptions{}), openTest(t, dir, DiskOptions{})
+	key := testKey(1)
+	mustPut(t, d, sameShard(key, 2), make([]byte, 50_000))
+	draft, err := d.Create(t.Context(), key, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := draft.Write(make([]byte, 500_000)); err != nil {
+		t.Fatal(err)
+	}
+	draft.(*diskDraft).file.Close() // as Close does first: it is nobody's then
+	if _, err := other.scan(t.Context(), shardOf(key)); err != nil {
+		t.Fatal(err)
+	}
+	if err := draft.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var page usagePage
+	if err := d.readUsage(&page); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := page.slot(shardOf(key)).bytes, diskBytes(t, dir); got != want {
+		t.Errorf("usage says %d bytes, the files take %d", got, want)
+	}
+}
+
 func TestMaintenance(t *testing.T) {
 	d := openTest(t, t.TempDir(), DiskOptions{})
 	ctx := t.Context()

@@ -294,7 +294,11 @@ func (dr *diskDraft) resize(target int64, r room) (sum int64, err error) {
 	}
 	switch {
 	case target == 0:
-		err = removeFile(dr.temp())
+		// Somebody who took it for left behind, as it is closed already, has noted what that sets free.
+		if err = retryBusy(func() error { return os.Remove(dr.temp()) }); errors.Is(err, fs.ErrNotExist) {
+			dr.reserved = 0
+			return 0, nil
+		}
 	case dr.file == nil:
 		var f *os.File
 		if f, err = dr.d.createTemp(l.shard, dr.temp()); err == nil {
