@@ -319,8 +319,7 @@ func serveTrace(w http.ResponseWriter, req *http.Request, path []string, tally *
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	n, _ := c.WriteTo(w)
-	tally.bytes.Add(n)
+	tally.send(w, c)
 }
 
 // namesTag reports whether If-None-Match names a tag.
