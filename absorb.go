@@ -334,7 +334,7 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 	d.finish = func(draft store.Draft, taken int64, end error) {
 		defer a.flights.remove(a.flight)
 		switch {
-		case a.isReleased():
+		case a.released.Load():
 			a.notStored(e.Status, e.Length, "closed", nil)
 		case draft == nil && d.refused == errAbandoned:
 			a.notStored(e.Status, e.Length, "incomplete", nil)
@@ -582,7 +582,7 @@ func (a *answer) resumed(before *store.Entry, stored *response) (outcome, bool) 
 	if !ok || !a.sentAs(stored) {
 		return outcome{}, false
 	}
-	held, err := a.open(before)
+	held, err := a.open(new(content), before)
 	if err != nil {
 		return outcome{}, false
 	}

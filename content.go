@@ -89,6 +89,9 @@ func (c *content) checked(err error) error {
 
 // use keeps c open until unuse, and reports false if it is closed.
 func (c *content) use() bool {
+	if c.bodies == nil {
+		return true // there is nothing to close
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.over {
@@ -98,6 +101,9 @@ func (c *content) use() bool {
 }
 
 func (c *content) unuse() {
+	if c.bodies == nil {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.users--; c.over && c.users == 0 {
@@ -107,6 +113,9 @@ func (c *content) unuse() {
 
 // Close closes c, once nobody uses it.
 func (c *content) Close() error {
+	if c.bodies == nil {
+		return nil
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.over && c.users == 0 {

@@ -47,18 +47,6 @@ func responseOf(e *store.Entry, names []string) response {
 	return r
 }
 
-// responses returns what is stored under the key of x as the rules see it.
-func (x *exchange) responses(entries []*store.Entry) []response {
-	if len(entries) == 0 {
-		return nil
-	}
-	if len(entries) > 1 || x.one[0].header != nil {
-		return x.views.all(x.key, entries)
-	}
-	x.one[0] = x.views.of(x.key, 0, entries[0])
-	return x.one[:]
-}
-
 func responses(entries []*store.Entry) []response {
 	if len(entries) == 0 {
 		return nil

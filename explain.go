@@ -109,7 +109,7 @@ func (t *Transport) Explain(req *http.Request) (Explanation, error) {
 	if req.URL == nil {
 		return explained, errors.New("cachetrip: explain: no URL")
 	}
-	if t.Store != nil && !t.isClosed() {
+	if t.Store != nil && !t.closed.Load() {
 		if _, err := t.digester(ctx); err != nil {
 			return explained, fmt.Errorf("cachetrip: explain: %w", err)
 		}

@@ -196,18 +196,19 @@ func appendIdentity(b []byte, req *http.Request, name string) []byte {
 // keys makes the primary keys of requests, and remembers those made last: digests are a good part of
 // what a hit costs. Its zero value is ready for use.
 type keys struct {
-	slots [keySlots]atomic.Pointer[knownKey]
+	slots [keySlots / 2][2]atomic.Pointer[knownKey] // of those with one hash, the one made last first
 }
 
 // keySlots is how many keys are remembered. Each takes up about the length of its URL.
 const keySlots = 1024
 
-// knownKey is the key of what form says: the URL in its first bytes, as many as the split, and the
-// identity in the rest.
+// knownKey is the key of a request for a URL with a Host, by an identity in the form of appendIdentity. Requests
+// are mostly made with the same spelling, which takes less to compare than to normalise.
 type knownKey struct {
-	form  string
-	split int
-	key   string
+	url      url.URL
+	host     string
+	identity string
+	key      string
 }
 
 var keySeed = maphash.MakeSeed()
@@ -216,18 +217,40 @@ var keySeed = maphash.MakeSeed()
 // name if that is not empty.
 func (k *keys) of(d digester, req *http.Request, name string) string {
 	var room buffer
-	form := appendPrimaryURL(room[:0], req.URL, req.Host)
-	split := len(form)
-	form = appendIdentity(form, req, name)
-	slot := &k.slots[maphash.Bytes(keySeed, form)%keySlots]
-	if known := slot.Load(); known != nil && known.split == split && known.form == string(form) {
-		return known.key
+	identity := appendIdentity(room[:0], req, name)
+	u := req.URL
+	hash := maphash.String(keySeed, u.Path)
+	hash = hash*31 + maphash.String(keySeed, u.Host)
+	if u.RawQuery != "" {
+		hash = hash*31 + maphash.String(keySeed, u.RawQuery)
 	}
-	key := d.url(string(form[:split])) + d.identity(form[split:])
-	if len(form) <= len(room) {
-		slot.Store(&knownKey{string(form), split, key})
+	if len(identity) > 0 {
+		hash = hash*31 + maphash.Bytes(keySeed, identity)
+	}
+	slots := &k.slots[hash%uint64(len(k.slots))]
+	for i := range slots {
+		if known := slots[i].Load(); known != nil && known.host == req.Host && known.identity == string(identity) && sameSpelling(&known.url, u) {
+			return known.key
+		}
+	}
+	key := d.url(primaryURL(u, req.Host)) + d.identity(identity)
+	if len(u.Scheme)+len(u.Opaque)+len(u.Host)+len(u.Path)+len(u.RawPath)+len(u.RawQuery)+len(req.Host)+len(identity) <= len(room) {
+		slots[1].Store(slots[0].Load())
+		slots[0].Store(&knownKey{
+			url: url.URL{
+				Scheme: strings.Clone(u.Scheme), Opaque: strings.Clone(u.Opaque), Host: strings.Clone(u.Host),
+				Path: strings.Clone(u.Path), RawPath: strings.Clone(u.RawPath), ForceQuery: u.ForceQuery, RawQuery: strings.Clone(u.RawQuery),
+			},
+			host: strings.Clone(req.Host), identity: string(identity), key: key,
+		})
 	}
 	return key
+}
+
+// sameSpelling reports whether two URLs are the same in all that a primary key depends on.
+func sameSpelling(a, b *url.URL) bool {
+	return a.Path == b.Path && a.RawQuery == b.RawQuery && a.Host == b.Host && a.Scheme == b.Scheme &&
+		a.RawPath == b.RawPath && a.Opaque == b.Opaque && a.ForceQuery == b.ForceQuery
 }
 
 func lower(s string) string {

@@ -105,13 +105,15 @@ func admit(req *request, fresh *response, stored []response) admission {
 	return a
 }
 
-// invalidateBefore marks what was requested before a time as invalidated then. Section 4.4.
-func invalidateBefore(stored []response, at time.Time) {
+// invalidateBefore returns stored with what was requested before a time marked as invalidated then. Section 4.4.
+func invalidateBefore(stored []response, at time.Time) []response {
+	stored = slices.Clone(stored)
 	for i := range stored {
 		if r := &stored[i]; r.requested.Before(at) && r.invalidatedAt.Before(at) {
 			r.invalidatedAt = at
 		}
 	}
+	return stored
 }
 
 // invalidatedIn reports whether something stored for the same key was invalidated after r was

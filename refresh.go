@@ -39,7 +39,7 @@ func (x *exchange) refresh(entries []*store.Entry, stored []response, d decision
 	key := x.key + x.variant(stored)
 	origin := lower(x.req.URL.Scheme) + "://" + authority(x.req.URL.Scheme, x.req.URL.Host)
 	x.mu.Lock()
-	if x.closed || !x.mayRefresh(key, origin) {
+	if x.closed.Load() || !x.mayRefresh(key, origin) {
 		x.mu.Unlock()
 		return
 	}

@@ -19,13 +19,21 @@ import (
 
 // Making the responses that callers get.
 
-// serve answers from the stored response e, which the rules see as r. The error tells that its
-// content can't be read.
-func (x *exchange) serve(e *store.Entry, r *response, status Status) (*http.Response, error) {
-	now := wallClock()
+// fromStore is a response from the store with what it consists of, to be allocated at once.
+type fromStore struct {
+	http.Response
+	body    served
+	content content
+}
+
+// serve answers at the time now from the stored response e, which the rules see as r. The error tells that
+// its content can't be read.
+func (x *exchange) serve(now time.Time, e *store.Entry, r *response, status Status) (*http.Response, error) {
 	age := r.age(now)
 	status.TTL = r.lifetime() - age
-	resp := x.head(e, fromCache(r, age, status))
+	whole := new(fromStore)
+	resp := &whole.Response
+	x.head(resp, e, fromCache(r, age, status))
 	if status.FwdStatus != http.StatusNotModified || status.Collapsed {
 		withoutValidation(resp.Header, r)
 	}
@@ -47,7 +55,7 @@ func (x *exchange) serve(e *store.Entry, r *response, status Status) (*http.Resp
 	case answer == originsAnswer:
 		return nil, store.ErrDamaged // not reached: decide does not select it
 	default:
-		held, err := x.open(e)
+		held, err := x.open(&whole.content, e)
 		if err != nil {
 			if !errors.Is(err, store.ErrDamaged) && x.req.Context().Err() == nil {
 				x.storeFailed("open", err)
@@ -57,17 +65,20 @@ func (x *exchange) serve(e *store.Entry, r *response, status Status) (*http.Resp
 		if answer == spansAnswer {
 			x.servePart(resp, held, r.length, spans)
 		} else {
-			resp.Body = &served{content: held, span: span{0, r.length}, count: &x.counters.bytesServed, last: true, again: x.remainder(held, r)}
+			b := &whole.body
+			b.content, b.span, b.count, b.last, b.again = held, span{0, r.length}, &x.counters.bytesServed, true, x.remainder(held, r)
+			resp.Body = b
 		}
 	}
 	resp.Status = statusLine(resp.StatusCode)
 	return resp, nil
 }
 
-// open opens the content of e. What does not prove itself is dropped from the store.
-func (x *exchange) open(e *store.Entry) (*content, error) {
+// open opens the content of e, for which there is room. What does not prove itself is dropped from the store.
+func (x *exchange) open(room *content, e *store.Entry) (*content, error) {
 	if len(e.Parts) == 1 && e.Parts[0].Blob.Inline != nil {
-		return &content{parts: e.Parts}, nil // was proved together with e
+		room.parts = e.Parts
+		return room, nil // was proved together with e
 	}
 	return openContent(x.storeContext(), x.Store, e, func() { x.drop(e) })
 }
@@ -98,18 +109,16 @@ func (x *exchange) storeContext() context.Context {
 	return ctx
 }
 
-// head returns a response with the head of e, but for the header, and no body.
-func (x *exchange) head(e *store.Entry, header http.Header) *http.Response {
-	resp := &http.Response{
-		StatusCode:    e.Status,
-		Proto:         e.Proto,
-		Header:        header,
-		Body:          http.NoBody,
-		ContentLength: e.Length,
-		Uncompressed:  e.Uncompressed,
-		Trailer:       e.Trailer.Clone(),
-		Request:       x.req,
-	}
+// head gives a new response the head of e, but for the header, and no body.
+func (x *exchange) head(resp *http.Response, e *store.Entry, header http.Header) {
+	resp.StatusCode = e.Status
+	resp.Proto = e.Proto
+	resp.Header = header
+	resp.Body = http.NoBody
+	resp.ContentLength = e.Length
+	resp.Uncompressed = e.Uncompressed
+	resp.Trailer = e.Trailer.Clone()
+	resp.Request = x.req
 	resp.ProtoMajor, resp.ProtoMinor, _ = http.ParseHTTPVersion(e.Proto)
 	if x.OmitSetCookie {
 		delete(resp.Header, "Set-Cookie") // stored before that was wanted
@@ -117,7 +126,6 @@ func (x *exchange) head(e *store.Entry, header http.Header) *http.Response {
 	if e.Uncompressed {
 		resp.ContentLength = -1 // as net/http has it
 	}
-	return resp
 }
 
 // servePart makes resp a 206 with one span, or several. RFC 9110, section 15.3.7.
@@ -254,7 +262,8 @@ func (x *exchange) share(f *flight, status Status) *http.Response {
 	x.reading = true
 	age := f.response.age(wallClock())
 	status.TTL = f.response.lifetime() - age
-	resp := x.head(f.entry, f.entry.Header.Clone())
+	resp := new(http.Response)
+	x.head(resp, f.entry, f.entry.Header.Clone())
 	resp.ContentLength = f.announced
 	if f.resp.StatusCode == http.StatusPartialContent {
 		partHeader(resp, f.response.held[0], f.response.length)

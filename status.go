@@ -70,7 +70,7 @@ func hasMark(lines []string) bool {
 // the origin stay before it. RFC 9211, section 2.
 func setStatus(h http.Header, s Status) {
 	before := h[cacheStatusField]
-	h[cacheStatusField] = markedLines(make([]string, len(before)+2), before, s)
+	h[cacheStatusField] = markedLines(make([]string, len(before)+2), before, s.member())
 }
 
 // fromCache returns a copy of the header of r with what responses from the store carry besides: their
@@ -78,30 +78,54 @@ func setStatus(h http.Header, s Status) {
 // of a hit.
 func fromCache(r *response, age time.Duration, s Status) http.Header {
 	var fields []headerField
-	n := 0
+	var stored []string
 	if r.known != nil {
-		fields, n = r.known.fields, r.known.lines
+		fields, stored = r.known.fields, r.known.lines
 	} else {
-		fields, n = headerFields(r.header)
+		fields, stored = headerFields(r.header)
 	}
 	before := r.header[cacheStatusField]
-	lines := make([]string, n+2+len(before)+2)
+	lines := make([]string, len(stored)+2+len(before)+2)
+	copy(lines, stored)
 	h := make(http.Header, len(fields)+3)
 	for _, f := range fields {
-		n := copy(lines, f.lines)
-		h[f.name], lines = lines[:n:n], lines[n:]
+		h[f.name], lines = lines[:f.lines:f.lines], lines[f.lines:]
 	}
-	lines[0] = strconv.FormatInt(int64(age/time.Second), 10)
+	var member string
+	lines[0], member = r.known.say(age, s)
 	lines[1] = "1"
 	h["Age"], h[fromCacheField] = lines[0:1:1], lines[1:2:2]
-	h[cacheStatusField] = markedLines(lines[2:], before, s)
+	h[cacheStatusField] = markedLines(lines[2:], before, member)
 	return h
 }
 
-// markedLines makes lines those before, that for s, and out of sight the mark.
-func markedLines(lines, before []string, s Status) []string {
+// said is what responses to hits say of themselves for a second.
+type said struct {
+	age, ttl    int64 // in seconds
+	value, hits string
+}
+
+// say returns the Age value of a response and the member for s. Those of hits are remembered, as long as they stay
+// the same; k may be nil.
+func (k *reading) say(age time.Duration, s Status) (value, member string) {
+	seconds, ttl := int64(age/time.Second), int64(s.TTL/time.Second)
+	remembers := k != nil && s.Hit && s.Detail == ""
+	if remembers {
+		if last := k.said.Load(); last != nil && last.age == seconds && last.ttl == ttl {
+			return last.value, last.hits
+		}
+	}
+	value, member = strconv.FormatInt(seconds, 10), s.member()
+	if remembers {
+		k.said.Store(&said{seconds, ttl, value, member})
+	}
+	return value, member
+}
+
+// markedLines makes lines those before, the member, and out of sight the mark.
+func markedLines(lines, before []string, member string) []string {
 	n := copy(lines, before)
-	lines[n], lines[n+1] = s.member(), mark
+	lines[n], lines[n+1] = member, mark
 	return lines[:n+1]
 }
 

@@ -84,12 +84,13 @@ type Transport struct {
 	views    views
 	unsafe   unsafeLog
 
+	secret   atomic.Pointer[digester]
+	closed   atomic.Bool // requests are forwarded; set with mu
+	released atomic.Bool // nothing is stored any more, by what was under way either
+
 	mu         sync.Mutex
-	closed     bool // requests are forwarded
-	released   bool // nothing is stored any more, by what was under way either
 	background sync.WaitGroup
 	refreshing map[string]refreshing // by the keys that are revalidated in the background
-	secret     digester
 }
 
 // Open returns a Transport that keeps its cache in the directory dir, which is created if needed,
@@ -113,15 +114,12 @@ func (t *Transport) Client() *http.Client { return &http.Client{Transport: t} }
 // forwarded and not stored afterwards; responses that are being read can be read to their end.
 func (t *Transport) Close() error {
 	t.mu.Lock()
-	closed := t.closed
-	t.closed = true
+	closed := t.closed.Swap(true)
 	t.mu.Unlock()
 	timer := time.AfterFunc(closeGrace, t.forgoRefreshes)
 	t.background.Wait() // which may still store what the origin sends
 	timer.Stop()
-	t.mu.Lock()
-	t.released = true
-	t.mu.Unlock()
+	t.released.Store(true)
 	if closed || t.owned == nil {
 		return nil
 	}
@@ -181,14 +179,13 @@ type exchange struct {
 	unwatch func()
 	reading bool
 
-	one    [1]response // room for what is stored, which mostly is one response; used once
-	others []response  // that are just being stored, and turned out to be other variants
+	others []response // that are just being stored, and turned out to be other variants
 }
 
 // begin returns the exchange for req, or nil and the status to forward it with, if the cache has no
 // part in it.
 func (t *Transport) begin(req *http.Request) (*exchange, Status) {
-	if t.Store == nil || t.isClosed() || req.URL == nil || req.URL.Host == "" || lower(req.URL.Scheme) != "http" && lower(req.URL.Scheme) != "https" {
+	if t.Store == nil || t.closed.Load() || req.URL == nil || req.URL.Host == "" || lower(req.URL.Scheme) != "http" && lower(req.URL.Scheme) != "https" {
 		return nil, Status{Fwd: "bypass"}
 	}
 	method := req.Method
@@ -256,14 +253,15 @@ func (x *exchange) run() (*http.Response, error) {
 		if !blind {
 			entries = x.lookup()
 		}
-		stored := x.responses(entries)
+		stored := x.views.all(x.key, entries)
 		if at := x.unsafe.at(x.key[:urlDigits]); !at.IsZero() {
-			invalidateBefore(stored, at) // another process may have stored since what it had asked for before
+			stored = invalidateBefore(stored, at) // another process may have stored since what it had asked for before
 		}
-		d := decide(wallClock(), x.rules, stored)
+		now := wallClock()
+		d := decide(now, x.rules, stored)
 		switch d.action {
 		case serve, serveRevalidate:
-			resp, err := x.serve(entries[d.selected], &stored[d.selected], Status{Hit: true, Detail: d.detail})
+			resp, err := x.serve(now, entries[d.selected], &stored[d.selected], Status{Hit: true, Detail: d.detail})
 			if err != nil {
 				blind = true // what is stored can't be read: ask as if it were not there
 				continue
@@ -388,7 +386,7 @@ func (x *exchange) lead(f *flight, entries []*store.Entry, stored []response, d 
 		return nil, again, nil
 	case o.confirmed():
 		defer x.leave(f)
-		resp, err := x.serve(o.entry, &o.response, Status{Fwd: d.fwd, FwdStatus: http.StatusNotModified, Stored: !o.unsaved, Detail: d.detail})
+		resp, err := x.serve(wallClock(), o.entry, &o.response, Status{Fwd: d.fwd, FwdStatus: http.StatusNotModified, Stored: !o.unsaved, Detail: d.detail})
 		if err != nil {
 			return nil, again, nil
 		}
@@ -437,7 +435,8 @@ func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, 
 		x.leave(f) // something unsafe was done since: what was asked for before that won't do
 		return nil, alone
 	}
-	shared := decide(wallClock(), x.sharing(o), []response{o.response})
+	now := wallClock()
+	shared := decide(now, x.sharing(o), []response{o.response})
 	if !shared.serves() && (!shared.lapsed() || o.response.received.Before(asked)) {
 		x.leave(f)
 		if shared.fwd == "vary-miss" && !o.response.varies("*") {
@@ -460,7 +459,7 @@ func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, 
 	}
 	if o.download == nil {
 		defer x.leave(f)
-		resp, err := x.serve(o.entry, &o.response, status)
+		resp, err := x.serve(now, o.entry, &o.response, status)
 		if err != nil {
 			return nil, alone
 		}
@@ -470,7 +469,7 @@ func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, 
 	}
 	if o.response.notModified(x.rules) {
 		defer x.leave(f)
-		resp, _ := x.serve(o.entry, &o.response, status) // reads no content
+		resp, _ := x.serve(now, o.entry, &o.response, status) // reads no content
 		x.counters.collapsed.Add(1)
 		x.tell(answerCollapsed, x.req, resp, Status{})
 		return resp, answered
@@ -488,10 +487,11 @@ func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, 
 // serveStale answers with the selected response although the origin failed, with the given status
 // code or none, if that is allowed; else it returns nil.
 func (x *exchange) serveStale(entries []*store.Entry, stored []response, d decision, code int) *http.Response {
-	if d.selected < 0 || !staleOnError(wallClock(), x.rules, &stored[d.selected], x.StaleIfError, code) {
+	now := wallClock()
+	if d.selected < 0 || !staleOnError(now, x.rules, &stored[d.selected], x.StaleIfError, code) {
 		return nil
 	}
-	resp, err := x.serve(entries[d.selected], &stored[d.selected], Status{Fwd: d.fwd, FwdStatus: code, Detail: "stale-if-error"})
+	resp, err := x.serve(now, entries[d.selected], &stored[d.selected], Status{Fwd: d.fwd, FwdStatus: code, Detail: "stale-if-error"})
 	if err != nil {
 		return nil
 	}
@@ -574,33 +574,17 @@ func (t *Transport) modify(resp *http.Response) error {
 	return err
 }
 
-func (t *Transport) isClosed() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.closed
-}
-
-func (t *Transport) isReleased() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.released
-}
-
 // digester returns what digests are made with, which the store keeps the secret of.
 func (t *Transport) digester(ctx context.Context) (digester, error) {
-	t.mu.Lock()
-	secret := t.secret
-	t.mu.Unlock()
-	if secret != nil {
-		return secret, nil
+	if secret := t.secret.Load(); secret != nil {
+		return *secret, nil
 	}
-	made, err := t.Store.Secret(context.WithoutCancel(ctx))
+	secret, err := t.Store.Secret(context.WithoutCancel(ctx))
 	if err != nil {
 		return nil, err
 	}
-	t.mu.Lock()
-	t.secret = made
-	t.mu.Unlock()
+	made := digester(secret)
+	t.secret.Store(&made)
 	return made, nil
 }
 
@@ -613,7 +597,7 @@ func (t *Transport) drainBudget() (int64, time.Duration) {
 	if patience == 0 {
 		patience = 100 * time.Millisecond // hardly felt by who closes, and many round trips
 	}
-	if budget < 0 || t.isClosed() {
+	if budget < 0 || t.closed.Load() {
 		patience = 0
 	}
 	return budget, patience

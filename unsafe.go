@@ -14,7 +14,7 @@ import (
 // invalidateAfter invalidates what the answer to an unsafe request makes doubtful.
 // RFC 9111, section 4.4.
 func (t *Transport) invalidateAfter(req *http.Request, resp *http.Response) {
-	if t.Store == nil || isSafe(req.Method) || t.isClosed() || req.URL == nil {
+	if t.Store == nil || isSafe(req.Method) || t.closed.Load() || req.URL == nil {
 		return
 	}
 	ctx := context.WithoutCancel(req.Context())

@@ -18,13 +18,15 @@ type reading struct {
 	lifetime   time.Duration
 	from       string // see lifetimeFrom
 	fields     []headerField
-	lines      int // of all fields
+	lines      []string // of all fields, in their order
+
+	said atomic.Pointer[said] // what was said last of a hit
 }
 
-// headerField is a field with its lines: going through a slice of them takes less than through a map.
+// headerField is a field with the number of its lines: going through a slice of them takes less than through a map.
 type headerField struct {
 	name  string
-	lines []string
+	lines int
 }
 
 // read returns r with what can be concluded from its header.
@@ -36,11 +38,12 @@ func (r response) read() response {
 	return r
 }
 
-func headerFields(h http.Header) (fields []headerField, lines int) {
+func headerFields(h http.Header) (fields []headerField, lines []string) {
 	fields = make([]headerField, 0, len(h))
+	lines = make([]string, 0, len(h))
 	for name, values := range h {
-		fields = append(fields, headerField{name, values})
-		lines += len(values)
+		fields = append(fields, headerField{name, len(values)})
+		lines = append(lines, values...)
 	}
 	return fields, lines
 }
@@ -66,27 +69,30 @@ const (
 
 type view struct {
 	entry    weak.Pointer[store.Entry]
-	response response
+	response [1]response
 }
 
-// of returns e, which is entry i of a key, as the rules see it.
-func (vs *views) of(key string, i int, e *store.Entry) response {
+// of returns e, which is entry i of a key, as the rules see it: alone in a slice, which must not be changed.
+func (vs *views) of(key string, i int, e *store.Entry) []response {
 	slot := &vs.slots[slotOf(key, i)]
 	if v := slot.Load(); v != nil && v.entry.Value() == e {
-		return v.response
+		return v.response[:]
 	}
-	r := newResponse(e).read()
-	if rememberable(r.known) {
-		slot.Store(&view{weak.Make(e), r})
+	v := &view{weak.Make(e), [1]response{newResponse(e).read()}}
+	if rememberable(v.response[0].known) {
+		slot.Store(v)
 	}
-	return r
+	return v.response[:]
 }
 
-// all returns the entries of a key as the rules see them.
+// all returns the entries of a key as the rules see them. They must not be changed.
 func (vs *views) all(key string, entries []*store.Entry) []response {
-	stored := make([]response, len(entries))
+	if len(entries) == 1 { // nearly always
+		return vs.of(key, 0, entries[0])
+	}
+	var stored []response
 	for i, e := range entries {
-		stored[i] = vs.of(key, i, e)
+		stored = append(stored, vs.of(key, i, e)...)
 	}
 	return stored
 }
@@ -108,9 +114,9 @@ func rememberable(known *reading) bool {
 	bytes := 0
 	for _, f := range known.fields {
 		bytes += len(f.name)
-		for _, line := range f.lines {
-			bytes += len(line)
-		}
+	}
+	for _, line := range known.lines {
+		bytes += len(line)
 	}
 	return bytes <= maxViewBytes
 }
