@@ -20,6 +20,27 @@ type request struct {
 	digest digester
 
 	identified bool // by Identity, and not by the credentials in header
+	plain      bool // see survey
+}
+
+// survey reports whether all names in the header of a request are in canonical form, and, if so, whether it is plain:
+// whether it has none of the fields that decide what a request is, but for selecting ones. Going through its few fields
+// once takes less than looking for each of those.
+func survey(h http.Header) (canonical, plain bool) {
+	plain = true
+	for name := range h {
+		switch name {
+		case "Accept", "Accept-Encoding", "Accept-Language", "Content-Type", "Cookie", "Referer", "User-Agent": // nearly always
+		case "Authorization", "Cache-Control", "If-Match", "If-Modified-Since", "If-None-Match", "If-Range", "If-Unmodified-Since",
+			"Pragma", "Proxy-Authorization", "Range", "Upgrade":
+			plain = false
+		default:
+			if http.CanonicalHeaderKey(name) != name {
+				return false, false
+			}
+		}
+	}
+	return true, plain
 }
 
 // newRequest reads the directives of a request: those of its header, and further ones.
@@ -160,5 +181,5 @@ func (r *response) usableFor(req *request) bool {
 
 // conditional reports whether the request carries preconditions of its own.
 func (req *request) conditional() bool {
-	return req.header["If-None-Match"] != nil || req.header["If-Modified-Since"] != nil
+	return !req.plain && (req.header["If-None-Match"] != nil || req.header["If-Modified-Since"] != nil)
 }

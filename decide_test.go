@@ -225,6 +225,39 @@ func TestDecideAfterTheClockWasSetBack(t *testing.T) {
 	}
 }
 
+// A request is plain only if every rule that asks for a field by its name could as well be given no header.
+func TestSurvey(t *testing.T) {
+	for name, want := range map[string][2]bool{
+		"":                    {true, true},
+		"Accept":              {true, true},
+		"Accept-Language":     {true, true},
+		"Cookie":              {true, true},
+		"X-Api-Key":           {true, true},
+		"Authorization":       {true, false},
+		"Cache-Control":       {true, false},
+		"If-Match":            {true, false},
+		"If-Modified-Since":   {true, false},
+		"If-None-Match":       {true, false},
+		"If-Range":            {true, false},
+		"If-Unmodified-Since": {true, false},
+		"Pragma":              {true, false},
+		"Proxy-Authorization": {true, false},
+		"Range":               {true, false},
+		"Upgrade":             {true, false},
+		"range":               {false, false},
+		"x-api-key":           {false, false},
+	} {
+		h := http.Header{"User-Agent": {"a"}, "X-B": {"c"}}
+		if name != "" {
+			h[name] = []string{"d"}
+		}
+		canonical, plain := survey(h)
+		if got := [2]bool{canonical, plain}; got != want {
+			t.Errorf("survey with %q: canonical and plain %v, want %v", name, got, want)
+		}
+	}
+}
+
 func TestNewRequest(t *testing.T) {
 	tests := []struct {
 		name    string

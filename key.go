@@ -213,12 +213,9 @@ type knownKey struct {
 
 var keySeed = maphash.MakeSeed()
 
-// of returns the key of a request: its URL's part, then that of its identity, which is that of the given
-// name if that is not empty.
-func (k *keys) of(d digester, req *http.Request, name string) string {
-	var room buffer
-	identity := appendIdentity(room[:0], req, name)
-	u := req.URL
+// of returns the key of a request for a URL with a Host: the URL's part, then that of the identity, given in the
+// form that appendIdentity makes.
+func (k *keys) of(d digester, u *url.URL, host string, identity []byte) string {
 	hash := maphash.String(keySeed, u.Path)
 	hash = hash*31 + maphash.String(keySeed, u.Host)
 	if u.RawQuery != "" {
@@ -229,19 +226,19 @@ func (k *keys) of(d digester, req *http.Request, name string) string {
 	}
 	slots := &k.slots[hash%uint64(len(k.slots))]
 	for i := range slots {
-		if known := slots[i].Load(); known != nil && known.host == req.Host && known.identity == string(identity) && sameSpelling(&known.url, u) {
+		if known := slots[i].Load(); known != nil && known.host == host && known.identity == string(identity) && sameSpelling(&known.url, u) {
 			return known.key
 		}
 	}
-	key := d.url(primaryURL(u, req.Host)) + d.identity(identity)
-	if len(u.Scheme)+len(u.Opaque)+len(u.Host)+len(u.Path)+len(u.RawPath)+len(u.RawQuery)+len(req.Host)+len(identity) <= len(room) {
+	key := d.url(primaryURL(u, host)) + d.identity(identity)
+	if len(u.Scheme)+len(u.Opaque)+len(u.Host)+len(u.Path)+len(u.RawPath)+len(u.RawQuery)+len(host)+len(identity) <= len(buffer{}) {
 		slots[1].Store(slots[0].Load())
 		slots[0].Store(&knownKey{
 			url: url.URL{
 				Scheme: strings.Clone(u.Scheme), Opaque: strings.Clone(u.Opaque), Host: strings.Clone(u.Host),
 				Path: strings.Clone(u.Path), RawPath: strings.Clone(u.RawPath), ForceQuery: u.ForceQuery, RawQuery: strings.Clone(u.RawQuery),
 			},
-			host: strings.Clone(req.Host), identity: string(identity), key: key,
+			host: strings.Clone(host), identity: string(identity), key: key,
 		})
 	}
 	return key

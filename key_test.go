@@ -91,6 +91,38 @@ func TestStoredURLOpaque(t *testing.T) {
 	}
 }
 
+// Keys are remembered by all parts of a URL that they depend on.
+func TestSameSpelling(t *testing.T) {
+	urls := []*url.URL{
+		{Scheme: "http", Host: "example.com", Path: "/a b"},
+		{Scheme: "https", Host: "example.com", Path: "/a b"},
+		{Scheme: "http", Host: "example.org", Path: "/a b"},
+		{Scheme: "http", Host: "example.com", Path: "/a/b"},
+		{Scheme: "http", Host: "example.com", Path: "/a/b", RawPath: "/a%2Fb"},
+		{Scheme: "http", Host: "example.com", Path: "/a b", ForceQuery: true},
+		{Scheme: "http", Host: "example.com", Path: "/a b", RawQuery: "c"},
+		{Scheme: "http", Host: "example.com", Opaque: "//example.net/a", Path: "/a b"},
+	}
+	for i, a := range urls {
+		for j, b := range urls {
+			if got, want := sameSpelling(a, b), i == j; got != want {
+				t.Errorf("sameSpelling(%q, %q) = %v, want %v", primaryURL(a, ""), primaryURL(b, ""), got, want)
+			}
+		}
+	}
+	var k keys
+	for range 2 {
+		seen := make(map[string]bool)
+		for _, u := range urls {
+			seen[k.of(digester("secret"), u, "", nil)] = true
+			seen[k.of(digester("secret"), u, "other.example.com", nil)] = true
+		}
+		if len(seen) != 2*len(urls) {
+			t.Errorf("%d keys of %d targets", len(seen), 2*len(urls))
+		}
+	}
+}
+
 func TestKey(t *testing.T) {
 	d := digester("secret")
 	var remembered keys
@@ -98,9 +130,10 @@ func TestKey(t *testing.T) {
 	key := func(rawURL, host, identity string, lines ...string) string {
 		t.Helper()
 		req := &http.Request{URL: mustParse(t, rawURL), Host: host, Header: headerOf(lines...)}
-		k := new(keys).of(d, req, identity)
+		form := appendIdentity(nil, req, identity)
+		k := new(keys).of(d, req.URL, req.Host, form)
 		for range 2 {
-			if again := remembered.of(d, req, identity); again != k {
+			if again := remembered.of(d, req.URL, req.Host, form); again != k {
 				t.Errorf("the key %s, remembered as %s", k, again)
 			}
 		}

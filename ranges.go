@@ -34,6 +34,9 @@ const (
 
 // ranges says how r, as far as it is held, answers the Range field of req.
 func (r *response) ranges(req *request) (rangeAnswer, []span) {
+	if req.plain {
+		return r.whole()
+	}
 	lines := req.header["Range"]
 	if len(lines) == 0 || req.method != http.MethodGet || r.status != http.StatusOK {
 		return r.whole()

@@ -227,7 +227,7 @@ func answersCaller(req *request, added *conditions, h http.Header) bool {
 // notModified evaluates the caller's preconditions on a stored response that is to be used: true
 // means to answer 304. Section 4.3.2; RFC 9110, section 13.2.2.
 func (r *response) notModified(req *request) bool {
-	if r.status != http.StatusOK {
+	if r.status != http.StatusOK || req.plain {
 		return false
 	}
 	if lines, ok := req.header["If-None-Match"]; ok {

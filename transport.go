@@ -196,15 +196,16 @@ func (t *Transport) begin(req *http.Request) (*exchange, Status) {
 		return nil, Status{Fwd: "method"}
 	}
 	seen := req
-	if h, changed := field.Canonical(req.Header); changed { // net/http sends names as they are spelled
+	canonical, plain := survey(req.Header)
+	if !canonical { // net/http sends names as they are spelled
 		seen = req.WithContext(req.Context())
-		seen.Header = h
+		seen.Header, _ = field.Canonical(req.Header)
 	}
-	if detail := bypasses(seen); detail != "" {
+	if detail := bypasses(seen, plain); detail != "" {
 		return nil, Status{Fwd: "bypass", Detail: detail}
 	}
 	x := &exchange{Transport: t, req: req}
-	if err := x.identify(method, seen); err != nil {
+	if err := x.identify(method, seen, plain); err != nil {
 		t.storeFailed(req, "secret", err)
 		return nil, Status{Fwd: "bypass", Detail: "store-error"}
 	}
@@ -215,10 +216,12 @@ func (t *Transport) begin(req *http.Request) (*exchange, Status) {
 }
 
 // bypasses names what makes a GET or HEAD none of the cache's business; empty if nothing does.
-func bypasses(req *http.Request) string {
+func bypasses(req *http.Request, plain bool) string {
 	switch {
 	case req.Body != nil && req.Body != http.NoBody:
 		return "content" // whose meaning is not defined for these methods: RFC 9110, section 9.3.1
+	case plain:
+		return ""
 	case req.Header["Upgrade"] != nil:
 		return "upgrade"
 	case req.Header["If-Match"] != nil || req.Header["If-Unmodified-Since"] != nil:
@@ -228,19 +231,29 @@ func bypasses(req *http.Request) string {
 }
 
 // identify reads the request, seen with canonical names, and computes its key.
-func (x *exchange) identify(method string, seen *http.Request) error {
+func (x *exchange) identify(method string, seen *http.Request, plain bool) error {
 	digest, err := x.Transport.digester(seen.Context())
 	if err != nil {
 		return err
 	}
-	x.asked = newRequest(method, seen.Header, directivesOf(seen.Context()), digest)
+	if further := directivesOf(seen.Context()); plain && further == nil {
+		x.asked = request{method: method, header: seen.Header, digest: digest, cc: neutral}
+	} else {
+		x.asked = newRequest(method, seen.Header, further, digest)
+	}
+	x.asked.plain = plain
 	x.rules = &x.asked
 	name := ""
 	if x.Identity != nil {
 		name = x.Identity(seen)
 	}
 	x.rules.identified = name != ""
-	x.key = x.keys.of(digest, seen, name)
+	var room buffer
+	identity := room[:0]
+	if name != "" || !plain {
+		identity = appendIdentity(identity, seen, name)
+	}
+	x.key = x.keys.of(digest, seen.URL, seen.Host, identity)
 	return nil
 }
 
@@ -314,6 +327,9 @@ const (
 // never stored. What the request's own preconditions make of it is in collapses.
 func (x *exchange) collapsible() bool {
 	cc := &x.rules.cc
+	if x.rules.plain {
+		return x.rules.method == http.MethodGet && !cc.NoCache && cc.MaxAge != 0
+	}
 	ranges := strings.Join(x.rules.header["Range"], ",")
 	return x.rules.method == http.MethodGet && !strings.Contains(ranges, ",") && !cc.NoCache && cc.MaxAge != 0
 }
