@@ -114,11 +114,10 @@ func (d *Disk) Open(ctx context.Context, key string, blob Blob) (Body, error) {
 }
 
 func (d *Disk) openFile(key string, id blobID, blob Blob) (Body, error) {
-	path := d.path(blobName(key, blob.ID))
 	if blob.Size <= chunkSize {
-		return openSmall(path, id, blob.Size)
+		return d.openSmall(key, id, blob)
 	}
-
+	path := d.path(blobName(key, blob.ID))
 	f, err := os.OpenFile(path, os.O_RDONLY|nofollow, 0)
 	if err != nil {
 		if notAFile(path, err) {
@@ -162,12 +161,13 @@ type smallBody struct {
 }
 
 // openSmall reads the file of a body of at most one chunk and verifies it.
-func openSmall(path string, id blobID, size int64) (Body, error) {
+func (d *Disk) openSmall(key string, id blobID, blob Blob) (Body, error) {
+	name, size := blobName(key, blob.ID), blob.Size
 	buf := smallPool.Get().(*smallFile)
 	var st fileStat
-	b, err := readFile(path, int64(len(buf)), &st, buf[:])
+	b, err := d.readFrom(shardOf(key), name, int64(len(buf)), &st, buf[:], time.Now().UnixNano())
 	switch {
-	case notAFile(path, err) || err == nil && int64(len(b)) != bodyFileSize(size):
+	case notAFile(d.path(name), err) || err == nil && int64(len(b)) != bodyFileSize(size):
 		err = ErrDamaged
 	case err == nil:
 		table, ok := checkFooter(b[size:], id, size)

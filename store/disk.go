@@ -72,6 +72,7 @@ type Disk struct {
 	dv       *diskv.Diskv
 	tier     *tier
 	verified verifiedFiles
+	dirs     shardDirs
 	locks    shardLocks
 	usage    usageFile
 	shares   shares
@@ -124,6 +125,7 @@ func OpenDisk(dir string, opts DiskOptions) (*Disk, error) {
 	default:
 		d.tier = newTier(max(opts.MemoryBytes, 0))
 	}
+	d.dirs.init()
 	d.evictor.init()
 	// diskv names the files and imports bodies. Its writes of small files take twice as many calls as are needed
 	// (see writeAtomic). Its own cache and its Erase, which
@@ -144,7 +146,7 @@ func OpenDisk(dir string, opts DiskOptions) (*Disk, error) {
 		return nil, opError("open", err)
 	}
 	// A symbolic link would have the cache change what is not its own.
-	for _, path := range []string{d.root, d.data, d.tmp, filepath.Join(d.root, "locks")} {
+	for _, path := range []string{d.root, d.data, d.tmp} {
 		if fi, err := os.Lstat(path); err == nil && !fi.IsDir() {
 			return nil, opError("open", &fs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR})
 		}
@@ -164,7 +166,7 @@ func OpenDisk(dir string, opts DiskOptions) (*Disk, error) {
 // makeLayout makes what is missing of the directories, from the cache directory down, with the modes
 // that they are to have whatever the umask is.
 func (d *Disk) makeLayout() error {
-	if fi, err := os.Lstat(filepath.Join(d.root, "locks")); err == nil && fi.IsDir() {
+	if fi, err := os.Lstat(d.data); err == nil && fi.IsDir() {
 		return nil // it is made last
 	}
 	if err := makeDirs(d.dir); err != nil {
@@ -180,7 +182,7 @@ func (d *Disk) makeLayout() error {
 	if fresh {
 		d.secretStale.Store(true)
 	}
-	for _, dir := range []string{d.data, d.tmp, filepath.Join(d.root, "locks")} {
+	for _, dir := range []string{d.tmp, d.data} {
 		if err == nil {
 			_, err = makeDir(dir)
 		}
@@ -261,7 +263,7 @@ func (d *Disk) Evictions() uint64 { return d.evictions.Load() }
 func (d *Disk) Close() error {
 	if !d.closed.Swap(true) {
 		d.usageClose()
-		d.locks.close()
+		d.dirs.close()
 	}
 	return nil
 }
@@ -312,9 +314,10 @@ func (d *Disk) Entries(ctx context.Context, key string) ([]*Entry, error) {
 	it := d.tier.get(key)
 	if it != nil {
 		var st fileStat
-		err := statFile(it.path, &st)
+		now := time.Now().UnixNano()
+		err := d.statKey(key, it.path, &st, now)
 		if err == nil && it.holds(&st) && !d.shunned.has(key, &st) {
-			d.touch(it)
+			d.touch(it, now)
 			return slices.Clone(it.entries), nil
 		}
 		if errors.Is(err, fs.ErrNotExist) {
@@ -333,7 +336,7 @@ func (d *Disk) Entries(ctx context.Context, key string) ([]*Entry, error) {
 		d.tier.remove(key)
 		return nil, nil
 	}
-	d.touch(it)
+	d.touch(it, time.Now().UnixNano())
 	if d.tier.max > 0 {
 		d.tier.put(it)
 	}
@@ -341,8 +344,7 @@ func (d *Disk) Entries(ctx context.Context, key string) ([]*Entry, error) {
 }
 
 // touch records the use of a key, if what is recorded is old.
-func (d *Disk) touch(it *tierItem) {
-	now := time.Now().UnixNano()
+func (d *Disk) touch(it *tierItem, now int64) {
 	used := it.used.Load()
 	age := now - used
 	// A use in the future was recorded by a clock that was since set back.
@@ -358,15 +360,26 @@ func (d *Disk) touch(it *tierItem) {
 	}
 }
 
-// load reads the file of a key. That there is none is no error. The item is for the memory tier.
+// load reads the file of a key for one who holds no lock. That there is none is no error. The item is for the memory
+// tier.
 func (d *Disk) load(key string) (keyState, *tierItem, error) {
 	it := &tierItem{key: key, path: d.path(key), seen: time.Now().UnixNano()}
-	if d.checkShard(shardOf(key)) != nil {
-		return keyState{}, it, nil
-	}
-	b, err := readFile(it.path, maxKeyFile, &it.stat, nil)
+	b, err := d.readFrom(shardOf(key), key, maxKeyFile, &it.stat, nil, it.seen)
+	return d.decode(it, b, err)
+}
+
+// load is [Disk.load] for one who holds the lock of the shard.
+func (l *locked) load(key string) (keyState, *tierItem, error) {
+	it := &tierItem{key: key, path: l.d.path(key), seen: time.Now().UnixNano()}
+	b, err := l.dir.read(key, maxKeyFile, &it.stat, nil)
+	return l.d.decode(it, b, err)
+}
+
+// decode makes of what reading the file of a key gave what load returns.
+func (d *Disk) decode(it *tierItem, b []byte, err error) (keyState, *tierItem, error) {
+	key := it.key
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist), errors.As(err, new(noDirError)):
 		return keyState{}, it, nil
 	case notAFile(it.path, err):
 		st := keyState{damaged: true}
@@ -441,7 +454,7 @@ func (d *Disk) update(ctx context.Context, key string, change func([]*Entry) []*
 		return -1, err
 	}
 	defer l.unlock()
-	st, err := d.current(key)
+	st, err := l.current(key)
 	if err != nil {
 		return -1, err
 	}
@@ -455,7 +468,7 @@ func (d *Disk) update(ctx context.Context, key string, change func([]*Entry) []*
 			return -1, err
 		}
 	}
-	if err := d.checkFiles(key, st.entries, next); err != nil {
+	if err := l.checkFiles(key, st.entries, next); err != nil {
 		return -1, err
 	}
 	return l.write(key, st, next, page, r)
@@ -463,18 +476,19 @@ func (d *Disk) update(ctx context.Context, key string, change func([]*Entry) []*
 
 // current is load where the shard's lock is held, so that what the memory tier has of a file that did not change is
 // as good.
-func (d *Disk) current(key string) (keyState, error) {
+func (l *locked) current(key string) (keyState, error) {
 	var st fileStat
-	if it := d.tier.get(key); it != nil && !it.damaged && statFile(it.path, &st) == nil && it.holds(&st) && !d.shunned.has(key, &st) {
+	d := l.d
+	if it := d.tier.get(key); it != nil && !it.damaged && l.dir.stat(key, &st) == nil && it.holds(&st) && !d.shunned.has(key, &st) {
 		return it.keyState, nil
 	}
-	ks, _, err := d.load(key)
+	ks, _, err := l.load(key)
 	return ks, err
 }
 
 // checkFiles makes sure that bodies that next names for the first time are there: what is committed but
 // named by nothing may have been discarded.
-func (d *Disk) checkFiles(key string, current, next []*Entry) error {
+func (l *locked) checkFiles(key string, current, next []*Entry) error {
 	old := fileBlobs(current)
 	for id := range fileBlobs(next) {
 		if old[id] {
@@ -484,7 +498,7 @@ func (d *Disk) checkFiles(key string, current, next []*Entry) error {
 			return opError("update", errors.New("blob "+id+" is not of this store"))
 		}
 		var st fileStat
-		if err := statFile(d.path(blobName(key, id)), &st); err != nil {
+		if err := l.dir.stat(blobName(key, id), &st); err != nil {
 			return opError("update", err)
 		}
 	}
@@ -566,7 +580,7 @@ func (l *locked) write(key string, st keyState, next []*Entry, page *usagePage, 
 	switch {
 	case len(next) == 0:
 		if st.size > 0 || st.damaged {
-			if err := removeFile(d.path(key)); err != nil {
+			if err := l.remove(key); err != nil {
 				return -1, opError("update", err)
 			}
 			if sum, err = l.account(-allocated(st.size), page); err != nil {
@@ -591,7 +605,7 @@ func (l *locked) write(key string, st keyState, next []*Entry, page *usagePage, 
 		if kept[id] {
 			continue
 		}
-		if n, err := d.removeBlob(key, id); err == nil && n > 0 {
+		if n, err := l.removeBlob(key, id); err == nil && n > 0 {
 			if s, err := l.account(-allocated(n), page); err == nil {
 				sum = s
 			}
@@ -625,7 +639,6 @@ func newItem(key, path string, entries []*Entry, live int64, w *written) *tierIt
 // put writes what the file of a key is to say: by appending, or anew if that would leave too much in it
 // that is obsolete.
 func (l *locked) put(key string, st keyState, blobs []inlineBlob, heads []byte, live int64, page *usagePage, r room, w *written) (sum int64, err error) {
-	d := l.d
 	current, _, err := inlineBlobs(st.entries)
 	if err != nil {
 		return -1, err
@@ -660,10 +673,13 @@ func (l *locked) put(key string, st keyState, blobs []inlineBlob, heads []byte, 
 		}
 	}
 	buf = appendRecord(buf, recordHeads, heads)
-	if anew {
-		err = d.writeAtomic(l.shard, key, buf, w)
-	} else {
-		err = d.appendTo(key, buf, st.size, w)
+	switch {
+	case st.size == 0 && !st.damaged:
+		err = l.create(key, buf, w)
+	case anew:
+		err = l.replace(key, buf, w)
+	default:
+		err = opError("append", l.dir.append(key, buf, st.size, w))
 	}
 	w.exact = w.exact && w.stat.size == size
 	if err != nil {
@@ -680,28 +696,27 @@ func (l *locked) put(key string, st keyState, blobs []inlineBlob, heads []byte, 
 	return sum, nil
 }
 
-// writeAtomic makes b the content of a file. diskv would do it in twenty calls, eight of which make the file's name
-// and mode, and without telling the cause of an error.
-func (d *Disk) writeAtomic(shard int, name string, b []byte, w *written) error {
-	if err := checkDirs(d.tmp); err != nil {
-		return err
+// create makes the file of a key that has none. Who reads it meanwhile may see a part of it, which does not prove
+// itself and counts as not stored, as after a crash: that costs half as much as to write it beside and rename it.
+// diskv would do it in twenty calls, eight of which make the file's name and mode, and without telling the cause of an
+// error.
+func (l *locked) create(key string, b []byte, w *written) error {
+	err := l.dir.create(key, b, w)
+	if errors.Is(err, fs.ErrExist) { // it was made by none of us
+		return l.replace(key, b, w)
 	}
-	temp := d.tmp + string(filepath.Separator) + strconv.FormatUint(rand.Uint64(), 36)
-	write := func() error {
-		if err := writeNew(temp, b, w); err != nil {
-			return err
-		}
-		err := retryBusy(func() error { return rename(temp, d.path(name)) })
-		if err != nil {
-			os.Remove(temp)
-		}
-		return err
+	return opError("write", err)
+}
+
+// replace makes b the content of the file of a key. Who reads it meanwhile sees the old one or the new.
+func (l *locked) replace(key string, b []byte, w *written) error {
+	temp := strconv.FormatUint(rand.Uint64(), 36) + tempSuffix
+	if err := l.dir.create(temp, b, w); err != nil {
+		return opError("write", err)
 	}
-	err := write()
-	if errors.Is(err, fs.ErrNotExist) {
-		if err = d.makeShardDir(shard); err == nil {
-			err = write()
-		}
+	err := retryBusy(func() error { return l.dir.rename(temp, key) })
+	if err != nil {
+		l.dir.remove(temp)
 	}
 	return opError("write", err)
 }
@@ -736,19 +751,23 @@ func checkDirs(paths ...string) error {
 	return nil
 }
 
-// appendTo appends b to a file of size bytes. If that fails, the file is as before.
-func (d *Disk) appendTo(name string, b []byte, size int64, w *written) error {
-	return opError("append", appendFile(d.path(name), b, size, w))
-}
-
 // removeBlob removes the file of a large body and returns how long it was.
-func (d *Disk) removeBlob(key, id string) (int64, error) {
-	path := d.path(blobName(key, id))
+func (l *locked) removeBlob(key, id string) (int64, error) {
+	name := blobName(key, id)
 	var st fileStat
-	if err := statFile(path, &st); err != nil {
+	if err := l.dir.stat(name, &st); err != nil {
 		return 0, err
 	}
-	return st.size, removeFile(path)
+	return st.size, l.remove(name)
+}
+
+// remove is removeFile for a file of the shard.
+func (l *locked) remove(name string) error {
+	err := retryBusy(func() error { return l.dir.remove(name) })
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // removeFile removes a file; that there is none is no error. What stands in its place but is no file, and
@@ -785,7 +804,7 @@ func (d *Disk) discardDamage(ctx context.Context, key string) {
 	if err == nil {
 		defer l.unlock()
 		var st keyState
-		if st, _, err = d.load(key); err == nil && st.damaged {
+		if st, _, err = l.load(key); err == nil && st.damaged {
 			_, err = l.write(key, st, st.entries, &page, anyRoom)
 		}
 	}

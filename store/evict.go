@@ -120,11 +120,21 @@ func (d *Disk) listShard(shard int) (*shardList, error) {
 
 // listFiles lists some files of a shard. Their names are sorted, so that a key comes right before its bodies.
 func (d *Disk) listFiles(shard int, names []string) (*shardList, error) {
-	dir := d.shardDir(shard)
 	list := &shardList{}
+	if len(names) == 0 {
+		return list, nil
+	}
+	dir, err := d.openShard(shard, time.Now().UnixNano())
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.As(err, new(noDirError)):
+		return list, nil
+	case err != nil:
+		return nil, opError("list", err)
+	}
+	defer dir.release()
 	var st fileStat
 	for _, name := range names {
-		switch err := statFile(dir+string(filepath.Separator)+name, &st); {
+		switch err := dir.stat(name, &st); {
 		case err == nil && st.regular:
 			list.add(shard, name, &st)
 		case errors.Is(err, fs.ErrPermission): // all that is there is unknown
@@ -755,12 +765,11 @@ func (d *Disk) evictShard(ctx context.Context, shard int, keys []*keyFiles, low 
 			break
 		}
 		var st fileStat
-		path := d.path(k.key)
-		err := statFile(path, &st)
+		err := l.dir.stat(k.key, &st)
 		if k.heads && (err != nil || st.atime != k.used) || !k.heads && !errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err = removeFile(path); err != nil {
+		if err = l.remove(k.key); err != nil {
 			failed = err
 			break
 		}
@@ -768,7 +777,7 @@ func (d *Disk) evictShard(ctx context.Context, shard int, keys []*keyFiles, low 
 		d.shares.set(k.key, nil)
 		n := allocated(st.size)
 		for _, b := range k.blobs {
-			if os.Remove(d.path(b.name)) == nil {
+			if l.dir.remove(b.name) == nil {
 				n += b.size
 			}
 		}

@@ -3,8 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"io/fs"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -12,8 +10,8 @@ import (
 )
 
 // shardLock serialises the changes of a shard: within the process by a channel, whose wait can be
-// cancelled, and between processes by an advisory lock on a file, which the system releases when its
-// owner dies. Nothing but quick work on files of the shard is done under it, and nobody ever holds two.
+// cancelled, and between processes by an advisory lock on its directory, or on a file where directories cannot be
+// locked, which the system releases when its owner dies. Nothing but quick work on files of the shard is done under it, and nobody ever holds two.
 type shardLock chan struct{}
 
 // shardLocks are the locks of all shards. They are made when they are first needed: most processes store to few
@@ -21,12 +19,6 @@ type shardLock chan struct{}
 type shardLocks struct {
 	mu    sync.Mutex
 	locks [shardCount]shardLock
-
-	// kept are files of locks that nobody here holds, open to be locked again, each at the place of its shard modulo
-	// max: opening and closing one costs more than the lock.
-	kept   [shardCount]*lockFile
-	max    int
-	closed bool
 
 	taken   [shardCount]atomic.Uint32 // how often each lock was taken, by which those who wait see that it goes on
 	stalled [shardCount]atomic.Int64  // when it was last waited for in vain, in nanoseconds since 1970
@@ -88,9 +80,6 @@ const (
 // errLocked reports that the lock of a shard was not to be had in time.
 var errLocked = errors.New("the lock is held by somebody who does not go on")
 
-// lockShare is which part of the descriptors that a process may have open it may keep for the locks of a store.
-const lockShare = 16
-
 // of returns the lock of a shard within the process.
 func (s *shardLocks) of(shard int) shardLock {
 	s.mu.Lock()
@@ -101,57 +90,17 @@ func (s *shardLocks) of(shard int) shardLock {
 	return s.locks[shard]
 }
 
-// take returns the file of a shard's lock if it is open. It is the caller's until it is put back.
-func (s *shardLocks) take(shard int) *lockFile {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.max == 0 {
-		s.max = min(max(descriptorLimit()/lockShare, 1), shardCount)
-	}
-	f := s.kept[shard%s.max]
-	if f == nil || f.shard != shard {
-		return nil
-	}
-	s.kept[shard%s.max] = nil
-	return f
-}
-
-// put keeps the file of a lock, which is not locked, in place of another.
-func (s *shardLocks) put(f *lockFile) {
-	s.mu.Lock()
-	old := f
-	if !s.closed {
-		old, s.kept[f.shard%s.max] = s.kept[f.shard%s.max], f
-	}
-	s.mu.Unlock()
-	if old != nil {
-		old.close()
-	}
-}
-
-// close closes what is kept, and has what is put back later closed as well.
-func (s *shardLocks) close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
-	for i, f := range s.kept {
-		if f != nil {
-			f.close()
-			s.kept[i] = nil
-		}
-	}
-}
-
 // locked is a shard whose lock is held.
 type locked struct {
 	d     *Disk
 	shard int
 	mine  shardLock
-	file  *lockFile // nil where locks are not supported
+	dir   *shardDir
 }
 
-// lock waits for the lock of a shard, for about as long as wait if who has it does not go on. It fails with errLocked
-// then, and if ctx ends, if the store is closed, or if the lock's file cannot be made.
+// lock waits for the lock of a shard, for about as long as wait if who has it does not go on. It makes the shard's
+// directory if there is none. It fails with errLocked if the lock is not to be had, and if ctx ends, if the store is
+// closed, or if there can be no directory.
 func (d *Disk) lock(ctx context.Context, shard int, wait time.Duration) (*locked, error) {
 	mine := d.locks.of(shard)
 	select {
@@ -161,100 +110,78 @@ func (d *Disk) lock(ctx context.Context, shard int, wait time.Duration) (*locked
 			return nil, err
 		}
 	}
-	l := &locked{d: d, shard: shard, mine: mine}
-	if err := l.lockFile(ctx, wait); err != nil {
+	dir, err := d.lockDir(ctx, shard, wait)
+	if err != nil {
 		<-mine
 		return nil, err
 	}
 	d.locks.taken[shard].Add(1)
-	// What is changed under the lock is to be of the cache, even if somebody put a symbolic link into it.
-	if err := d.checkShard(shard); err != nil {
-		l.unlock()
-		return nil, err
-	}
-	return l, nil
+	return &locked{d, shard, mine, dir}, nil
 }
 
-func (l *locked) lockFile(ctx context.Context, patience time.Duration) (err error) {
-	d := l.d
-	if d.closed.Load() {
-		return ErrClosed
-	}
-	path := d.lockPath(l.shard)
-	made := false
-	f := d.locks.take(l.shard)
-	kept := f != nil
+// lockDir locks the directory of a shard against other processes.
+func (d *Disk) lockDir(ctx context.Context, shard int, patience time.Duration) (dir *shardDir, err error) {
 	defer func() {
-		if f != nil && l.file == nil {
-			f.close()
+		if err != nil && dir != nil {
+			dir.release()
+			dir = nil
 		}
 	}()
 	var deadline time.Time
 	tries := 0
 	for wait := 50 * time.Microsecond; ; wait = min(2*wait, time.Millisecond) {
-		if f == nil {
-			if err = checkDirs(d.root, d.root+string(filepath.Separator)+"locks"); err == nil {
-				f, err = openLock(path, l.shard)
+		if d.closed.Load() {
+			return dir, ErrClosed
+		}
+		if dir == nil {
+			if dir, err = d.makeShard(shard); err != nil {
+				return nil, opError("lock shard", err)
 			}
 		}
-		ok := false
-		if err == nil {
-			ok, err = f.tryLock()
+		ok, err := dir.tryLock()
+		if lockUnsupported(err) {
+			ok, err = true, nil
 		}
 		switch {
-		case ok && kept && !f.stands(path):
-			// The directory was taken away, and others lock another file.
-			f.close()
-			f, kept = nil, false
-			continue
+		case ok && dir.stands():
+			if d.locks.stalled[shard].Load() != 0 {
+				d.locks.stalled[shard].Store(0)
+			}
+			return dir, nil
 		case ok:
-			l.file = f
-			if d.locks.stalled[l.shard].Load() != 0 {
-				d.locks.stalled[l.shard].Store(0)
-			}
-			return nil
-		case errors.Is(err, fs.ErrNotExist) && !made:
-			made = true
-			if err = d.makeLayout(); err != nil {
-				return err
-			}
-			continue
-		case lockUnsupported(err):
-			return nil
+			// It was taken away, and others lock another.
+			dir.unlock()
+			d.dirs.drop(dir)
+			d.usage.suspect.Store(true)
+			dir.release()
+			dir = nil
 		case err != nil:
-			return opError("lock shard", err)
+			return dir, opError("lock shard", err)
 		}
 		now := time.Now()
-		patience := d.locks.patience(l.shard, patience)
+		patience := d.locks.patience(shard, patience)
 		if tries++; tries == 1 {
 			deadline = now.Add(patience)
 		} else if now.After(deadline) && tries > int(patience/(4*time.Millisecond)) { // else this process was stopped itself
-			d.locks.stalled[l.shard].Store(now.UnixNano())
-			return opError("lock shard", errLocked)
+			d.locks.stalled[shard].Store(now.UnixNano())
+			return dir, opError("lock shard", errLocked)
+		}
+		if ok {
+			continue
 		}
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return ctx.Err()
+			return dir, ctx.Err()
 		}
 	}
-}
-
-func (d *Disk) lockPath(shard int) string {
-	const sep = string(filepath.Separator)
-	return d.root + sep + "locks" + sep + shardName(shard)
 }
 
 func (l *locked) unlock() {
-	if l.file != nil {
-		if l.file.unlock() {
-			l.d.locks.put(l.file)
-		} else {
-			l.file.close()
-		}
-	}
+	l.dir.unlock()
+	l.dir.release()
 	<-l.mine
 }
 

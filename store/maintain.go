@@ -123,7 +123,7 @@ func (d *Disk) loadExact(ctx context.Context, key string) (keyState, error) {
 		return st, d.mayRead(ctx, err)
 	}
 	defer l.unlock()
-	if st, _, err = d.load(key); err != nil || !st.damaged {
+	if st, _, err = l.load(key); err != nil || !st.damaged {
 		return st, err
 	}
 	var page usagePage

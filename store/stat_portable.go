@@ -40,6 +40,9 @@ func statOpen(f *os.File, st *fileStat) error {
 	return nil
 }
 
+// linked: an open file cannot lose its name here.
+func linked(uintptr) bool { return true }
+
 // stands: an open file cannot lose its name here.
 func stands(uintptr, string) bool { return true }
 
@@ -85,7 +88,7 @@ func writeNew(path string, b []byte, w *written) error {
 	return err
 }
 
-// appendFile appends b to a file of size bytes with one system call. If that fails, the file is as before.
+// appendFile appends b to a file of size bytes. If that fails, the file is as before.
 func appendFile(path string, b []byte, size int64, w *written) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {

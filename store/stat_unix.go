@@ -14,12 +14,16 @@ import (
 const nofollow = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
 
 func (st *fileStat) set(s *syscall.Stat_t) {
-	st.ino = uint64(s.Ino)
-	st.size = s.Size
-	st.regular = s.Mode&syscall.S_IFMT == syscall.S_IFREG
-	st.dir = s.Mode&syscall.S_IFMT == syscall.S_IFDIR
 	a, m, c := statTimes(s)
-	st.atime, st.mtime, st.ctime = a.Nano(), m.Nano(), c.Nano()
+	st.fill(uint64(s.Ino), s.Size, uint32(s.Mode), a.Nano(), m.Nano(), c.Nano())
+}
+
+func (st *fileStat) fill(ino uint64, size int64, mode uint32, atime, mtime, ctime int64) {
+	*st = fileStat{
+		ino: ino, size: size, atime: atime, mtime: mtime, ctime: ctime,
+		regular: mode&syscall.S_IFMT == syscall.S_IFREG,
+		dir:     mode&syscall.S_IFMT == syscall.S_IFDIR,
+	}
 }
 
 // statFile is os.Lstat without its allocations.
@@ -46,6 +50,12 @@ func statOpen(f *os.File, st *fileStat) error {
 	}
 	st.set(fi.Sys().(*syscall.Stat_t))
 	return nil
+}
+
+// linked reports whether an open file has a name.
+func linked(fd uintptr) bool {
+	var s syscall.Stat_t
+	return syscall.Fstat(int(fd), &s) == nil && s.Nlink > 0
 }
 
 // stands reports whether the open file fd is what path names.
@@ -82,16 +92,25 @@ func readFile(path string, max int64, st *fileStat, buf []byte) ([]byte, error) 
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
+	b, op, err := readOpen(fd, max, st, buf)
+	if op != "" {
+		err = &os.PathError{Op: op, Path: path, Err: err}
+	}
+	return b, err
+}
+
+// readOpen is the rest of readFile, once the file is open. It also tells which call failed.
+func readOpen(fd int, max int64, st *fileStat, buf []byte) (b []byte, op string, err error) {
 	defer syscall.Close(fd)
 	var s syscall.Stat_t
 	if err := syscall.Fstat(fd, &s); err != nil {
-		return nil, &os.PathError{Op: "fstat", Path: path, Err: err}
+		return nil, "fstat", err
 	}
 	st.set(&s)
 	if !st.regular || st.size > max {
-		return nil, ErrDamaged
+		return nil, "", ErrDamaged
 	}
-	b := buf
+	b = buf
 	if int64(cap(b)) < st.size {
 		b = make([]byte, st.size)
 	}
@@ -101,15 +120,15 @@ func readFile(path string, max int64, st *fileStat, buf []byte) ([]byte, error) 
 		if err == syscall.EINTR {
 			continue
 		}
-		if err != nil {
-			return nil, &os.PathError{Op: "read", Path: path, Err: err}
+		if err == nil && m == 0 {
+			err = io.ErrUnexpectedEOF
 		}
-		if m == 0 {
-			return nil, &os.PathError{Op: "read", Path: path, Err: io.ErrUnexpectedEOF}
+		if err != nil {
+			return nil, "read", err
 		}
 		n += m
 	}
-	return b, nil
+	return b, "", nil
 }
 
 func openRetry(path string, flags int, perm uint32) (int, error) {
@@ -127,29 +146,22 @@ func writeNew(path string, b []byte, w *written) error {
 	if err != nil {
 		return &os.PathError{Op: "create", Path: path, Err: err}
 	}
-	return finish(fd, path, b, -1, w)
-}
-
-// appendFile appends b to a file of size bytes with one system call. If that fails, the file is as before.
-func appendFile(path string, b []byte, size int64, w *written) error {
-	fd, err := openRetry(path, syscall.O_WRONLY|syscall.O_APPEND|nofollow, 0)
-	if err != nil {
-		return &os.PathError{Op: "open", Path: path, Err: err}
+	if op, err := finish(fd, b, -1, w); err != nil {
+		syscall.Unlink(path)
+		return &os.PathError{Op: op, Path: path, Err: err}
 	}
-	return finish(fd, path, b, size, w)
+	return nil
 }
 
 // finish writes b, says in w what the file is like then, and closes it. If that fails the file gets size bytes again,
-// or goes if size is negative.
-func finish(fd int, path string, b []byte, size int64, w *written) error {
-	fail := func(op string, err error) error {
-		if size < 0 {
-			syscall.Unlink(path)
-		} else {
+// unless size is negative: then it is new, and to be removed. It also tells which call failed.
+func finish(fd int, b []byte, size int64, w *written) (op string, err error) {
+	fail := func(op string, err error) (string, error) {
+		if size >= 0 {
 			syscall.Ftruncate(fd, size)
 		}
 		syscall.Close(fd)
-		return &os.PathError{Op: op, Path: path, Err: err}
+		return op, err
 	}
 	for len(b) > 0 {
 		n, err := syscall.Write(fd, b)
@@ -177,14 +189,9 @@ func finish(fd int, path string, b []byte, size int64, w *written) error {
 	w.stat.set(&s)
 	w.exact = mtime != 0 && w.stat.mtime == mtime
 	if err := syscall.Close(fd); err != nil && err != syscall.EINTR {
-		if size < 0 {
-			syscall.Unlink(path)
-		} else {
-			syscall.Truncate(path, size)
-		}
-		return &os.PathError{Op: "close", Path: path, Err: err}
+		return "close", err
 	}
-	return nil
+	return "", nil
 }
 
 // rename is os.Rename without its look at what is in the way: the system does not put a file in place of a directory.

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -112,6 +113,9 @@ type usageFile struct {
 	fd uintptr // of f
 
 	path string
+
+	checked int64       // when it was made sure that it is where the cache has it, in nanoseconds since 1970
+	suspect atomic.Bool // the directory that it is in may have been taken away
 }
 
 // newUsage writes the usage file of a cache that was just made, unless there is one. It appears with all its content:
@@ -172,9 +176,16 @@ func (d *Disk) usageOpen() (*os.File, error) {
 	if d.closed.Load() {
 		return nil, ErrClosed
 	}
+	now := time.Now().UnixNano()
+	if d.usage.f != nil && linked(d.usage.fd) && recent(d.usage.checked, now) && !d.usage.suspect.Load() {
+		return d.usage.f, nil
+	}
+	d.usage.suspect.Store(false)
 	if err := checkDirs(d.root); err != nil {
+		d.usage.suspect.Store(true)
 		return nil, err
 	}
+	d.usage.checked = now
 	if d.usage.f != nil {
 		if stands(d.usage.fd, d.usage.path) {
 			return d.usage.f, nil

@@ -391,7 +391,7 @@ func (r *round) measure() (sum int64) {
 		if err != nil || !d.Type().IsRegular() {
 			return nil
 		}
-		if dir := filepath.Base(filepath.Dir(path)); dir == "locks" || dir == "v1" {
+		if filepath.Base(filepath.Dir(path)) == "v1" {
 			return nil
 		}
 		if fi, err := d.Info(); err == nil {

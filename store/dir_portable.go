@@ -1,0 +1,64 @@
+//go:build !(linux || darwin || freebsd || netbsd || openbsd || dragonfly)
+
+package store
+
+import (
+	"os"
+	"path/filepath"
+	"sync/atomic"
+
+	"github.com/gofrs/flock"
+)
+
+// shardDir is the directory of a shard, and its lock, which here is a file beside it: a directory cannot be locked.
+type shardDir struct {
+	shard   int
+	path    string
+	lock    *flock.Flock
+	checked atomic.Int64
+}
+
+func openDir(path string, shard int) (*shardDir, error) {
+	if _, err := os.Stat(path); err != nil {
+		return nil, err
+	}
+	lock := path + ".lock"
+	return &shardDir{shard: shard, path: path, lock: flock.New(lock, flock.SetFlag(os.O_CREATE|os.O_RDONLY), flock.SetPermissions(0o600))}, nil
+}
+
+// retain: nothing is kept open here.
+func (dir *shardDir) retain() bool { return false }
+
+func (dir *shardDir) release() {}
+
+// stands: what is looked at is looked at by its path.
+func (dir *shardDir) stands() bool { return true }
+
+// tryLock takes the lock of the shard unless another has it. It opens the file.
+func (dir *shardDir) tryLock() (bool, error) { return dir.lock.TryLock() }
+
+// unlock also closes the file, which is opened again with the next lock.
+func (dir *shardDir) unlock() { dir.lock.Close() }
+
+// descriptorLimit does not matter, as nothing is kept open.
+func descriptorLimit() int { return 0 }
+
+func (dir *shardDir) name(name string) string { return dir.path + string(filepath.Separator) + name }
+
+func (dir *shardDir) stat(name string, st *fileStat) error { return statFile(dir.name(name), st) }
+
+func (dir *shardDir) read(name string, max int64, st *fileStat, buf []byte) ([]byte, error) {
+	return readFile(dir.name(name), max, st, buf)
+}
+
+func (dir *shardDir) create(name string, b []byte, w *written) error {
+	return writeNew(dir.name(name), b, w)
+}
+
+func (dir *shardDir) append(name string, b []byte, size int64, w *written) error {
+	return appendFile(dir.name(name), b, size, w)
+}
+
+func (dir *shardDir) rename(from, to string) error { return os.Rename(dir.name(from), dir.name(to)) }
+
+func (dir *shardDir) remove(name string) error { return os.Remove(dir.name(name)) }

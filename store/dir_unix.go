@@ -1,0 +1,205 @@
+//go:build linux || darwin || freebsd || netbsd || openbsd || dragonfly
+
+package store
+
+import (
+	"io/fs"
+	"os"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// shardDir is an open directory of a shard. It is closed when the last of its users has released it.
+type shardDir struct {
+	shard int
+	path  string
+	fd    int
+	users atomic.Int32
+	id    atomic.Pointer[fileID] // of fd; nil if not known yet
+
+	checked atomic.Int64 // when it was made sure that it stands, in nanoseconds since 1970
+}
+
+// fileID tells a file from all others.
+type fileID struct{ dev, ino uint64 }
+
+func openDir(path string, shard int) (*shardDir, error) {
+	fd, err := openRetry(path, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	dir := &shardDir{shard: shard, path: path, fd: fd}
+	dir.users.Store(1)
+	return dir, nil
+}
+
+// retain adds a user, unless the directory is closed.
+func (dir *shardDir) retain() bool {
+	for {
+		n := dir.users.Load()
+		if n == 0 {
+			return false
+		}
+		if dir.users.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+func (dir *shardDir) release() {
+	if dir.users.Add(-1) == 0 {
+		syscall.Close(dir.fd)
+	}
+}
+
+// stands reports whether the directory is what its path names.
+func (dir *shardDir) stands() bool {
+	var s syscall.Stat_t
+	id := dir.id.Load()
+	if id == nil {
+		if syscall.Fstat(dir.fd, &s) != nil {
+			return false
+		}
+		id = &fileID{uint64(s.Dev), uint64(s.Ino)}
+		dir.id.Store(id)
+	}
+	for {
+		err := syscall.Lstat(dir.path, &s)
+		if err != syscall.EINTR {
+			return err == nil && *id == fileID{uint64(s.Dev), uint64(s.Ino)}
+		}
+	}
+}
+
+// tryLock takes the lock of the shard unless another has it.
+func (dir *shardDir) tryLock() (bool, error) {
+	for {
+		switch err := syscall.Flock(dir.fd, syscall.LOCK_EX|syscall.LOCK_NB); err {
+		case nil:
+			return true, nil
+		case syscall.EINTR:
+		case syscall.EWOULDBLOCK:
+			return false, nil
+		default:
+			return false, &fs.PathError{Op: "flock", Path: dir.path, Err: err}
+		}
+	}
+}
+
+// unlock releases the lock, also if a child process that is just being started still has a copy of the descriptor.
+func (dir *shardDir) unlock() { syscall.Flock(dir.fd, syscall.LOCK_UN) }
+
+// descriptorLimit is how many files the process may have open.
+func descriptorLimit() int {
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
+		return 0
+	}
+	return int(min(uint64(limit.Cur), 1<<20))
+}
+
+func (dir *shardDir) failed(op, name string, err error) error {
+	return &fs.PathError{Op: op, Path: dir.path + "/" + name, Err: err}
+}
+
+func (dir *shardDir) stat(name string, st *fileStat) error {
+	var s unix.Stat_t
+	for {
+		err := unix.Fstatat(dir.fd, name, &s, unix.AT_SYMLINK_NOFOLLOW)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			return dir.failed("lstat", name, err)
+		}
+		st.fill(uint64(s.Ino), s.Size, uint32(s.Mode), s.Atim.Nano(), s.Mtim.Nano(), s.Ctim.Nano())
+		return nil
+	}
+}
+
+func (dir *shardDir) open(name string, flags int, perm uint32) (int, error) {
+	for {
+		fd, err := unix.Openat(dir.fd, name, flags|unix.O_CLOEXEC|nofollow, perm)
+		if err != syscall.EINTR {
+			return fd, err
+		}
+	}
+}
+
+// read is readFile.
+func (dir *shardDir) read(name string, max int64, st *fileStat, buf []byte) ([]byte, error) {
+	fd, err := dir.open(name, syscall.O_RDONLY|noatime, 0)
+	if err == syscall.EPERM && noatime != 0 { // another user's file
+		fd, err = dir.open(name, syscall.O_RDONLY, 0)
+	}
+	if err != nil {
+		return nil, dir.failed("open", name, err)
+	}
+	b, op, err := readOpen(fd, max, st, buf)
+	if op != "" {
+		err = dir.failed(op, name, err)
+	}
+	return b, err
+}
+
+// create is writeNew.
+func (dir *shardDir) create(name string, b []byte, w *written) error {
+	fd, err := dir.open(name, syscall.O_WRONLY|syscall.O_CREAT|syscall.O_EXCL, 0o600)
+	if err != nil {
+		return dir.failed("create", name, err)
+	}
+	if op, err := finish(fd, b, -1, w); err != nil {
+		dir.remove(name)
+		return dir.failed(op, name, err)
+	}
+	return nil
+}
+
+// append appends b to a file of size bytes with one system call. If that fails, the file is as before.
+func (dir *shardDir) append(name string, b []byte, size int64, w *written) error {
+	fd, err := dir.open(name, syscall.O_WRONLY|syscall.O_APPEND, 0)
+	if err != nil {
+		return dir.failed("open", name, err)
+	}
+	op, err := finish(fd, b, size, w)
+	if err != nil {
+		if op == "close" { // and the file is not open any more
+			syscall.Truncate(dir.path+"/"+name, size)
+		}
+		return dir.failed(op, name, err)
+	}
+	return nil
+}
+
+func (dir *shardDir) rename(from, to string) error {
+	for {
+		err := unix.Renameat(dir.fd, from, dir.fd, to)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
+		}
+		return nil
+	}
+}
+
+// remove removes a file, or what stands in its place if that is empty.
+func (dir *shardDir) remove(name string) error {
+	for {
+		err := unix.Unlinkat(dir.fd, name, 0)
+		switch err {
+		case nil:
+			return nil
+		case syscall.EINTR:
+			continue
+		case syscall.EISDIR, syscall.EPERM:
+			if unix.Unlinkat(dir.fd, name, unix.AT_REMOVEDIR) == nil {
+				return nil
+			}
+		}
+		return dir.failed("remove", name, err)
+	}
+}
