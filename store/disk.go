@@ -554,6 +554,8 @@ func (l *locked) write(key string, st keyState, next []*Entry, page *usagePage, 
 		}
 	}()
 
+	encode := encodePool.Get().(*encodeBuffers)
+	defer encode.free()
 	var heads []byte
 	var blobs []inlineBlob
 	var live int64
@@ -561,7 +563,7 @@ func (l *locked) write(key string, st keyState, next []*Entry, page *usagePage, 
 		if len(next) == 0 {
 			break
 		}
-		if heads, err = encodeHeads(key, next); err != nil {
+		if heads, err = encode.encodeHeads(key, next); err != nil {
 			return -1, opError("update", err)
 		}
 		if blobs, live, err = inlineBlobs(next); err != nil {
@@ -589,7 +591,7 @@ func (l *locked) write(key string, st keyState, next []*Entry, page *usagePage, 
 		}
 	default:
 		var w written
-		if sum, err = l.put(key, st, blobs, heads, live, page, r, &w); err != nil {
+		if sum, err = l.put(key, st, blobs, encode, live, page, r, &w); err != nil {
 			return -1, err
 		}
 		if w.exact && d.tier.max > 0 {
@@ -636,15 +638,15 @@ func newItem(key, path string, entries []*Entry, live int64, w *written) *tierIt
 	return it
 }
 
-// put writes what the file of a key is to say: by appending, or anew if that would leave too much in it
-// that is obsolete.
-func (l *locked) put(key string, st keyState, blobs []inlineBlob, heads []byte, live int64, page *usagePage, r room, w *written) (sum int64, err error) {
+// put writes what the file of a key is to say, whose heads are encoded already: by appending, or anew if that would
+// leave too much in it that is obsolete.
+func (l *locked) put(key string, st keyState, blobs []inlineBlob, encode *encodeBuffers, live int64, page *usagePage, r room, w *written) (sum int64, err error) {
 	current, _, err := inlineBlobs(st.entries)
 	if err != nil {
 		return -1, err
 	}
 	there := blobFinder(current)
-	added := int64(recordHeader + len(heads))
+	added := int64(recordHeader + len(encode.heads))
 	for _, b := range blobs {
 		if there(b.id) == nil {
 			added += int64(recordHeader + blobIDLen + len(b.data))
@@ -666,13 +668,14 @@ func (l *locked) put(key string, st keyState, blobs []inlineBlob, heads []byte, 
 			return -1, err
 		}
 	}
-	buf := make([]byte, 0, size)
+	buf := encode.file[:0]
 	for _, b := range blobs {
 		if anew || there(b.id) == nil {
 			buf = appendRecord(buf, recordBlob, b.id[:], b.data)
 		}
 	}
-	buf = appendRecord(buf, recordHeads, heads)
+	buf = appendRecord(buf, recordHeads, encode.heads)
+	encode.file = buf
 	switch {
 	case st.size == 0 && !st.damaged:
 		err = l.create(key, buf, w)

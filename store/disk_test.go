@@ -1653,7 +1653,7 @@ func FuzzKeyFile(f *testing.F) {
 	e.Length = 5
 	e.Trailer = http.Header{"X": {"y"}}
 	e.Parts = []Part{{Length: 5, Blob: Blob{ID: id.String(), Size: 5, Inline: []byte("hello")}}}
-	heads, err := encodeHeads(key, []*Entry{e, testHead(key)})
+	heads, err := new(encodeBuffers).encodeHeads(key, []*Entry{e, testHead(key)})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -1677,7 +1677,7 @@ func FuzzKeyFile(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		again, err := encodeHeads(key, st.entries)
+		again, err := new(encodeBuffers).encodeHeads(key, st.entries)
 		if err != nil {
 			return
 		}

@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 	"unsafe"
 )
@@ -205,28 +206,44 @@ const (
 	flagSelecting
 )
 
-// encodeHeads encodes the entries of key. It fails with ErrTooLarge if one of them is over maxHead.
-func encodeHeads(key string, entries []*Entry) ([]byte, error) {
-	b := make([]byte, 0, 1024)
-	b = append(b, headsVersion)
+// encodeBuffers are what an Update encodes in.
+type encodeBuffers struct {
+	heads, entry, file []byte
+}
+
+var encodePool = sync.Pool{New: func() any { return new(encodeBuffers) }}
+
+// maxPooled bounds the bytes of a buffer that is kept for the next Update.
+const maxPooled = 256 << 10
+
+func (buf *encodeBuffers) free() {
+	if max(cap(buf.heads), cap(buf.entry), cap(buf.file)) <= maxPooled {
+		encodePool.Put(buf)
+	}
+}
+
+// encodeHeads encodes the entries of key, in memory of buf. It fails with ErrTooLarge if one of them is over maxHead.
+func (buf *encodeBuffers) encodeHeads(key string, entries []*Entry) ([]byte, error) {
+	b := append(buf.heads[:0], headsVersion)
 	raw, err := hex.DecodeString(key)
 	if err != nil {
 		return nil, err
 	}
 	b = append(b, raw...)
 	b = binary.AppendUvarint(b, uint64(len(entries)))
-	var scratch []byte
 	for _, e := range entries {
-		scratch, err = appendEntry(scratch[:0], e)
+		one, err := appendEntry(buf.entry[:0], e)
 		if err != nil {
 			return nil, err
 		}
-		if len(scratch) > maxHead {
+		if len(one) > maxHead {
 			return nil, ErrTooLarge
 		}
-		b = binary.AppendUvarint(b, uint64(len(scratch)))
-		b = append(b, scratch...)
+		b = binary.AppendUvarint(b, uint64(len(one)))
+		b = append(b, one...)
+		buf.entry = one
 	}
+	buf.heads = b
 	return b, nil
 }
 
