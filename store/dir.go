@@ -167,7 +167,7 @@ func (d *Disk) statKey(key, path string, st *fileStat, now int64) error {
 	}
 	defer dir.release()
 	err := dir.stat(key, st)
-	if errors.Is(err, fs.ErrNotExist) && !dir.stands() {
+	if errors.Is(err, fs.ErrNotExist) && dir.gone() {
 		d.dirs.drop(dir)
 		err = statFile(path, st)
 	}
@@ -179,7 +179,7 @@ func (d *Disk) readFrom(shard int, name string, max int64, st *fileStat, buf []b
 	if dir := d.standing(shard, now); dir != nil {
 		defer dir.release()
 		b, err := dir.read(name, max, st, buf)
-		if !errors.Is(err, fs.ErrNotExist) || dir.stands() {
+		if !errors.Is(err, fs.ErrNotExist) || !dir.gone() {
 			return b, err
 		}
 		d.dirs.drop(dir)

@@ -34,6 +34,9 @@ func (dir *shardDir) release() {}
 // stands: what is looked at is looked at by its path.
 func (dir *shardDir) stands() bool { return true }
 
+// gone: see stands.
+func (dir *shardDir) gone() bool { return false }
+
 // tryLock takes the lock of the shard unless another has it. It opens the file.
 func (dir *shardDir) tryLock() (bool, error) { return dir.lock.TryLock() }
 

@@ -73,6 +73,9 @@ func (dir *shardDir) stands() bool {
 	}
 }
 
+// gone reports whether the directory was removed.
+func (dir *shardDir) gone() bool { return !linked(uintptr(dir.fd)) }
+
 // tryLock takes the lock of the shard unless another has it.
 func (dir *shardDir) tryLock() (bool, error) {
 	for {
