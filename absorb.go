@@ -2,9 +2,11 @@ package cachetrip
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,22 +45,29 @@ func (a *answer) foreign(h http.Header) (by string, foreign bool) {
 	}
 	header, _ := field.Canonical(actual.Header)
 	query := !a.rules.identified && actual.URL != nil && actual.URL.RawQuery != a.sent.URL.RawQuery
-	foreign = query
 	names := selectingFields(h)
+	changed := func(name string) bool { return !slices.Equal(header[name], a.known(name)) }
+	foreign = query || slices.ContainsFunc(names, func(name string) bool {
+		return changed(name) && !(a.rules.identified && credentialField(name))
+	})
 	if !a.rules.identified {
-		for _, fields := range []http.Header{header, a.rules.header} {
+		for _, fields := range [...]http.Header{header, a.rules.header} {
+			for name := range fields {
+				foreign = foreign || changed(name) && credentialField(name)
+			}
+		}
+	}
+	if !foreign {
+		return "", false
+	}
+	if !a.rules.identified {
+		for _, fields := range [...]http.Header{header, a.rules.header} {
 			for name := range fields {
 				if credentialField(name) {
 					names = append(names, name)
 				}
 			}
 		}
-	}
-	for _, name := range names {
-		foreign = foreign || !slices.Equal(header[name], a.known(name)) && !(a.rules.identified && credentialField(name))
-	}
-	if !foreign {
-		return "", false
 	}
 	slices.Sort(names)
 	var b strings.Builder
@@ -138,64 +147,133 @@ func (a *answer) entry() *store.Entry {
 	return e
 }
 
-// confirmed takes a 304 to the conditions c: what it confirms is freshened, in the store and for
-// the callers. ok is false if nothing stored is confirmed. RFC 9111, section 4.3.4.
-func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok bool) {
-	var use *store.Entry
-	var updates bool
+// confirmation is what a 304 makes of the entries of a key.
+type confirmation struct {
+	next    []*store.Entry // the very slice that was given if nothing changes
+	use     *store.Entry   // what answers the request; nil if nothing is confirmed
+	index   int            // of use in next, -1 if it is not there
+	unsaved bool           // use is not what will be stored
+}
+
+// confirms returns what a 304 to the conditions c makes of current. RFC 9111, section 4.3.4.
+func (a *answer) confirms(c *conditions, current []*store.Entry) confirmation {
+	stored := a.views.all(a.key, current)
+	chosen, updated := c.identify(a.rules, stored, a.resp.Header)
+	if chosen < 0 || !a.sentAs(&stored[chosen]) {
+		return confirmation{next: current, index: -1}
+	}
 	said := response{cc: field.ParseCacheControl(a.resp.Header["Cache-Control"])}
 	forbidden := said.mustNotStore()
-	change := func(current []*store.Entry) []*store.Entry {
-		use = nil
-		stored := a.views.all(a.key, current)
-		chosen, updated := c.identify(a.rules, stored, a.resp.Header)
-		if chosen < 0 || !a.sentAs(&stored[chosen]) {
-			return current
+	// What other requests selected is not updated: this answer may say things that hold for the
+	// one who asked, such as who may read it or which cookie to set.
+	next := slices.Clone(current)
+	for _, i := range updated {
+		if stored[i].concerns(a.rules) && (i == chosen || a.sentAs(&stored[i])) {
+			next[i] = a.freshened(current[i])
 		}
-		// What other requests selected is not updated: this answer may say things that hold for the
-		// one who asked, such as who may read it or which cookie to set.
-		next := slices.Clone(current)
-		for _, i := range updated {
-			if stored[i].concerns(a.rules) && a.sentAs(&stored[i]) {
-				next[i] = a.freshened(current[i])
+	}
+	use := next[chosen]
+	if !stored[chosen].concerns(a.rules) {
+		// But the origin chose one of those to answer this request as well, beside which it is kept,
+		// unless no request ever selects it.
+		use = use.Clone()
+		if use.Header = withoutAsker(use.Header); len(updated) > 0 {
+			use = a.freshened(use)
+			if stored[chosen].varies("*") {
+				next[chosen] = use
+			} else {
+				next = append(next, use)
 			}
 		}
-		use = next[chosen]
-		if !stored[chosen].concerns(a.rules) {
-			// But the origin chose one of those to answer this request as well, beside which it is kept,
-			// unless no request ever selects it.
-			use = use.Clone()
-			if use.Header = withoutAsker(use.Header); len(updated) > 0 {
-				use = a.freshened(use)
-				if stored[chosen].varies("*") {
-					next[chosen] = use
-				} else {
-					next = append(next, use)
-				}
-			}
-		} else if forbidden && !slices.Contains(updated, chosen) {
-			next = slices.Delete(next, chosen, chosen+1)
+	} else if forbidden && !slices.Contains(updated, chosen) {
+		next = slices.Delete(next, chosen, chosen+1)
+	}
+	next = storedStill(next)
+	if slices.Equal(next, current) {
+		next = current
+	}
+	return confirmation{next, use, slices.Index(next, use), len(updated) == 0 || forbidden}
+}
+
+// confirmed takes a 304 to the conditions c: what it confirms is freshened, in the store and for
+// the callers. ok is false if nothing stored is confirmed.
+func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok bool) {
+	var made confirmation
+	var err error
+	s := a.saveBehind()
+	if s != nil {
+		current, err := a.Store.Entries(context.WithoutCancel(a.flight.ctx), a.key)
+		if err == nil && slices.Equal(current, entries) { // nothing has changed since the origin was asked
+			made = a.confirms(c, entries)
 		}
-		updates = len(updated) > 0
-		return storedStill(next)
+		if made.use == nil {
+			a.saved(s)
+			s = nil
+		}
 	}
-	err := a.Store.Update(context.WithoutCancel(a.flight.ctx), a.key, change)
-	if err != nil {
-		a.storeFailed("freshen", err)
-		change(entries) // what can't be written can be used all the same
+	if s == nil {
+		err = a.freshen(c, nil, &made)
+		if err != nil {
+			made = a.confirms(c, entries) // what can't be written can be used all the same
+		}
 	}
-	if use == nil {
+	if made.use == nil {
 		return outcome{}, false
 	}
 	discard(a.resp)
-	o = outcome{entry: use, response: newResponse(use)}
-	o.unsaved = err != nil || !updates || forbidden
+	o = outcome{entry: made.use, unsaved: err != nil || made.unsaved, saving: s}
+	if made.index >= 0 {
+		o.response = a.views.of(a.key, made.index, made.use)[0]
+	} else {
+		o.response = newResponse(made.use)
+	}
 	if a.OmitSetCookie {
 		o.cookies = a.resp.Header["Set-Cookie"]
 	}
-	a.markShared(&o.response)
+	release := a.flight.takeLease()
+	shared := a.markShared(&o.response)
 	a.flights.remove(a.flight)
+	if s == nil {
+		release(shared)
+		return o, true
+	}
+	own, behind := *a.exchange, *a // which the caller's part goes on with meanwhile
+	behind.exchange = &own
+	go func() {
+		defer release(shared)
+		defer own.saved(s)
+		defer func() {
+			if p := recover(); p != nil {
+				own.panicked(p, debug.Stack())
+				own.storeFailed("freshen", fmt.Errorf("cachetrip: panic in the store: %v", p))
+			}
+		}()
+		behind.freshen(c, entries, &made)
+	}()
 	return o, true
+}
+
+// freshen has the store keep what the answer makes of what it holds, which is known already if that is entries, and
+// else is made.
+func (a *answer) freshen(c *conditions, entries []*store.Entry, made *confirmation) error {
+	known := *made
+	err := a.Store.Update(context.WithoutCancel(a.flight.ctx), a.key, func(current []*store.Entry) []*store.Entry {
+		if *made = known; known.use != nil && slices.Equal(current, entries) {
+			made.next = slices.Clone(known.next)
+		} else {
+			*made = a.confirms(c, current)
+		}
+		if slices.Equal(made.next, current) {
+			return current
+		}
+		return made.next
+	})
+	if err != nil {
+		a.storeFailed("freshen", err)
+		return err
+	}
+	a.takes.Store(true)
+	return nil
 }
 
 // storedStill returns those of the entries that may stay, as what an update has made of one may forbid
@@ -255,14 +333,15 @@ func (a *answer) absorbed() outcome {
 	return a.record(e, span{0, e.Length}, nil)
 }
 
-// markShared remembers whether others that wait for the like of r could share it.
-func (a *answer) markShared(r *response) {
+// markShared remembers, and reports, whether others that wait for the like of r could share it.
+func (a *answer) markShared(r *response) bool {
 	req := *a.sharing(&outcome{resp: a.resp})
 	if d := decide(a.received, &request{method: http.MethodGet, header: req.header, digest: req.digest, cc: neutral}, []response{*r}); d.serves() || d.lapsed() {
 		a.flights.together(a.flight)
-	} else {
-		a.flights.separate(a.flight, time.Now())
+		return true
 	}
+	a.flights.separate(a.flight, time.Now())
+	return false
 }
 
 // arriving returns e as the rules are to see it for those who read along: as if its content were

@@ -24,6 +24,10 @@ type content struct {
 	bodies  []store.Body // beside parts; nil for what is inline
 	damaged func()       // called when what is held does not prove itself
 
+	// What is being stored when this is given to a caller, who is not to be told of its end before, while interested.
+	saving *saving
+	ctx    context.Context
+
 	mu    sync.Mutex
 	users int
 	over  bool
@@ -75,6 +79,9 @@ func (c *content) copyTo(w io.Writer, end int64) error {
 	_, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{&served{content: c, span: span{0, end}, count: new(atomic.Int64)}}, make([]byte, copySize))
 	return err
 }
+
+// settle waits for what is being stored.
+func (c *content) settle() { c.saving.wait(c.ctx) }
 
 // checked has damage reported. An end before that of the parts is damage, too.
 func (c *content) checked(err error) error {
@@ -153,6 +160,7 @@ func (s *served) Read(p []byte) (int, error) {
 	case s.closed.Load():
 		return 0, http.ErrBodyReadAfterClose
 	case s.start >= s.end:
+		s.content.settle()
 		return 0, io.EOF
 	case !s.content.use():
 		return 0, http.ErrBodyReadAfterClose
@@ -241,6 +249,9 @@ func (s *served) WriteTo(w io.Writer) (written int64, err error) {
 		}
 		written += n
 	}
+	if err == nil {
+		s.content.settle()
+	}
 	return written, err
 }
 
@@ -297,5 +308,7 @@ func (c *content) direct(offset int64) (w rangeWriter, length, from int64) {
 func (s *served) Close() error {
 	s.closed.Store(true)
 	s.closeRest()
-	return s.content.Close()
+	err := s.content.Close()
+	s.content.settle()
+	return err
 }

@@ -42,7 +42,9 @@ func (x *exchange) remainder(held *content, r *response) func(span) io.ReadClose
 	if held.bodies == nil || x.rules.cc.OnlyIfCached || !r.continuable() {
 		return nil
 	}
-	x.detach() // the caller may change the request until then
+	if x.own == nil {
+		x.detach() // the caller may change the request until then
+	}
 	a, stored := &answer{exchange: x, requested: wallClock()}, *r
 	return func(s span) io.ReadCloser {
 		resp, _, err := a.askAgain(x.req.Context(), &stored, s)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -36,6 +37,7 @@ type outcome struct {
 	resumes   bool         // the download begins with what is held
 	entry     *store.Entry // what is or is being stored: of resp, or confirmed by it
 	unsaved   bool         // what was confirmed is not stored: the store failed, or it may not be any more
+	saving    *saving      // what was confirmed is being stored; nil if that was done before
 	response  response     // entry, as the rules see it
 	cookies   []string     // what a 304 sets for the one who asked, if that is not to be stored
 	detail    string       // why resp was not stored, or that it was asked for twice
@@ -279,6 +281,18 @@ func (f *flight) wait(ctx context.Context) error {
 // errGone is the outcome of a flight whose goroutine was ended below the cache, by runtime.Goexit: as
 // testing.T.FailNow does it.
 var errGone = errors.New("cachetrip: Base or ModifyResponse ended the goroutine that called it")
+
+// stackRoom is about what the calls below a flight need of a stack, which is that of a new goroutine.
+const stackRoom = 12 << 10
+
+// stretch has the stack grow to what it will need at once, rather than by half each time and with all that is on it:
+// that is a tenth of what a revalidation costs.
+//
+//go:noinline
+func stretch() {
+	var room [stackRoom]byte
+	runtime.KeepAlive(&room)
+}
 
 // fly runs ask as the flight f. A panic in Base is passed on by whoever made the flight happen.
 func (t *Transport) fly(f *flight, ask func(*flight) outcome) {

@@ -44,12 +44,16 @@ func (f *flight) leased(release func(shared bool)) {
 }
 
 // endLease ends the lease of f, if it has one.
-func (f *flight) endLease(shared bool) {
+func (f *flight) endLease(shared bool) { f.takeLease()(shared) }
+
+// takeLease returns what ends the lease of f, which nobody else does then.
+func (f *flight) takeLease() (release func(shared bool)) {
 	f.mu.Lock()
-	release := f.lease
+	defer f.mu.Unlock()
+	release = f.lease
 	f.lease = nil
-	f.mu.Unlock()
-	if release != nil {
-		release(shared)
+	if release == nil {
+		release = func(bool) {}
 	}
+	return release
 }

@@ -36,9 +36,12 @@ func freshen(stored, update http.Header, received time.Time) http.Header {
 	merged := maps.Clone(stored) // with the same lines, which do not change
 	// These tell the age of the response that they came with.
 	delete(merged, "Age")
-	merged.Set("Date", received.UTC().Format(http.TimeFormat))
-	for name, values := range storedHeader(update) {
-		merged[name] = values
+	merged["Date"] = []string{received.UTC().Format(http.TimeFormat)}
+	connection := connectionFields(update)
+	for name, values := range update {
+		if isStoredField(name, connection) && !slices.Equal(merged[name], values) {
+			merged[name] = slices.Clone(values)
+		}
 	}
 	for _, name := range boundToContent {
 		delete(merged, name)

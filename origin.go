@@ -177,6 +177,9 @@ func (x *exchange) unshared(f *flight, o outcome) outcome {
 
 // discard takes the body of a response that is of no use, if that is little, and closes it.
 func discard(resp *http.Response) {
+	if resp.Body == http.NoBody {
+		return
+	}
 	if resp.ContentLength >= 0 && resp.ContentLength <= discardBytes {
 		timer := time.AfterFunc(discardTime, func() { resp.Body.Close() })
 		defer timer.Stop()

@@ -76,7 +76,7 @@ func (r *response) ranges(req *request) (rangeAnswer, []span) {
 
 // isStill evaluates an If-Range field. RFC 9110, section 13.1.5.
 func (r *response) isStill(validator string) bool {
-	return field.ETagStrongMatch(validator, r.header.Get("ETag")) ||
+	return field.ETagStrongMatch(validator, r.header.Get(etagField)) ||
 		validator != "" && validator == r.header.Get("Last-Modified") && r.strongDate()
 }
 
@@ -227,9 +227,9 @@ func (r *response) part() (s span, length int64, ok bool) {
 // this is the end of r. Of another representation the origin would have sent the whole. RFC 9110,
 // sections 13.1.5 and 14.4.
 func (r *response) endsAt(position int64, h http.Header) bool {
-	tag := h.Get("ETag")
+	tag := h.Get(etagField)
 	return strings.EqualFold(strings.Join(h["Content-Range"], ","), "bytes */"+strconv.FormatInt(position, 10)) &&
-		(r.length < 0 || r.length == position) && (tag == "" || tag == r.header.Get("ETag"))
+		(r.length < 0 || r.length == position) && (tag == "" || tag == r.header.Get(etagField))
 }
 
 // formatContentRange is the inverse of contentRange.
@@ -296,5 +296,5 @@ func (r *response) continues(partial *response, asked span) (s span, length int6
 	}
 	// A date was sent in If-Range; the 206 may leave it out then.
 	modified := partial.header.Get("Last-Modified")
-	return s, length, partial.header.Get("ETag") == "" && (modified == "" || modified == r.strongValidator())
+	return s, length, partial.header.Get(etagField) == "" && (modified == "" || modified == r.strongValidator())
 }

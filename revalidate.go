@@ -12,6 +12,9 @@ import (
 
 // The conditional request, and what its answer validates: RFC 9111, section 4.3.
 
+// etagField is the name of ETag as net/http spells it: so that looking for it need not bring it into that form.
+const etagField = "Etag"
+
 // maxETags and maxETagBytes bound the entity tags in one If-None-Match: tags are often 70 bytes long,
 // and common servers accept 8 KiB of fields.
 const (
@@ -79,7 +82,10 @@ func (c *conditions) add(r *response) {
 // tags, or as the question whether anything exists, nor what can't be sent. A request that fails for
 // what an earlier response said would be worse than none.
 func (r *response) entityTag() string {
-	tag := r.header.Get("ETag")
+	tag := r.header.Get(etagField)
+	if tag == "" || field.IsStrongETag(tag) && len(tag) <= maxETagBytes && field.IsValue(tag) { // nearly always
+		return tag
+	}
 	if tags := field.ETags([]string{tag}); len(tags) != 1 || tags[0] != tag || tag == "*" || len(tag) > maxETagBytes || !field.IsValue(tag) {
 		return ""
 	}
@@ -152,10 +158,10 @@ func (c *conditions) identify(req *request, stored []response, h http.Header) (u
 			}
 		}
 	}
-	tag := h.Get("ETag")
+	tag := h.Get(etagField)
 	switch {
 	case field.IsStrongETag(tag):
-		same := func(r *response) bool { return field.ETagStrongMatch(tag, r.header.Get("ETag")) }
+		same := func(r *response) bool { return field.ETagStrongMatch(tag, r.header.Get(etagField)) }
 		choose(same)
 		if use >= 0 {
 			for _, i := range candidates {
@@ -169,10 +175,10 @@ func (c *conditions) identify(req *request, stored []response, h http.Header) (u
 		// compress, confirm the weak tag that they were asked about. A strong validator must not
 		// update what lacks it, so that the response is used this once and asked about again. If
 		// somebody else selected it, it takes more than that to choose it.
-		choose(func(r *response) bool { return r.concerns(req) && field.ETagWeakMatch(tag, r.header.Get("ETag")) })
+		choose(func(r *response) bool { return r.concerns(req) && field.ETagWeakMatch(tag, r.header.Get(etagField)) })
 		return use, nil
 	case tag != "":
-		choose(func(r *response) bool { return field.ETagWeakMatch(tag, r.header.Get("ETag")) })
+		choose(func(r *response) bool { return field.ETagWeakMatch(tag, r.header.Get(etagField)) })
 	case h.Get("Last-Modified") != "":
 		choose(func(r *response) bool {
 			modified, ok := field.Date(h.Get("Last-Modified"), r.received)
@@ -218,7 +224,7 @@ func answersCaller(req *request, added *conditions, h http.Header) bool {
 	if added.none() {
 		return true
 	}
-	tag := h.Get("ETag")
+	tag := h.Get(etagField)
 	return tag != "" && slices.ContainsFunc(field.ETags(req.header["If-None-Match"]), func(own string) bool {
 		return field.ETagWeakMatch(own, tag)
 	})
@@ -231,7 +237,7 @@ func (r *response) notModified(req *request) bool {
 		return false
 	}
 	if lines, ok := req.header["If-None-Match"]; ok {
-		tag := r.header.Get("ETag")
+		tag := r.header.Get(etagField)
 		return slices.ContainsFunc(field.ETags(lines), func(own string) bool {
 			return own == "*" || field.ETagWeakMatch(own, tag)
 		})
@@ -289,7 +295,7 @@ func (r *response) validDate(name string) (value string, ok bool) {
 // by byte: the strong entity tag, or else a date of last modification that a change within the
 // same second cannot have kept; empty if there is none. RFC 9110, sections 8.8.1 and 8.8.2.2.
 func (r *response) strongValidator() string {
-	if r.header.Get("ETag") != "" {
+	if r.header.Get(etagField) != "" {
 		if tag := r.entityTag(); field.IsStrongETag(tag) {
 			return tag
 		}

@@ -205,7 +205,9 @@ func (b *multipartBody) WriteTo(w io.Writer) (int64, error) {
 
 func (b *multipartBody) Close() error {
 	b.closed.Store(true)
-	return b.held.Close()
+	err := b.held.Close()
+	b.held.settle()
+	return err
 }
 
 // receive answers the request that made the flight happen with the origin's response.

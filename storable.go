@@ -85,15 +85,27 @@ func understood(status int) bool {
 // or proxy. Section 3.1.
 func storedHeader(h http.Header) http.Header {
 	stored := h.Clone()
-	for _, name := range field.Names(h["Connection"]) {
-		if !slices.Contains(endToEnd, name) {
-			delete(stored, name)
-		}
+	for _, name := range connectionFields(h) {
+		delete(stored, name)
 	}
 	for _, name := range perConnection {
 		delete(stored, name)
 	}
 	return stored
+}
+
+// connectionFields returns the names of the fields that are not stored because Connection names them.
+func connectionFields(h http.Header) []string {
+	lines := h["Connection"]
+	if lines == nil {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(field.Names(lines)), func(name string) bool { return slices.Contains(endToEnd, name) })
+}
+
+// isStoredField reports whether storedHeader keeps a field, given the connectionFields.
+func isStoredField(name string, connection []string) bool {
+	return !slices.Contains(perConnection, name) && !slices.Contains(connection, name)
 }
 
 // endToEnd lists the fields that say what may be done with a response, and are therefore kept even

@@ -182,6 +182,7 @@ func (x *exchange) behind() bool { return x.req == x.own }
 // wasStored tells that a response was stored.
 func (x *exchange) wasStored(e *store.Entry) {
 	x.counters.stored.Add(1)
+	x.takes.Store(true)
 	x.told("stored", e.Status, e.Length, "", nil, func(t *Trace) func(StoreInfo) { return t.Stored })
 	x.evictions()
 }
@@ -236,6 +237,7 @@ const faultPause = time.Minute
 // storeFailed counts and tells a failure of the store that the caller is not to suffer from.
 func (t *Transport) storeFailed(req *http.Request, op string, err error) {
 	cause := store.CauseOf(err)
+	t.takes.Store(false)
 	fault := &t.counters.storeFaults[cause]
 	count := fault.count.Add(1)
 	now := time.Now().UnixNano()

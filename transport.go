@@ -83,13 +83,15 @@ type Transport struct {
 	keys     keys
 	views    views
 	unsafe   unsafeLog
+	savings  savings
+	takes    atomic.Bool // the store took what it was given last
 
 	secret   atomic.Pointer[digester]
 	closed   atomic.Bool // requests are forwarded; set with mu
 	released atomic.Bool // nothing is stored any more, by what was under way either
 
 	mu         sync.Mutex
-	background sync.WaitGroup
+	background sync.WaitGroup        // what is done when callers have been answered
 	refreshing map[string]refreshing // by the keys that are revalidated in the background
 }
 
@@ -109,7 +111,7 @@ func Open(dir string) (*Transport, error) {
 // Client returns an http.Client that uses t.
 func (t *Transport) Client() *http.Client { return &http.Client{Transport: t} }
 
-// Close waits for background revalidations and, if [Open] made t, closes its store. It cancels those that the
+// Close waits for what is still being stored, and for background revalidations, and, if [Open] made t, closes its store. It cancels those that the
 // origin has not begun to answer after 3 s; the others end 30 s after they began at the latest. Requests are
 // forwarded and not stored afterwards; responses that are being read can be read to their end.
 func (t *Transport) Close() error {
@@ -359,7 +361,10 @@ func (x *exchange) ask(entries []*store.Entry, stored []response, d decision, jo
 	}
 	if leads {
 		x.detach()
-		go x.fly(f, func(f *flight) outcome { return x.askAlone(f, entries, stored, d) })
+		go func() {
+			stretch()
+			x.fly(f, func(f *flight) outcome { return x.askAlone(f, entries, stored, d) })
+		}()
 	}
 	if err := f.wait(ctx); err != nil {
 		if leads {
@@ -403,6 +408,7 @@ func (x *exchange) lead(f *flight, entries []*store.Entry, stored []response, d 
 	case o.confirmed():
 		defer x.leave(f)
 		resp, err := x.serve(wallClock(), o.entry, &o.response, Status{Fwd: d.fwd, FwdStatus: http.StatusNotModified, Stored: !o.unsaved, Detail: d.detail})
+		x.settles(resp, o.saving)
 		if err != nil {
 			return nil, again, nil
 		}
@@ -476,6 +482,7 @@ func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, 
 	if o.download == nil {
 		defer x.leave(f)
 		resp, err := x.serve(now, o.entry, &o.response, status)
+		x.settles(resp, o.saving)
 		if err != nil {
 			return nil, alone
 		}
@@ -518,6 +525,7 @@ func (x *exchange) serveStale(entries []*store.Entry, stored []response, d decis
 
 // lookup returns what is stored under the key. A store that fails costs a miss.
 func (x *exchange) lookup() []*store.Entry {
+	x.savings.of(x.key).wait(x.req.Context())
 	entries, err := x.Store.Entries(x.req.Context(), x.key)
 	if err != nil && x.req.Context().Err() == nil {
 		x.storeFailed("look up", err)
