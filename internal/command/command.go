@@ -27,7 +27,7 @@ func newCommand(stdout, stderr io.Writer) *cli.Command {
 		Writer:                          stdout,
 		ErrWriter:                       stderr,
 		EnableShellCompletion:           true,
-		ConfigureShellCompletionCommand: func(c *cli.Command) { c.Hidden = false },
+		ConfigureShellCompletionCommand: configureCompletion,
 		ExitErrHandler:                  func(context.Context, *cli.Command, error) {}, // run reports errors
 		Commands: []*cli.Command{
 			getCommand(),
@@ -62,7 +62,11 @@ func newCommand(stdout, stderr io.Writer) *cli.Command {
 	for _, c := range append(root.Commands, root) {
 		c.HideHelpCommand = c != root
 		c.OnUsageError = func(_ context.Context, c *cli.Command, err error, _ bool) error {
-			return usagef("%w\nRun '%s --help' for its options.", err, c.FullName())
+			text, _, number := strings.Cut(err.Error(), ": strconv.")
+			if number {
+				text += ": not a number that can be used"
+			}
+			return usagef("%s\nRun '%s --help' for its options.", text, c.FullName())
 		}
 	}
 	return root

@@ -64,7 +64,8 @@ func report(ctx context.Context, stderr io.Writer, err error) int {
 		}
 		code = f.code
 	} else if _, ok := errors.AsType[cli.ExitCoder](err); ok {
-		code = exitUsage // the library's own: help for a command that does not exist
+		// The library's own: help for a command that does not exist.
+		code, err = exitUsage, fmt.Errorf("%w; 'cachetrip help' lists the commands", err)
 	}
 	// Errors of net/http and net/url repeat URLs, also those of origins.
 	text := redact.Text(err.Error(), false)

@@ -108,6 +108,7 @@ type getting struct {
 	stderr   *screen
 	targets  []target
 
+	cache    *cache
 	client   *http.Client
 	log      *wireLog
 	progress *progress
@@ -206,7 +207,7 @@ func (g *getting) run(ctx context.Context, dir string, maxBytes int64) error {
 		return err
 	}
 	defer cache.leave(ctx, g.stderr, g.quiet)
-	g.client, g.log = cache.Client(), &wireLog{showQuery: g.showQuery}
+	g.cache, g.client, g.log = cache, cache.Client(), &wireLog{showQuery: g.showQuery}
 	if g.verbose {
 		g.log.w, g.log.base = g.stderr, http.DefaultTransport
 		cache.Base, cache.Logger = g.log, g.log.logger()
@@ -288,12 +289,19 @@ func (g *getting) fetch(to target) (said string, err error) {
 
 	resp, err := g.client.Do(to.req)
 	if err != nil {
+		// The URL is another one after a redirect.
+		if failed, ok := errors.AsType[*url.Error](err); ok && failed.URL == to.req.URL.String() && g.usableStale(to.req) {
+			err = fmt.Errorf("%w; what is stored can be had with --offline --max-stale any", err)
+		}
 		return "", err
 	}
 	defer resp.Body.Close()
 	g.log.handedOut(resp)
 
 	if cachetrip.StatusOf(resp) == (cachetrip.Status{}) { // the cache's own 504
+		if shown := redact.URL(to.req.URL.String(), g.showQuery); resp.Request.URL.String() == to.req.URL.String() && g.usableStale(to.req) {
+			return "", notCached("%s is stored, but stale; --max-stale any takes it all the same", shown)
+		}
 		return "", notCached("%s is not in the cache, or may not be used without asking the origin; leave --offline out to ask it, or see 'cachetrip explain'", redact.URL(to.req.URL.String(), g.showQuery))
 	}
 	refused := resp.StatusCode >= 400
@@ -317,6 +325,17 @@ func (g *getting) fetch(to target) (said string, err error) {
 		return said, &failure{code: exitHTTP}
 	}
 	return said, nil
+}
+
+// usableStale reports whether a body is stored that a request gets if it asks only the cache, and takes what is stale.
+func (g *getting) usableStale(req *http.Request) bool {
+	patient := req.Clone(context.WithoutCancel(req.Context()))
+	patient.Header.Set("Cache-Control", "only-if-cached, max-stale")
+	explained, err := g.cache.Explain(patient)
+	if err != nil || req.Context().Err() != nil || explained.Action != "serve" || explained.Selected < 0 {
+		return false
+	}
+	return explained.Stored[explained.Selected].Entry.Header.Get("Location") == "" // where that leads may not be stored
 }
 
 // nextTime says what to do after a transfer broke off.

@@ -100,6 +100,9 @@ func TestGetRevalidates(t *testing.T) {
 			t.Errorf("verbose output without %q:\n%s", want, stderr)
 		}
 	}
+	if noise := regexp.MustCompile(`=""|=-?[\d.]+(m|µ|n)s\b|=\d+\.\d+s`).FindString(stderr); noise != "" {
+		t.Errorf("%s in verbose output:\n%s", noise, stderr)
+	}
 }
 
 // TestGetStale asks an origin that fails after its first answer, in two ways.
@@ -263,6 +266,38 @@ func TestGetResumes(t *testing.T) {
 	}
 }
 
+// TestWhatIsStoredIsOffered asks for what is stale when nobody answers: what can be had all the same is said only if it can.
+func TestWhatIsStoredIsOffered(t *testing.T) {
+	t.Setenv("CACHETRIP_DIR", filepath.Join(t.TempDir(), "cache"))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"1"`)
+		w.Header().Set("Cache-Control", r.URL.Query().Get("send"))
+		if r.URL.Path == "/moved" {
+			http.Redirect(w, r, "/strict?send=no-cache", http.StatusFound)
+		}
+	}))
+	url := server.URL
+	paths := map[string]bool{"/stale?send=max-age=0": true, "/strict?send=no-cache": false, "/moved?send=max-age=600": false}
+	for path := range paths {
+		command(t, "get", url+path)
+	}
+	server.Close()
+	paths["/nothing"] = false
+	for path, offered := range paths {
+		code, _, stderr := command(t, "get", "--refresh", url+path)
+		if code != exitFailed || strings.Contains(stderr, "; what is stored can be had with --offline --max-stale any\n") != offered {
+			t.Errorf("%s: exit code %d, stderr %q, want an offer: %v", path, code, stderr, offered)
+		}
+		code, _, stderr = command(t, "get", "--offline", url+path)
+		if code != exitNotCached || strings.Contains(stderr, "is stored, but stale; --max-stale any takes it all the same\n") != offered {
+			t.Errorf("%s, offline: exit code %d, stderr %q, want an offer: %v", path, code, stderr, offered)
+		}
+		if code, _, stderr = command(t, "get", "--offline", "--max-stale", "any", url+path); (code == exitDone) != offered {
+			t.Errorf("%s: exit code %d, stderr %q, what was said of it: %v", path, code, stderr, offered)
+		}
+	}
+}
+
 func TestGetInterrupted(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -307,7 +342,7 @@ func TestBadUsage(t *testing.T) {
 		{[]string{"shot"}, `there is no command "shot"; did you mean "show"?`},
 		{[]string{"frob"}, `there is no command "frob"; 'cachetrip help' lists those there are`},
 		{[]string{"--nonsense"}, "--help"},
-		{[]string{"help", "nonsense"}, "nonsense"},
+		{[]string{"help", "nonsense"}, "'nonsense'; 'cachetrip help' lists the commands"},
 		{[]string{"get"}, "one URL or more"},
 		{[]string{"get", "-o", "x", "http://a/", "http://b/"}, "-O names a file for each"},
 		{[]string{"get", "-O", "http://a/x", "http://b/x"}, "would both be written to x"},
@@ -316,6 +351,7 @@ func TestBadUsage(t *testing.T) {
 		{[]string{"get", "-O", "http://a/%5cx"}, "no name for a file"},
 		{[]string{"get", "-j", "2", "http://a/x", "http://b/x"}, "-j needs -O"},
 		{[]string{"get", "-j", "0", "http://a/x"}, "at least one"},
+		{[]string{"get", "-j", "x", "http://a/x"}, `"x" for flag -j: not a number that can be used` + "\nRun "},
 		{[]string{"get", "--offline", "--refresh", "http://a/x"}, "exclude each other"},
 		{[]string{"get", "--max-stale", "long", "http://a/x"}, "not a duration"},
 		{[]string{"get", "--max-size", "much", "http://a/x"}, "not a size"},

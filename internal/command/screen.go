@@ -85,6 +85,43 @@ func (s *screen) wrap(text string, n int) string {
 	return b.String()
 }
 
+// flow breaks what does not fit the screen: paragraphs, which are made anew, and the last columns of tables.
+func (s *screen) flow(text string) string {
+	if s.width == 0 {
+		return text
+	}
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	indentOf := func(line string) int { return len(line) - len(strings.TrimLeft(line, " ")) }
+	var b strings.Builder
+	for len(lines) > 0 {
+		line, indent := lines[0], indentOf(lines[0])
+		column := strings.Index(line[indent:], "  ")
+		n := 1
+		fits := len([]rune(line)) <= s.width
+		for column < 0 && n < len(lines) && lines[n] != "" && indentOf(lines[n]) == indent && !strings.Contains(lines[n][indent:], "  ") {
+			fits = fits && len([]rune(lines[n])) <= s.width
+			n++
+		}
+		switch whole := strings.Join(lines[:n], "\n"); {
+		case fits || strings.HasPrefix(line[indent:], "#"): // what is to be copied stays as it is
+			b.WriteString(whole)
+		case column < 0:
+			b.WriteString(line[:indent] + s.wrap(whole, indent))
+		default:
+			hang := indent + column + indentOf(line[indent+column:])
+			if hang > s.width/2 {
+				b.WriteString(line[:indent+column] + "\n")
+				line = strings.Repeat(" ", 2*indent) + line[hang:]
+				hang = 2 * indent
+			}
+			b.WriteString(line[:hang] + s.wrap(line[hang:], hang))
+		}
+		b.WriteByte('\n')
+		lines = lines[n:]
+	}
+	return b.String()
+}
+
 // printable returns text without what could make a terminal do something: header fields come from
 // anywhere.
 func printable(text string) string {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/creack/pty"
+	"github.com/google/go-cmp/cmp"
 )
 
 // onTerminal runs a command with a terminal for its output, and returns what that shows.
@@ -92,5 +93,28 @@ func TestProgress(t *testing.T) {
 	_, _, stderr := command(t, "get", "-o", os.DevNull, url+"/slow")
 	if strings.Contains(stderr, "[=") {
 		t.Errorf("a bar where nobody looks: %q", stderr)
+	}
+}
+
+// TestHelpFits reads the help of every command on a narrow terminal: it says what it says elsewhere, and every
+// line fits but those that are to be copied.
+func TestHelpFits(t *testing.T) {
+	terminalEnv(t)
+	t.Setenv("COLUMNS", "72")
+	for _, name := range []string{"", "get", "ls", "show", "explain", "stats", "verify", "prune", "purge", "clear", "demo", "completion"} {
+		args := append(strings.Fields(name), "--help")
+		_, want, _ := command(t, args...)
+		code, got := onTerminal(t, append([]string{"cachetrip"}, args...))
+		if diff := cmp.Diff(strings.Fields(want), strings.Fields(got)); code != exitDone || diff != "" {
+			t.Errorf("%s: exit code %d, other words than in a pipe (-want +got):\n%s", args, code, diff)
+		}
+		for line := range strings.SplitSeq(got, "\r\n") {
+			if len(line) > 72 && !strings.HasPrefix(line, "   cachetrip completion fish") {
+				t.Errorf("%s: %q does not fit", args, line)
+			}
+		}
+		if strings.Contains(want, "[ -") {
+			t.Errorf("%s: a flag is named twice:\n%s", args, want)
+		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/cachetrip/cachetrip/internal/redact"
 )
@@ -71,13 +72,16 @@ func (l *wireLog) checkRedirect(next *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// logger returns a logger that writes its records among the other lines, without time and level.
+// logger returns a logger that writes its records among the other lines, without time, level and what says nothing.
 func (l *wireLog) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(starred{l}, &slog.HandlerOptions{
 		Level: slog.LevelDebug,
 		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-			if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey) {
+			switch kind := a.Value.Kind(); {
+			case len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey), kind == slog.KindString && a.Value.String() == "":
 				return slog.Attr{}
+			case kind == slog.KindDuration:
+				a.Value = slog.DurationValue(a.Value.Duration().Truncate(time.Second))
 			}
 			return a
 		},
