@@ -4,6 +4,7 @@ package clients
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -59,6 +60,25 @@ func TestPages(t *testing.T) {
 		}
 		if page := read(t, filepath.Join(pages, name+".md")); !strings.Contains(page, "$ go run ./"+name+"\n") {
 			t.Errorf("%s.md does not show a run", name)
+		}
+	}
+}
+
+// Links of the pages to files of the repository lead somewhere.
+func TestLinks(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(pages, "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := regexp.MustCompile(`\]\(([^)\s#]+)[^)]*\)`)
+	for _, file := range files {
+		for _, found := range link.FindAllStringSubmatch(read(t, file), -1) {
+			if strings.Contains(found[1], "://") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(pages, found[1])); err != nil {
+				t.Errorf("%s links to %s: %v", file, found[1], err)
+			}
 		}
 	}
 }
