@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io/fs"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -12,16 +11,19 @@ import (
 // by its whole path, and the lock of a shard is one on its directory, where the system has such.
 type shardDirs struct {
 	kept   [shardCount]atomic.Pointer[shardDir]
-	n      atomic.Int32
 	closed atomic.Bool
 
-	max int32 // how many are kept open
+	max int32 // how many all stores of the process may keep open
 
 	checked atomic.Int64 // when what is above them was looked at last, in nanoseconds since 1970
 }
 
+// dirsKept counts the directories that the stores of the process keep open: the program needs descriptors as well, and
+// may have many stores.
+var dirsKept atomic.Int32
+
 const (
-	// dirShare is which part of the descriptors that a process may have open a store may keep for directories.
+	// dirShare is which part of the descriptors that a process may have open its stores may keep for directories.
 	dirShare = 16
 
 	// checkDirsEvery is how often it is made sure that what is open still is where the cache has it, and that no
@@ -30,7 +32,7 @@ const (
 	checkDirsEvery = 100 * time.Millisecond
 )
 
-func (s *shardDirs) init() { s.max = int32(min(max(descriptorLimit()/dirShare, 1), shardCount)) }
+func (s *shardDirs) init() { s.max = int32(descriptorLimit() / dirShare) }
 
 // get returns the directory of a shard if it is open. It is to be released.
 func (s *shardDirs) get(shard int) *shardDir {
@@ -42,8 +44,8 @@ func (s *shardDirs) get(shard int) *shardDir {
 
 // keep keeps a directory open for others, unless there are enough of them.
 func (s *shardDirs) keep(dir *shardDir) {
-	if s.n.Add(1) > s.max || !s.add(dir) {
-		s.n.Add(-1)
+	if dirsKept.Add(1) > s.max || !s.add(dir) {
+		dirsKept.Add(-1)
 		return
 	}
 	if s.closed.Load() {
@@ -53,9 +55,11 @@ func (s *shardDirs) keep(dir *shardDir) {
 
 func (s *shardDirs) add(dir *shardDir) bool {
 	dir.retain()
+	dir.closeLost()
 	if s.kept[dir.shard].CompareAndSwap(nil, dir) {
 		return true
 	}
+	dir.lost.Stop()
 	dir.release()
 	return false
 }
@@ -63,7 +67,8 @@ func (s *shardDirs) add(dir *shardDir) bool {
 // drop closes a directory that is kept, once nobody uses it any more.
 func (s *shardDirs) drop(dir *shardDir) {
 	if s.kept[dir.shard].CompareAndSwap(dir, nil) {
-		s.n.Add(-1)
+		dir.lost.Stop()
+		dirsKept.Add(-1)
 		dir.release()
 	}
 }
@@ -79,7 +84,7 @@ func (s *shardDirs) close() {
 }
 
 // full reports whether no more are kept.
-func (s *shardDirs) full() bool { return s.n.Load() >= s.max }
+func (s *shardDirs) full() bool { return dirsKept.Load() >= s.max }
 
 // recent reports whether what was made sure at a time need not be made sure again.
 func recent(checked, now int64) bool {
@@ -100,10 +105,7 @@ func (d *Disk) openShard(shard int, now int64) (*shardDir, error) {
 	if dir := d.dirs.get(shard); dir != nil {
 		return dir, nil
 	}
-	dir, err := openDir(d.shardDir(shard), shard)
-	if no := errno(err); no == syscall.ENOTDIR || no == syscall.ELOOP {
-		return nil, noDirError{err}
-	}
+	dir, err := d.openAnew(shard)
 	if err != nil {
 		return nil, err
 	}
@@ -111,6 +113,17 @@ func (d *Disk) openShard(shard int, now int64) (*shardDir, error) {
 	d.dirs.keep(dir)
 	d.usage.suspect.Store(true) // it may be that of another cache, in place of the one that is open
 	return dir, nil
+}
+
+// openAnew is openShard without looking at what is open already, or at what is above the directory.
+func (d *Disk) openAnew(shard int) (*shardDir, error) {
+	path := d.shardDir(shard)
+	dir, err := openDir(path, shard)
+	var st fileStat
+	if err != nil && statFile(path, &st) == nil && !st.dir { // what the error is then differs from system to system
+		err = noDirError{err}
+	}
+	return dir, err
 }
 
 // makeShard is openShard, but makes the directory if there is none, and what is missing above it.
@@ -167,7 +180,7 @@ func (d *Disk) statKey(key, path string, st *fileStat, now int64) error {
 	}
 	defer dir.release()
 	err := dir.stat(key, st)
-	if errors.Is(err, fs.ErrNotExist) && dir.gone() {
+	if err != nil && dir.gone() {
 		d.dirs.drop(dir)
 		err = statFile(path, st)
 	}
@@ -179,7 +192,7 @@ func (d *Disk) readFrom(shard int, name string, max int64, st *fileStat, buf []b
 	if dir := d.standing(shard, now); dir != nil {
 		defer dir.release()
 		b, err := dir.read(name, max, st, buf)
-		if !errors.Is(err, fs.ErrNotExist) || !dir.gone() {
+		if err == nil || !dir.gone() {
 			return b, err
 		}
 		d.dirs.drop(dir)

@@ -3,9 +3,12 @@
 package store
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/gofrs/flock"
 )
@@ -16,11 +19,16 @@ type shardDir struct {
 	path    string
 	lock    *flock.Flock
 	checked atomic.Int64
+	lost    runtime.Cleanup
 }
 
 func openDir(path string, shard int) (*shardDir, error) {
-	if _, err := os.Stat(path); err != nil {
+	var st fileStat
+	if err := statFile(path, &st); err != nil {
 		return nil, err
+	}
+	if !st.dir {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR}
 	}
 	lock := path + ".lock"
 	return &shardDir{shard: shard, path: path, lock: flock.New(lock, flock.SetFlag(os.O_CREATE|os.O_RDONLY), flock.SetPermissions(0o600))}, nil
@@ -30,6 +38,8 @@ func openDir(path string, shard int) (*shardDir, error) {
 func (dir *shardDir) retain() bool { return false }
 
 func (dir *shardDir) release() {}
+
+func (dir *shardDir) closeLost() {}
 
 // stands: what is looked at is looked at by its path.
 func (dir *shardDir) stands() bool { return true }

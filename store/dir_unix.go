@@ -5,6 +5,7 @@ package store
 import (
 	"io/fs"
 	"os"
+	"runtime"
 	"sync/atomic"
 	"syscall"
 
@@ -20,6 +21,8 @@ type shardDir struct {
 	id    atomic.Pointer[fileID] // of fd; nil if not known yet
 
 	checked atomic.Int64 // when it was made sure that it stands, in nanoseconds since 1970
+
+	lost runtime.Cleanup // see closeLost
 }
 
 // fileID tells a file from all others.
@@ -52,6 +55,14 @@ func (dir *shardDir) release() {
 	if dir.users.Add(-1) == 0 {
 		syscall.Close(dir.fd)
 	}
+}
+
+// closeLost has a directory that is kept closed even if its store is not, once nobody knows the store any more.
+func (dir *shardDir) closeLost() {
+	dir.lost = runtime.AddCleanup(dir, func(fd int) {
+		syscall.Close(fd)
+		dirsKept.Add(-1)
+	}, dir.fd)
 }
 
 // stands reports whether the directory is what its path names.

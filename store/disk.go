@@ -128,7 +128,7 @@ func OpenDisk(dir string, opts DiskOptions) (*Disk, error) {
 	d.dirs.init()
 	d.evictor.init()
 	// diskv names the files and imports bodies. Its writes of small files take twice as many calls as are needed
-	// (see writeAtomic). Its own cache and its Erase, which
+	// (see create). Its own cache and its Erase, which
 	// lists a directory each time, are not used, nor are its readers, which hold on to descriptors.
 	d.dv = diskv.New(diskv.Options{
 		BasePath: d.data,
@@ -330,7 +330,7 @@ func (d *Disk) Entries(ctx context.Context, key string) ([]*Entry, error) {
 		return nil, err
 	}
 	if st.damaged {
-		d.discardDamage(ctx, key)
+		st, it = d.discardDamage(ctx, key, st, it)
 	}
 	if len(st.entries) == 0 {
 		d.tier.remove(key)
@@ -797,21 +797,26 @@ func retryBusy(op func() error) error {
 	return err
 }
 
-// discardDamage removes what does not prove itself from the file of a key, as far as that is possible
-// at once.
-func (d *Disk) discardDamage(ctx context.Context, key string) {
+// discardDamage removes what does not prove itself from the file of a key, which was found to be as st and it say, as far
+// as that is possible at once. It returns what the file says then: it may just have been written.
+func (d *Disk) discardDamage(ctx context.Context, key string, st keyState, it *tierItem) (keyState, *tierItem) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Millisecond) // a request waits for this
 	defer cancel()
 	var page usagePage
 	l, err := d.lock(ctx, shardOf(key), lockWait)
 	if err == nil {
 		defer l.unlock()
-		var st keyState
-		if st, _, err = l.load(key); err == nil && st.damaged {
+		var now keyState
+		var found *tierItem
+		if now, found, err = l.load(key); err == nil {
+			if st, it = now, found; !st.damaged {
+				return st, it
+			}
 			_, err = l.write(key, st, st.entries, &page, anyRoom)
 		}
 	}
 	d.log.Debug("cachetrip: store: damaged entries discarded", "key", key, "error", err)
+	return st, it
 }
 
 // discardBlob removes the entries that name a blob found damaged, as far as that is possible at once.

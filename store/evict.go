@@ -124,7 +124,7 @@ func (d *Disk) listFiles(shard int, names []string) (*shardList, error) {
 	if len(names) == 0 {
 		return list, nil
 	}
-	dir, err := d.openShard(shard, time.Now().UnixNano())
+	dir, err := d.openAnew(shard) // what is kept open may be another by now than that whose names these are
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.As(err, new(noDirError)):
 		return list, nil

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 		dir := os.Getenv(childEnv + "_DIR")
 		err := map[string]func(dir string) error{
 			"count": childCount, "churn": childChurn, "limit": childLimit, "writers": childWriters, "short": childShort, "readonly": childReadOnly, "descriptors": childDescriptors,
-			"stop": childStop, "denied": childDenied,
+			"stop": childStop, "denied": childDenied, "manystores": childManyStores,
 		}[role](dir)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
