@@ -240,6 +240,7 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 	own, behind := *a.exchange, *a // which the caller's part goes on with meanwhile
 	behind.exchange = &own
 	go func() {
+		stretch()
 		defer release(shared)
 		defer own.saved(s)
 		defer func() {

@@ -305,7 +305,10 @@ func (d *download) advance() {
 		d.window = d.window[:0]
 	}
 	d.fetches = true
-	go d.step()
+	go func() {
+		stretch()
+		d.step()
+	}()
 }
 
 // emptied tells that nobody waits for others any more.
