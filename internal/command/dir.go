@@ -83,8 +83,11 @@ func openExisting(c *cli.Command) (*cache, error) {
 	if _, err := os.Stat(filepath.Join(dir, "CACHEDIR.TAG")); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there is no cache in %s; fetch something with 'cachetrip get URL', or name another directory with --dir", dir)
 	}
-	return openCache(dir, "", math.MaxInt64/4) // with room to calculate with
+	return openCache(dir, "", unbounded)
 }
+
+// unbounded is the bound of who evicts nothing, with room to calculate with.
+const unbounded = math.MaxInt64 / 4
 
 // openElsewhere opens the store that a URL names, if this program has such stores.
 func openElsewhere(rawURL string) (*cache, error) {

@@ -74,7 +74,7 @@ func getCommand() *cli.Command {
 			showQueryFlag(),
 			&cli.StringFlag{
 				Name:        "max-size",
-				Usage:       "keep the cache within `SIZE`, such as 500MB or 2GiB",
+				Usage:       "keep the cache within `SIZE`, such as 500MB or 2GiB, by removing what was not used for longest",
 				DefaultText: "1GiB",
 			},
 			dirFlag(),

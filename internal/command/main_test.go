@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/cachetrip/cachetrip/store"
 )
 
 // command runs the command line with a cache directory of the test's own.
@@ -315,6 +317,31 @@ func TestGetInterrupted(t *testing.T) {
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// TestExplainFetchFails has a request fail half-way that explain makes: what is stored is explained all the same, and so is
+// that a part is, which the bound of get would not allow. For explain has none: the program whose cache it is has.
+func TestExplainFetchFails(t *testing.T) {
+	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"1"`)
+		w.Header().Set("Accept-Ranges", "bytes")
+		w.Header().Set("Content-Length", strconv.Itoa(store.DefaultMaxBytes))
+		w.Write(make([]byte, 100_000))
+		panic(http.ErrAbortHandler)
+	})
+	command(t, "get", "-o", os.DevNull, url)
+	if code, _, _ := command(t, "ls", url+"/"); code != exitNotCached {
+		t.Errorf("get: exit code of ls %d, want %d", code, exitNotCached)
+	}
+	code, stdout, stderr := command(t, "explain", "--fetch", url)
+	for _, want := range []string{"The request was made just now, and failed.", "One response is stored", "Range: bytes=100000-"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("%q is not in\n%s", want, stdout)
+		}
+	}
+	if code != exitFailed || !strings.HasPrefix(stderr, "cachetrip: ") {
+		t.Errorf("exit code %d, stderr %q", code, stderr)
 	}
 }
 

@@ -49,7 +49,10 @@ func createOutput(path string, stdout io.Writer) (*output, error) {
 	temporary := filepath.Join(dir, "."+name+"."+rand.Text()+".part")
 	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
-		return nil, fmt.Errorf("cannot write beside %s: %w", path, err)
+		if named, ok := errors.AsType[*fs.PathError](err); ok {
+			err = named.Err // the name is of no use to anybody
+		}
+		return nil, fmt.Errorf("cannot write a file in %s: %w; name another place with -o or --output-dir", filepath.Dir(final), err)
 	}
 	return &output{Writer: file, file: file, temporary: temporary, final: final}, nil
 }

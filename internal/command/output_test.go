@@ -55,6 +55,20 @@ func TestGetOutput(t *testing.T) {
 	}
 }
 
+func TestGetNowhere(t *testing.T) {
+	url, requests := serve(t, func(w http.ResponseWriter, r *http.Request) {})
+	nowhere := filepath.Join(t.TempDir(), "nowhere")
+	for _, args := range [][]string{{"-o", filepath.Join(nowhere, "x")}, {"-O", "--output-dir", nowhere}} {
+		code, _, stderr := command(t, append(append([]string{"get"}, args...), url+"/x")...)
+		if code != exitFailed || !strings.HasPrefix(stderr, "cachetrip: cannot write a file in "+nowhere+": ") || strings.Contains(stderr, ".part") {
+			t.Errorf("%q: exit code %d, stderr %q", args, code, stderr)
+		}
+	}
+	if *requests != 0 {
+		t.Errorf("%d requests for what cannot be written", *requests)
+	}
+}
+
 func TestGetErrorStatus(t *testing.T) {
 	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNotFound)

@@ -238,7 +238,7 @@ func explainCommand() *cli.Command {
 		Action: func(ctx context.Context, c *cli.Command) (err error) {
 			var cache *cache
 			if c.Bool("fetch") {
-				cache, err = openCache(c.String("dir"), "http", 0)
+				cache, err = openCache(c.String("dir"), "http", unbounded) // the program whose cache it is keeps its own bound
 			} else {
 				cache, err = openExisting(c)
 			}
@@ -253,9 +253,10 @@ func explainCommand() *cli.Command {
 			out := newScreen(c.Root().Writer)
 			fmt.Fprintf(out, "%s  (sections are those of RFC 9111)\n", out.paint(bold, "GET "+printable(redact.URL(req.URL.String(), c.Bool("show-query")))))
 			say := func(text string) { fmt.Fprintf(out, "  %s\n", out.wrap(printable(text), 2)) }
+			var failed error
 			if c.Bool("fetch") {
-				if err := fetchTold(cache, req, say); err != nil {
-					return err
+				if failed = fetchTold(cache, req, say); failed != nil {
+					say("The request was made just now, and failed.")
 				}
 			}
 			explained, err := cache.Explain(req)
@@ -269,7 +270,7 @@ func explainCommand() *cli.Command {
 				say("'cachetrip explain --fetch' makes the request, and says what became of it.")
 			}
 			if explained.Sent == nil {
-				return nil
+				return failed
 			}
 			fmt.Fprintf(out, "\nSent would be, besides what net/http adds:\n")
 			fmt.Fprintf(out, "  > GET %s\n", printable(redact.URL(req.URL.String(), c.Bool("show-query"))))
@@ -278,7 +279,7 @@ func explainCommand() *cli.Command {
 					fmt.Fprintf(out, "  %s\n", fieldLine(">", name, value, c.Bool("show-query")))
 				}
 			}
-			return nil
+			return failed
 		},
 	}
 }
