@@ -86,7 +86,7 @@ func (c countingConn) Write(b []byte) (int, error) {
 
 // Row is one run of a client.
 type Row struct {
-	Name string
+	Name string // what is different about it
 	Cost
 	Data any // what the client made of the answers
 }
@@ -105,6 +105,7 @@ func (t *Table) Add(name string, o *Origin, run func() (any, error)) error {
 	return nil
 }
 
+// String returns the table as the examples print it, and the pages about them show it.
 func (t Table) String() string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', tabwriter.AlignRight)

@@ -9,6 +9,7 @@ import (
 	"time"
 )
 
+// How large the site is.
 const (
 	Pages  = 40 // each links to the next ones, and to all images
 	Images = 5
