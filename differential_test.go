@@ -476,6 +476,7 @@ func (st *stage) confirmAll(r *rep) {
 		if k.path == r.path && k.user == r.user {
 			confirmed := *k
 			confirmed.said, confirmed.control, confirmed.expires, confirmed.invalid, confirmed.token = r.said, r.control, r.expires, false, r.token
+			confirmed.update = true
 			st.known = append(st.known, &confirmed)
 		}
 	}
