@@ -677,7 +677,7 @@ func (l *locked) put(key string, st keyState, blobs []inlineBlob, encode *encode
 	buf = appendRecord(buf, recordHeads, encode.heads)
 	encode.file = buf
 	switch {
-	case st.size == 0 && !st.damaged:
+	case st.size == 0 && !st.damaged && l.alone:
 		err = l.create(key, buf, w)
 	case anew:
 		err = l.replace(key, buf, w)
@@ -700,7 +700,8 @@ func (l *locked) put(key string, st keyState, blobs []inlineBlob, encode *encode
 }
 
 // create makes the file of a key that has none. Who reads it meanwhile may see a part of it, which does not prove
-// itself and counts as not stored, as after a crash: that costs half as much as to write it beside and rename it.
+// itself and counts as not stored, as after a crash: that costs half as much as to write it beside and rename it. It
+// would be removed as damaged, but for the lock.
 // diskv would do it in twenty calls, eight of which make the file's name and mode, and without telling the cause of an
 // error.
 func (l *locked) create(key string, b []byte, w *written) error {

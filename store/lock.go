@@ -96,6 +96,7 @@ type locked struct {
 	shard int
 	mine  shardLock
 	dir   *shardDir
+	alone bool // other processes keep away; false where locks are not supported
 }
 
 // lock waits for the lock of a shard, for about as long as wait if who has it does not go on. It makes the shard's
@@ -110,17 +111,17 @@ func (d *Disk) lock(ctx context.Context, shard int, wait time.Duration) (*locked
 			return nil, err
 		}
 	}
-	dir, err := d.lockDir(ctx, shard, wait)
+	dir, alone, err := d.lockDir(ctx, shard, wait)
 	if err != nil {
 		<-mine
 		return nil, err
 	}
 	d.locks.taken[shard].Add(1)
-	return &locked{d, shard, mine, dir}, nil
+	return &locked{d, shard, mine, dir, alone}, nil
 }
 
-// lockDir locks the directory of a shard against other processes.
-func (d *Disk) lockDir(ctx context.Context, shard int, patience time.Duration) (dir *shardDir, err error) {
+// lockDir locks the directory of a shard against other processes, and tells whether that is possible.
+func (d *Disk) lockDir(ctx context.Context, shard int, patience time.Duration) (dir *shardDir, alone bool, err error) {
 	defer func() {
 		if err != nil && dir != nil {
 			dir.release()
@@ -131,14 +132,15 @@ func (d *Disk) lockDir(ctx context.Context, shard int, patience time.Duration) (
 	tries := 0
 	for wait := 50 * time.Microsecond; ; wait = min(2*wait, time.Millisecond) {
 		if d.closed.Load() {
-			return dir, ErrClosed
+			return dir, false, ErrClosed
 		}
 		if dir == nil {
 			if dir, err = d.makeShard(shard); err != nil {
-				return nil, opError("lock shard", err)
+				return nil, false, opError("lock shard", err)
 			}
 		}
 		ok, err := dir.tryLock()
+		alone := err == nil
 		if lockUnsupported(err) {
 			ok, err = true, nil
 		}
@@ -147,7 +149,7 @@ func (d *Disk) lockDir(ctx context.Context, shard int, patience time.Duration) (
 			if d.locks.stalled[shard].Load() != 0 {
 				d.locks.stalled[shard].Store(0)
 			}
-			return dir, nil
+			return dir, alone, nil
 		case ok:
 			// It was taken away, and others lock another.
 			dir.unlock()
@@ -156,7 +158,7 @@ func (d *Disk) lockDir(ctx context.Context, shard int, patience time.Duration) (
 			dir.release()
 			dir = nil
 		case err != nil:
-			return dir, opError("lock shard", err)
+			return dir, false, opError("lock shard", err)
 		}
 		now := time.Now()
 		patience := d.locks.patience(shard, patience)
@@ -164,7 +166,7 @@ func (d *Disk) lockDir(ctx context.Context, shard int, patience time.Duration) (
 			deadline = now.Add(patience)
 		} else if now.After(deadline) && tries > int(patience/(4*time.Millisecond)) { // else this process was stopped itself
 			d.locks.stalled[shard].Store(now.UnixNano())
-			return dir, opError("lock shard", errLocked)
+			return dir, false, opError("lock shard", errLocked)
 		}
 		if ok {
 			continue
@@ -174,7 +176,7 @@ func (d *Disk) lockDir(ctx context.Context, shard int, patience time.Duration) (
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return dir, ctx.Err()
+			return dir, false, ctx.Err()
 		}
 	}
 }

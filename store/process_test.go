@@ -25,13 +25,16 @@ const childEnv = "CACHETRIP_TEST_CHILD"
 // noContext is for what runs outside of a test.
 var noContext = context.Background()
 
+// children are the roles of such processes.
+var children = map[string]func(dir string) error{
+	"count": childCount, "churn": childChurn, "limit": childLimit, "writers": childWriters, "short": childShort, "readonly": childReadOnly, "descriptors": childDescriptors,
+	"stop": childStop, "denied": childDenied, "manystores": childManyStores,
+}
+
 func TestMain(m *testing.M) {
 	if role := os.Getenv(childEnv); role != "" {
 		dir := os.Getenv(childEnv + "_DIR")
-		err := map[string]func(dir string) error{
-			"count": childCount, "churn": childChurn, "limit": childLimit, "writers": childWriters, "short": childShort, "readonly": childReadOnly, "descriptors": childDescriptors,
-			"stop": childStop, "denied": childDenied, "manystores": childManyStores,
-		}[role](dir)
+		err := children[role](dir)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
