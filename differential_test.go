@@ -93,6 +93,7 @@ type rep struct {
 	token   string    // to whom, unless Identity knows better
 	asked   string    // and for which language
 	update  bool      // by a 304
+	maybe   bool      // by a 304 that need not be understood so
 	invalid bool      // something unsafe was done since
 }
 
@@ -476,7 +477,7 @@ func (st *stage) confirmAll(r *rep) {
 		if k.path == r.path && k.user == r.user {
 			confirmed := *k
 			confirmed.said, confirmed.control, confirmed.expires, confirmed.invalid, confirmed.token = r.said, r.control, r.expires, false, r.token
-			confirmed.update = true
+			confirmed.maybe = true
 			st.known = append(st.known, &confirmed)
 		}
 	}
@@ -625,9 +626,14 @@ func (st *stage) judge(req *http.Request, resp *http.Response, control string, b
 	for _, k := range st.known {
 		if k.id() == id {
 			is = k
+			switch {
+			case k.token != st.rep(req).token:
+			case k.maybe: // it counts beside what was said before
+				last["maybe "+k.asked] = k
 			// What came anew, and must not be stored, leaves what was stored before as it is.
-			if k.token == st.rep(req).token && (last[k.asked] == nil || k.update || k.control != "no-store") {
+			case last[k.asked] == nil || k.update || k.control != "no-store":
 				last[k.asked] = k
+				delete(last, "maybe "+k.asked)
 			}
 		}
 	}
