@@ -37,7 +37,8 @@ var docParameters = map[string]string{
 
 var docImports = map[string]string{
 	"cachetrip": "github.com/cachetrip/cachetrip", "store": "github.com/cachetrip/cachetrip/store",
-	"encrypted": "github.com/cachetrip/cachetrip/store/encrypted", "gregjones": "github.com/cachetrip/cachetrip/store/gregjones",
+	"encrypted": "github.com/cachetrip/cachetrip/store/encrypted", "redisstore": "github.com/cachetrip/cachetrip/store/redisstore",
+	"gregjones": "github.com/cachetrip/cachetrip/store/gregjones",
 	"storetest": "github.com/cachetrip/cachetrip/store/storetest", "debug": "github.com/cachetrip/cachetrip/debug",
 	"otelcachetrip": "github.com/cachetrip/cachetrip/otelcachetrip", "oauth2": "golang.org/x/oauth2",
 	"context": "context", "errors": "errors", "fmt": "fmt", "io": "io", "json": "encoding/json", "log": "log", "slog": "log/slog",
@@ -45,7 +46,7 @@ var docImports = map[string]string{
 }
 
 // docModules are the modules of this repository that the documentation uses, and those whose requirements it does.
-var docModules = []string{".", "otelcachetrip", "store/encrypted", "internal/oauthtest"}
+var docModules = []string{".", "otelcachetrip", "store/encrypted", "store/redisstore", "internal/oauthtest"}
 
 // docBlock is a fenced block.
 type docBlock struct {

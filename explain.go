@@ -284,8 +284,9 @@ func (s *StoredResponse) sentences(subject string, say func(string, ...any)) {
 	if f.Age >= forever {
 		say("Its age is not known, as the clock was set back (section 4.2.3).")
 	} else {
+		age, initial := f.Age.Truncate(time.Second), f.InitialAge.Truncate(time.Second) // whole seconds, which add up
 		say("Its age is %s: %s when it was received or last validated, at %s, and %s since (section 4.2.3).",
-			spell(f.Age), spell(f.InitialAge), e.ResponseTime.UTC().Format(time.RFC3339), spell(f.Age-f.InitialAge))
+			spell(age), spell(initial), e.ResponseTime.UTC().Format(time.RFC3339), spell(age-initial))
 	}
 	switch ttl := f.TTL(); {
 	case ttl > 0 && f.Validate != "":

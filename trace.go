@@ -150,7 +150,7 @@ func (t *Transport) tell(kind answerKind, req *http.Request, resp *http.Response
 			about = append(about, slog.Int("fwd-status", s.FwdStatus))
 		}
 		if kind != answerMiss && kind != answerRefused {
-			about = append(about, slog.Duration("ttl", s.TTL))
+			about = append(about, slog.Duration("ttl", s.TTL.Truncate(time.Second)))
 		}
 		if s.Detail != "" {
 			about = append(about, slog.String("detail", s.Detail))

@@ -87,9 +87,9 @@ type Entry struct {
 	URL    string // the target URI, without user information and fragment
 	Method string // "GET", or "HEAD" for a response that came without content
 
-	Status  int
-	Proto   string // the version of HTTP that the response came in, such as "HTTP/2.0"
-	Header  http.Header
+	Status  int         // of the response, of three digits
+	Proto   string      // the version of HTTP that the response came in, such as "HTTP/2.0"
+	Header  http.Header // of the response, as it was last updated, without what concerned the connection alone
 	Trailer http.Header // nil if there was none
 
 	// Selecting holds the normalised values, or digests of them, that the original request had in
@@ -121,9 +121,9 @@ type Entry struct {
 
 // Part is a stretch of a body: Length bytes at Offset of the body are those at Skip of Blob.
 type Part struct {
-	Offset int64
-	Length int64
-	Skip   int64
+	Offset int64 // in the body, in bytes
+	Length int64 // in bytes
+	Skip   int64 // where the stretch begins in Blob, in bytes
 	Blob   Blob
 }
 

@@ -42,9 +42,9 @@ import (
 
 // Cache is the interface of github.com/gregjones/httpcache. It has to be safe for concurrent use.
 type Cache interface {
-	Get(key string) (responseBytes []byte, ok bool)
-	Set(key string, responseBytes []byte)
-	Delete(key string)
+	Get(key string) (responseBytes []byte, ok bool) // ok is false if there is nothing
+	Set(key string, responseBytes []byte)           // it may fail, or be undone, at any time
+	Delete(key string)                              // of what is not there does nothing
 }
 
 // Options configures a [Store].
