@@ -725,17 +725,13 @@ func (l *locked) replace(key string, b []byte, w *written) error {
 	return opError("write", err)
 }
 
-// makeShardDir makes what is missing of the directories down to a shard's, and that for temporary files.
+// makeShardDir makes what is missing of the directories down to a shard's.
 func (d *Disk) makeShardDir(shard int) error {
 	if err := d.makeLayout(); err != nil {
 		return err
 	}
-	for _, dir := range []string{d.tmp, d.data, d.shardDir(shard)} {
-		if _, err := makeDir(dir); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err := makeDir(d.shardDir(shard))
+	return err
 }
 
 // checkShard makes sure that the directories down to that of a shard are none that a symbolic link leads to, out of the

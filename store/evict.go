@@ -405,8 +405,8 @@ func (d *Disk) sweepPart(ctx context.Context, s *survey, list *shardList, now in
 	})
 }
 
-// sweepTemps removes old temporary files of diskv, which lie in a directory of their own and are not counted:
-// a file of a few kilobytes that is there for some microseconds.
+// sweepTemps removes old temporary files of what is not in a shard, which lie in a directory of their own and are not
+// counted: a file of a few kilobytes that is there for some microseconds.
 func (d *Disk) sweepTemps(now int64) {
 	names, err := readNames(d.tmp)
 	if err != nil || checkDirs(d.root, d.tmp) != nil {
