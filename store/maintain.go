@@ -298,8 +298,8 @@ func (d *Disk) Purge(ctx context.Context, prefix string, match func(*Entry) bool
 	return removed, errors.Join(failed...)
 }
 
-// Clear removes everything that the cache holds but drafts and what makes it a cache: its directories, its
-// locks and its secret. The error is of all that could not be removed; the rest is.
+// Clear removes everything that the cache holds but drafts and what makes it a cache: its directories and
+// its secret. The error is of all that could not be removed; the rest is.
 func (d *Disk) Clear(ctx context.Context) error {
 	var failed []error
 	for shard := range shardCount {
