@@ -200,18 +200,20 @@ func (a *answer) confirms(c *conditions, current []*store.Entry) confirmation {
 func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok bool) {
 	var made confirmation
 	var err error
-	s := a.saveBehind()
+	s, handed := a.saveBehind(), false
+	defer func() {
+		if s != nil && !handed {
+			a.saved(s)
+		}
+	}()
 	if s != nil {
 		current, err := a.Store.Entries(context.WithoutCancel(a.flight.ctx), a.key)
 		if err == nil && slices.Equal(current, entries) { // nothing has changed since the origin was asked
 			made = a.confirms(c, entries)
 		}
-		if made.use == nil {
-			a.saved(s)
-			s = nil
-		}
 	}
-	if s == nil {
+	known := made.use != nil
+	if !known {
 		err = a.freshen(c, nil, &made)
 		if err != nil {
 			made = a.confirms(c, entries) // what can't be written can be used all the same
@@ -221,7 +223,7 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 		return outcome{}, false
 	}
 	discard(a.resp)
-	o = outcome{entry: made.use, unsaved: err != nil || made.unsaved, saving: s}
+	o = outcome{entry: made.use, unsaved: err != nil || made.unsaved}
 	if made.index >= 0 {
 		o.response = a.views.of(a.key, made.index, made.use)[0]
 	} else {
@@ -233,16 +235,17 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 	release := a.flight.takeLease()
 	shared := a.markShared(&o.response)
 	a.flights.remove(a.flight)
-	if s == nil {
+	if !known {
 		release(shared)
 		return o, true
 	}
+	o.saving, handed = s, true
 	own, behind := *a.exchange, *a // which the caller's part goes on with meanwhile
 	behind.exchange = &own
 	go func() {
 		stretch()
-		defer release(shared)
 		defer own.saved(s)
+		defer release(shared) // before anybody who waits asks again, or ends the process
 		defer func() {
 			if p := recover(); p != nil {
 				own.panicked(p, debug.Stack())

@@ -124,6 +124,7 @@ func (t *Transport) Explain(req *http.Request) (Explanation, error) {
 		explained.Sent = withDirectives(req.Header, directivesOf(ctx))
 		return explained, nil
 	}
+	x.savings.of(x.key).wait(ctx)
 	var entries []*store.Entry
 	for e, err := range t.Store.All(ctx, x.key[:urlDigits]) {
 		switch {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -267,6 +268,97 @@ func TestNothingIsStoredBehindBeforeTheStoreHasTakenAnything(t *testing.T) {
 				t.Errorf("response %d given before it was stored: %v, want %v", i, early, want)
 			}
 			time.Sleep(2 * time.Hour)
+		}
+	})
+}
+
+// leasedStore has a lease ended slowly.
+type leasedStore struct {
+	*slowStore
+	ended atomic.Int32
+}
+
+func (s *leasedStore) Lease(context.Context, string, string) (release func(shared bool), granted bool) {
+	return func(bool) {
+		time.Sleep(time.Millisecond)
+		s.ended.Add(1)
+	}, true
+}
+
+// Who ends when all was stored, or asks again, must not leave or meet a lease that nobody needs any more.
+func TestLeaseEndsBeforeAnybodyIsToldThatAllIsStored(t *testing.T) {
+	for name, do := range map[string]func(w *savingWorld){
+		"Close of the cache":  func(w *savingWorld) { w.send(w.Context(), "GET"); w.Close() },
+		"the end of the body": func(w *savingWorld) { io.Copy(io.Discard, w.send(w.Context(), "GET").Body) },
+		"the next request":    func(w *savingWorld) { w.send(w.Context(), "GET"); w.send(w.Context(), "GET") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newSavingWorld(t)
+				leased := &leasedStore{slowStore: w.store}
+				w.Store = leased
+				do(w)
+				if n := leased.ended.Load(); n != 1 {
+					t.Errorf("%d leases have ended, want 1", n)
+				}
+			})
+		})
+	}
+}
+
+// badBody fails when it is closed.
+type badBody struct {
+	io.Reader
+	fail func()
+}
+
+func (b badBody) Close() error { b.fail(); return nil }
+
+// What goes wrong just when something is to be stored must not have others wait for that for ever.
+func TestNothingWaitsForWhatIsNeverStored(t *testing.T) {
+	for name, fail := range map[string]func(){
+		"panic":  func() { panic("broken") },
+		"Goexit": runtime.Goexit,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newSavingWorld(t)
+				base := w.Base
+				w.Base = baseFunc(func(req *http.Request) (*http.Response, error) {
+					resp, err := base.RoundTrip(req)
+					resp.Body = badBody{strings.NewReader(""), fail}
+					return resp, err
+				})
+				func() {
+					defer func() { recover() }()
+					req, _ := http.NewRequest("GET", "http://example.com/", nil)
+					if _, err := w.RoundTrip(req); err == nil {
+						t.Error("no error")
+					}
+				}()
+				w.Base = base
+				w.want(confirmedStored, "GET")
+				w.Close()
+			})
+		})
+	}
+}
+
+func TestExplainKnowsWhatIsStoredBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newSavingWorld(t)
+		h := w.store.hold(nil)
+		req := w.send(t.Context(), "GET").Request
+		var action string
+		w.begun(h, func() {
+			explained, err := w.Explain(req)
+			if err != nil {
+				t.Error(err)
+			}
+			action = explained.Action
+		})
+		if action != "serve" {
+			t.Errorf("%q is said to be done, want serve", action)
 		}
 	})
 }
