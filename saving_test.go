@@ -174,6 +174,25 @@ func TestWhatIsConfirmedIsStoredBehind(t *testing.T) {
 			req, _ := http.NewRequestWithContext(ended, "GET", "http://example.com/", nil)
 			w.RoundTrip(req)
 		}},
+		{"the next request of who cancels", true, func(w *savingWorld) {
+			w.send(ctx, "GET")
+			req, _ := http.NewRequest("GET", "http://example.com/", nil)
+			canceled := make(chan struct{})
+			close(canceled)
+			req.Cancel = canceled //lint:ignore SA1019 who still uses it is to be heard
+			if resp, err := w.RoundTrip(req); err == nil {
+				w.Errorf("answered %s, want an error", resp.Status)
+			}
+		}},
+		{"the next request of who leaves meanwhile", true, func(w *savingWorld) {
+			w.send(ctx, "GET")
+			ctx, leave := context.WithCancel(ctx)
+			w.Identity = func(*http.Request) string { leave(); return "" } // just before what is stored is looked up
+			req, _ := http.NewRequestWithContext(ctx, "GET", "http://example.com/", nil)
+			if _, err := w.RoundTrip(req); !errors.Is(err, context.Canceled) {
+				w.Errorf("%v, want that it was canceled", err)
+			}
+		}},
 		{"another URL", true, func(w *savingWorld) {
 			w.send(ctx, "GET")
 			req, _ := http.NewRequest("GET", "http://example.com/other", nil)

@@ -111,9 +111,10 @@ func Open(dir string) (*Transport, error) {
 // Client returns an http.Client that uses t.
 func (t *Transport) Client() *http.Client { return &http.Client{Transport: t} }
 
-// Close waits for what is still being stored, and for background revalidations, and, if [Open] made t, closes its store. It cancels those that the
-// origin has not begun to answer after 3 s; the others end 30 s after they began at the latest. Requests are
-// forwarded and not stored afterwards; responses that are being read can be read to their end.
+// Close waits for what is being stored of responses that callers have, and for background revalidations, and, if
+// [Open] made t, closes its store. It cancels revalidations that the origin has not begun to answer after 3 s; the
+// others end 30 s after they began at the latest. Requests are forwarded and not stored afterwards; responses that
+// are being read can be read to their end.
 func (t *Transport) Close() error {
 	t.mu.Lock()
 	closed := t.closed.Swap(true)
@@ -266,7 +267,10 @@ func (x *exchange) run() (*http.Response, error) {
 		moment := x.flights.moment()
 		var entries []*store.Entry
 		if !blind {
-			entries = x.lookup()
+			var err error
+			if entries, err = x.lookup(); err != nil {
+				return nil, err
+			}
 		}
 		stored := x.views.all(x.key, entries)
 		if at := x.unsafe.at(x.key[:urlDigits]); !at.IsZero() {
@@ -523,14 +527,20 @@ func (x *exchange) serveStale(entries []*store.Entry, stored []response, d decis
 	return resp
 }
 
-// lookup returns what is stored under the key. A store that fails costs a miss.
-func (x *exchange) lookup() []*store.Entry {
-	x.savings.of(x.key).wait(x.req.Context())
+// lookup returns what is stored under the key, what is just being stored included, or an error if the caller's
+// interest ends before that is. A store that fails costs a miss.
+func (x *exchange) lookup() ([]*store.Entry, error) {
+	if s := x.savings.of(x.key); s != nil {
+		ctx := x.watch()
+		if s.wait(ctx); ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+	}
 	entries, err := x.Store.Entries(x.req.Context(), x.key)
 	if err != nil && x.req.Context().Err() == nil {
 		x.storeFailed("look up", err)
 	}
-	return entries
+	return entries, nil
 }
 
 // original is what http.DefaultTransport was before a program may have put a cache in its place.
