@@ -248,8 +248,7 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 		defer release(shared) // before anybody who waits asks again, or ends the process
 		defer func() {
 			if p := recover(); p != nil {
-				own.panicked(p, debug.Stack())
-				own.storeFailed("freshen", fmt.Errorf("cachetrip: panic in the store: %v", p))
+				own.storeFailed("freshen", fmt.Errorf("cachetrip: panic in the store: %v\n%s", p, debug.Stack()))
 			}
 		}()
 		behind.freshen(c, entries, &made)
