@@ -208,7 +208,7 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 	}()
 	if s != nil {
 		current, err := a.Store.Entries(context.WithoutCancel(a.flight.ctx), a.key)
-		if err == nil && slices.Equal(current, entries) { // nothing has changed since the origin was asked
+		if err == nil && slices.EqualFunc(current, entries, unchanged) { // since the origin was asked
 			made = a.confirms(c, entries)
 		}
 	}
@@ -254,6 +254,13 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 		behind.freshen(c, entries, &made)
 	}()
 	return o, true
+}
+
+// unchanged reports whether two entries are the same, for all that matters before an Update: stores may read them anew
+// each time.
+func unchanged(a, b *store.Entry) bool {
+	return a == b || a.ResponseTime.Equal(b.ResponseTime) && a.InvalidatedAt.Equal(b.InvalidatedAt) &&
+		slices.EqualFunc(a.Parts, b.Parts, func(p, q store.Part) bool { return p.Blob.ID == q.Blob.ID })
 }
 
 // freshen has the store keep what the answer makes of what it holds, which is known already if that is entries, and

@@ -50,6 +50,17 @@ func (s *slowStore) Update(ctx context.Context, key string, change func([]*store
 	return s.Store.Update(ctx, key, change)
 }
 
+// forgetfulStore reads entries anew each time.
+type forgetfulStore struct{ *slowStore }
+
+func (s forgetfulStore) Entries(ctx context.Context, key string) ([]*store.Entry, error) {
+	entries, err := s.slowStore.Entries(ctx, key)
+	for i, e := range entries {
+		entries[i] = e.Clone()
+	}
+	return entries, err
+}
+
 // savingWorld is a cache with one response, which is stale, and confirmed by a 304 that makes it fresh for an hour.
 type savingWorld struct {
 	*testing.T
@@ -289,6 +300,38 @@ func TestNothingIsStoredBehindBeforeTheStoreHasTakenAnything(t *testing.T) {
 			time.Sleep(2 * time.Hour)
 		}
 	})
+}
+
+// Entries that a store reads anew each time are no others for that, but those that were changed are.
+func TestWhatIsReadAnewIsStoredBehind(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(w *savingWorld) error // just when the origin answers
+		early  bool
+	}{
+		"unchanged":   {func(w *savingWorld) error { return nil }, true},
+		"invalidated": {func(w *savingWorld) error { return w.Invalidate(w.Context(), "http://example.com/") }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newSavingWorld(t)
+				w.Store = forgetfulStore{w.store}
+				var h *heldUpdate
+				w.ModifyResponse = func(*http.Response) error {
+					defer func() { h = w.store.hold(nil) }()
+					return test.change(w)
+				}
+				done := make(chan bool, 1)
+				go func() { w.send(t.Context(), "GET"); done <- true }()
+				synctest.Wait()
+				if early := len(done) == 1; early != test.early {
+					t.Errorf("given before it was stored: %v, want %v", early, test.early)
+				}
+				close(h.open)
+				<-done
+				w.Close()
+			})
+		})
+	}
 }
 
 // leasedStore has a lease ended slowly.
