@@ -83,9 +83,11 @@ secret, or with If-Modified-Since.
 
 A 304 says which stored response is still good. Its header fields then replace the stored ones, except
 those that describe the stored bytes, and the caller is given that response. Nothing of the body is
-transferred or rewritten. A 304 that matches nothing stored is no answer: the request is repeated
-without conditions. A 304 to conditions that the caller set goes to the caller. Any other answer takes
-the place of what was stored, if it may be stored itself.
+transferred or rewritten. The fields are stored while the caller reads: by the end of the body, or when
+it is closed, or the cache is. A program that exits before has the same validated again next time.
+A 304 that matches nothing stored is no answer: the request is repeated without conditions. A 304 to
+conditions that the caller set goes to the caller. Any other answer takes the place of what was stored,
+if it may be stored itself.
 
 # Stale on purpose
 

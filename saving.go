@@ -11,7 +11,7 @@ import (
 // does for such a response. To everybody it looks as if it had been stored before: who asks for the same waits for
 // it, and so does who reads the response to its end or closes it, and Close.
 
-// saving is a part of what is being stored under one key. All methods may be called on nil: then nothing is.
+// saving is what is being stored under one key; nil: nothing is.
 type saving struct {
 	key   string
 	parts int // how many Updates are still to end
