@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -247,7 +248,11 @@ func (b *tamperedBody) ReadAt(p []byte, offset int64) (int, error) {
 	return n, err
 }
 
-// What somebody has changed is a miss, or an error while it is read, and never given.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// What somebody has changed is a miss, is asked for again while it is read, or an error, and never given.
 func TestTampering(t *testing.T) {
 	flip := func(at int64) func(string, int64, []byte) {
 		return func(_ string, offset int64, p []byte) {
@@ -297,7 +302,11 @@ func TestTampering(t *testing.T) {
 				defer disk.Close()
 				inner.Store = disk
 			}
-			cache := &cachetrip.Transport{Store: wrap(t, inner)}
+			var asked atomic.Int64
+			cache := &cachetrip.Transport{Store: wrap(t, inner), Base: roundTripper(func(req *http.Request) (*http.Response, error) {
+				asked.Add(1)
+				return http.DefaultTransport.RoundTrip(req)
+			})}
 			want, _ := get(t, cache.Client(), url+test.path)
 			if _, status := get(t, cache.Client(), url+test.path); !status.Hit {
 				t.Fatalf("not a hit before: %+v", status)
@@ -309,8 +318,8 @@ func TestTampering(t *testing.T) {
 			}
 			defer resp.Body.Close()
 			b, err := io.ReadAll(resp.Body)
-			if status := cachetrip.StatusOf(resp); status.Hit && err == nil {
-				t.Errorf("a hit: %+v", status)
+			if status := cachetrip.StatusOf(resp); status.Hit && err == nil && asked.Load() == 1 {
+				t.Errorf("a hit of which nothing was asked for again: %+v", status)
 			}
 			if err == nil && string(b) != want || !strings.HasPrefix(want, string(b)) {
 				t.Errorf("got %d wrong bytes", len(b))
