@@ -57,5 +57,5 @@ func TestCommand(t *testing.T) {
 	run(0, "1 response removed", "purge", "--host", strings.TrimPrefix(origin.URL, "http://"))
 	run(0, "nothing is stored in redis://default:xxxxx@", "ls")
 	server.kill()
-	run(1, "redis://default:xxxxx@", "ls")
+	run(1, "redisstore: connect", "ls")
 }
