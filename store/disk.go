@@ -351,7 +351,13 @@ func (d *Disk) touch(it *tierItem, now int64) {
 	if age < d.touchAfter.Load() && age > -int64(time.Minute) || !it.used.CompareAndSwap(used, now) {
 		return
 	}
-	err := d.checkShard(shardOf(it.key))
+	var err error
+	shard := shardOf(it.key)
+	if dir := d.standing(shard, now); dir != nil {
+		dir.release()
+	} else {
+		err = d.checkShard(shard)
+	}
 	if err == nil {
 		err = setUsed(it.path, now)
 	}
