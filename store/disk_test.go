@@ -1341,6 +1341,18 @@ func TestSurvey(t *testing.T) {
 	}
 }
 
+// checkUsage makes sure that a cache whose files are all in one shard takes what it is said to.
+func checkUsage(t *testing.T, d *Disk, shard int) {
+	t.Helper()
+	var page usagePage
+	if err := d.readUsage(&page); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := page.slot(shard).bytes, diskBytes(t, d.dir); got != want {
+		t.Errorf("usage says %d bytes, the files take %d", got, want)
+	}
+}
+
 // TestShrinkingUnknown removes what is not known to be counted.
 func TestShrinkingUnknown(t *testing.T) {
 	t.Parallel()
@@ -1355,13 +1367,7 @@ func TestShrinkingUnknown(t *testing.T) {
 	if err := d.Update(t.Context(), key, func([]*Entry) []*Entry { return nil }); err != nil {
 		t.Fatal(err)
 	}
-	var page usagePage
-	if err := d.readUsage(&page); err != nil {
-		t.Fatal(err)
-	}
-	if got, want := page.slot(shardOf(key)).bytes, diskBytes(t, dir); got != want {
-		t.Errorf("usage says %d bytes, the files take %d", got, want)
-	}
+	checkUsage(t, d, shardOf(key))
 }
 
 // TestDraftSweptWhileClosing has a draft taken for left behind just when it is given up.
@@ -1385,13 +1391,7 @@ func TestDraftSweptWhileClosing(t *testing.T) {
 	if err := draft.Close(); err != nil {
 		t.Fatal(err)
 	}
-	var page usagePage
-	if err := d.readUsage(&page); err != nil {
-		t.Fatal(err)
-	}
-	if got, want := page.slot(shardOf(key)).bytes, diskBytes(t, dir); got != want {
-		t.Errorf("usage says %d bytes, the files take %d", got, want)
-	}
+	checkUsage(t, d, shardOf(key))
 }
 
 func TestMaintenance(t *testing.T) {
