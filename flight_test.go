@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -1151,3 +1152,66 @@ func TestPanicOfBase(t *testing.T) {
 type baseFunc func(*http.Request) (*http.Response, error)
 
 func (f baseFunc) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// TestNewerThanWhatIsUnderWay has another process store something newer than what a request could share.
+func TestNewerThanWhatIsUnderWay(t *testing.T) {
+	var version atomic.Int32
+	release := make(chan struct{})
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		v := version.Add(1)
+		content := strings.Repeat(strconv.Itoa(int(min(v, 2))), 1000)
+		w.Header().Set("Cache-Control", "max-age=60")
+		w.Header().Set("ETag", fmt.Sprintf(`"%d"`, min(v, 2)))
+		if v > 1 {
+			http.ServeContent(w, r, "", time.Time{}, strings.NewReader(content))
+			return
+		}
+		w.Header().Set("Content-Length", "1000")
+		io.WriteString(w, content[:10])
+		w.(http.Flusher).Flush()
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+		io.WriteString(w, content[10:])
+	}))
+	defer origin.Close()
+	defer close(release)
+	dir := t.TempDir()
+	clients := make([]*http.Client, 2)
+	for i := range clients {
+		cache := &cachetrip.Transport{Store: openDisk(t, dir, store.DiskOptions{})}
+		defer cache.Close()
+		clients[i] = cache.Client()
+	}
+	ask := func(client int, fields ...string) (*http.Response, string) {
+		t.Helper()
+		req, err := http.NewRequest("GET", origin.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i < len(fields); i += 2 {
+			req.Header.Set(fields[i], fields[i+1])
+		}
+		resp, err := clients[client].Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { resp.Body.Close() })
+		first := make([]byte, 1)
+		if _, err := io.ReadFull(resp.Body, first); err != nil {
+			t.Fatal(err)
+		}
+		return resp, string(first)
+	}
+	if _, got := ask(0); got != "1" {
+		t.Fatalf("the first response is of version %s", got)
+	}
+	if resp, got := ask(1, "Range", "bytes=0-99"); got != "2" {
+		t.Fatalf("the other process got version %s, %s", got, resp.Header["Cache-Status"])
+	}
+	resp, got := ask(0)
+	if got != "2" || resp.Header.Get("Etag") != `"2"` {
+		t.Errorf("version %s, %s, is older than what is stored", got, resp.Header["Cache-Status"])
+	}
+}

@@ -461,6 +461,10 @@ func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, 
 		x.leave(f) // something unsafe was done since: what was asked for before that won't do
 		return nil, alone
 	}
+	if d.selected >= 0 && stored[d.selected].received.After(o.response.received) {
+		x.leave(f) // another process has stored something newer since
+		return nil, alone
+	}
 	now := wallClock()
 	shared := decide(now, x.sharing(o), []response{o.response})
 	if !shared.serves() && (!shared.lapsed() || o.response.received.Before(asked)) {
