@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/duration"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -428,23 +429,5 @@ func heldSpans(held []span) string {
 	return "bytes " + strings.Join(names, ", ")
 }
 
-// spell formats d to the two largest of its units that are not zero, such as "1d3h" or "59m12s".
-func spell(d time.Duration) string {
-	units := []struct {
-		name string
-		size time.Duration
-	}{{"d", 24 * time.Hour}, {"h", time.Hour}, {"m", time.Minute}, {"s", time.Second}}
-	for i, u := range units {
-		if d < u.size {
-			continue
-		}
-		s := fmt.Sprintf("%d%s", d/u.size, u.name)
-		if i+1 < len(units) {
-			if rest := d % u.size / units[i+1].size; rest > 0 {
-				s += fmt.Sprintf("%d%s", rest, units[i+1].name)
-			}
-		}
-		return s
-	}
-	return "0s"
-}
+// spell formats d as an explanation says it.
+func spell(d time.Duration) string { return duration.Format(d, "") }

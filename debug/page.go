@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/cachetrip/cachetrip"
+	"github.com/cachetrip/cachetrip/internal/duration"
 	"github.com/cachetrip/cachetrip/internal/redact"
 	"github.com/cachetrip/cachetrip/store"
 )
@@ -391,21 +392,5 @@ func span(d time.Duration) string {
 	if d >= 100*365*24*time.Hour {
 		return "ever"
 	}
-	units := []struct {
-		name string
-		size time.Duration
-	}{{"d", 24 * time.Hour}, {"h", time.Hour}, {"m", time.Minute}, {"s", time.Second}}
-	for i, u := range units {
-		if d < u.size {
-			continue
-		}
-		s := fmt.Sprintf("%d%s", d/u.size, u.name)
-		if i+1 < len(units) {
-			if rest := d % u.size / units[i+1].size; rest > 0 {
-				s += fmt.Sprintf(" %d%s", rest, units[i+1].name)
-			}
-		}
-		return s
-	}
-	return "0s"
+	return duration.Format(d, " ")
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cachetrip/cachetrip"
+	"github.com/cachetrip/cachetrip/internal/duration"
 )
 
 // describe says in words how resp was obtained.
@@ -71,26 +72,8 @@ func reason(fwd string) string {
 	return fwd
 }
 
-// span formats d to the two largest of its units that are not zero, such as "1d3h" or "59m12s".
-func span(d time.Duration) string {
-	units := []struct {
-		name string
-		size time.Duration
-	}{{"d", 24 * time.Hour}, {"h", time.Hour}, {"m", time.Minute}, {"s", time.Second}}
-	for i, u := range units {
-		if d < u.size {
-			continue
-		}
-		s := fmt.Sprintf("%d%s", d/u.size, u.name)
-		if i+1 < len(units) {
-			if rest := d % u.size / units[i+1].size; rest > 0 {
-				s += fmt.Sprintf("%d%s", rest, units[i+1].name)
-			}
-		}
-		return s
-	}
-	return "0s"
-}
+// span formats d as tables and sentences say it.
+func span(d time.Duration) string { return duration.Format(d, "") }
 
 // size formats a number of bytes in powers of 1000, such as "12.3 kB".
 func size(n int64) string {
