@@ -91,7 +91,9 @@ func (dr *diskDraft) name() string { return blobName(dr.key, dr.id.String()) }
 
 // temp is where the body is until it is committed: beside where it will be, so that listing a shard finds
 // all that it takes.
-func (dr *diskDraft) temp() string { return dr.d.path(dr.name()) + tempSuffix }
+func (dr *diskDraft) temp() string { return dr.d.path(dr.tempName()) }
+
+func (dr *diskDraft) tempName() string { return dr.name() + tempSuffix }
 
 func (dr *diskDraft) Write(p []byte) (n int, err error) {
 	switch {
@@ -295,7 +297,7 @@ func (dr *diskDraft) resize(target int64, r room) (sum int64, err error) {
 	switch {
 	case target == 0:
 		// Somebody who took it for left behind, as it is closed already, has noted what that sets free.
-		if err = retryBusy(func() error { return os.Remove(dr.temp()) }); errors.Is(err, fs.ErrNotExist) {
+		if err = retryBusy(func() error { return l.dir.remove(dr.tempName()) }); errors.Is(err, fs.ErrNotExist) {
 			dr.reserved = 0
 			return 0, nil
 		}
@@ -429,15 +431,14 @@ func (dr *diskDraft) publish(size int64) error {
 	}
 	defer l.unlock()
 	if runtime.GOOS == "windows" { // which does not rename what is open
-		return dr.renameClosed()
+		return dr.renameClosed(l)
 	}
-	return dr.rename()
+	return dr.rename(l)
 }
 
 // rename gives the file its name. The shard is locked.
-func (dr *diskDraft) rename() error {
-	path := dr.d.path(dr.name())
-	err := retryBusy(func() error { return rename(dr.temp(), path) })
+func (dr *diskDraft) rename(l *locked) error {
+	err := retryBusy(func() error { return l.dir.rename(dr.tempName(), dr.name()) })
 	if err != nil && dr.d.dv.Import(dr.temp(), dr.name(), true) == nil { // which also makes directories and copies between devices
 		return nil
 	}
@@ -445,12 +446,12 @@ func (dr *diskDraft) rename() error {
 }
 
 // renameClosed is rename with the file closed meanwhile. If it fails, what was written stays readable.
-func (dr *diskDraft) renameClosed() error {
+func (dr *diskDraft) renameClosed(l *locked) error {
 	dr.mu.Lock()
 	defer dr.mu.Unlock()
 	dr.file.Close()
 	path := dr.d.path(dr.name())
-	err := dr.rename()
+	err := dr.rename(l)
 	if err != nil {
 		path = dr.temp()
 	}
