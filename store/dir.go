@@ -168,21 +168,26 @@ func (d *Disk) standing(shard int, now int64) *shardDir {
 	return dir
 }
 
-// statKey looks at the file of a key for one who holds no lock.
-func (d *Disk) statKey(key, path string, st *fileStat, now int64) error {
-	shard := shardOf(key)
+// statKey looks at the file of an item's key for one who holds no lock.
+func (d *Disk) statKey(it *tierItem, st *fileStat, now int64) error {
+	shard := shardOf(it.key)
 	dir := d.standing(shard, now)
 	if dir == nil && !d.dirs.full() {
 		dir, _ = d.openShard(shard, now)
 	}
 	if dir == nil {
-		return statFile(path, st)
+		return statFile(it.path, st)
 	}
 	defer dir.release()
-	err := dir.stat(key, st)
-	if err != nil && dir.gone() {
+	if it.held.Load().stat(st) {
+		return nil
+	}
+	err := dir.stat(it.key, st)
+	if err == nil {
+		d.held.named(dir, it, st)
+	} else if dir.gone() {
 		d.dirs.drop(dir)
-		err = statFile(path, st)
+		err = statFile(it.path, st)
 	}
 	return err
 }

@@ -44,6 +44,11 @@ func childManyStores(dir string) error {
 				if err := putBody(d, testKey(i), pattern(1, 100)); err != nil {
 					return err
 				}
+				for range 2 * holdAfter {
+					if es, err := d.Entries(context.Background(), testKey(i)); err != nil || len(es) != 1 {
+						return fmt.Errorf("%d entries, %w", len(es), err)
+					}
+				}
 			}
 		}
 		return nil
@@ -51,11 +56,11 @@ func childManyStores(dir string) error {
 	if err := use(); err != nil {
 		return err
 	}
-	if n := openFiles("/data/"); n > limit/dirShare {
-		return fmt.Errorf("%d directories are kept open, of %d descriptors", n, limit)
+	if n := openFiles("/data/"); n > 2*limit/dirShare {
+		return fmt.Errorf("%d directories and files are kept open, of %d descriptors", n, limit)
 	}
 	for range 100 {
-		if runtime.GC(); openFiles(dir) == 0 && dirsKept.Load() == 0 {
+		if runtime.GC(); openFiles(dir) == 0 && dirsKept.Load() == 0 && filesHeld.Load() == 0 {
 			return nil
 		}
 		time.Sleep(10 * time.Millisecond)

@@ -73,6 +73,7 @@ type Disk struct {
 	tier     *tier
 	verified verifiedFiles
 	dirs     shardDirs
+	held     heldFiles
 	locks    shardLocks
 	usage    usageFile
 	shares   shares
@@ -126,6 +127,7 @@ func OpenDisk(dir string, opts DiskOptions) (*Disk, error) {
 		d.tier = newTier(max(opts.MemoryBytes, 0))
 	}
 	d.dirs.init()
+	d.held.init(d.max)
 	d.evictor.init()
 	// diskv names the files and imports bodies. Its writes of small files take twice as many calls as are needed
 	// (see create). Its own cache and its Erase, which
@@ -264,6 +266,7 @@ func (d *Disk) Close() error {
 	if !d.closed.Swap(true) {
 		d.usageClose()
 		d.dirs.close()
+		d.held.close()
 	}
 	return nil
 }
@@ -315,7 +318,7 @@ func (d *Disk) Entries(ctx context.Context, key string) ([]*Entry, error) {
 	if it != nil {
 		var st fileStat
 		now := time.Now().UnixNano()
-		err := d.statKey(key, it.path, &st, now)
+		err := d.statKey(it, &st, now)
 		if err == nil && it.holds(&st) && !d.shunned.has(key, &st) {
 			d.touch(it, now)
 			return slices.Clone(it.entries), nil

@@ -40,6 +40,9 @@ type tierItem struct {
 	used    atomic.Int64 // the use time that the file carries, in nanoseconds since 1970
 	visited atomic.Bool
 
+	held  atomic.Pointer[heldFile] // nil: not held open
+	looks atomic.Uint32            // see heldFiles.named
+
 	newer, older *tierItem
 }
 
@@ -151,6 +154,9 @@ func (p *tierPart) unlink(it *tierItem) {
 		p.tail = it.newer
 	}
 	it.newer, it.older = nil, nil
+	if f := it.held.Load(); f != nil {
+		f.close()
+	}
 	delete(p.items, it.key)
 	p.bytes -= it.bytes
 }
