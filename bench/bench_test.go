@@ -199,6 +199,41 @@ func TestAHitThatAsksTheOriginIsNone(t *testing.T) {
 	}
 }
 
+// A moment in which the machine did something else must not make measurements of a few operations.
+func TestMeasurementsAreLongEnoughOnABusyMachine(t *testing.T) {
+	const budget, each, hiccup = 25 * time.Millisecond, time.Microsecond, 10 * time.Millisecond
+	for _, test := range []struct {
+		name     string
+		most     int
+		each     time.Duration
+		busy     func(run int) bool
+		from, to int
+	}{
+		{"idle", 0, each, func(int) bool { return false }, 20_000, 25_000},
+		{"busy at first", 0, each, func(run int) bool { return run < 2 }, 20_000, 25_000},
+		{"busy now and then", 0, each, func(run int) bool { return run%3 == 0 }, 20_000, 25_000},
+		{"bounded", 64, each, func(int) bool { return false }, 64, 64},
+		{"slow", 0, time.Second, func(int) bool { return false }, 1, 1},
+	} {
+		runs := 0
+		n, err := fitting(budget, test.most, func(n int) (time.Duration, error) {
+			took := time.Duration(n)*test.each + time.Millisecond/5
+			if test.busy(runs) {
+				took += hiccup
+			}
+			runs++
+			return took, nil
+		})
+		if err != nil || n < test.from || n > test.to {
+			t.Errorf("%s: %d operations, %v; want %d to %d", test.name, n, err, test.from, test.to)
+		}
+	}
+	failed := errors.New("failed")
+	if _, err := fitting(budget, 0, func(int) (time.Duration, error) { return time.Second, failed }); err != failed {
+		t.Errorf("%v, want the error of what was run", err)
+	}
+}
+
 func TestIdealBytes(t *testing.T) {
 	get := func(step, resource int) visit { return visit{step: step, resource: resource} }
 	one := func(r resource, script ...visit) *trace {

@@ -201,24 +201,39 @@ func runInterleaved(ctx context.Context, h *harness, w *workload) (err error) {
 	return nil
 }
 
-// calibrate finds how many operations take about as long as one measurement may, the first ones not
-// counted.
+// calibrate finds how many operations of a child take about as long as one measurement may, the first
+// ones not counted.
 func (h *harness) calibrate(c *child, most int) (int, error) {
-	for n := 1; ; {
+	return fitting(h.budget, most, func(n int) (time.Duration, error) {
 		start := time.Now()
 		s, err := h.measure(c, n)
+		took := time.Since(start)
+		if err == nil && s.Errors+s.Wrong > 0 {
+			err = errors.New(c.job.Subject + ": " + s.First)
+		}
+		return took, err
+	})
+}
+
+// fitting finds how many operations, but not more than most if that is not 0, take about as long as
+// budget. What seems to take long is tried again, and the least of it counts: when the machine had
+// something else to do for a moment, too few operations would be measured, all of them cold.
+func fitting(budget time.Duration, most int, run func(n int) (time.Duration, error)) (int, error) {
+	for n := 1; ; {
+		took, err := run(n)
+		for try := 1; err == nil && took > budget/8 && try < 3; try++ {
+			var again time.Duration
+			again, err = run(n)
+			took = min(took, again)
+		}
 		if err != nil {
 			return 0, err
 		}
-		if s.Errors+s.Wrong > 0 {
-			return 0, errors.New(c.job.Subject + ": " + s.First)
-		}
-		took := time.Since(start)
-		fit := int(float64(n) * float64(h.budget) / float64(took))
+		fit := int(float64(n) * float64(budget) / float64(max(took, 1)))
 		if most > 0 {
 			fit = min(fit, most)
 		}
-		if took > h.budget/8 || n >= fit {
+		if took > budget/8 || n >= fit {
 			return max(fit, 1), nil
 		}
 		n = min(fit, n*8)
