@@ -41,11 +41,12 @@ func childManyStores(dir string) error {
 				return err
 			}
 			for i := range 20 {
-				if err := putBody(d, testKey(i), pattern(1, 100)); err != nil {
+				key := sameShard(testKey(s), i)
+				if err := putBody(d, key, pattern(1, 100)); err != nil {
 					return err
 				}
 				for range 2 * holdAfter {
-					if es, err := d.Entries(context.Background(), testKey(i)); err != nil || len(es) != 1 {
+					if es, err := d.Entries(context.Background(), key); err != nil || len(es) != 1 {
 						return fmt.Errorf("%d entries, %w", len(es), err)
 					}
 				}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -91,7 +92,8 @@ func TestHeldFileChanges(t *testing.T) {
 				}
 			}
 			if it := d.tier.get(key); test.named < 2 && it != nil {
-				if it.held.Load() != f || !f.open() {
+				var st fileStat
+				if it.held.Load() != f || !f.stat(&st) {
 					t.Error("not held any more")
 				}
 				if n := int(it.looks.Load() % holdAfter); n != 0 {
@@ -101,6 +103,24 @@ func TestHeldFileChanges(t *testing.T) {
 				t.Error("still open, though it is the file of nothing")
 			}
 		})
+	}
+}
+
+// A file that loses its name within one tick of the clock keeps its time of change.
+func TestHeldFileRemovedAtOnce(t *testing.T) {
+	d := openTest(t, t.TempDir(), DiskOptions{})
+	mustPut(t, d, testKey(1), pattern(1, 1000))
+	f := mustHold(t, d, testKey(1))
+	if err := os.Remove(d.path(testKey(1))); err != nil {
+		t.Fatal(err)
+	}
+	var s syscall.Stat_t
+	if err := syscall.Fstat(int(f.fd.Load()), &s); err != nil {
+		t.Fatal(err)
+	}
+	f.changed.Store(s.Ctim.Nano())
+	if es := mustEntries(t, d, testKey(1)); len(es) > 0 {
+		t.Errorf("%d entries, want none", len(es))
 	}
 }
 
