@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -70,33 +71,21 @@ func TestPercentileIsOfTheNearestRank(t *testing.T) {
 
 func TestRatiosAreWithinARound(t *testing.T) {
 	got := ratios([]float64{10, 40, 90}, []float64{10, 20, 30})
-	if want := []float64{1, 2, 3}; !equal(got, want) {
+	if want := []float64{1, 2, 3}; !slices.Equal(got, want) {
 		t.Errorf("ratios = %v, want %v", got, want)
 	}
 	if s := spreadOf(got); s != (spread{1, 2, 3}) {
 		t.Errorf("spread = %v, want 1, 2, 3", s)
 	}
-	if got := ratios([]float64{1, 2}, []float64{0, 1}); !equal(got, []float64{2}) {
+	if got := ratios([]float64{1, 2}, []float64{0, 1}); !slices.Equal(got, []float64{2}) {
 		t.Errorf("with a limit of 0: %v, want only 2", got)
 	}
-	if got := ratios([]float64{1, 2, 3}, []float64{1}); !equal(got, []float64{1}) {
+	if got := ratios([]float64{1, 2, 3}, []float64{1}); !slices.Equal(got, []float64{1}) {
 		t.Errorf("with rounds missing: %v, want only 1", got)
 	}
-	if got := differences([]float64{10, 40}, []float64{7, 41}); !equal(got, []float64{3, -1}) {
+	if got := differences([]float64{10, 40}, []float64{7, 41}); !slices.Equal(got, []float64{3, -1}) {
 		t.Errorf("differences = %v, want 3, -1", got)
 	}
-}
-
-func equal(a, b []float64) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
 }
 
 func TestQuantitiesAreReadable(t *testing.T) {
@@ -195,6 +184,36 @@ func TestAHitThatAsksTheOriginIsNone(t *testing.T) {
 		s.judge(test.asked)
 		if s.Wrong != test.wrong {
 			t.Errorf("asked %d times, %d expected: %d wrong, want %d", test.asked, test.want, s.Wrong, test.wrong)
+		}
+	}
+}
+
+func TestNobodyAlwaysFollowsTheSame(t *testing.T) {
+	if got := turns([]int{}, 1); len(got) != 0 {
+		t.Errorf("turns of nobody = %v", got)
+	}
+	for n := 1; n <= 6; n++ {
+		all := make([]int, n)
+		for i := range all {
+			all[i] = i
+		}
+		rounds := n * (1 + n%2)
+		after := make(map[[2]int]int)
+		for round := range rounds {
+			order := turns(all, round)
+			if got := slices.Sorted(slices.Values(order)); !slices.Equal(got, all) {
+				t.Fatalf("%d subjects, round %d: %v", n, round, order)
+			}
+			for i := range n - 1 {
+				after[[2]int{order[i], order[i+1]}]++
+			}
+		}
+		for i := range n {
+			for j := range n {
+				if got, want := after[[2]int{i, j}], rounds/n; i != j && got != want {
+					t.Errorf("%d subjects: %d follows %d %d times in %d rounds, want %d", n, j, i, got, rounds, want)
+				}
+			}
 		}
 	}
 }

@@ -121,13 +121,22 @@ func (h *harness) record(w *workload, subject string, s sample) {
 	}
 }
 
-// rotated returns s beginning with another element for each i, so that none always follows the same.
-func rotated(s []string, i int) []string {
-	if len(s) == 0 {
-		return nil
+// turns returns s in the order of a round. In as many rounds as s has elements, if that is an even
+// number, and else in twice as many, each of them follows each other equally often: what one leaves
+// behind, in the file system above all, is nobody's in particular.
+func turns[E any](s []E, round int) []E {
+	t := make([]E, len(s))
+	for i := range t {
+		at := (i + 1) / 2 // 0, 1, -1, 2, -2, …
+		if i%2 == 0 {
+			at = len(s) - at
+		}
+		t[i] = s[(at+round)%len(s)]
 	}
-	i %= len(s)
-	return slices.Concat(s[i:], s[:i])
+	if len(s)%2 == 1 && round%2 == 1 {
+		slices.Reverse(t)
+	}
+	return t
 }
 
 // runWorkload measures a workload.
@@ -186,8 +195,7 @@ func runInterleaved(ctx context.Context, h *harness, w *workload) (err error) {
 		}
 	}
 	for round := range h.rounds {
-		for i := range all {
-			c := all[(i+round)%len(all)]
+		for _, c := range turns(all, round) {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
@@ -273,7 +281,7 @@ func (s *sample) judge(asked int) {
 // runFresh has each measurement made by a process of its own, in a directory of its own.
 func runFresh(ctx context.Context, h *harness, w *workload) error {
 	for round := range h.rounds {
-		for _, subject := range rotated(h.subjectsOf(w), round) {
+		for _, subject := range turns(h.subjectsOf(w), round) {
 			dir := filepath.Join(h.dir, fmt.Sprintf("%s-%s-%d", w.name, subject, round))
 			if err := os.MkdirAll(dir, 0o700); err != nil {
 				return err

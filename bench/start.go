@@ -182,7 +182,7 @@ func runStarts(ctx context.Context, h *harness, w *workload) error {
 	for round := range h.rounds {
 		times := make(map[string][]time.Duration)
 		for i := range startsPerRound {
-			for _, subject := range rotated(h.subjectsOf(w), round+i) {
+			for _, subject := range turns(h.subjectsOf(w), round+i) {
 				took, err := startOnce(ctx, specs[subject])
 				if err != nil {
 					return err

@@ -439,7 +439,7 @@ func runTraces(ctx context.Context, h *harness, w *workload) error {
 		rounds = min(rounds, w.rounds)
 	}
 	for round := range rounds {
-		for _, subject := range rotated(h.subjectsOf(w), round) {
+		for _, subject := range turns(h.subjectsOf(w), round) {
 			dir := filepath.Join(h.dir, fmt.Sprintf("%s-%s-%d", w.name, subject, round))
 			j := h.job(w, subject, dir)
 			j.Tag = fmt.Sprintf("%s.%d", j.Tag, round)
