@@ -35,6 +35,7 @@ func init() {
 			h := make(http.Header)
 			describe(h, b)
 			reqs[i].Header["If-None-Match"] = h["Etag"]
+			reqs[i].Header["If-Modified-Since"] = h["Last-Modified"] // which all caches send as well
 		}
 		return &revalidateContestant{source: &source{
 			bodies: files.bodies,
