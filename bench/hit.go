@@ -127,6 +127,17 @@ func mapSource(j *job, bodies []body) (*source, error) {
 
 // cacheSource requests bodies from a subject that is a cache, or none.
 func cacheSource(c *cache, j *job, kind string, bodies []body) (*source, error) {
+	reqs, err := requests(j, kind, bodies)
+	if err != nil {
+		return nil, err
+	}
+	s := requestSource(c, reqs, bodies)
+	s.passed = j.Subject == noCache
+	return s, nil
+}
+
+// requests returns one for each body.
+func requests(j *job, kind string, bodies []body) ([]*http.Request, error) {
 	reqs := make([]*http.Request, len(bodies))
 	for i, c := range bodies {
 		req, err := newRequest(resourceURL(j.Origin, j.Tag, kind, c.content))
@@ -135,9 +146,7 @@ func cacheSource(c *cache, j *job, kind string, bodies []body) (*source, error) 
 		}
 		reqs[i] = req
 	}
-	s := requestSource(c, reqs, bodies)
-	s.passed = j.Subject == noCache
-	return s, nil
+	return reqs, nil
 }
 
 func requestSource(c *cache, reqs []*http.Request, bodies []body) *source {
@@ -206,7 +215,7 @@ func openSource(j *job, kind string) (*source, error) {
 	return s, s.warm()
 }
 
-// warm reads each body twice, with a pause between: what was written a moment ago may have to be
+// warm reads each body, and twice more after a pause: what was written a moment ago may have to be
 // looked at more closely than what has lain there.
 func (s *source) warm() error {
 	for round := range 3 {
@@ -378,7 +387,8 @@ func (h *hitContestant) close() error { return h.source.close() }
 type reopenedContestant struct {
 	job    *job
 	bodies []body
-	files  *source // of the limit
+	reqs   []*http.Request // made once, lest a cache pays for the garbage
+	files  *source         // of the limit
 	slots  *slots
 }
 
@@ -392,6 +402,9 @@ func newReopenedContestant(j *job) (contestant, error) {
 		r.files = s
 		return r, nil
 	}
+	if r.reqs, err = requests(j, freshKind, s.bodies); err != nil {
+		return nil, err
+	}
 	return r, s.close()
 }
 
@@ -403,13 +416,11 @@ func (r *reopenedContestant) measure(n int) sample {
 		from := r.files
 		if from == nil {
 			c, err := openCache(r.job.Subject, r.job.Dir, newBase(), r.job.Bound)
-			if err == nil {
-				from, err = cacheSource(c, r.job, freshKind, r.bodies)
-			}
 			if err != nil {
 				s.fault(err)
 				continue
 			}
+			from = requestSource(c, r.reqs, r.bodies)
 		}
 		h := hitContestant{source: from, slots: r.slots}
 		m = startMeter()
