@@ -101,7 +101,7 @@ func (s *Store) allOf(ctx context.Context, url, prefix string, budget time.Durat
 	name := s.urlName(url)
 	seen := make(map[string]bool)
 	for cursor := uint64(0); ; {
-		answer, err := run(s, ctx, url, budget, func(ctx context.Context, c *connection) (rueidis.ScanEntry, error) {
+		answer, err := run(s, s.heads, ctx, url, budget, func(ctx context.Context, c *connection) (rueidis.ScanEntry, error) {
 			return c.heads.Do(ctx, c.heads.B().Hscan().Key(name).Cursor(cursor).Count(fieldCount).Build()).AsScanEntry()
 		})
 		if err != nil {

@@ -54,7 +54,7 @@ func (s *Store) Open(ctx context.Context, key string, blob store.Blob) (store.Bo
 	if blob.Size > wholeSize {
 		first = 1
 	}
-	pieces, err := run(s, ctx, key, s.opts.LookupTimeout, func(ctx context.Context, c *connection) ([][]byte, error) {
+	pieces, err := run(s, s.bodies, ctx, key, s.opts.LookupTimeout, func(ctx context.Context, c *connection) ([][]byte, error) {
 		cmds := rueidis.Commands{c.bodies.B().Hlen().Key(b.name).Build()}
 		for i := range first {
 			cmds = append(cmds, c.bodies.B().Hget().Key(b.name).Field(strconv.FormatInt(i, 10)).Build())
@@ -148,7 +148,7 @@ func (b *body) get(i int64) ([]byte, error) {
 	// A response is being read that can't be had without the server any more: it is worth more patience than
 	// a lookup.
 	budget := max(time.Second, 10*b.s.opts.LookupTimeout)
-	return run(b.s, b.ctx, b.key, budget, func(ctx context.Context, c *connection) ([]byte, error) {
+	return run(b.s, b.s.bodies, b.ctx, b.key, budget, func(ctx context.Context, c *connection) ([]byte, error) {
 		field := strconv.FormatInt(i, 10)
 		data, err := b.verified(c.bodies.Do(ctx, c.bodies.B().Hget().Key(b.name).Field(field).Build()), i)
 		if errors.Is(err, store.ErrDamaged) {
@@ -234,7 +234,7 @@ func (b *body) at(off int64) ([]byte, error) {
 
 // keepAlive keeps what is open from expiring, under either name.
 func (b *body) keepAlive() {
-	run(b.s, b.ctx, b.key, b.s.opts.LookupTimeout, func(ctx context.Context, c *connection) (struct{}, error) {
+	run(b.s, b.s.bodies, b.ctx, b.key, b.s.opts.LookupTimeout, func(ctx context.Context, c *connection) (struct{}, error) {
 		script := c.bodies.B().Eval().Script(keepAliveScript).Numkeys(2).Key(b.name, releasedName(b.name)).
 			Arg(formatMilliseconds(releasedTime)).Build()
 		return struct{}{}, c.bodies.Do(ctx, script).Error()

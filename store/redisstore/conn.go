@@ -28,6 +28,11 @@ const (
 	// silence is after how long without an answer a connection is given up. A server that was only held up
 	// may take as long without costing more than timeouts.
 	silence = 5 * time.Second
+
+	// maxRunning is how much is asked at once: a quarter of the commands without an answer that the client has
+	// room for. Where it has none it makes those who come wait until it has given the connection up, for
+	// seconds, whatever their budget is.
+	maxRunning = 256
 )
 
 // connection is what a store talks through. Bodies have connections of their own, so that lookups do not
@@ -114,25 +119,32 @@ func (s *Store) dial() (*connection, error) {
 	return c, nil
 }
 
+// places are taken by what is being asked, apart for heads and bodies, as their connections are.
+type places chan struct{}
+
 // run has op done within a time budget on the connection, for a key or, if that is empty, for none. While
 // the server counts as broken it fails at once. The end of ctx ends only the waiting of those who look for it:
 // others may be waiting for the same answer.
-func run[T any](s *Store, ctx context.Context, key string, budget time.Duration, op func(context.Context, *connection) (T, error)) (T, error) {
-	breaker := s.breakers.of(s.conn.Load(), key)
-	done, err := breaker.Allow()
-	if err != nil {
-		var zero T
-		return zero, errBroken
-	}
+func run[T any](s *Store, in places, ctx context.Context, key string, budget time.Duration, op func(context.Context, *connection) (T, error)) (T, error) {
+	var result T
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), budget)
 	defer cancel()
+	select {
+	case in <- struct{}{}:
+	case <-ctx.Done():
+		return result, errCrowded
+	}
+	defer func() { <-in }()
+	done, err := s.breakers.of(s.conn.Load(), key).Allow() // which those before have told what they found
+	if err != nil {
+		return result, errBroken
+	}
 	panicked := true
 	defer func() {
 		if panicked {
-			done(nil)
+			done(errNotAsked)
 		}
 	}()
-	var result T
 	c, err := s.connected(ctx)
 	if err == nil {
 		result, err = op(ctx, c)
@@ -143,8 +155,12 @@ func run[T any](s *Store, ctx context.Context, key string, budget time.Duration,
 }
 
 var (
-	errBroken = errors.New("the server does not answer, and is left alone for a moment")
-	errClosed = errors.New("closed")
+	errBroken  = errors.New("the server does not answer, and is left alone for a moment")
+	errCrowded = errors.New("too much is being asked of the server at once")
+	errClosed  = errors.New("closed")
+
+	// errNotAsked tells that nothing was asked of the server, which says nothing about it.
+	errNotAsked = errors.New("not asked")
 )
 
 // breakers tell for which parts of the keys the server is broken.
@@ -156,6 +172,7 @@ func newBreakers() (b breakers) {
 			Timeout:      brokenTime,
 			ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= brokenFailures },
 			IsSuccessful: answered,
+			IsExcluded:   func(err error) bool { return err == errNotAsked },
 		})
 	}
 	return b

@@ -192,7 +192,7 @@ func (d *draft) put(chunk []byte, from int64) error {
 		return err
 	}
 	binary.BigEndian.PutUint32(chunk, crc32.Checksum(chunk[4:], castagnoli))
-	_, err := run(d.s, d.ctx, d.key, d.s.opts.WriteTimeout, func(ctx context.Context, c *connection) (struct{}, error) {
+	_, err := run(d.s, d.s.bodies, d.ctx, d.key, d.s.opts.WriteTimeout, func(ctx context.Context, c *connection) (struct{}, error) {
 		b := c.bodies.B()
 		resps := c.bodies.DoMulti(ctx,
 			b.Hset().Key(d.hash).FieldValue().FieldValue(strconv.FormatInt(from/chunkSize, 10), rueidis.BinaryString(chunk)).Build(),
@@ -258,7 +258,7 @@ func (d *draft) Close() error {
 	go func() { // which ends soon: the last chunk may be on its way
 		<-sending
 		d.closeFile()
-		run(d.s, d.ctx, d.key, d.s.opts.WriteTimeout, func(ctx context.Context, c *connection) (struct{}, error) {
+		run(d.s, d.s.bodies, d.ctx, d.key, d.s.opts.WriteTimeout, func(ctx context.Context, c *connection) (struct{}, error) {
 			return struct{}{}, c.bodies.Do(ctx, c.bodies.B().Unlink().Key(d.hash).Build()).Error()
 		}) // else it expires
 	}()

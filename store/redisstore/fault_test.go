@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -80,6 +81,41 @@ func TestBrokenServer(t *testing.T) {
 			eventually(t, "it recovers", func() bool { return put(s, t, one, large) == nil && holds(s, t, one, large) })
 		})
 	}
+}
+
+// TestStalledServer has a server stop answering that is in use.
+func TestStalledServer(t *testing.T) {
+	server := startServer(t)
+	key := storetest.Key(1, 1)
+	start := func(t *testing.T) *redisstore.Store {
+		s := open(t, server.url(), redisstore.Options{})
+		eventually(t, "a head is in memory", func() bool {
+			return put(s, t, key, large) == nil && holds(s, t, key, large) && holds(s, t, key, large)
+		})
+		server.signal(syscall.SIGSTOP)
+		t.Cleanup(func() { server.signal(syscall.SIGCONT) })
+		return s
+	}
+	t.Run("heads in memory", func(t *testing.T) {
+		s := start(t)
+		quick(t, "many bodies", func() {
+			for range 500 {
+				if _, err := get(s, t, key); err == nil {
+					t.Fatal("a body comes from a server that does not answer")
+				}
+			}
+		})
+	})
+	t.Run("more lookups at once than the client takes", func(t *testing.T) {
+		s := start(t)
+		quick(t, "many lookups", func() {
+			var wg sync.WaitGroup
+			for i := range 4000 {
+				wg.Go(func() { s.Entries(t.Context(), storetest.Key(2+i, 1)) })
+			}
+			wg.Wait()
+		})
+	})
 }
 
 func TestServerComesLater(t *testing.T) {

@@ -45,7 +45,7 @@ func (s *Store) Lease(ctx context.Context, key, variant string) (release func(sh
 	defer timer.Stop()
 	pause := firstLook
 	for waited := false; ; waited = true {
-		holder, err := run(s, ctx, key, s.opts.LookupTimeout, func(ctx context.Context, c *connection) (string, error) {
+		holder, err := run(s, s.heads, ctx, key, s.opts.LookupTimeout, func(ctx context.Context, c *connection) (string, error) {
 			get := c.heads.B().Get().Key(name).Build()
 			if waited {
 				return orEmpty(c.heads.Do(ctx, get))
@@ -98,7 +98,7 @@ func (s *Store) endLease(ctx context.Context, key, name, token string, shared bo
 	if shared {
 		value = ""
 	}
-	run(s, ctx, key, s.opts.LookupTimeout, func(ctx context.Context, c *connection) (struct{}, error) {
+	run(s, s.heads, ctx, key, s.opts.LookupTimeout, func(ctx context.Context, c *connection) (struct{}, error) {
 		args := []string{token, value, formatMilliseconds(aloneTime)}
 		return struct{}{}, endLeaseLua.Exec(ctx, c.heads, []string{name}, args).Error()
 	})

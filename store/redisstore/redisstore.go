@@ -115,6 +115,8 @@ type Store struct {
 
 	conn     atomic.Pointer[connection]
 	breakers breakers
+	heads    places
+	bodies   places
 
 	mu      sync.Mutex
 	dialing chan struct{} // closed when the attempt to connect that is under way has ended
@@ -161,6 +163,7 @@ func Open(url string, opts Options) (*Store, error) {
 	setDefault(&opts.LookupTimeout, DefaultLookupTimeout)
 	setDefault(&opts.WriteTimeout, DefaultWriteTimeout)
 	s := &Store{opts: opts, option: option, breakers: newBreakers(), decoded: decoded{max: opts.MemoryBytes}}
+	s.heads, s.bodies = make(places, maxRunning), make(places, maxRunning)
 	ctx, cancel := context.WithTimeout(context.Background(), openTime)
 	defer cancel()
 	s.connected(ctx) // or later
@@ -247,7 +250,7 @@ func (s *Store) agreeOnSecret(ctx context.Context, known []byte) ([]byte, error)
 		rand.Read(mine)
 	}
 	name := s.secretName()
-	text, err := run(s, ctx, "", s.opts.LookupTimeout, func(ctx context.Context, c *connection) (string, error) {
+	text, err := run(s, s.heads, ctx, "", s.opts.LookupTimeout, func(ctx context.Context, c *connection) (string, error) {
 		b := c.heads.B()
 		resps := c.heads.DoMulti(ctx,
 			b.Set().Key(name).Value(base64.StdEncoding.EncodeToString(mine)).Nx().Px(secretTime).Build(),

@@ -61,11 +61,19 @@ func (s *Store) lookUp(ctx context.Context, key string) (string, error) {
 	if err := checkKey(key); err != nil {
 		return "", err
 	}
-	value, err := run(s, ctx, key, s.opts.LookupTimeout, func(ctx context.Context, c *connection) (string, error) {
+	value, err := run(s, s.heads, ctx, key, s.opts.LookupTimeout, func(ctx context.Context, c *connection) (string, error) {
 		// Without asking for the time to live besides, which takes a transaction, and those a full server refuses.
 		get := c.heads.B().Hget().Key(s.urlName(key)).Field(key[urlLen:]).Cache().ToStaticTTL()
-		return orEmpty(c.heads.DoCache(ctx, get, memoryTime))
+		resp := c.heads.DoCache(ctx, get, memoryTime)
+		value, err := orEmpty(resp)
+		if err == nil && resp.IsCacheHit() {
+			err = errNotAsked // or a server that is gone would not count as broken while something is in memory
+		}
+		return value, err
 	})
+	if err == errNotAsked {
+		err = nil
+	}
 	if err != nil && ctx.Err() != nil {
 		return "", ctx.Err()
 	}
@@ -283,7 +291,7 @@ func (s *Store) compareAndSet(ctx context.Context, u update) (done bool, now str
 		done bool
 		now  string
 	}
-	got, err := run(s, ctx, u.key, s.opts.WriteTimeout, func(ctx context.Context, c *connection) (answer, error) {
+	got, err := run(s, s.heads, ctx, u.key, s.opts.WriteTimeout, func(ctx context.Context, c *connection) (answer, error) {
 		b := c.heads.B()
 		script := b.Evalsha().Sha1(compareAndSetSHA).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
 		// The answer to what is asked behind the script comes after the server has said that the value changed,
