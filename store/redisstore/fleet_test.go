@@ -282,6 +282,39 @@ func TestApplicationsApart(t *testing.T) {
 	}
 }
 
+// TestSecretStays takes the secret from the server, as eviction or a restart does, while it is in use.
+func TestSecretStays(t *testing.T) {
+	t.Parallel()
+	server := startServer(t)
+	opts := patient(redisstore.Options{Prefix: "app"})
+	s := open(t, server.url(), opts)
+	want, err := s.Secret(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.do(t, "FLUSHALL")
+	eventually(t, "the secret is back", func() bool {
+		if _, err := s.Entries(t.Context(), storetest.Key(1, 1)); err != nil {
+			t.Fatal(err)
+		}
+		return server.do(t, "EXISTS", "app:secret") == "1"
+	})
+	if got, err := open(t, server.url(), opts).Secret(t.Context()); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("a process that starts has another secret, or %v", err)
+	}
+	server.do(t, "PEXPIRE", "app:secret", "100000")
+	eventually(t, "it lives longer again", func() bool {
+		if _, err := s.Entries(t.Context(), storetest.Key(1, 1)); err != nil {
+			t.Fatal(err)
+		}
+		left, err := strconv.Atoi(server.do(t, "PTTL", "app:secret"))
+		return err == nil && left > 100000
+	})
+	if n := commands(t, server, "getex"); n > 20 {
+		t.Errorf("it was used %d times", n)
+	}
+}
+
 // TestPrivileges has a user who may do no more than what docs/redis.md says.
 func TestPrivileges(t *testing.T) {
 	server := startServer(t)

@@ -91,7 +91,8 @@ type Options struct {
 	WriteTimeout time.Duration
 
 	// Secret, if it has 32 bytes at least, is what digests are keyed with. Otherwise the first process to
-	// use a prefix makes one, and keeps it on the server: to lose that is to lose the cache.
+	// use a prefix makes one, which all keep on the server: should one start while it is not there, that one
+	// and those after it have a cache apart from that of the others.
 	Secret []byte
 
 	// TempDir is where bodies of more than 256 KiB are kept while they arrive, so that those who read along
@@ -123,7 +124,8 @@ type Store struct {
 	dialErr error         // of the last one
 	closed  bool
 	secret  []byte
-	renewed time.Time // when the secret was last written
+
+	secretDue atomic.Int64 // when the secret has to be used on the server again, Unix ns; 0: there is none
 
 	decoded    decoded
 	background sync.WaitGroup
@@ -209,10 +211,14 @@ func releasedName(name string) string { return name + ":released" }
 
 func (s *Store) secretName() string { return s.opts.Prefix + ":secret" }
 
-// secretTime is for how long a secret is kept on the server after its last use; it is renewed once an hour.
 const (
-	secretTime  = 90 * 24 * time.Hour
-	secretRenew = time.Hour
+	// secretTime is for how long a secret is kept on the server after its last use.
+	secretTime = 90 * 24 * time.Hour
+
+	// secretRenew is how often it is used there while anything is looked up. Processes ask for it but once, and
+	// a server would evict it first of all, so that those that start later make another and have a cache of
+	// their own. One that has come back empty is to have it before that happens, too.
+	secretRenew = 2 * time.Second
 )
 
 // Secret implements [store.Store].
@@ -224,22 +230,43 @@ func (s *Store) Secret(ctx context.Context) ([]byte, error) {
 		return append([]byte(nil), s.opts.Secret...), nil
 	}
 	s.mu.Lock()
-	known, fresh := s.secret, time.Since(s.renewed) < secretRenew
+	known := s.secret
 	s.mu.Unlock()
-	if known != nil && fresh {
-		return append([]byte(nil), known...), nil
-	}
-	secret, err := s.agreeOnSecret(ctx, known)
-	if err != nil {
-		if known != nil {
-			return append([]byte(nil), known...), nil
+	if known == nil {
+		var err error
+		if known, err = s.agreeOnSecret(ctx, nil); err != nil {
+			return nil, opError("secret", err)
 		}
-		return nil, opError("secret", err)
+		s.mu.Lock()
+		s.secret = known
+		s.mu.Unlock()
+		s.secretDue.Store(time.Now().Add(secretRenew).UnixNano())
+	}
+	return append([]byte(nil), known...), nil
+}
+
+// keepSecret has the secret used on the server if that is due, in the background.
+func (s *Store) keepSecret() {
+	now := time.Now()
+	due := s.secretDue.Load()
+	if due == 0 || now.UnixNano() < due || !s.secretDue.CompareAndSwap(due, now.Add(secretRenew).UnixNano()) {
+		return
 	}
 	s.mu.Lock()
-	s.secret, s.renewed = secret, time.Now()
-	s.mu.Unlock()
-	return append([]byte(nil), secret...), nil
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	known := s.secret
+	s.background.Go(func() {
+		ctx := context.Background()
+		_, err := run(s, s.heads, ctx, "", s.opts.LookupTimeout, func(ctx context.Context, c *connection) (string, error) {
+			return c.heads.Do(ctx, c.heads.B().Getex().Key(s.secretName()).PxMilliseconds(secretTime.Milliseconds()).Build()).ToString()
+		})
+		if rueidis.IsRedisNil(err) {
+			s.agreeOnSecret(ctx, known)
+		}
+	})
 }
 
 // agreeOnSecret puts a secret on the server unless there is one, and returns what is there then.

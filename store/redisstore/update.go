@@ -61,6 +61,7 @@ func (s *Store) lookUp(ctx context.Context, key string) (string, error) {
 	if err := checkKey(key); err != nil {
 		return "", err
 	}
+	s.keepSecret()
 	value, err := run(s, s.heads, ctx, key, s.opts.LookupTimeout, func(ctx context.Context, c *connection) (string, error) {
 		// Without asking for the time to live besides, which takes a transaction, and those a full server refuses.
 		get := c.heads.B().Hget().Key(s.urlName(key)).Field(key[urlLen:]).Cache().ToStaticTTL()
