@@ -58,17 +58,19 @@ func (s *Store) scan(ctx context.Context, prefix string, yield func(*store.Entry
 	// A key may come more than once, and in a cluster that is being changed from two servers.
 	seed, seen := maphash.MakeSeed(), make(map[uint64]bool)
 	for _, node := range c.heads.Nodes() {
-		role, err := step(ctx, func(ctx context.Context) rueidis.RedisResult {
-			return node.Do(ctx, node.B().Role().Build())
-		}).ToArray()
-		if err != nil {
-			return err
-		}
-		if len(role) == 0 {
-			continue
-		}
-		if name, _ := role[0].ToString(); name != "master" {
-			continue
+		if c.heads.Mode() == rueidis.ClientModeCluster { // of which replicas hold the same once more
+			role, err := step(ctx, func(ctx context.Context) rueidis.RedisResult {
+				return node.Do(ctx, node.B().Role().Build())
+			}).ToArray()
+			if err != nil {
+				return err
+			}
+			if len(role) == 0 {
+				continue
+			}
+			if name, _ := role[0].ToString(); name != "master" {
+				continue
+			}
 		}
 		for cursor := uint64(0); ; {
 			found, err := step(ctx, func(ctx context.Context) rueidis.RedisResult {

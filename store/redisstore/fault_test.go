@@ -264,6 +264,16 @@ func TestReadOnlyReplica(t *testing.T) {
 	if !holds(s, t, key, large) {
 		t.Error("a replica that refused to write is not read from")
 	}
+	n := 0
+	for _, err := range s.All(t.Context(), "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	if n != 1 {
+		t.Errorf("a replica lists %d entries, want 1", n)
+	}
 	mustPut(writer, t, key, small)
 	eventually(t, "a change on the primary is seen on the replica", func() bool { return holds(s, t, key, small) })
 }
