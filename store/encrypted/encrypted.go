@@ -81,6 +81,17 @@ func (s *Store) Evictions() uint64 {
 	return 0
 }
 
+// Lease asks the inner store for a lease, if it has such, which processes that share it wait for each other by.
+func (s *Store) Lease(ctx context.Context, key, variant string) (release func(shared bool), granted bool) {
+	fleet, ok := s.inner.(interface {
+		Lease(ctx context.Context, key, variant string) (func(shared bool), bool)
+	})
+	if !ok {
+		return func(bool) {}, true
+	}
+	return fleet.Lease(ctx, key, variant)
+}
+
 // Secret implements [store.Store]: what the inner store says does not suffice to know it.
 func (s *Store) Secret(ctx context.Context) ([]byte, error) {
 	inner, err := s.inner.Secret(ctx)

@@ -383,6 +383,31 @@ func TestSwap(t *testing.T) {
 	}
 }
 
+// leasing is a store with leases, of which it counts those that were granted and released.
+type leasing struct {
+	store.Store
+	granted, released atomic.Int64
+}
+
+func (s *leasing) Lease(context.Context, string, string) (func(bool), bool) {
+	s.granted.Add(1)
+	return func(bool) { s.released.Add(1) }, true
+}
+
+func TestLease(t *testing.T) {
+	inner := &leasing{Store: store.NewMemory(0)}
+	kept, err := encrypted.New(inner, make([]byte, encrypted.KeySize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache := &cachetrip.Transport{Store: kept}
+	get(t, cache.Client(), origin(t))
+	cache.Close()
+	if granted, released := inner.granted.Load(), inner.released.Load(); granted != 1 || released != 1 {
+		t.Errorf("%d leases were granted and %d released, want 1", granted, released)
+	}
+}
+
 func BenchmarkHit(b *testing.B) {
 	s, err := encrypted.New(store.NewMemory(0), key)
 	if err != nil {
