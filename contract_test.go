@@ -308,8 +308,8 @@ func TestBasePanics(t *testing.T) {
 	}
 }
 
-// A goroutine that is ended in Base, as testing.T.FailNow does it, is not the caller's: they get an error, at
-// once, and it does not keep later requests from being answered.
+// A goroutine that is ended in Base, as testing.T.FailNow does it, is the caller's, as without a cache, or, if the
+// caller may leave before, another: then they get an error, at once. It does not keep later requests from being answered.
 func TestBaseExits(t *testing.T) {
 	inBubbles(t, func(w *world) {
 		w.handle(always(200, "good", "Cache-Control", "max-age=10, stale-while-revalidate=1000, stale-if-error=1000"))
@@ -322,16 +322,25 @@ func TestBaseExits(t *testing.T) {
 			return nil, nil
 		})
 		for _, method := range []string{"GET", "HEAD"} {
-			if resp, err := w.cache.RoundTrip(w.request(method, "/other")); resp != nil || err == nil {
+			ctx, cancel := context.WithCancel(context.Background())
+			if resp, err := w.cache.RoundTrip(w.request(method, "/other").WithContext(ctx)); resp != nil || err == nil {
 				t.Errorf("%s: got %v, %v", method, resp, err)
 			}
+			cancel()
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				resp, err := w.cache.RoundTrip(w.request(method, "/other"))
+				t.Errorf("%s: got %v, %v, want the goroutine to end", method, resp, err)
+			}()
+			<-ended
 		}
-		check(w, "calls of Base", calls, 2)
+		check(w, "calls of Base", calls, 4)
 		time.Sleep(time.Minute)
 		for i := range 3 {
 			w.wantGet("200 good | hit; detail=stale-while-revalidate", "/")
 			synctest.Wait()
-			check(w, "calls of Base", calls, 3+i)
+			check(w, "calls of Base", calls, 5+i)
 		}
 		w.cache.Base = base
 		w.wantGet("200 good | fwd=uri-miss; fwd-status=200; stored", "/other")

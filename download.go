@@ -114,8 +114,8 @@ func (d *download) between(c *content, s span, length int64) {
 // asked for, so that both become one piece.
 func (d *download) gathers() { d.gather, d.skip = true, d.base }
 
-// step fetches one piece. It runs in a goroutine of its own, so that a reader whose context ends
-// need not wait for the network; there is one at a time, while a reader waits for it. Base's body may
+// step fetches one piece. It runs in a goroutine of its own for a reader whose context may end, who
+// need not wait for the network then; there is one at a time, while a reader waits for it. Base's body may
 // panic there, or end the goroutine, where nobody but readers can be told.
 func (d *download) step() {
 	err := errGone
@@ -286,10 +286,11 @@ func (d *download) finishWith(end error) {
 }
 
 // advance makes the next piece come, if it may: not before all readers have taken what only the
-// window holds, for a while.
-func (d *download) advance() {
+// window holds, for a while. For one who stays until it has come, it then has come; others are to wait, and so
+// is who is told that it has not.
+func (d *download) advance(stays bool) (came bool) {
 	if d.fetches || d.writes || d.end != nil {
-		return
+		return false
 	}
 	if len(d.window) > 0 {
 		for r := range d.readers {
@@ -298,17 +299,22 @@ func (d *download) advance() {
 					at := d.pending
 					d.overdue = time.AfterFunc(lateTime, func() { d.leaveBehind(at) })
 				}
-				return
+				return false
 			}
 		}
 		d.emptied()
 		d.window = d.window[:0]
 	}
 	d.fetches = true
+	if stays {
+		d.unlocked(d.step)
+		return true
+	}
 	go func() {
 		stretch()
 		d.step()
 	}()
+	return false
 }
 
 // emptied tells that nobody waits for others any more.
@@ -403,7 +409,7 @@ func (d *download) drain(budget int64, patience time.Duration) {
 	}
 	for d.end == nil && d.kept && d.pending <= limit && !late {
 		before := d.pending
-		d.advance()
+		d.advance(false)
 		d.changed.Wait()
 		if idle != nil && d.pending > before {
 			idle.Reset(patience / idleShare)
@@ -536,8 +542,9 @@ func (r *reader) read(p []byte) (int, error) {
 		case d.end != nil:
 			return 0, d.end
 		}
-		d.advance()
-		d.changed.Wait()
+		if !d.advance(r.ctx.Done() == nil) {
+			d.changed.Wait()
+		}
 	}
 }
 

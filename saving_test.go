@@ -391,13 +391,16 @@ func TestNothingWaitsForWhatIsNeverStored(t *testing.T) {
 					resp.Body = badBody{strings.NewReader(""), fail}
 					return resp, err
 				})
-				func() {
+				ended := make(chan struct{})
+				go func() { // which Goexit ends
+					defer close(ended)
 					defer func() { recover() }()
 					req, _ := http.NewRequest("GET", "http://example.com/", nil)
 					if _, err := w.RoundTrip(req); err == nil {
 						t.Error("no error")
 					}
 				}()
+				<-ended
 				w.Base = base
 				w.want(confirmedStored, "GET")
 				w.Close()

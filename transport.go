@@ -365,10 +365,15 @@ func (x *exchange) ask(entries []*store.Entry, stored []response, d decision, jo
 	}
 	if leads {
 		x.detach()
-		go func() {
-			stretch()
-			x.fly(f, func(f *flight) outcome { return x.askAlone(f, entries, stored, d) })
-		}()
+		fly := func() { x.fly(f, func(f *flight) outcome { return x.askAlone(f, entries, stored, d) }) }
+		if ctx.Done() == nil { // the caller stays until the outcome is there, and there is no need to hand it over
+			x.flyHere(f, fly)
+		} else {
+			go func() {
+				stretch()
+				fly()
+			}()
+		}
 	}
 	if err := f.wait(ctx); err != nil {
 		if leads {
@@ -389,6 +394,18 @@ func (x *exchange) ask(entries []*store.Entry, stored []response, d decision, jo
 	}
 	resp, n := x.follow(f, entries, stored, d, asked)
 	return resp, n, nil
+}
+
+// flyHere calls fly, during which Base may end the goroutine, so that the caller is gone.
+func (x *exchange) flyHere(f *flight, fly func()) {
+	over := false
+	defer func() {
+		if !over {
+			x.forgo(f)
+		}
+	}()
+	fly()
+	over = true
 }
 
 // lead answers with the outcome of the flight that this exchange made happen.
