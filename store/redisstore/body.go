@@ -92,7 +92,9 @@ func (s *Store) Open(ctx context.Context, key string, blob store.Blob) (store.Bo
 		return b, nil
 	}
 	b.recent[0] = loaded{0, pieces[0]}
-	b.alive = time.AfterFunc(releasedTime/3, b.keepAlive)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.alive = time.AfterFunc(0, b.keepAlive) // at first at once: it may be about to expire
 	return b, nil
 }
 

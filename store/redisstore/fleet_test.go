@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -180,9 +181,41 @@ func TestEverythingExpires(t *testing.T) {
 	}
 	around("what was released", got["released"][0], 2*time.Minute)
 
+	// What is being read stays until it is closed.
+	brief := storetest.Key(2, 1)
+	mustPut(s, t, brief, bytes.Repeat(large, 8))
+	entries, err := s.Entries(t.Context(), brief)
+	if err != nil {
+		t.Fatal(err)
+	}
+	blob := entries[0].Parts[0].Blob
+	name := fmt.Sprintf("app:{%s}:b:%s", brief[:32], blob.ID)
+	server.do(t, "PEXPIRE", name, "5000")
+	body, err := s.Open(t.Context(), brief, blob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer body.Close()
+	eventually(t, "it stays for longer", func() bool {
+		left, err := strconv.Atoi(server.do(t, "PTTL", name))
+		return err == nil && left > 60_000
+	})
+	server.do(t, "UNLINK", name)
+
 	// A large body that is given up goes at once.
 	draft.Close()
 	eventually(t, "it goes", func() bool { return len(kinds()["body"]) == 0 })
+}
+
+func TestKeptForever(t *testing.T) {
+	opts := patient(redisstore.Options{Keep: math.MaxInt64})
+	s := open(t, sharedServer(t).url(), opts)
+	key := storetest.Key(1, 1)
+	mustPut(s, t, key, large)
+	left, err := strconv.ParseInt(sharedServer(t).do(t, "PTTL", opts.Prefix+":{"+key[:32]+"}"), 10, 64)
+	if year := 365 * 24 * time.Hour.Milliseconds(); err != nil || left < year {
+		t.Errorf("it expires in %d ms, %v", left, err)
+	}
 }
 
 // TestExpired has time pass on the server, as far as it can: entries of short lives go by themselves.

@@ -28,6 +28,10 @@ const (
 	// minTime is what everything is kept for at least, so that it is there when a body has arrived.
 	minTime = time.Second
 
+	// maxTime is what freshness and Options.Keep count for at most: longer than what is cached is of use, and
+	// short enough that when something may go fits the 32 bits that a value has for it.
+	maxTime = 10 * 365 * 24 * time.Hour
+
 	// releasedTime is for how long a body that no entry names any more can still be read by those who had
 	// opened it, and by which they say that they still do.
 	releasedTime = 2 * time.Minute
@@ -192,7 +196,7 @@ func (s *Store) ttl(entries []*store.Entry) time.Duration {
 	for _, e := range entries {
 		fresh = max(fresh, cachetrip.FreshnessOf(e, now).TTL())
 	}
-	return fresh + max(0, s.opts.Keep)
+	return min(maxTime, fresh) + min(maxTime, max(0, s.opts.Keep))
 }
 
 // blobsOf returns the blobs that entries name and that are kept apart from them.
