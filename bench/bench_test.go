@@ -253,6 +253,23 @@ func TestMeasurementsAreLongEnoughOnABusyMachine(t *testing.T) {
 	}
 }
 
+// What passes everything on and stores nothing is fast, and gives the right bodies.
+func TestWhatWasNotStoredIsFound(t *testing.T) {
+	nothing := func(kind string) *storeSource {
+		below := &switchBase{RoundTripper: localBase{}}
+		j := &job{Kind: kind, Subject: cachetripMemory, Origin: "http://bench.example", Tag: kind, Params: Params{Size: 4 << 10, Bound: 1 << 20, Time: time.Second}}
+		return &storeSource{job: j, below: below, cache: &cache{RoundTripper: below}}
+	}
+	for name, c := range map[string]interface{ measure(int) sample }{
+		"miss":  &missContestant{storeSource: nothing("miss"), slots: newSlots(4 << 10), buf: make([]byte, readSize)},
+		"churn": &churnContestant{storeSource: nothing("churn"), slots: newSlots(4 << 10)},
+	} {
+		if s := c.measure(8); s.Errors == 0 || !strings.Contains(s.First, "should have been a hit") {
+			t.Errorf("%s: %d errors, %q; want that it is found", name, s.Errors, s.First)
+		}
+	}
+}
+
 func TestIdealBytes(t *testing.T) {
 	get := func(step, resource int) visit { return visit{step: step, resource: resource} }
 	one := func(r resource, script ...visit) *trace {

@@ -17,7 +17,7 @@ func openFilled(j *job, bodies []body) (*source, error) {
 	if j.Subject == limit {
 		return fileSource(j.Dir, bodies)
 	}
-	base := &switchBase{localBase{}}
+	base := &switchBase{RoundTripper: localBase{}}
 	if j.Subject == gregjonesDisk {
 		for i := range bodies {
 			if err := writeGregjones(j.Dir, resourceURL(j.Origin, j.Tag, freshKind, bodies[i].content)); err != nil {
@@ -40,7 +40,7 @@ func openFilled(j *job, bodies []body) (*source, error) {
 			}
 		}
 		time.Sleep(50 * time.Millisecond)
-		base.RoundTripper = refuser{}
+		base.refuse.Store(true)
 		for i := range bodies {
 			if err := s.check(i); err != nil {
 				return nil, err
@@ -48,6 +48,7 @@ func openFilled(j *job, bodies []body) (*source, error) {
 		}
 	}
 	base.RoundTripper = newBase()
+	base.refuse.Store(false)
 	return s, nil
 }
 

@@ -16,7 +16,8 @@ type storeSource struct {
 	job  *job
 	base http.RoundTripper
 	*cache
-	next int
+	below *switchBase // of the cache
+	next  int
 
 	mu   sync.Mutex
 	slow int // trickling bodies so far
@@ -28,9 +29,9 @@ func openStore(j *job, base http.RoundTripper) (*storeSource, error) {
 	if j.Subject == limit {
 		return s, makeDirs(j.Dir)
 	}
-	b := &switchBase{localBase{}}
+	s.below = &switchBase{RoundTripper: localBase{}}
 	var err error
-	if s.cache, err = openCache(j.Subject, j.Dir, b, j.Bound); err != nil {
+	if s.cache, err = openCache(j.Subject, j.Dir, s.below, j.Bound); err != nil {
 		return nil, err
 	}
 	warm := 16
@@ -42,7 +43,7 @@ func openStore(j *job, base http.RoundTripper) (*storeSource, error) {
 			return nil, err
 		}
 	}
-	b.RoundTripper = base
+	s.below.RoundTripper = base
 	return s, nil
 }
 
@@ -130,7 +131,7 @@ func (s *storeSource) get(o order, w *watch, buf []byte) error {
 	return err
 }
 
-// isStored gets a body again, from where it was stored.
+// isStored gets a body again, from where it was stored and from nowhere else.
 func (s *storeSource) isStored(o order, buf []byte) error {
 	switch s.job.Subject {
 	case limit:
@@ -138,6 +139,8 @@ func (s *storeSource) isStored(o order, buf []byte) error {
 	case noCache:
 		return nil
 	}
+	s.below.refuse.Store(true)
+	defer s.below.refuse.Store(false)
 	return s.get(o, nil, buf)
 }
 
@@ -192,7 +195,7 @@ func (m *missContestant) measure(n int) sample {
 	meter.stop(&s, n)
 	w.note(&s, n)
 	for i := 0; i < n; i += max(n/8, 1) {
-		s.fault(m.isStored(orders[i], m.buf)) // else the origin is asked too often
+		s.fault(m.isStored(orders[i], m.buf))
 	}
 	if m.job.Size > 64<<10 {
 		s.fault(m.forgetAll(orders))

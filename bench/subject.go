@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gregjones/httpcache"
@@ -107,8 +108,18 @@ func newBase() *http.Transport {
 	return &http.Transport{MaxIdleConnsPerHost: 128}
 }
 
-// switchBase passes requests on to what it holds; it is changed only between them.
-type switchBase struct{ http.RoundTripper }
+// switchBase passes requests on, or refuses them. Where they go is changed only between them.
+type switchBase struct {
+	http.RoundTripper
+	refuse atomic.Bool
+}
+
+func (b *switchBase) RoundTrip(req *http.Request) (*http.Response, error) {
+	if b.refuse.Load() {
+		return refuser{}.RoundTrip(req)
+	}
+	return b.RoundTripper.RoundTrip(req)
+}
 
 // localBase answers as the origin does, without leaving the process.
 type localBase struct{}
