@@ -61,6 +61,10 @@ type DiskOptions struct {
 //
 // A Disk has no goroutine. Besides what it is asked to do, each call that stores does a little of the work
 // that eviction and the removal of leftovers need.
+//
+// All Disks of a process together hold open at most an eighth of the descriptors that it may have: directories and, on
+// Linux, the files of keys in much use. Such a file that another process evicts keeps its room until that shows here,
+// with the next call for its key or Close; all of them are at most 1/128 of MaxBytes, and 8 MiB.
 type Disk struct {
 	dir  string
 	root string // dir/v1
