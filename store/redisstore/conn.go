@@ -195,7 +195,7 @@ func answered(err error) bool {
 	if !ok {
 		return errors.Is(err, errAnswer)
 	}
-	for _, state := range []string{"LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY "} {
+	for _, state := range []string{"LOADING", "MASTERDOWN", "CLUSTERDOWN", "BUSY "} {
 		if strings.HasPrefix(e.Error(), state) {
 			return false
 		}

@@ -413,6 +413,40 @@ func TestCluster(t *testing.T) {
 	t.Run("store", func(t *testing.T) {
 		storetest.Test(t, func(t *testing.T) store.Store { return open(t, url, patient(redisstore.Options{})) })
 	})
+	t.Run("a slot moves", func(t *testing.T) {
+		s := open(t, url, patient(redisstore.Options{Prefix: "moves"}))
+		key := storetest.Key(1, 1)
+		mustPut(s, t, key, large)
+		slot := servers[0].do(t, "CLUSTER", "KEYSLOT", "moves:{"+key[:32]+"}")
+		var from, to *server
+		for _, one := range servers {
+			if one.do(t, "CLUSTER", "COUNTKEYSINSLOT", slot) != "0" {
+				from = one
+			} else {
+				to = one
+			}
+		}
+		toID := to.do(t, "CLUSTER", "MYID")
+		to.do(t, "CLUSTER", "SETSLOT", slot, "IMPORTING", from.do(t, "CLUSTER", "MYID"))
+		from.do(t, "CLUSTER", "SETSLOT", slot, "MIGRATING", toID)
+		for _, name := range strings.Split(from.do(t, "CLUSTER", "GETKEYSINSLOT", slot, "10"), "\n") {
+			for range 5 { // keys that are on two servers can't be changed together
+				if err := put(s, t, key, small); err == nil || !strings.Contains(err.Error(), "TRYAGAIN") {
+					t.Fatalf("storing in a slot that moves: %v", err)
+				}
+			}
+			if !holds(s, t, key, large) {
+				t.Error("what is in a slot that moves is not found")
+			}
+			from.do(t, "MIGRATE", "127.0.0.1", strconv.Itoa(to.port), name, "0", "5000")
+		}
+		if !holds(s, t, key, large) {
+			t.Error("what has moved is not found")
+		}
+		to.do(t, "CLUSTER", "SETSLOT", slot, "NODE", toID)
+		from.do(t, "CLUSTER", "SETSLOT", slot, "NODE", toID)
+		eventually(t, "what has moved can be changed", func() bool { return put(s, t, key, small) == nil && holds(s, t, key, small) })
+	})
 	t.Run("one server gone", func(t *testing.T) {
 		s := open(t, url, redisstore.Options{Prefix: "gone"})
 		all := make([]string, 60)
