@@ -2,14 +2,22 @@ package redisstore_test
 
 import (
 	"bytes"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"math"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/redis/rueidis"
 
 	"github.com/cachetrip/cachetrip/store"
 	"github.com/cachetrip/cachetrip/store/redisstore"
@@ -345,6 +353,56 @@ func TestSecretStays(t *testing.T) {
 	})
 	if n := commands(t, server, "getex"); n > 20 {
 		t.Errorf("it was used %d times", n)
+	}
+}
+
+func TestUnixSocket(t *testing.T) {
+	server := startServer(t)
+	server.kill()
+	path := filepath.Join(server.dir, "socket")
+	server.args = []string{"--unixsocket", path, "--requirepass", "geheim"}
+	server.start(t)
+	key := storetest.Key(1, 1)
+	s := open(t, "unix://default:geheim@"+path, patient(redisstore.Options{}))
+	mustPut(s, t, key, large)
+	if !holds(s, t, key, large) {
+		t.Error("it is not there")
+	}
+}
+
+func TestTLS(t *testing.T) {
+	origin := httptest.NewTLSServer(nil) // for its certificate
+	defer origin.Close()
+	private, err := x509.MarshalPKCS8PrivateKey(origin.TLS.Certificates[0].PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := tempDir(t)
+	for name, block := range map[string]*pem.Block{
+		"cert": {Type: "CERTIFICATE", Bytes: origin.Certificate().Raw},
+		"key":  {Type: "PRIVATE KEY", Bytes: private},
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, _ := exec.Command(program(t), "--tls-port", "0", "--port", "-1").CombinedOutput(); bytes.Contains(out, []byte(">>> 'tls-port")) {
+		t.Skip("the server was built without TLS")
+	}
+	port := strconv.Itoa(freePort(t))
+	startServer(t, "--tls-port", port, "--tls-cert-file", filepath.Join(dir, "cert"), "--tls-key-file", filepath.Join(dir, "key"),
+		"--tls-ca-cert-file", filepath.Join(dir, "cert"), "--tls-auth-clients", "no")
+	url := "rediss://127.0.0.1:" + port
+	if err := open(t, url, redisstore.Options{}).Ping(t.Context()); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("a server that nobody vouches for: %v", err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(origin.Certificate())
+	s := open(t, url, patient(redisstore.Options{Configure: func(o *rueidis.ClientOption) { o.TLSConfig.RootCAs = roots }}))
+	key := storetest.Key(1, 1)
+	mustPut(s, t, key, large)
+	if !holds(s, t, key, large) {
+		t.Error("it is not there")
 	}
 }
 
