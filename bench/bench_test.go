@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -268,6 +269,31 @@ func TestWhatWasNotStoredIsFound(t *testing.T) {
 			t.Errorf("%s: %d errors, %q; want that it is found", name, s.Errors, s.First)
 		}
 	}
+}
+
+// A stall is as much of the samples as it is of the time, though it is one operation.
+func TestStallsCountAsLongAsTheyLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := 0
+		times := paced(1000*time.Millisecond, time.Millisecond, func() time.Duration {
+			took := 100 * time.Microsecond
+			if n++; n == 300 {
+				took = 100 * time.Millisecond
+			}
+			time.Sleep(took)
+			return took
+		})
+		slow := 0
+		for _, took := range times {
+			if took > 50*time.Millisecond {
+				slow++
+			}
+		}
+		if len(times) != 1000 || slow < 50 || slow > 60 || percentile(times, 50) != float64(100*time.Microsecond) {
+			t.Errorf("%d samples, %d of more than 50 ms, median %v; want 1000, about 55, 100µs",
+				len(times), slow, time.Duration(percentile(times, 50)))
+		}
+	})
 }
 
 func TestIdealBytes(t *testing.T) {

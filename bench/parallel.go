@@ -118,6 +118,7 @@ type besideContestant struct {
 const (
 	besideStore = 16 << 20
 	besideEvery = 100 * time.Millisecond // so that all subjects have the same to do
+	besideHits  = time.Millisecond       // between hits, so that they are samples of all of the time
 )
 
 func init() {
@@ -153,13 +154,9 @@ func (b *besideContestant) measure(int) sample {
 	background.Go(func() { orders, took = b.storeMany(ctx, &stores) })
 	background.Go(func() { b.trickle(ctx) })
 
-	times := make([]time.Duration, 0, 1<<20)
 	h := hitContestant{source: b.hits, slots: b.slots}
-	hits := 0
-	for end := time.Now().Add(b.job.Time); time.Now().Before(end); hits++ {
-		w := h.run(1, &s)
-		times = append(times, w.sum)
-	}
+	times := paced(b.job.Time, besideHits, func() time.Duration { return h.run(1, &s).sum })
+	hits := len(times)
 	cancel()
 	background.Wait()
 	stores.fault(b.store.isStored(orders[len(orders)-1], make([]byte, readSize)))
@@ -177,6 +174,22 @@ func (b *besideContestant) measure(int) sample {
 	s.Values["stores"] = float64(len(orders))
 	s.Values["store"] = float64(took.sum) / float64(len(orders))
 	return s
+}
+
+// paced has something done regularly for some time, and tells how long each took. What was due while
+// the one before it took too long is waiting since then: one that takes as long as ten others were late
+// counts as often as those would have.
+func paced(during, every time.Duration, do func() time.Duration) (times []time.Duration) {
+	due := time.Now()
+	for end := due.Add(during); due.Before(end); due = due.Add(every) {
+		if wait := time.Until(due); wait > 0 {
+			time.Sleep(wait)
+			due = time.Now() // nobody waits while the timer is late
+		}
+		late := time.Since(due)
+		times = append(times, late+do())
+	}
+	return times
 }
 
 // storeMany stores large bodies, at least one, until ctx ends.
