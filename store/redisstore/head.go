@@ -165,7 +165,7 @@ func decodeValue(key string, value []byte) ([]*store.Entry, error) {
 
 // decoded remembers what values hold, by their revision.
 type decoded struct {
-	max int // bytes of values
+	max int // bytes of memory, as sizeOf has it
 
 	mu     sync.Mutex
 	values map[string]decodedValue
@@ -175,6 +175,32 @@ type decoded struct {
 type decodedValue struct {
 	value   string
 	entries []*store.Entry
+	size    int
+}
+
+// sizeOf returns what a value and the entries that it holds take in memory, in bytes, a little more rather than
+// less: heads of many short fields take several times what they do as a value.
+func sizeOf(value string, entries []*store.Entry) int {
+	const perValue, perEntry, perField, perPart = 256, 512, 160, 128
+	size := perValue + len(value)
+	for _, e := range entries {
+		size += perEntry
+		for _, fields := range []http.Header{e.Header, e.Trailer} {
+			for name, lines := range fields {
+				size += perField + len(name)
+				for _, line := range lines {
+					size += 32 + len(line)
+				}
+			}
+		}
+		for name, value := range e.Selecting {
+			size += perField + len(name) + len(value)
+		}
+		for _, p := range e.Parts {
+			size += perPart + len(p.Blob.Inline)
+		}
+	}
+	return size
 }
 
 // entries returns the entries of key that value holds.
@@ -186,16 +212,17 @@ func (d *decoded) entries(key, value string) ([]*store.Entry, error) {
 		return known.entries, nil
 	}
 	entries, err := decodeValue(key, []byte(value))
-	if err != nil || len(value) > d.max {
+	size := sizeOf(value, entries)
+	if err != nil || size > d.max {
 		return entries, err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.bytes += len(value) - len(d.values[key].value)
+	d.bytes += size - d.values[key].size
 	if d.values == nil || d.bytes > d.max {
 		d.values = make(map[string]decodedValue) // costs each of them to be decoded once more
-		d.bytes = len(value)
+		d.bytes = size
 	}
-	d.values[key] = decodedValue{value, entries}
+	d.values[key] = decodedValue{value, entries, size}
 	return entries, nil
 }

@@ -1,7 +1,9 @@
 package redisstore
 
 import (
+	"fmt"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -38,4 +40,48 @@ func FuzzValue(f *testing.F) {
 			t.Errorf("%v, or it changes (-want +got):\n%s", err, diff)
 		}
 	})
+}
+
+// TestDecodedMemory remembers many values, and looks at what that takes.
+func TestDecodedMemory(t *testing.T) {
+	for name, e := range map[string]*store.Entry{
+		"many fields": {Header: http.Header{}},
+		"no fields":   {},
+		"a body":      {Parts: []store.Part{{Length: 10_000, Blob: store.Blob{ID: strings.Repeat("0", idLen), Size: 10_000, Inline: make([]byte, 10_000)}}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for i := range 15 {
+				if e.Header != nil {
+					e.Header.Set(fmt.Sprintf("X-Field-%d", i), strings.Repeat("v", 10*i))
+				}
+			}
+			heap := func() int64 {
+				runtime.GC()
+				runtime.GC()
+				var m runtime.MemStats
+				runtime.ReadMemStats(&m)
+				return int64(m.HeapAlloc)
+			}
+			const bound = 8 << 20
+			d := decoded{max: bound}
+			before, most := heap(), int64(0)
+			for i := range 15_000 {
+				e.Key = fmt.Sprintf("%064x", i)
+				encoded, err := encodeEntries([]*store.Entry{e})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := d.entries(e.Key, string(newValue(encoded, time.Now()))); err != nil {
+					t.Fatal(err)
+				}
+				if i%500 == 0 {
+					most = max(most, heap()-before)
+				}
+			}
+			if most > bound || most < bound/4 {
+				t.Errorf("it takes %d bytes, want no more than %d, and not much less", most, bound)
+			}
+			runtime.KeepAlive(&d)
+		})
+	}
 }
