@@ -6,7 +6,9 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"math"
+	"net"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -14,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -78,6 +81,60 @@ func TestMemory(t *testing.T) {
 	// Whatever makes it go.
 	server.do(t, "FLUSHALL")
 	eventually(t, "it is seen that all is gone", func() bool { got, err := get(one, t, key); return got == nil && err == nil })
+}
+
+// TestUnheard has a process not be told that something was stored which it then removes.
+func TestUnheard(t *testing.T) {
+	server := sharedServer(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var unheard atomic.Int64
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			to, err := net.Dial("tcp", server.address())
+			if err != nil {
+				conn.Close()
+				return
+			}
+			go func() {
+				io.Copy(to, conn)
+				to.Close()
+			}()
+			go func() {
+				defer conn.Close()
+				for b := make([]byte, 1<<20); ; {
+					n, err := to.Read(b)
+					if err != nil {
+						return
+					}
+					if bytes.HasPrefix(b[:n], []byte(">")) { // what it says unasked
+						unheard.Add(1)
+						continue
+					}
+					conn.Write(b[:n])
+				}
+			}()
+		}
+	}()
+	opts := patient(redisstore.Options{})
+	s, other := open(t, "redis://"+l.Addr().String(), opts), open(t, server.url(), opts)
+	key := storetest.Key(1, 1)
+	if entries, err := s.Entries(t.Context(), key); len(entries) > 0 || err != nil {
+		t.Fatalf("%v, %v, want nothing", entries, err)
+	}
+	mustPut(other, t, key, small)
+	eventually(t, "it is told so", func() bool { return unheard.Load() > 0 })
+	if err := s.Update(t.Context(), key, func([]*store.Entry) []*store.Entry { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is removed", func() bool { got, err := get(other, t, key); return got == nil && err == nil })
 }
 
 func TestManyWriters(t *testing.T) {

@@ -43,7 +43,7 @@ const (
 
 // Entries implements [store.Store].
 func (s *Store) Entries(ctx context.Context, key string) ([]*store.Entry, error) {
-	value, err := s.lookUp(ctx, key)
+	value, _, err := s.lookUp(ctx, key)
 	if err != nil {
 		return nil, err
 	}
@@ -57,16 +57,17 @@ func (s *Store) Entries(ctx context.Context, key string) ([]*store.Entry, error)
 	return slices.Clone(entries), nil
 }
 
-// lookUp returns the value of key, empty if there is none, from the memory of the process if it can be.
-func (s *Store) lookUp(ctx context.Context, key string) (string, error) {
+// lookUp returns the value of key, empty if there is none, from the memory of the process if it can be, and
+// whether it is from there.
+func (s *Store) lookUp(ctx context.Context, key string) (value string, remembered bool, err error) {
 	if err := s.usable(ctx); err != nil {
-		return "", err
+		return "", false, err
 	}
 	if err := checkKey(key); err != nil {
-		return "", err
+		return "", false, err
 	}
 	s.keepSecret()
-	value, err := run(s, s.heads, ctx, key, s.opts.LookupTimeout, func(ctx context.Context, c *connection) (string, error) {
+	value, err = run(s, s.heads, ctx, key, s.opts.LookupTimeout, func(ctx context.Context, c *connection) (string, error) {
 		// Without asking for the time to live besides, which takes a transaction, and those a full server refuses.
 		get := c.heads.B().Hget().Key(s.urlName(key)).Field(key[urlLen:]).Cache().ToStaticTTL()
 		resp := c.heads.DoCache(ctx, get, memoryTime)
@@ -77,12 +78,19 @@ func (s *Store) lookUp(ctx context.Context, key string) (string, error) {
 		return value, err
 	})
 	if err == errNotAsked {
-		err = nil
+		return value, true, nil
 	}
 	if err != nil && ctx.Err() != nil {
-		return "", ctx.Err()
+		return "", false, ctx.Err()
 	}
-	return value, opError("look up", err)
+	return value, false, opError("look up", err)
+}
+
+// ask returns the value of key that the server has, empty if there is none.
+func (s *Store) ask(ctx context.Context, key string) (string, error) {
+	return run(s, s.heads, ctx, key, s.opts.LookupTimeout, func(ctx context.Context, c *connection) (string, error) {
+		return orEmpty(c.heads.Do(ctx, c.heads.B().Hget().Key(s.urlName(key)).Field(key[urlLen:]).Build()))
+	})
 }
 
 func orEmpty(result rueidis.RedisResult) (string, error) {
@@ -96,7 +104,7 @@ func orEmpty(result rueidis.RedisResult) (string, error) {
 // Update implements [store.Store].
 func (s *Store) Update(ctx context.Context, key string, change func([]*store.Entry) []*store.Entry) error {
 	// What was looked up before is as good to begin with: if it is outdated, the server says so.
-	value, err := s.lookUp(ctx, key)
+	value, remembered, err := s.lookUp(ctx, key)
 	if err != nil {
 		return err
 	}
@@ -107,7 +115,15 @@ func (s *Store) Update(ctx context.Context, key string, change func([]*store.Ent
 		}
 		next := change(slices.Clone(current))
 		if slices.Equal(current, next) {
-			return nil
+			if !remembered {
+				return nil
+			}
+			// Nobody says whether it is outdated if nothing is written.
+			if value, err = s.ask(ctx, key); err != nil {
+				return opError("update", err)
+			}
+			remembered = false
+			continue
 		}
 		u, err := s.newUpdate(key, value, current, arrange(current, next))
 		if err != nil {
