@@ -10,8 +10,8 @@ import (
 
 // leaser is what a store may be besides: it has one process at a time fetch the same. If granted is
 // false, another one was fetching and has ended, so that what is stored is to be looked at again. release is
-// told whether what was fetched could be of use to others. Lease does not wait for long, grants what it is not
-// sure about, and is safe for concurrent use.
+// told whether what was fetched could be of use to others. Lease does not wait for long, nor at all once ctx
+// has ended, grants what it is not sure about, and is safe for concurrent use.
 type leaser interface {
 	Lease(ctx context.Context, key, variant string) (release func(shared bool), granted bool)
 }
@@ -20,7 +20,13 @@ type leaser interface {
 // look again.
 func (x *exchange) askAlone(f *flight, entries []*store.Entry, stored []response, d decision) outcome {
 	if fleet, ok := x.Store.(leaser); ok && f.key != "" {
-		release, granted := fleet.Lease(f.ctx, x.key, f.key[len(x.key):])
+		ctx := f.ctx
+		if x.waited { // in vain: it does not do so again for the next one, and for those after it
+			ended, end := context.WithCancel(ctx)
+			end()
+			ctx = ended
+		}
+		release, granted := fleet.Lease(ctx, x.key, f.key[len(x.key):])
 		if !granted {
 			x.flights.remove(f)
 			return outcome{elsewhere: true}

@@ -182,6 +182,8 @@ type exchange struct {
 	unwatch func()
 	reading bool
 
+	waited bool // for another process, see askAlone
+
 	others []response // that are just being stored, and turned out to be other variants
 }
 
@@ -424,6 +426,7 @@ func (x *exchange) lead(f *flight, entries []*store.Entry, stored []response, d 
 		}
 		return nil, answered, o.err
 	case o.elsewhere:
+		x.waited = true
 		x.leave(f)
 		return nil, again, nil
 	case o.confirmed():
@@ -457,6 +460,7 @@ func (x *exchange) lead(f *flight, entries []*store.Entry, stored []response, d 
 func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, d decision, asked time.Time) (*http.Response, next) {
 	o := &f.outcome
 	if o.elsewhere {
+		x.waited = true
 		x.leave(f)
 		return nil, again
 	}

@@ -32,10 +32,11 @@ const (
 // it turned out to be of no use to others, who then do not wait for the like for a while. If not, another
 // process was fetching and has ended: the caller looks again. It waits for that for Options.Lease at most,
 // and is granted the lease, without having it, when that has passed or the server does not answer: nobody
-// waits for longer because of another, and a process that dies holds up others for no longer.
+// waits for longer because of another, and a process that dies holds up others for no longer. Once ctx has
+// ended it does not wait at all, but can still have the lease.
 func (s *Store) Lease(ctx context.Context, key, variant string) (release func(shared bool), granted bool) {
 	none := func(bool) {}
-	if s.opts.Lease <= 0 || s.usable(ctx) != nil || checkKey(key) != nil {
+	if s.opts.Lease <= 0 || s.usable(context.WithoutCancel(ctx)) != nil || checkKey(key) != nil {
 		return none, true
 	}
 	sum := sha256.Sum256([]byte(variant))
@@ -70,6 +71,9 @@ func (s *Store) Lease(ctx context.Context, key, variant string) (release func(sh
 			}, true
 		case holder == "":
 			return nil, false
+		}
+		if ctx.Err() != nil {
+			return none, true
 		}
 		select {
 		case <-time.After(pause):
