@@ -569,3 +569,28 @@ func TestRun(t *testing.T) {
 		t.Errorf("the chart has %d circles, want at least one for each workload and the legend", circles)
 	}
 }
+
+// What was measured until then may have taken an hour.
+func TestAnInterruptedRunShowsWhatItHas(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var out bytes.Buffer
+	work := t.TempDir()
+	log := writer(func(p []byte) (int, error) {
+		if bytes.HasPrefix(p, []byte("sdk")) {
+			cancel() // while others are still to come
+		}
+		return len(p), nil
+	})
+	err := run(ctx, []string{"-short", "-n", "1", "-run", "^(herd|sdk|memory-1k)$", "-dir", work}, &out, log)
+	if !errors.Is(err, context.Canceled) || !strings.Contains(out.String(), "| 100 identical requests") || strings.Contains(out.String(), "| memory store") {
+		t.Errorf("%v, and\n%s", err, &out)
+	}
+	if left, err := os.ReadDir(work); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(p []byte) (int, error) { return w(p) }

@@ -164,8 +164,12 @@ type child struct {
 	errors  bytes.Buffer
 }
 
-// patience is how long a child may take for one command before it is ended.
+// patience is how long a child may take for one command before it is ended, besides what it takes to
+// fill a cache.
 const patience = 10 * time.Minute
+
+// patienceEach is how long it may take to store one of the entries of a cache that is to be filled.
+const patienceEach = 2 * time.Millisecond
 
 // startChild starts a child and waits until it is ready.
 func startChild(ctx context.Context, j job) (*child, error) {
@@ -207,7 +211,7 @@ func childCommand(ctx context.Context, how string) (*exec.Cmd, error) {
 // ask sends a line and waits for the answer.
 func (c *child) ask(line any) (sample, error) {
 	name := c.job.Kind + ": " + c.job.Subject
-	timer := time.AfterFunc(patience, func() { c.cmd.Process.Kill() })
+	timer := time.AfterFunc(patience+time.Duration(c.job.Count)*patienceEach, func() { c.cmd.Process.Kill() })
 	defer timer.Stop()
 	var s sample
 	err := json.NewEncoder(c.in).Encode(line)

@@ -133,16 +133,23 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 			fmt.Fprintf(stdout, "%-14s %s\n", w.name, w.metrics[0].title)
 			continue
 		}
-		if err := h.runWorkload(ctx, w); err != nil {
-			return err
+		failed := h.runWorkload(ctx, w)
+		if failed == nil {
+			done = append(done, w)
 		}
-		done = append(done, w)
+		err = errors.Join(err, failed, ctx.Err())
+		if ctx.Err() != nil {
+			break // what was measured until then may have taken an hour, and is shown
+		}
 	}
 	if *list {
 		return nil
 	}
 	if len(done) == 0 {
-		return errors.New("no workload is called so")
+		if err == nil {
+			err = errors.New("no workload is called so")
+		}
+		return err
 	}
 	r := h.report(done)
 	r.Machine, r.Rounds, r.Short = machine(), h.rounds, *short
