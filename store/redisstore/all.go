@@ -4,6 +4,7 @@ import (
 	"context"
 	"hash/maphash"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +18,12 @@ import (
 const (
 	// scanCount is how many keys the server looks at for one answer: a fraction of a millisecond.
 	scanCount = 500
+
+	// batch is of how many URLs the identities are asked for together, as each may have some.
+	batch = 32
+
+	// maxSeen is how many URLs are remembered in order not to list them twice.
+	maxSeen = 1 << 20
 
 	// fieldCount is how many identities of one URL come in one answer, as each may have a value of 1 MiB.
 	fieldCount = 16
@@ -79,14 +86,19 @@ func (s *Store) scan(ctx context.Context, prefix string, yield func(*store.Entry
 			if err != nil {
 				return err
 			}
+			var urls []string
 			for _, name := range found.Elements {
 				url, ok := strings.CutSuffix(strings.TrimPrefix(name, start), "}")
-				if h := maphash.String(seed, url); !ok || len(url) != urlLen || !isHex(url) || seen[h] {
-					continue
-				} else {
+				if h := maphash.String(seed, url); ok && len(url) == urlLen && isHex(url) && !seen[h] {
+					if len(seen) == maxSeen {
+						clear(seen)
+					}
 					seen[h] = true
+					urls = append(urls, url)
 				}
-				if more, err := s.allOf(ctx, url, prefix, listTime, yield); err != nil || !more {
+			}
+			for urls := range slices.Chunk(urls, batch) {
+				if more, err := s.allOfThese(ctx, c, urls, prefix, yield); err != nil || !more {
 					return err
 				}
 			}
@@ -98,14 +110,44 @@ func (s *Store) scan(ctx context.Context, prefix string, yield func(*store.Entry
 	return nil
 }
 
+// allOfThese lists the entries of URLs whose keys begin with prefix, and reports whether more are wanted.
+func (s *Store) allOfThese(ctx context.Context, c *connection, urls []string, prefix string, yield func(*store.Entry, error) bool) (more bool, err error) {
+	asked, cancel := context.WithTimeout(ctx, listTime)
+	defer cancel()
+	cmds := make(rueidis.Commands, len(urls))
+	for i, url := range urls {
+		cmds[i] = s.fields(c, url, 0)
+	}
+	for i, resp := range c.heads.DoMulti(asked, cmds...) {
+		answer, err := resp.AsScanEntry()
+		if more, err := s.allFrom(ctx, urls[i], prefix, listTime, answer, err, yield); err != nil || !more {
+			return more, err
+		}
+	}
+	return true, nil
+}
+
 // allOf lists the entries of a URL whose keys begin with prefix, and reports whether more are wanted.
 func (s *Store) allOf(ctx context.Context, url, prefix string, budget time.Duration, yield func(*store.Entry, error) bool) (more bool, err error) {
-	name := s.urlName(url)
+	answer, err := s.someOf(ctx, url, 0, budget)
+	return s.allFrom(ctx, url, prefix, budget, answer, err, yield)
+}
+
+// fields is the command for some of the identities of a URL.
+func (s *Store) fields(c *connection, url string, cursor uint64) rueidis.Completed {
+	return c.heads.B().Hscan().Key(s.urlName(url)).Cursor(cursor).Count(fieldCount).Build()
+}
+
+func (s *Store) someOf(ctx context.Context, url string, cursor uint64, budget time.Duration) (rueidis.ScanEntry, error) {
+	return run(s, s.heads, ctx, url, budget, func(ctx context.Context, c *connection) (rueidis.ScanEntry, error) {
+		return c.heads.Do(ctx, s.fields(c, url, cursor)).AsScanEntry()
+	})
+}
+
+// allFrom lists what the first answer for a URL, or its error, and those after it hold.
+func (s *Store) allFrom(ctx context.Context, url, prefix string, budget time.Duration, answer rueidis.ScanEntry, err error, yield func(*store.Entry, error) bool) (more bool, _ error) {
 	seen := make(map[string]bool)
-	for cursor := uint64(0); ; {
-		answer, err := run(s, s.heads, ctx, url, budget, func(ctx context.Context, c *connection) (rueidis.ScanEntry, error) {
-			return c.heads.Do(ctx, c.heads.B().Hscan().Key(name).Cursor(cursor).Count(fieldCount).Build()).AsScanEntry()
-		})
+	for ; ; answer, err = s.someOf(ctx, url, answer.Cursor, budget) {
 		if err != nil {
 			if e, ok := rueidis.IsRedisErr(err); ok && strings.HasPrefix(e.Error(), "WRONGTYPE") {
 				return true, nil // none of ours
@@ -132,7 +174,7 @@ func (s *Store) allOf(ctx context.Context, url, prefix string, budget time.Durat
 				}
 			}
 		}
-		if cursor = answer.Cursor; cursor == 0 {
+		if answer.Cursor == 0 {
 			return true, nil
 		}
 	}
