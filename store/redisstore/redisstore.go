@@ -82,7 +82,9 @@ type Options struct {
 	MaxBodyBytes int64
 
 	// LookupTimeout bounds the time until a lookup, or opening a body, fails: what a server that does not
-	// answer costs a request. If it is 0, DefaultLookupTimeout is meant.
+	// answer costs a request, for each of the two. Connections that were lost are made anew within it, too: it
+	// has to last for two round trips at least, for four with TLS, and for a body of 1 MiB. If it is 0,
+	// DefaultLookupTimeout is meant.
 	LookupTimeout time.Duration
 
 	// WriteTimeout bounds the time for which storing may hold up the end of a response. Bodies are
@@ -179,7 +181,8 @@ func setDefault[T comparable](option *T, value T) {
 	}
 }
 
-// Close releases the connections. What is being read or written fails.
+// Close releases the connections. What is being read or written fails. A server that does not answer may hold
+// it up for some seconds.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	s.closed = true
