@@ -86,7 +86,7 @@ func (c *churnContestant) most() time.Duration {
 	if isPeer(c.job.Subject) {
 		return c.job.Time
 	}
-	return 5 * c.job.Time
+	return 3 * c.job.Time
 }
 
 func (c *churnContestant) limitDir() string {

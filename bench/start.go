@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -194,14 +195,12 @@ func runStarts(ctx context.Context, h *harness, w *workload) error {
 			h.record(w, subject, sample{Values: map[string]float64{"time": percentile(t, 50)}})
 		}
 	}
-	if n > boundEntries || specs[cachetripDisk] == "" {
+	bounded := slices.ContainsFunc(w.metrics, func(m metric) bool { return m.name == "bound" })
+	if !bounded || specs[cachetripDisk] == "" {
 		return nil
 	}
 	return h.shortLived(ctx, w, specs)
 }
-
-// boundEntries is the most entries for which short-lived processes are made to fill a cache.
-const boundEntries = 10_000
 
 // shortLived has processes store a little each in a cache that is full, until more than a third of
 // it was replaced, and measures how large its directory gets.

@@ -1,6 +1,9 @@
 package main
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // The workloads, and what they are measured against.
 
@@ -82,7 +85,7 @@ func workloads(short bool) []*workload {
 			name: "miss-64m", kind: "miss", Params: Params{Size: 64 << 20}, subjects: onDisk, most: 4,
 			metrics: []metric{{name: "time", title: "miss and store, 64 MiB", limit: storeLimit, unit: nanoseconds, target: 1.25}},
 		}, {
-			name: "large", kind: "large", Params: Params{Size: int64(pick(128, 1024)) << 20, Bound: 8 << 30}, subjects: onDisk, fresh: true,
+			name: "large", kind: "large", Params: Params{Size: int64(pick(64, 1024)) << 20, Bound: 8 << 30}, subjects: onDisk, fresh: true,
 			metrics: []metric{
 				{name: "memory", title: large(short) + " as a miss, then a hit: resident memory", limit: "the same with a plain file", unit: octets, how: byValue, target: 32 << 20},
 				{name: "first", title: large(short) + ": first bytes of the hit", limit: "open, fstat, read", unit: nanoseconds, how: byValue, target: 1e6},
@@ -106,7 +109,7 @@ func workloads(short bool) []*workload {
 	}
 	starts := []int{10, 1_000, 10_000, 100_000, 1_000_000}
 	if short {
-		starts = []int{10, 10_000}
+		starts = []int{10, 1_000}
 	}
 	for _, n := range starts {
 		s := &workload{
@@ -116,16 +119,16 @@ func workloads(short bool) []*workload {
 		if n > 100_000 {
 			s.subjects = s.subjects[:2] // the others have nothing that could depend on it
 		}
-		if n == boundEntries {
+		if n == pick(1_000, 10_000) {
 			s.metrics = append(s.metrics, metric{name: "bound", title: "bound kept by short-lived processes", unit: factor, how: byValue, target: 1.1, minor: true})
 		}
 		w = append(w, s)
 	}
 	w = append(w, &workload{
-		name: "churn", kind: "churn", Params: Params{Size: 4 << 10, Bound: 64 << 20, Time: time.Duration(pick(800, 4_000)) * time.Millisecond}, ops: pick(4_000, 40_000),
+		name: "churn", kind: "churn", Params: Params{Size: 4 << 10, Bound: int64(pick(16, 64)) << 20, Time: time.Duration(pick(400, 4_000)) * time.Millisecond}, ops: pick(4_000, 40_000),
 		subjects: []string{limit, cachetripDisk, cachetripMemory, gregjonesDisk, gregjonesMemory},
 		metrics: []metric{
-			{name: "time", title: digits(float64(pick(20_000, 200_000))) + " × 4 KiB through 64 MiB, per store", limit: "create, write, close, rename; no bound", unit: nanoseconds, target: 3},
+			{name: "time", title: fmt.Sprintf("%d × 4 KiB through %d MiB, per store", pick(20_000, 200_000), pick(16, 64)), limit: "create, write, close, rename; no bound", unit: nanoseconds, target: 3},
 			processor("the same", "the same"),
 			{name: "p99", title: "the same: p99", limit: "the same", unit: nanoseconds, minor: true},
 			{name: "bound", title: "the same: directory over bound", unit: factor, how: byValue, target: 1.1, minor: true},
@@ -171,7 +174,7 @@ const none = 0.5
 
 func large(short bool) string {
 	if short {
-		return "128 MiB"
+		return "64 MiB"
 	}
 	return "1 GiB"
 }
