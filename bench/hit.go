@@ -68,8 +68,8 @@ func fileSource(dir string, bodies []body) (*source, error) {
 	return &source{
 		bodies: bodies,
 		open: func(i int) (io.ReadCloser, error) {
-			f, _, err := openRaw(paths[i])
-			return f, err
+			f, size, err := openRaw(paths[i])
+			return &sizedFile{f, size}, err
 		},
 		fetch: func(i int, p []byte) (int, error) {
 			f, size, err := openRaw(paths[i])
@@ -81,6 +81,20 @@ func fileSource(dir string, bodies []body) (*source, error) {
 		},
 		close: func() error { return nil },
 	}, nil
+}
+
+// sizedFile ends where its size says, which saves asking the system for more.
+type sizedFile struct {
+	rawFile
+	left int64
+}
+
+func (f *sizedFile) Read(p []byte) (int, error) {
+	n, err := f.rawFile.Read(p[:min(int64(len(p)), f.left)])
+	if f.left -= int64(n); f.left == 0 && err == nil {
+		err = io.EOF
+	}
+	return n, err
 }
 
 // writeFile writes c in large pieces, which is how it is read back fastest.
