@@ -24,6 +24,8 @@ func TestMain(m *testing.M) {
 	if asChild() {
 		return
 	}
+	// The race detector has each of the many children wait for a second before it ends.
+	os.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=0")
 	os.Exit(m.Run())
 }
 
