@@ -66,7 +66,7 @@ func (s *Store) scan(ctx context.Context, prefix string, yield func(*store.Entry
 	seed, seen := maphash.MakeSeed(), make(map[uint64]bool)
 	for _, node := range c.heads.Nodes() {
 		if c.heads.Mode() == rueidis.ClientModeCluster { // of which replicas hold the same once more
-			role, err := step(ctx, func(ctx context.Context) rueidis.RedisResult {
+			role, err := step(s, ctx, func(ctx context.Context) rueidis.RedisResult {
 				return node.Do(ctx, node.B().Role().Build())
 			}).ToArray()
 			if err != nil {
@@ -80,7 +80,7 @@ func (s *Store) scan(ctx context.Context, prefix string, yield func(*store.Entry
 			}
 		}
 		for cursor := uint64(0); ; {
-			found, err := step(ctx, func(ctx context.Context) rueidis.RedisResult {
+			found, err := step(s, ctx, func(ctx context.Context) rueidis.RedisResult {
 				return node.Do(ctx, node.B().Scan().Cursor(cursor).Match(start+prefix+"*}").Count(scanCount).Build())
 			}).AsScanEntry()
 			if err != nil {
@@ -112,13 +112,11 @@ func (s *Store) scan(ctx context.Context, prefix string, yield func(*store.Entry
 
 // allOfThese lists the entries of URLs whose keys begin with prefix, and reports whether more are wanted.
 func (s *Store) allOfThese(ctx context.Context, c *connection, urls []string, prefix string, yield func(*store.Entry, error) bool) (more bool, err error) {
-	asked, cancel := context.WithTimeout(ctx, listTime)
-	defer cancel()
 	cmds := make(rueidis.Commands, len(urls))
 	for i, url := range urls {
 		cmds[i] = s.fields(c, url, 0)
 	}
-	for i, resp := range c.heads.DoMulti(asked, cmds...) {
+	for i, resp := range step(s, ctx, func(ctx context.Context) []rueidis.RedisResult { return c.heads.DoMulti(ctx, cmds...) }) {
 		answer, err := resp.AsScanEntry()
 		if more, err := s.allFrom(ctx, urls[i], prefix, listTime, answer, err, yield); err != nil || !more {
 			return more, err
@@ -181,8 +179,10 @@ func (s *Store) allFrom(ctx context.Context, url, prefix string, budget time.Dur
 }
 
 // step takes one step of a listing of everything.
-func step(ctx context.Context, ask func(context.Context) rueidis.RedisResult) rueidis.RedisResult {
+func step[T any](s *Store, ctx context.Context, ask func(context.Context) T) T {
 	ctx, cancel := context.WithTimeout(ctx, listTime)
 	defer cancel()
+	s.heads <- struct{}{}
+	defer func() { <-s.heads }()
 	return ask(ctx)
 }

@@ -4,8 +4,11 @@ package redisstore_test
 
 import (
 	"bytes"
+	"context"
+	"crypto/tls"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -14,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/redis/rueidis"
 
 	"github.com/cachetrip/cachetrip"
 	"github.com/cachetrip/cachetrip/store"
@@ -115,6 +120,40 @@ func TestStalledServer(t *testing.T) {
 			}
 			wg.Wait()
 		})
+	})
+}
+
+// TestNothingLeft closes stores while something is asked of the server still, for which connections may be made.
+func TestNothingLeft(t *testing.T) {
+	server := startServer(t)
+	slowly := func(o *rueidis.ClientOption) {
+		o.DialCtxFn = func(ctx context.Context, to string, dialer *net.Dialer, _ *tls.Config) (net.Conn, error) {
+			time.Sleep(20 * time.Millisecond)
+			return dialer.DialContext(ctx, "tcp", to)
+		}
+	}
+	for range 5 {
+		s, err := redisstore.Open(server.url(), patient(redisstore.Options{Configure: slowly}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 4 {
+			draft, err := s.Create(t.Context(), storetest.Key(1, 1), -1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := draft.Write(large); err != nil {
+				t.Fatal(err)
+			}
+			draft.Close()
+		}
+		time.Sleep(10 * time.Millisecond)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "all connections are closed", func() bool {
+		return strings.Contains(server.do(t, "INFO", "clients"), "connected_clients:1\r\n") // which asks
 	})
 }
 

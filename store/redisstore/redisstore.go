@@ -185,9 +185,20 @@ func setDefault[T comparable](option *T, value T) {
 // it up for some seconds.
 func (s *Store) Close() error {
 	s.mu.Lock()
+	before := s.closed
 	s.closed = true
 	s.mu.Unlock()
+	if before {
+		return nil
+	}
 	s.background.Wait()
+	// The client leaves connections open that are being made while it closes.
+	for _, in := range []places{s.heads, s.bodies} {
+		for range cap(in) {
+			in <- struct{}{}
+			defer func() { <-in }()
+		}
+	}
 	if c := s.conn.Swap(nil); c != nil {
 		c.close()
 	}
@@ -200,6 +211,8 @@ func (s *Store) Ping(ctx context.Context) error {
 	if err != nil {
 		return opError("connect", err)
 	}
+	s.heads <- struct{}{}
+	defer func() { <-s.heads }()
 	return opError("ping", c.heads.Do(ctx, c.heads.B().Ping().Build()).Error())
 }
 
