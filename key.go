@@ -200,7 +200,7 @@ type keys struct {
 }
 
 // keySlots is how many keys are remembered. Each takes up about the length of its URL.
-const keySlots = 1024
+const keySlots = 4096
 
 // knownKey is the key of a request for a URL with a Host, by an identity in the form of appendIdentity. Requests
 // are mostly made with the same spelling, which takes less to compare than to normalise.

@@ -57,10 +57,11 @@ type views struct {
 
 const (
 	// viewSlots is a power of two; more keys than that share them, and are read anew now and then.
-	viewSlots = 1024
+	viewSlots = 1 << viewBits
+	viewBits  = 12
 
 	// maxView bounds the fields of a header that is remembered, which may outlive its entry: about
-	// twice what responses mostly have, and with viewSlots some MiB at the very most.
+	// twice what responses mostly have, and with viewSlots some 20 MiB at the very most.
 	maxView = 64
 
 	// maxViewBytes bounds their names and values.
@@ -97,14 +98,19 @@ func (vs *views) all(key string, entries []*store.Entry) []response {
 	return stored
 }
 
-// slotOf takes the slot from the digits that differ most between keys: of the URL and of the identity.
+// slotOf takes the slot from the digits that differ most between keys: of the URL and of the identity. It is an FNV hash,
+// whose high bits depend on all of them.
 func slotOf(key string, i int) int {
-	slot := i * 37
+	hash := uint32(2166136261)
+	add := func(b byte) { hash = (hash ^ uint32(b)) * 16777619 }
 	for j := range 4 {
-		slot = slot*31 + int(key[j])
-		slot = slot*31 + int(key[urlDigits+j])
+		add(key[j])
+		add(key[urlDigits+j])
 	}
-	return slot & (viewSlots - 1)
+	add(byte(i))
+	hash ^= hash >> 15
+	hash *= 0x2c1b3c6d
+	return int(hash >> (32 - viewBits))
 }
 
 func rememberable(known *reading) bool {
