@@ -1,6 +1,7 @@
 package cachetrip
 
 import (
+	"hash/maphash"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -56,9 +57,8 @@ type views struct {
 }
 
 const (
-	// viewSlots is a power of two; more keys than that share them, and are read anew now and then.
-	viewSlots = 1 << viewBits
-	viewBits  = 12
+	// viewSlots is how many slots there are; more keys than that share them, and are read anew now and then.
+	viewSlots = 4096
 
 	// maxView bounds the fields of a header that is remembered, which may outlive its entry: about
 	// twice what responses mostly have, and with viewSlots some 20 MiB at the very most.
@@ -98,19 +98,8 @@ func (vs *views) all(key string, entries []*store.Entry) []response {
 	return stored
 }
 
-// slotOf takes the slot from the digits that differ most between keys: of the URL and of the identity. It is an FNV hash,
-// whose high bits depend on all of them.
 func slotOf(key string, i int) int {
-	hash := uint32(2166136261)
-	add := func(b byte) { hash = (hash ^ uint32(b)) * 16777619 }
-	for j := range 4 {
-		add(key[j])
-		add(key[urlDigits+j])
-	}
-	add(byte(i))
-	hash ^= hash >> 15
-	hash *= 0x2c1b3c6d
-	return int(hash >> (32 - viewBits))
+	return int((maphash.String(keySeed, key) + uint64(i)) % viewSlots)
 }
 
 func rememberable(known *reading) bool {
