@@ -131,7 +131,7 @@ func OpenDisk(dir string, opts DiskOptions) (*Disk, error) {
 		d.tier = newTier(max(opts.MemoryBytes, 0))
 	}
 	d.dirs.init()
-	d.held.init(d.max)
+	d.held.init(d.max, d.dirs.max) // as many files as directories
 	d.evictor.init()
 	// diskv names the files and imports bodies. Its writes of small files take twice as many calls as are needed
 	// (see create). Its own cache and its Erase, which

@@ -34,9 +34,10 @@ const (
 	holdTries = 4 // for how many places it is seen whether they can be had
 )
 
-func (h *heldFiles) init(bound int64) {
+// init takes the bound of the cache in bytes, and how many descriptors the process may use for this.
+func (h *heldFiles) init(bound int64, descriptors int32) {
 	h.max = min(bound/heldShare, maxHeldBytes)
-	h.limit = min(int32(descriptorLimit()/dirShare), maxFilesHeld)
+	h.limit = min(descriptors, maxFilesHeld)
 }
 
 // named is told of every look by name at the file of an item, with what it has shown.
