@@ -388,6 +388,7 @@ var reasons = map[string]string{
 	"invalidated":            "it was invalidated, by an unsafe request, a newer response or on purpose, and has to be validated before it is used again (RFC 9111, section 4.4)",
 	"credentials":            "it was asked for with credentials that were added below the cache, so that only the origin can say for whom it is (RFC 9111, section 4.1)",
 	"unmatched-304":          "a 304 confirmed none of what is stored, and the origin was asked again (RFC 9111, section 4.3.4)",
+	"redirect-loop":          "the request follows a redirect to a URL that has redirected it before, and another answer may be due by now",
 	"content":                "the request has content, whose meaning is not defined for its method (RFC 9110, section 9.3.1)",
 	"upgrade":                "the request asks for another protocol (RFC 9110, section 7.8)",
 	"precondition":           "only the origin can evaluate the request's precondition (RFC 9111, section 4.3.2)",

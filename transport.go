@@ -274,12 +274,19 @@ func (x *exchange) run() (*http.Response, error) {
 				return nil, err
 			}
 		}
+		if ctx := x.req.Context(); ctx.Err() != nil { // meanwhile, so that Base has no part in it
+			return nil, context.Cause(ctx)
+		}
 		stored := x.views.all(x.key, entries)
 		if at := x.unsafe.at(x.key[:urlDigits]); !at.IsZero() {
 			stored = invalidateBefore(stored, at) // another process may have stored since what it had asked for before
 		}
 		now := wallClock()
 		d := decide(now, x.rules, stored)
+		if d.serves() && x.comesBackTo(&stored[d.selected]) {
+			d.action, d.fwd, d.detail = revalidate, "request", "redirect-loop"
+			join = false
+		}
 		switch d.action {
 		case serve, serveRevalidate:
 			resp, err := x.serve(now, entries[d.selected], &stored[d.selected], Status{Hit: true, Detail: d.detail})
@@ -315,6 +322,34 @@ func (x *exchange) run() (*http.Response, error) {
 			blind = blind || tries > maxTries
 		}
 	}
+}
+
+// comesBackTo reports whether r is a redirect that the caller, following redirects, has been given before:
+// r would send it round again, although what it has met on the way, such as a cookie, can have changed the
+// answer of the origin. Browsers validate then as well.
+func (x *exchange) comesBackTo(r *response) bool {
+	if x.req.Response == nil || r.status < 300 || r.status > 399 || r.header["Location"] == nil || x.rules.cc.OnlyIfCached {
+		return false
+	}
+	before := x.req.Response
+	for range maxRedirects {
+		if before == nil || before.Request == nil {
+			return false
+		}
+		if sameTarget(before.Request, x.req) {
+			return true
+		}
+		before = before.Request.Response
+	}
+	return true
+}
+
+// maxRedirects bounds the redirects that are looked back at: few clients follow more.
+const maxRedirects = 50
+
+// sameTarget reports whether two requests have the same target URI.
+func sameTarget(a, b *http.Request) bool {
+	return a.URL != nil && b.URL != nil && primaryURL(a.URL, a.Host) == primaryURL(b.URL, b.Host)
 }
 
 // maxTries is how often a request may begin again and still wait for others: more than what it
