@@ -145,7 +145,32 @@ func BenchmarkHit(b *testing.B) {
 	}
 }
 
-// BenchmarkHitParallel is the same by all processors at once, on 512 entries.
+// BenchmarkHitAs is a fresh hit on behalf of somebody.
+func BenchmarkHitAs(b *testing.B) {
+	const size = 1 << 10
+	for _, identity := range []string{"nobody", "credentials", "name"} {
+		b.Run("identity="+identity, func(b *testing.B) {
+			origin := &benchOrigin{body: benchBody(size), cacheControl: "private, max-age=3600"}
+			t := &Transport{Store: store.NewMemory(1 << 30), Base: origin}
+			req, buf := benchRequest(b, "http://example.com/v1/items/42"), make([]byte, 128<<10)
+			if identity != "nobody" {
+				req.Header.Set("Authorization", "Bearer ghp_0123456789abcdefghijklmnopqrstuvwxyz")
+			}
+			if identity == "name" {
+				t.Identity = func(*http.Request) string { return "somebody" }
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				benchGet(b, t, req, buf, size)
+			}
+			if origin.requests != 1 {
+				b.Fatalf("the origin was asked %d times", origin.requests)
+			}
+		})
+	}
+}
+
+// BenchmarkHitParallel is fresh hits by all processors at once, on 512 entries.
 func BenchmarkHitParallel(b *testing.B) {
 	const size, entries = 4 << 10, 512
 	for _, s := range benchStores {

@@ -25,22 +25,24 @@ type request struct {
 
 // survey reports whether all names in the header of a request are in canonical form, and, if so, whether it is plain:
 // whether it has none of the fields that decide what a request is, but for selecting ones. Going through its few fields
-// once takes less than looking for each of those.
-func survey(h http.Header) (canonical, plain bool) {
-	plain = true
+// once takes less than looking for each of those. It is anonymous if it has none of the fields of appendIdentity.
+func survey(h http.Header) (canonical, plain, anonymous bool) {
+	plain, anonymous = true, true
 	for name := range h {
 		switch name {
 		case "Accept", "Accept-Encoding", "Accept-Language", "Content-Type", "Cookie", "Referer", "User-Agent": // nearly always
-		case "Authorization", "Cache-Control", "If-Match", "If-Modified-Since", "If-None-Match", "If-Range", "If-Unmodified-Since",
-			"Pragma", "Proxy-Authorization", "Range", "Upgrade":
+		case "Authorization", "Proxy-Authorization":
+			anonymous = false
+		case "Cache-Control", "If-Match", "If-Modified-Since", "If-None-Match", "If-Range", "If-Unmodified-Since",
+			"Pragma", "Range", "Upgrade":
 			plain = false
 		default:
 			if http.CanonicalHeaderKey(name) != name {
-				return false, false
+				return false, false, false
 			}
 		}
 	}
-	return true, plain
+	return true, plain, anonymous
 }
 
 // newRequest reads the directives of a request: those of its header, and further ones.

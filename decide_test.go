@@ -227,33 +227,33 @@ func TestDecideAfterTheClockWasSetBack(t *testing.T) {
 
 // A request is plain only if every rule that asks for a field by its name could as well be given no header.
 func TestSurvey(t *testing.T) {
-	for name, want := range map[string][2]bool{
-		"":                    {true, true},
-		"Accept":              {true, true},
-		"Accept-Language":     {true, true},
-		"Cookie":              {true, true},
-		"X-Api-Key":           {true, true},
-		"Authorization":       {true, false},
-		"Cache-Control":       {true, false},
-		"If-Match":            {true, false},
-		"If-Modified-Since":   {true, false},
-		"If-None-Match":       {true, false},
-		"If-Range":            {true, false},
-		"If-Unmodified-Since": {true, false},
-		"Pragma":              {true, false},
-		"Proxy-Authorization": {true, false},
-		"Range":               {true, false},
-		"Upgrade":             {true, false},
-		"range":               {false, false},
-		"x-api-key":           {false, false},
+	for name, want := range map[string][3]bool{
+		"":                    {true, true, true},
+		"Accept":              {true, true, true},
+		"Accept-Language":     {true, true, true},
+		"Cookie":              {true, true, true},
+		"X-Api-Key":           {true, true, true},
+		"Authorization":       {true, true, false},
+		"Cache-Control":       {true, false, true},
+		"If-Match":            {true, false, true},
+		"If-Modified-Since":   {true, false, true},
+		"If-None-Match":       {true, false, true},
+		"If-Range":            {true, false, true},
+		"If-Unmodified-Since": {true, false, true},
+		"Pragma":              {true, false, true},
+		"Proxy-Authorization": {true, true, false},
+		"Range":               {true, false, true},
+		"Upgrade":             {true, false, true},
+		"range":               {false, false, false},
+		"x-api-key":           {false, false, false},
 	} {
 		h := http.Header{"User-Agent": {"a"}, "X-B": {"c"}}
 		if name != "" {
 			h[name] = []string{"d"}
 		}
-		canonical, plain := survey(h)
-		if got := [2]bool{canonical, plain}; got != want {
-			t.Errorf("survey with %q: canonical and plain %v, want %v", name, got, want)
+		canonical, plain, anonymous := survey(h)
+		if got := [3]bool{canonical, plain, anonymous}; got != want {
+			t.Errorf("survey with %q: canonical, plain and anonymous %v, want %v", name, got, want)
 		}
 	}
 }

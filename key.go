@@ -2,6 +2,7 @@ package cachetrip
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"hash/maphash"
 	"net/http"
@@ -19,9 +20,6 @@ import (
 // urlDigits is the number of hexadecimal digits of a key that stand for the URL: 128 bits, so that
 // even an origin that chooses its URLs can't find two with one key. As many stand for the identity.
 const urlDigits = 32
-
-// anonymous is the identity's part of a key of requests without credentials.
-var anonymous = strings.Repeat("0", urlDigits)
 
 // primaryURL returns the form of u under which requests are the same to every origin: scheme and
 // host in lower case, no default port, no empty path, no user information, no fragment; a host with
@@ -150,13 +148,22 @@ const digestSize = urlDigits
 // buffer is room for what most digests are made of, so that making them allocates nothing.
 type buffer [512]byte
 
-// digest returns the digest of a text of some kind.
-func (d digester) digest(kind string, text []byte) string {
+// sum is a digest as bytes.
+type sum [digestSize / 2]byte
+
+// String returns the digest as text.
+func (s sum) String() string { return hex.EncodeToString(s[:]) }
+
+// sum returns the digest of a text of some kind.
+func (d digester) sum(kind string, text []byte) sum {
 	var room buffer
 	b := append(append(append(room[:0], d...), kind...), 0)
-	sum := sha256.Sum256(append(b, text...))
-	return hex.EncodeToString(sum[:digestSize/2])
+	whole := sha256.Sum256(append(b, text...))
+	return sum(whole[:digestSize/2])
 }
+
+// digest returns the digest of a text of some kind, as text.
+func (d digester) digest(kind string, text []byte) string { return d.sum(kind, text).String() }
 
 // value returns the digest that stands for a secret selecting field.
 func (d digester) value(s string) string { return d.digest("value", []byte(s)) }
@@ -164,13 +171,13 @@ func (d digester) value(s string) string { return d.digest("value", []byte(s)) }
 // url returns the part of a key that stands for a URL.
 func (d digester) url(primary string) string { return d.digest("url", []byte(primary)) }
 
-// identity returns the part of a key that stands for an identity, given in the form that
-// appendIdentity makes.
-func (d digester) identity(form []byte) string {
+// identity returns the digest of an identity, given in the form that appendIdentity makes: all zero if there is
+// none. As text it is the identity's part of a key.
+func (d digester) identity(form []byte) sum {
 	if len(form) == 0 {
-		return anonymous
+		return sum{}
 	}
-	return d.digest("identity", form)
+	return d.sum("identity", form)
 }
 
 // appendIdentity appends a form of the identity of a request: the given name, or else the credentials
@@ -202,12 +209,13 @@ type keys struct {
 // keySlots is how many keys are remembered. Each takes up about the length of its URL.
 const keySlots = 4096
 
-// knownKey is the key of a request for a URL with a Host, by an identity in the form of appendIdentity. Requests
-// are mostly made with the same spelling, which takes less to compare than to normalise.
+// knownKey is the key of a request for a URL with a Host, by an identity. Requests are mostly made with the same
+// spelling, which takes less to compare than to normalise. Of the identity only the digest is kept, because names
+// and credentials must not stay in memory.
 type knownKey struct {
 	url      url.URL
 	host     string
-	identity string
+	identity sum
 	key      string
 }
 
@@ -215,30 +223,29 @@ var keySeed = maphash.MakeSeed()
 
 // of returns the key of a request for a URL with a Host: the URL's part, then that of the identity, given in the
 // form that appendIdentity makes.
-func (k *keys) of(d digester, u *url.URL, host string, identity []byte) string {
+func (k *keys) of(d digester, u *url.URL, host string, form []byte) string {
+	identity := d.identity(form)
 	hash := maphash.String(keySeed, u.Path)
 	hash = hash*31 + maphash.String(keySeed, u.Host)
 	if u.RawQuery != "" {
 		hash = hash*31 + maphash.String(keySeed, u.RawQuery)
 	}
-	if len(identity) > 0 {
-		hash = hash*31 + maphash.Bytes(keySeed, identity)
-	}
+	hash = hash*31 + binary.LittleEndian.Uint64(identity[:])
 	slots := &k.slots[hash%uint64(len(k.slots))]
 	for i := range slots {
-		if known := slots[i].Load(); known != nil && known.host == host && known.identity == string(identity) && sameSpelling(&known.url, u) {
+		if known := slots[i].Load(); known != nil && known.host == host && known.identity == identity && sameSpelling(&known.url, u) {
 			return known.key
 		}
 	}
-	key := d.url(primaryURL(u, host)) + d.identity(identity)
-	if len(u.Scheme)+len(u.Opaque)+len(u.Host)+len(u.Path)+len(u.RawPath)+len(u.RawQuery)+len(host)+len(identity) <= len(buffer{}) {
+	key := d.url(primaryURL(u, host)) + identity.String()
+	if len(u.Scheme)+len(u.Opaque)+len(u.Host)+len(u.Path)+len(u.RawPath)+len(u.RawQuery)+len(host) <= len(buffer{}) {
 		slots[1].Store(slots[0].Load())
 		slots[0].Store(&knownKey{
 			url: url.URL{
 				Scheme: strings.Clone(u.Scheme), Opaque: strings.Clone(u.Opaque), Host: strings.Clone(u.Host),
 				Path: strings.Clone(u.Path), RawPath: strings.Clone(u.RawPath), ForceQuery: u.ForceQuery, RawQuery: strings.Clone(u.RawQuery),
 			},
-			host: strings.Clone(host), identity: string(identity), key: key,
+			host: strings.Clone(host), identity: identity, key: key,
 		})
 	}
 	return key

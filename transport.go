@@ -201,7 +201,7 @@ func (t *Transport) begin(req *http.Request) (*exchange, Status) {
 		return nil, Status{Fwd: "method"}
 	}
 	seen := req
-	canonical, plain := survey(req.Header)
+	canonical, plain, anonymous := survey(req.Header)
 	if !canonical { // net/http sends names as they are spelled
 		seen = req.WithContext(req.Context())
 		seen.Header, _ = field.Canonical(req.Header)
@@ -210,7 +210,7 @@ func (t *Transport) begin(req *http.Request) (*exchange, Status) {
 		return nil, Status{Fwd: "bypass", Detail: detail}
 	}
 	x := &exchange{Transport: t, req: req}
-	if err := x.identify(method, seen, plain); err != nil {
+	if err := x.identify(method, seen, plain, anonymous); err != nil {
 		t.storeFailed(req, "secret", err)
 		return nil, Status{Fwd: "bypass", Detail: "store-error"}
 	}
@@ -236,7 +236,7 @@ func bypasses(req *http.Request, plain bool) string {
 }
 
 // identify reads the request, seen with canonical names, and computes its key.
-func (x *exchange) identify(method string, seen *http.Request, plain bool) error {
+func (x *exchange) identify(method string, seen *http.Request, plain, anonymous bool) error {
 	digest, err := x.Transport.digester(seen.Context())
 	if err != nil {
 		return err
@@ -255,7 +255,7 @@ func (x *exchange) identify(method string, seen *http.Request, plain bool) error
 	x.rules.identified = name != ""
 	var room buffer
 	identity := room[:0]
-	if name != "" || !plain {
+	if name != "" || !anonymous {
 		identity = appendIdentity(identity, seen, name)
 	}
 	x.key = x.keys.of(digest, seen.URL, seen.Host, identity)
