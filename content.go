@@ -140,14 +140,17 @@ func (c *content) closeBodies() {
 	}
 }
 
-// served is the body of a response from the store: a stretch of stored content. Close may be called while
-// it is read, as net/http allows for bodies.
+// served is the body of a response from the store: a stretch of stored content. It may be read and closed by several
+// goroutines at once, as net/http allows for bodies: each byte goes to one of them.
 type served struct {
 	content *content
-	span
-	count  *atomic.Int64
-	last   bool // to read content, which is therefore closed at the end
-	closed atomic.Bool
+	count   *atomic.Int64
+	last    bool // to read content, which is therefore closed at the end
+	closed  atomic.Bool
+
+	turn    sync.Mutex // of who reads; Close does not wait for it
+	span               // what is still to be read
+	damaged bool       // the store can't write what comes next, and again may bring it
 
 	// again asks the origin for a stretch that the store can't give any more, and returns nil if that does not
 	// help; it is nil if it can't be asked. rest is what it has returned.
@@ -156,11 +159,22 @@ type served struct {
 }
 
 func (s *served) Read(p []byte) (int, error) {
-	switch {
-	case s.closed.Load():
+	if s.closed.Load() {
 		return 0, http.ErrBodyReadAfterClose
-	case s.start >= s.end:
+	}
+	n, err := s.next(p)
+	if err == io.EOF {
 		s.content.settle()
+	}
+	return n, err
+}
+
+// next is Read, but for waiting at the end.
+func (s *served) next(p []byte) (int, error) {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	switch {
+	case s.start >= s.end:
 		return 0, io.EOF
 	case !s.content.use():
 		return 0, http.ErrBodyReadAfterClose
@@ -223,53 +237,73 @@ func (s *served) advance(n int64) {
 
 // WriteTo copies in large pieces, or, where the store can, without passing through memory.
 func (s *served) WriteTo(w io.Writer) (written int64, err error) {
-	if s.closed.Load() || s.start < s.end && !s.content.use() {
+	if s.closed.Load() {
 		return 0, http.ErrBodyReadAfterClose
 	}
-	if s.start < s.end {
-		defer s.content.unuse()
-	}
 	var piece []byte
-	for s.start < s.end && err == nil {
-		if s.closed.Load() {
-			return written, http.ErrBodyReadAfterClose
-		}
+	for err == nil {
 		var n int64
-		if inline := s.content.inline(s.start); inline != nil {
-			n, err = s.writeInline(w, inline[:min(int64(len(inline)), s.length())])
-		} else if direct, length, offset := s.content.direct(s.start); direct != nil {
-			n, err = direct.WriteRangeTo(w, offset, min(length, s.length()))
-			s.advance(n)
-			err = s.content.checked(err)
-		} else {
-			if piece == nil {
-				piece = make([]byte, min(copySize, s.length()))
-			}
-			n, err = s.copyPiece(w, piece)
+		var over bool
+		if n, over, err = s.writeNext(w, &piece); over {
+			s.content.settle()
+			break
 		}
 		written += n
-	}
-	if err == nil {
-		s.content.settle()
 	}
 	return written, err
 }
 
-func (s *served) writeInline(w io.Writer, bytes []byte) (int64, error) {
-	n, err := w.Write(bytes)
-	s.advance(int64(n))
-	if err == nil && n < len(bytes) {
-		err = io.ErrShortWrite
+// writeNext writes what comes next, or reports that nothing does.
+func (s *served) writeNext(w io.Writer, room *[]byte) (n int64, over bool, err error) {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	switch {
+	case s.start >= s.end:
+		return 0, true, nil
+	case s.closed.Load() || !s.content.use():
+		return 0, false, http.ErrBodyReadAfterClose
 	}
-	return int64(n), err
+	defer s.content.unuse()
+	n, err = s.writePiece(w, room)
+	return n, false, err
 }
 
-func (s *served) copyPiece(w io.Writer, piece []byte) (int64, error) {
-	n, err := s.Read(piece)
+// writePiece writes what comes next from memory, from the store or, through room, which is made when it is needed,
+// from wherever it can be had.
+func (s *served) writePiece(w io.Writer, room *[]byte) (int64, error) {
+	if inline := s.content.inline(s.start); inline != nil {
+		inline = inline[:min(int64(len(inline)), s.length())]
+		n, err := w.Write(inline)
+		s.advance(int64(n))
+		if err == nil && n < len(inline) {
+			err = io.ErrShortWrite
+		}
+		return int64(n), err
+	}
+	if direct, length, offset := s.content.direct(s.start); direct != nil && !s.damaged {
+		n, err := direct.WriteRangeTo(w, offset, min(length, s.length()))
+		s.advance(n)
+		if errors.Is(err, store.ErrDamaged) { // else it may be an error of w, even io.EOF
+			s.content.damaged()
+			if s.damaged = s.again != nil; s.damaged {
+				err = nil
+			}
+		}
+		return n, err
+	}
+	if *room == nil {
+		*room = make([]byte, min(copySize, s.length()))
+	}
+	piece := (*room)[:min(int64(len(*room)), s.length())]
+	n, err := s.read(piece)
+	s.advance(int64(n))
 	if n == 0 {
 		return 0, err
 	}
 	written, writeErr := w.Write(piece[:n])
+	if writeErr == nil && written < n {
+		writeErr = io.ErrShortWrite
+	}
 	if writeErr != nil {
 		err = writeErr
 	}

@@ -178,21 +178,25 @@ func multiparts(held *content, spans []span, length int64, contentType string, c
 	}
 	w.Close()
 	take()
-	return &multipartBody{Reader: io.MultiReader(readers...), held: held}, w.Boundary(), size
+	return &multipartBody{content: io.MultiReader(readers...), held: held}, w.Boundary(), size
 }
 
-// multipartBody is the body of a 206 with several spans.
+// multipartBody is the body of a 206 with several spans. Like served, it may be used by several goroutines at once.
 type multipartBody struct {
-	io.Reader
 	held   *content
 	closed atomic.Bool
+
+	turn    sync.Mutex // of who reads; Close does not wait for it
+	content io.Reader
 }
 
 func (b *multipartBody) Read(p []byte) (int, error) {
 	if b.closed.Load() {
 		return 0, http.ErrBodyReadAfterClose
 	}
-	return b.Reader.Read(p)
+	b.turn.Lock()
+	defer b.turn.Unlock()
+	return b.content.Read(p)
 }
 
 // WriteTo copies each span as a body of its own is.
@@ -200,7 +204,9 @@ func (b *multipartBody) WriteTo(w io.Writer) (int64, error) {
 	if b.closed.Load() {
 		return 0, http.ErrBodyReadAfterClose
 	}
-	return io.Copy(w, b.Reader)
+	b.turn.Lock()
+	defer b.turn.Unlock()
+	return io.Copy(w, b.content)
 }
 
 func (b *multipartBody) Close() error {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -110,4 +111,95 @@ func TestReadToTheEnd(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestReadByMany: several goroutines that read and copy one body from the store have each byte of it once between
+// them.
+func TestReadByMany(t *testing.T) {
+	for _, size := range []int{10_000, 60_000, 1 << 20} {
+		for _, ranges := range servedRanges {
+			t.Run(fmt.Sprintf("%d bytes, %s", size, ranges), func(t *testing.T) {
+				inEachStore(t, func(r *rig) {
+					origin := newRaw(r, func(c *rawCall) { c.whole(noise(size, 62), fresh, `ETag: "1"`) })
+					defer origin.close()
+					r.get(origin.url())
+					_, want := r.get(origin.url(), servedFields(ranges)...)
+					for range 10 {
+						resp := r.send(r.Context(), origin.url(), servedFields(ranges)...)
+						wantStatus(r, resp, "hit")
+						// The boundaries of two multipart bodies differ, but not their lengths.
+						var counts [256]int
+						var length int
+						var mu sync.Mutex
+						took := writerFunc(func(p []byte) (int, error) {
+							mu.Lock()
+							defer mu.Unlock()
+							length += len(p)
+							for _, c := range p {
+								counts[c]++
+							}
+							return len(p), nil
+						})
+						var wg sync.WaitGroup
+						for i := range 4 {
+							wg.Go(func() {
+								var err error
+								if i == 0 {
+									_, err = io.Copy(took, resp.Body)
+								} else {
+									_, err = io.CopyBuffer(took, struct{ io.Reader }{resp.Body}, make([]byte, 300+i))
+								}
+								if err != nil {
+									r.Error(err)
+								}
+							})
+						}
+						wg.Wait()
+						resp.Body.Close()
+						if length != len(want) {
+							r.Fatalf("%d bytes were read, want %d", length, len(want))
+						}
+						if strings.Contains(ranges, ",") {
+							continue
+						}
+						for _, c := range want {
+							counts[c]--
+						}
+						if counts != [256]int{} {
+							r.Error("bytes were read twice, and others not at all")
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestWriteErrors: an error of the writer that a body from the store is copied to ends the copying, whatever it is.
+func TestWriteErrors(t *testing.T) {
+	inEachStore(t, func(r *rig) {
+		for i, size := range []int{1000, 60_000, 1 << 20} {
+			origin := newRaw(r, func(c *rawCall) { c.whole(noise(size, 63), fresh, `ETag: "1"`) })
+			defer origin.close()
+			r.get(origin.url())
+			for _, ranges := range servedRanges {
+				for _, want := range []error{io.EOF, io.ErrShortWrite, errors.New("full")} {
+					resp := r.send(r.Context(), origin.url(), servedFields(ranges)...)
+					if size == 1000 && ranges != "" && resp.StatusCode == http.StatusRequestedRangeNotSatisfiable {
+						resp.Body.Close()
+						continue
+					}
+					wantStatus(r, resp, "hit")
+					_, err := io.Copy(writerFunc(func(p []byte) (int, error) { return len(p) / 2, want }), resp.Body)
+					if err != want {
+						r.Errorf("%d, %s: got %v, want %v", i, ranges, err, want)
+					}
+					resp.Body.Close()
+				}
+			}
+		}
+		if faults := r.Stats().StoreErrors; faults != 0 {
+			r.Errorf("%d errors of the store", faults)
+		}
+	})
 }
