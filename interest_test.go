@@ -219,6 +219,30 @@ func TestDefaultTransport(t *testing.T) {
 	}
 }
 
+// TestWrappedRoundTripper looks for what is below the cache by the interface that Kubernetes' clients look for.
+func TestWrappedRoundTripper(t *testing.T) {
+	type wrapper interface{ WrappedRoundTripper() http.RoundTripper } // k8s.io/apimachinery/pkg/util/net.RoundTripperWrapper
+	base := &http.Transport{}
+	before := http.DefaultTransport
+	defer func() { http.DefaultTransport = before }()
+	itself := &cachetrip.Transport{}
+	for _, test := range []struct {
+		name           string
+		cache          *cachetrip.Transport
+		standard, want http.RoundTripper
+	}{
+		{"Base", &cachetrip.Transport{Base: base}, before, base},
+		{"no Base", &cachetrip.Transport{}, before, before},
+		{"no Base, with another default", &cachetrip.Transport{}, base, base},
+		{"the default itself", itself, itself, before},
+	} {
+		http.DefaultTransport = test.standard
+		if got := wrapper(test.cache).WrappedRoundTripper(); got != test.want {
+			t.Errorf("%s: got %v", test.name, got)
+		}
+	}
+}
+
 // TestCloseIdleConnections: http.Client passes the wish on, and so does the cache.
 func TestCloseIdleConnections(t *testing.T) {
 	inEachStore(t, func(r *rig) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"mime/multipart"
 	"net/http"
 	"net/textproto"
@@ -45,7 +46,9 @@ func (x *exchange) serve(now time.Time, e *store.Entry, r *response, status Stat
 		notModifiedHeader(resp.Header)
 		withoutContentDigests(resp.Header)
 		resp.ContentLength = 0
-	case x.rules.method == http.MethodHead || r.length == 0 && answer == wholeAnswer:
+	case x.rules.method == http.MethodHead:
+	case r.length == 0 && answer == wholeAnswer:
+		trailed(resp)
 	case answer == noneAnswer:
 		resp.StatusCode = http.StatusRequestedRangeNotSatisfiable
 		notModifiedHeader(resp.Header)
@@ -65,6 +68,7 @@ func (x *exchange) serve(now time.Time, e *store.Entry, r *response, status Stat
 		if answer == spansAnswer {
 			x.servePart(resp, held, r.length, spans)
 		} else {
+			trailed(resp)
 			b := &whole.body
 			b.content, b.span, b.count, b.last, b.again = held, span{0, r.length}, &x.counters.bytesServed, true, x.remainder(held, r)
 			resp.Body = b
@@ -96,6 +100,15 @@ func statusLine(code int) string {
 func withoutValidation(h http.Header, r *response) {
 	for _, name := range r.cc.NoCacheFields {
 		delete(h, name)
+	}
+}
+
+// trailed gives a whole response with a trailer the form in which net/http receives one over HTTP/1.1. Only in that
+// does [http.Response.Write] write the trailer. A response that announces its length, as HTTP/2 allows beside a
+// trailer, is left as it is.
+func trailed(resp *http.Response) {
+	if len(resp.Trailer) > 0 && resp.Header["Content-Length"] == nil {
+		resp.TransferEncoding, resp.ContentLength = []string{"chunked"}, -1
 	}
 }
 
@@ -281,6 +294,9 @@ func (x *exchange) share(f *flight, status Status) *http.Response {
 	setStatus(resp.Header, status)
 	resp.Status = statusLine(resp.StatusCode)
 	f.give(resp, r)
+	if resp.StatusCode == http.StatusOK {
+		trailed(resp)
+	}
 	return resp
 }
 
@@ -289,10 +305,15 @@ func (f *flight) give(resp *http.Response, r *reader) {
 	resp.Body = r
 	resp.Trailer = f.trailer.Clone()
 	r.atEnd = func() {
-		resp.Trailer = f.resp.Trailer.Clone()
+		trailer := f.resp.Trailer.Clone()
 		if f.resumes {
-			withoutContentDigests(resp.Trailer)
+			withoutContentDigests(trailer)
 		}
+		if resp.Trailer == nil {
+			resp.Trailer = trailer
+			return
+		}
+		maps.Copy(resp.Trailer, trailer) // http.Response.Write holds that map since it began
 	}
 }
 

@@ -617,6 +617,10 @@ func (t *Transport) base() http.RoundTripper {
 	return http.DefaultTransport
 }
 
+// WrappedRoundTripper returns what makes the real requests: Base, or what stands for it if that is nil. Programs that
+// look for a RoundTripper of a certain kind below others, as Kubernetes' clients do, find it by this method.
+func (t *Transport) WrappedRoundTripper() http.RoundTripper { return t.base() }
+
 // CloseIdleConnections closes the connections of Base that are not in use, if Base can do that, as
 // [http.Client.CloseIdleConnections] has it.
 func (t *Transport) CloseIdleConnections() {
