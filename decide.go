@@ -108,7 +108,7 @@ func decide(now time.Time, req *request, stored []response) decision {
 		d.fwd, d.detail = "stale", r.whyValidate()
 	case req.cc.NoCache:
 		d.fwd, d.detail = "request", "no-cache"
-	case req.cc.MaxAge != field.None && d.age > time.Duration(req.cc.MaxAge)*time.Second && !(r.cc.Immutable && d.ttl > 0):
+	case req.cc.MaxAge != field.None && exceeds(d.age, req.cc.MaxAge) && !(r.cc.Immutable && d.ttl > 0):
 		d.fwd, d.detail = "request", "max-age"
 	case req.cc.MinFresh != field.None && d.ttl < time.Duration(req.cc.MinFresh)*time.Second:
 		d.fwd, d.detail = "request", "min-fresh"
@@ -116,10 +116,10 @@ func decide(now time.Time, req *request, stored []response) decision {
 		d.action = serve
 	case !r.mayBeStale():
 		d.fwd, d.detail = "stale", "must-revalidate"
-	case req.cc.MaxStale != field.None && -d.ttl <= time.Duration(req.cc.MaxStale)*time.Second:
+	case req.cc.MaxStale > 0 && -d.ttl <= time.Duration(req.cc.MaxStale)*time.Second:
 		d.action, d.detail = serve, "max-stale"
 	case req.cc.MaxAge == field.None && req.cc.MinFresh == field.None && req.cc.MaxStale == field.None &&
-		r.cc.StaleWhileRevalidate != field.None && -d.ttl <= time.Duration(r.cc.StaleWhileRevalidate)*time.Second:
+		r.cc.StaleWhileRevalidate > 0 && -d.ttl <= time.Duration(r.cc.StaleWhileRevalidate)*time.Second:
 		d.action, d.detail = serveRevalidate, "stale-while-revalidate"
 		if req.cc.OnlyIfCached {
 			d.action = serve
@@ -131,6 +131,13 @@ func decide(now time.Time, req *request, stored []response) decision {
 		d.fwd = "stale" // "request" speaks of fresh responses: RFC 9211, section 2.2
 	}
 	return d.unless(req.cc.OnlyIfCached)
+}
+
+// exceeds reports whether an age is more than the seconds of a request's max-age. Every age is more
+// than 0, which asks for what is there now: no time may have passed since a response came, because
+// clocks tick.
+func exceeds(age time.Duration, maxAge int64) bool {
+	return maxAge == 0 || age > time.Duration(maxAge)*time.Second
 }
 
 // serves reports whether the selected response answers the request as it is.

@@ -742,7 +742,7 @@ func (st *stage) judgeAge(req *http.Request, status cachetrip.Status, is *rep, c
 		lifetime = age + 1 // a heuristic one, of which there are many
 	}
 	failed := status.Detail == "stale-if-error" // the origin was asked, and what it allows is wider then
-	if seconds, ok := asks["max-age"]; ok && !failed && age > time.Duration(seconds)*time.Second && !strings.Contains(is.control, "immutable") {
+	if seconds, ok := asks["max-age"]; ok && !failed && (seconds == 0 || age > time.Duration(seconds)*time.Second) && !strings.Contains(is.control, "immutable") {
 		return fmt.Sprintf("%s is %v old, against the request's max-age", is.id(), age)
 	}
 	if seconds, ok := asks["min-fresh"]; ok && !failed && lifetime-age < time.Duration(seconds)*time.Second && !is.modified {

@@ -279,7 +279,11 @@ func (s *StoredResponse) sentences(subject string, say func(string, ...any)) {
 			say("Its lifetime is %s: Expires less Date (section 4.2.1).", spell(f.Lifetime))
 		}
 	case "heuristic":
-		say("It states no lifetime. Assumed is %s, a tenth of the time from Last-Modified to Date (section 4.2.2).", spell(f.Lifetime))
+		share := "a tenth of the time from Last-Modified to Date, or to when it was received if that is earlier"
+		if f.Lifetime == maxHeuristic {
+			share = "the most that is assumed"
+		}
+		say("It states no lifetime. Assumed is %s, %s (section 4.2.2).", spell(f.Lifetime), share)
 	default:
 		say("It states no lifetime, and none can be assumed: it counts as stale at once (section 4.2.2).")
 	}
@@ -379,7 +383,7 @@ func ReasonText(reason string) string { return reasons[reason] }
 var reasons = map[string]string{
 	// why the origin is asked, or is not
 	"no-cache":               "no-cache asks for validation before each use (RFC 9111, sections 5.2.1.4 and 5.2.2.4)",
-	"max-age":                "the request accepts nothing so old (max-age; RFC 9111, section 5.2.1.1)",
+	"max-age":                "the request accepts nothing so old (max-age, of which 0 accepts nothing stored; RFC 9111, section 5.2.1.1)",
 	"min-fresh":              "the request accepts nothing that becomes stale so soon (min-fresh; RFC 9111, section 5.2.1.3)",
 	"must-revalidate":        "must-revalidate forbids to use it when it is stale (RFC 9111, section 5.2.2.2)",
 	"max-stale":              "the request accepts that (max-stale; RFC 9111, section 5.2.1.2)",
@@ -397,7 +401,7 @@ var reasons = map[string]string{
 	"method":                    "responses to its method are not stored (RFC 9111, section 3)",
 	"request-no-store":          "the request says no-store (RFC 9111, section 5.2.1.5)",
 	"no-store":                  "no-store forbids to store it (RFC 9111, sections 5.2.1.5 and 5.2.2.5)",
-	"status":                    "its status code is not one that is stored without being allowed to (RFC 9111, section 3)",
+	"status":                    "its status code is one that is never stored, or only if the response allows it (RFC 9111, section 3; RFC 6585)",
 	"must-understand":           "must-understand forbids to store a status code that the cache does not implement (RFC 9111, section 5.2.2.3)",
 	"not-allowed":               "nothing allows to store a response with its status code: neither a lifetime nor public or private (RFC 9111, section 3)",
 	"no-freshness-or-validator": "it has neither a lifetime nor a validator, and could never be used (RFC 9111, section 3)",

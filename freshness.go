@@ -38,7 +38,15 @@ const (
 	// heuristicShare is the share of the time since the last modification for which a response
 	// without explicit expiration stays fresh: the value suggested in section 4.2.2.
 	heuristicShare = 10
+
+	// maxHeuristic is the longest lifetime that is assumed. A file that has not changed for years may
+	// change tomorrow.
+	maxHeuristic = 7 * 24 * time.Hour
 )
+
+// earliestModified is the first date that is taken for one of last modification. Build tools and
+// archives write the beginning of their time, 1970 or 1980, where they know none.
+var earliestModified = time.Date(1980, time.January, 2, 0, 0, 0, 0, time.UTC)
 
 // forever is an age that exceeds every lifetime.
 const forever = field.MaxSeconds * time.Second
@@ -109,16 +117,23 @@ func (r *response) lifetimeFrom() (lifetime time.Duration, from string) {
 	return 0, ""
 }
 
-// heuristicLifetime applies where no expiration is given and section 4.2.2 allows to assume one.
+// heuristicLifetime applies where no expiration is given and section 4.2.2 allows to assume one. It
+// assumes none if Cache-Control is malformed, because that may be where the origin forbids it. The
+// time since the last modification is measured from Date or from when r was received, whichever is
+// earlier: a clock that is ahead must not prolong the lifetime.
 func (r *response) heuristicLifetime() time.Duration {
-	if !heuristicallyCacheable(r.status) && !r.cc.Public {
+	if r.cc.Malformed || !heuristicallyCacheable(r.status) && !r.cc.Public {
 		return 0
 	}
 	modified, ok := r.lastModified()
-	if !ok {
+	if !ok || modified.Before(earliestModified) {
 		return 0
 	}
-	return bounded(r.date().Sub(modified) / heuristicShare)
+	made := r.date()
+	if r.received.Before(made) {
+		made = r.received
+	}
+	return min(bounded(made.Sub(modified)/heuristicShare), maxHeuristic)
 }
 
 // lastModified returns the value of the Last-Modified field.
@@ -170,16 +185,11 @@ func staleOnError(now time.Time, req *request, r *response, grace time.Duration,
 	if !r.mayBeStale() || req.cc.NoCache || !r.usableFor(req) {
 		return false
 	}
-	var allowed int64 = field.None
+	var allowed int64 // in seconds
 	switch code {
 	case 0, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		allowed = max(r.cc.StaleIfError, req.cc.StaleIfError)
 	}
-	limit := time.Duration(allowed) * time.Second
-	if grace > 0 {
-		limit = max(limit, grace)
-	} else if allowed == field.None {
-		return false
-	}
-	return r.age(now)-r.lifetime() <= limit
+	limit := max(time.Duration(allowed)*time.Second, grace)
+	return limit > 0 && r.age(now)-r.lifetime() <= limit
 }

@@ -33,11 +33,18 @@ func storable(req *request, r *response, keepsStale bool) (why string) {
 	return ""
 }
 
-// concernsOthers reports whether a response with this status says something about the resource: not
-// that more is to come, nor what preconditions and ranges came to that other requests do not have.
+// concernsOthers reports whether a response with this status says something about the resource that
+// holds for other requests. It does not if it is not the final one, if it answers preconditions, a
+// range or an A-IM field that other requests do not have, or if it is about the way to the resource:
+// RFC 6585 forbids caches to store 428, 429, 431 and 511. Such a response is never stored, and what
+// is stored stays as it is.
 func concernsOthers(status int) bool {
-	return status >= 200 && status != http.StatusNotModified &&
-		status != http.StatusPreconditionFailed && status != http.StatusRequestedRangeNotSatisfiable
+	switch status {
+	case http.StatusIMUsed, http.StatusNotModified, http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable,
+		http.StatusPreconditionRequired, http.StatusTooManyRequests, http.StatusRequestHeaderFieldsTooLarge, http.StatusNetworkAuthenticationRequired:
+		return false
+	}
+	return status >= 200
 }
 
 // mustNotStore reports whether r forbids to be stored, which must-understand, once it is understood,
@@ -58,20 +65,18 @@ func (r *response) hasValidator() bool {
 }
 
 // isError reports whether status describes a failure, of the origin or of the right to ask it,
-// rather than the resource. RFC 6585 forbids caches to store some of these at all, 429 among them;
-// an origin that states a lifetime for one, or calls it public, is taken at its word all the same.
+// rather than the resource.
 func isError(status int) bool {
 	switch status {
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired,
-		http.StatusRequestTimeout, http.StatusTooManyRequests:
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired, http.StatusRequestTimeout,
+		http.StatusPreconditionRequired, http.StatusTooManyRequests, http.StatusRequestHeaderFieldsTooLarge:
 		return true
 	}
 	return status >= 500
 }
 
 // understood reports whether the cache implements what status asks of caches, which is what
-// must-understand is about: section 5.2.2.3. Those are the codes of RFC 9110, sections 15.3 to 15.6;
-// RFC 6585 forbids to store some of its codes.
+// must-understand is about: section 5.2.2.3. Those are the codes of RFC 9110, sections 15.3 to 15.6.
 func understood(status int) bool {
 	switch status {
 	case http.StatusPermanentRedirect, http.StatusMisdirectedRequest, http.StatusUnprocessableEntity, http.StatusUpgradeRequired:

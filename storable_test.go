@@ -2,6 +2,7 @@ package cachetrip
 
 import (
 	"net/http"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -41,10 +42,15 @@ func TestStorable(t *testing.T) {
 		{"no-store after an open quote", asking("GET"), 200, []string{`Cache-Control: max-age=60, x=", no-store`}, false, "no-store"},
 		{"no-store within quotes is text", asking("GET"), 200, []string{`Cache-Control: max-age=60, x="no-store, y"`}, false, ""},
 
+		{"no-store after a semicolon", asking("GET"), 200, []string{"Cache-Control: max-age=60; no-store"}, false, "no-store"},
+		{"no-store before a semicolon", asking("GET"), 200, []string{"Cache-Control: no-store; max-age=0", lm}, false, "no-store"},
+		{"no-store between semicolons", asking("GET"), 200, []string{"Cache-Control: no-cache; no-store; private", lm}, false, "no-store"},
+		{"no-store after a blank", asking("GET"), 200, []string{"Cache-Control: no-cache no-store", lm}, false, "no-store"},
+
 		{"must-understand sets no-store aside", asking("GET"), 200, []string{"Cache-Control: max-age=60, no-store, must-understand"}, false, ""},
 		{"must-understand and a code that is not understood", asking("GET"), 599, []string{"Cache-Control: max-age=60, no-store, must-understand"}, false, "must-understand"},
 		{"must-understand and such a code, without no-store", asking("GET"), 599, []string{"Cache-Control: max-age=60, must-understand"}, false, "must-understand"},
-		{"must-understand and a code that is not to be stored", asking("GET"), 429, []string{"Cache-Control: max-age=60, must-understand"}, false, "must-understand"},
+		{"must-understand and a code that is not to be stored", asking("GET"), 429, []string{"Cache-Control: max-age=60, must-understand"}, false, "status"},
 		{"must-understand and nothing else", asking("GET"), 302, []string{"Cache-Control: must-understand", `ETag: "a"`}, false, "not-allowed"},
 		{"must-understand does not concern the request's no-store", asking("GET", "Cache-Control: no-store"), 200, []string{"Cache-Control: max-age=60, must-understand"}, false, "request-no-store"},
 
@@ -68,6 +74,12 @@ func TestStorable(t *testing.T) {
 		{"403 with a validator", asking("GET"), 403, []string{lm}, false, "status"},
 		{"403, public", asking("GET"), 403, []string{lm, "Cache-Control: public"}, false, ""},
 		{"429 with a validator", asking("GET"), 429, []string{`ETag: "a"`}, false, "status"},
+		{"429, explicitly fresh and public", asking("GET"), 429, []string{"Cache-Control: max-age=60, public"}, false, "status"},
+		{"429, explicitly fresh, to a HEAD", asking("HEAD"), 429, []string{"Cache-Control: max-age=60"}, true, "status"},
+		{"428, explicitly fresh", asking("GET"), 428, []string{"Cache-Control: max-age=60"}, false, "status"},
+		{"431 with Expires", asking("GET"), 431, []string{"Expires: " + httpDate(1e12)}, false, "status"},
+		{"511, public", asking("GET"), 511, []string{lm, "Cache-Control: public"}, false, "status"},
+		{"226, explicitly fresh", asking("GET", "A-IM: vcdiff"), 226, []string{"Cache-Control: max-age=60", `ETag: "a"`}, false, "status"},
 		{"500 with a validator", asking("GET"), 500, []string{lm}, false, "status"},
 		{"503, explicitly fresh", asking("GET"), 503, []string{"Cache-Control: max-age=60"}, false, ""},
 		{"501 is heuristically cacheable", asking("GET"), 501, []string{lm}, false, ""},
@@ -94,7 +106,8 @@ func TestStorable(t *testing.T) {
 }
 
 // Whatever the status, what says how long it is fresh may be stored, unless it is not final or answers
-// a precondition or range of one request; and no-store and must-understand are obeyed.
+// a precondition or range of one request, or RFC 3229 or 6585 forbids it; and no-store and must-understand are
+// obeyed.
 func TestStorableByStatus(t *testing.T) {
 	understands := map[int]bool{308: true, 421: true, 422: true, 426: true}
 	for _, within := range [][2]int{{200, 206}, {300, 305}, {307, 307}, {400, 417}, {500, 505}} {
@@ -108,7 +121,7 @@ func TestStorableByStatus(t *testing.T) {
 			r.status = status
 			return storable(asking("GET"), &r, false) == ""
 		}
-		final := status >= 200 && status != 304 && status != 412 && status != 416
+		final := status >= 200 && !slices.Contains([]int{226, 304, 412, 416, 428, 429, 431, 511}, status)
 		got := [3]bool{stored("max-age=60"), stored("max-age=60, no-store"), stored("max-age=60, no-store, must-understand")}
 		want := [3]bool{final, false, final && understands[status]}
 		if diff := cmp.Diff(got, want); diff != "" {

@@ -616,7 +616,7 @@ func TestFailedPostLeavesNothingInvalid(t *testing.T) {
 }
 
 func TestErrorsNeverReplaceAGoodResponse(t *testing.T) {
-	for _, code := range []int{401, 403, 407, 408, 429, 500, 502, 503, 504} {
+	for _, code := range []int{401, 403, 407, 408, 428, 429, 431, 500, 502, 503, 504, 511} {
 		for _, control := range []string{"max-age=60", "no-store", ""} {
 			t.Run(fmt.Sprint(code, control), func(t *testing.T) {
 				w := newWorld(t, inMemory, serveLoopback)
@@ -643,8 +643,9 @@ func TestErrorsNeverReplaceAGoodResponse(t *testing.T) {
 
 func TestWhichStatusesAreKept(t *testing.T) {
 	modified := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC).Format(http.TimeFormat)
+	never := map[int]bool{226: true, 428: true, 429: true, 431: true, 511: true}
 	heuristic := map[int]bool{200: true, 203: true, 204: true, 300: true, 301: true, 308: true, 404: true, 405: true, 410: true, 414: true, 501: true}
-	for _, code := range []int{200, 201, 202, 203, 204, 300, 301, 302, 303, 307, 308, 400, 401, 402, 403, 404, 405, 408, 410, 414, 418, 429, 451, 500, 501, 502, 503, 504, 599} {
+	for _, code := range []int{200, 201, 202, 203, 204, 226, 300, 301, 302, 303, 307, 308, 400, 401, 402, 403, 404, 405, 408, 410, 414, 418, 428, 429, 431, 451, 500, 501, 502, 503, 504, 511, 599} {
 		t.Run(fmt.Sprint(code), func(t *testing.T) {
 			for _, test := range []struct {
 				name   string
@@ -660,8 +661,8 @@ func TestWhichStatusesAreKept(t *testing.T) {
 				w := newWorld(t, inMemory, serveLoopback)
 				w.handle(always(code, "", test.fields...))
 				w.get("/")
-				if r := w.get("/"); r.Status.Hit != test.want || r.Code != code {
-					t.Errorf("%s: %v, want a hit: %t", test.name, r, test.want)
+				if r := w.get("/"); r.Status.Hit != (test.want && !never[code]) || r.Code != code {
+					t.Errorf("%s: %v, want a hit: %t", test.name, r, test.want && !never[code])
 				}
 			}
 		})
@@ -677,6 +678,59 @@ func TestHeuristicLifetime(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		w.wantGet("200 x | fwd=stale; fwd-status=304; stored", "/")
 	})
+}
+
+// A week at most, and nothing from a Date that is ahead of the clock or from the beginning of a file
+// system's time.
+func TestHeuristicLifetimeIsLimited(t *testing.T) {
+	const day = 24 * time.Hour
+	for _, test := range []struct {
+		name           string
+		modified, date time.Duration // before and after now
+		epoch          string        // in place of modified
+		want           time.Duration
+	}{
+		{"modified a year ago", 365 * day, 0, "", 7 * day},
+		{"modified ten days ago, a Date a year ahead", 10 * day, 365 * day, "", day},
+		{"modified in 1970", 0, 0, "Thu, 01 Jan 1970 00:00:01 GMT", 0},
+		{"modified in 1980", 0, 0, "Tue, 01 Jan 1980 00:00:00 GMT", 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inBubbles(t, func(w *world) {
+				modified := test.epoch
+				if modified == "" {
+					modified = time.Now().Add(-test.modified).UTC().Format(http.TimeFormat)
+				}
+				w.handle(tagged(`"1"`, "x", "Last-Modified", modified, "Date", time.Now().Add(test.date).UTC().Format(http.TimeFormat)))
+				w.get("/")
+				if test.want > 0 {
+					time.Sleep(test.want - time.Minute)
+					w.wantGet("200 x | hit", "/")
+					time.Sleep(2 * time.Minute)
+				}
+				w.wantGet("200 x | fwd=stale; fwd-status=304; stored", "/")
+			})
+		})
+	}
+}
+
+// What an origin means by a malformed Cache-Control is not known. It never ends in a lifetime that
+// the origin did not state, and what it forbids is forbidden.
+func TestMalformedCacheControl(t *testing.T) {
+	modified := time.Now().Add(-1000 * time.Hour).UTC().Format(http.TimeFormat)
+	for control, stored := range map[string]bool{
+		"no-cache; private; no-store": false, "no-store; max-age=0": false, "no-cache no-store": false, "max-age=60; no-store": false,
+		"no-cache; max-age=60": true, "private; max-age=60": true, "max-age:60": true, "max-age 60": true, `"max-age=60"`: true, "<never>": true,
+	} {
+		t.Run(control, func(t *testing.T) {
+			onEachStore(t, func(w *world) {
+				w.handle(tagged(`"1"`, "x", "Last-Modified", modified, "Cache-Control", control))
+				check(w, "stored", w.get("/").Status.Stored, stored)
+				check(w, "a hit", w.get("/").Status.Hit, false)
+				check(w, "requests to the origin", len(w.asked()), 2)
+			})
+		})
+	}
 }
 
 func TestRedirectsAreFollowedFromTheCache(t *testing.T) {

@@ -1,6 +1,9 @@
 package field
 
-import "strings"
+import (
+	"iter"
+	"strings"
+)
 
 // None stands for a directive that is absent.
 const None = -1
@@ -18,6 +21,7 @@ type CacheControl struct {
 	Private        bool
 	Immutable      bool
 	OnlyIfCached   bool
+	Malformed      bool // something in the field is not a directive
 
 	MaxAge               int64
 	MaxStale             int64 // MaxSeconds without an argument
@@ -29,58 +33,95 @@ type CacheControl struct {
 // ParseCacheControl reads all lines of a Cache-Control field. Names are compared without regard to
 // case; unknown directives are ignored. Of duplicates, the value that reuses less counts, and a
 // value that can't be read is the one that reuses least.
+//
+// A member that is not a directive, such as "no-cache; private; no-store", is searched for the names
+// of directives, within quotes as well. Those that restrict count, as if without a value that can be
+// read. Those that allow something do not count.
 func ParseCacheControl(lines []string) CacheControl {
 	cc := CacheControl{MaxAge: None, MaxStale: None, MinFresh: None, StaleWhileRevalidate: None, StaleIfError: None}
 	Members(lines, func(member string) bool {
-		name, argument, has := strings.Cut(member, "=")
-		if has {
-			argument = unquote(argument)
-			if bare := trim(name); bare != name {
-				name, argument = bare, "" // a directive can't be ignored for a blank, but its argument
-			}
+		if name, argument, has, ok := directive(member); ok {
+			cc.restrict(name, argument, has)
+			cc.allow(name)
+			return true
 		}
-		switch {
-		case strings.EqualFold(name, "max-age"):
-			cc.MaxAge = least(cc.MaxAge, argument)
-		case strings.EqualFold(name, "no-cache"):
-			if fields := Names([]string{argument}); len(fields) > 0 && !contains(fields, "*") {
-				cc.NoCacheFields = append(cc.NoCacheFields, fields...)
-			} else {
-				cc.NoCache = true
-			}
-		case strings.EqualFold(name, "no-store"):
-			cc.NoStore = true
-		case strings.EqualFold(name, "must-revalidate"):
-			cc.MustRevalidate = true
-		case strings.EqualFold(name, "must-understand"):
-			cc.MustUnderstand = true
-		case strings.EqualFold(name, "public"):
-			cc.Public = true
-		case strings.EqualFold(name, "private"):
-			cc.Private = true
-		case strings.EqualFold(name, "immutable"):
-			cc.Immutable = true
-		case strings.EqualFold(name, "only-if-cached"):
-			cc.OnlyIfCached = true
-		case strings.EqualFold(name, "max-stale"):
-			if !has {
-				argument = "2147483648"
-			}
-			cc.MaxStale = least(cc.MaxStale, argument)
-		case strings.EqualFold(name, "min-fresh"):
-			seconds, ok := Seconds(argument)
-			if !ok {
-				seconds = MaxSeconds
-			}
-			cc.MinFresh = max(cc.MinFresh, seconds)
-		case strings.EqualFold(name, "stale-while-revalidate"):
-			cc.StaleWhileRevalidate = least(cc.StaleWhileRevalidate, argument)
-		case strings.EqualFold(name, "stale-if-error"):
-			cc.StaleIfError = least(cc.StaleIfError, argument)
+		cc.Malformed = true
+		for name := range tokens(member) {
+			cc.restrict(name, "", true)
 		}
 		return true
 	})
 	return cc
+}
+
+// directive takes a member apart; ok is false if it is not a directive. RFC 9111, section 5.2.
+func directive(member string) (name, argument string, has, ok bool) {
+	name, argument, has = strings.Cut(member, "=")
+	if !IsToken(name) {
+		return "", "", false, false
+	}
+	switch {
+	case !has || IsToken(argument):
+		return name, argument, has, true
+	case argument != "" && argument[0] == '"' && quotedEnd(argument) == len(argument):
+		return name, unquote(argument), has, true
+	}
+	return "", "", false, false
+}
+
+// tokens returns the longest tokens that a text contains.
+func tokens(text string) iter.Seq[string] {
+	return strings.FieldsFuncSeq(text, func(r rune) bool { return r >= 0x80 || !isTokenChar(byte(r)) })
+}
+
+// restrict notes a directive that has a number of seconds as its argument, or that forbids something.
+func (cc *CacheControl) restrict(name, argument string, has bool) {
+	switch {
+	case strings.EqualFold(name, "max-age"):
+		cc.MaxAge = least(cc.MaxAge, argument)
+	case strings.EqualFold(name, "no-cache"):
+		if fields := Names([]string{argument}); len(fields) > 0 && !contains(fields, "*") {
+			cc.NoCacheFields = append(cc.NoCacheFields, fields...)
+		} else {
+			cc.NoCache = true
+		}
+	case strings.EqualFold(name, "no-store"):
+		cc.NoStore = true
+	case strings.EqualFold(name, "must-revalidate"):
+		cc.MustRevalidate = true
+	case strings.EqualFold(name, "max-stale"):
+		if !has {
+			argument = "2147483648"
+		}
+		cc.MaxStale = least(cc.MaxStale, argument)
+	case strings.EqualFold(name, "min-fresh"):
+		seconds, ok := Seconds(argument)
+		if !ok {
+			seconds = MaxSeconds
+		}
+		cc.MinFresh = max(cc.MinFresh, seconds)
+	case strings.EqualFold(name, "stale-while-revalidate"):
+		cc.StaleWhileRevalidate = least(cc.StaleWhileRevalidate, argument)
+	case strings.EqualFold(name, "stale-if-error"):
+		cc.StaleIfError = least(cc.StaleIfError, argument)
+	}
+}
+
+// allow notes a directive that lets something be reused that would not be without it, or that asks
+// for something which must not happen by mistake.
+func (cc *CacheControl) allow(name string) {
+	switch {
+	case strings.EqualFold(name, "must-understand"):
+		cc.MustUnderstand = true // which overrides no-store
+	case strings.EqualFold(name, "public"):
+		cc.Public = true
+	case strings.EqualFold(name, "private"):
+		cc.Private = true
+	case strings.EqualFold(name, "immutable"):
+		cc.Immutable = true
+	case strings.EqualFold(name, "only-if-cached"):
+		cc.OnlyIfCached = true
+	}
 }
 
 // least returns the lesser of what was read before, if anything, and argument; 0 if that is not a
@@ -93,11 +134,8 @@ func least(before int64, argument string) int64 {
 	return min(before, seconds)
 }
 
-// unquote returns the content of a quoted string, and anything else as it is.
+// unquote returns the content of a quoted string.
 func unquote(s string) string {
-	if len(s) < 2 || s[0] != '"' || quotedEnd(s) != len(s) {
-		return s
-	}
 	s = s[1 : len(s)-1]
 	if strings.IndexByte(s, '\\') < 0 {
 		return s

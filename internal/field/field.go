@@ -136,13 +136,14 @@ func Canonical(h http.Header) (canonical http.Header, changed bool) {
 // IsToken reports whether s is a token. RFC 9110, section 5.6.2.
 func IsToken(s string) bool {
 	for i := 0; i < len(s); i++ {
-		c := s[i]
-		if !isAlnum(c) && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
+		if !isTokenChar(s[i]) {
 			return false
 		}
 	}
 	return s != ""
 }
+
+func isTokenChar(c byte) bool { return isAlnum(c) || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0 }
 
 // IsValue reports whether s can be sent as a field value: it has no control characters but tabs.
 // RFC 9110, section 5.5.
