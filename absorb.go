@@ -116,14 +116,20 @@ func (a *answer) mark(e *store.Entry) {
 	e.Selecting[sentBy] = by
 }
 
-// header returns the fields of the response that are to be stored, as far as the user decides.
-func (a *answer) header() http.Header {
-	if !a.OmitSetCookie || a.resp.Header["Set-Cookie"] == nil {
-		return a.resp.Header
+// kept returns h, a header or trailer that is to be stored, without the cookies that it sets. Those
+// are for the caller whose request reached the origin, and may be secrets that must not rest.
+func (a *answer) kept(h http.Header) http.Header {
+	if a.KeepSetCookie || h["Set-Cookie"] == nil {
+		return h
 	}
-	h := maps.Clone(a.resp.Header)
+	h = maps.Clone(h)
 	delete(h, "Set-Cookie")
 	return h
+}
+
+// merged returns the header of a stored response updated by that of a newer one.
+func (a *answer) merged(stored, update http.Header) http.Header {
+	return a.kept(freshen(stored, update, a.received))
 }
 
 // entry returns the head to be stored for the response.
@@ -134,7 +140,7 @@ func (a *answer) entry() *store.Entry {
 		Method:       a.rules.method,
 		Status:       a.resp.StatusCode,
 		Proto:        a.resp.Proto,
-		Header:       storedHeader(a.header()),
+		Header:       storedHeader(a.kept(a.resp.Header)),
 		RequestTime:  a.requested,
 		ResponseTime: a.received,
 		Uncompressed: a.resp.Uncompressed,
@@ -229,7 +235,7 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 	} else {
 		o.response = newResponse(made.use)
 	}
-	if a.OmitSetCookie {
+	if !a.KeepSetCookie {
 		o.cookies = a.resp.Header["Set-Cookie"]
 	}
 	release := a.flight.takeLease()
@@ -299,10 +305,7 @@ func storedStill(entries []*store.Entry) []*store.Entry {
 func (a *answer) freshened(e *store.Entry) *store.Entry {
 	fresh := new(store.Entry)
 	*fresh = *e // what the two share does not change
-	fresh.Header = freshen(e.Header, a.header(), a.received)
-	if a.OmitSetCookie {
-		delete(fresh.Header, "Set-Cookie")
-	}
+	fresh.Header = a.merged(e.Header, a.resp.Header)
 	a.mark(fresh)
 	fresh.RequestTime, fresh.ResponseTime = a.requested, a.received
 	if !a.requested.Before(e.InvalidatedAt) {
@@ -433,7 +436,7 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 			a.notStored(e.Status, e.Length, "length", nil)
 		case end == io.EOF:
 			all := e.Clone()
-			all.Trailer = a.resp.Trailer.Clone()
+			all.Trailer = a.kept(a.resp.Trailer).Clone()
 			if partial {
 				withoutContentDigests(all.Trailer)
 			}
@@ -495,7 +498,7 @@ func (a *answer) put(brought *store.Entry, blobID string) {
 		if admission.join >= 0 {
 			kept = joined(current[admission.join], e)
 			if a.resp.StatusCode == http.StatusPartialContent { // else it brought a whole header
-				kept.Header = freshen(current[admission.join].Header, e.Header, a.received)
+				kept.Header = a.merged(current[admission.join].Header, e.Header)
 			}
 		}
 		if at := a.unsafe.since(a.key[:urlDigits]); admission.distrust || !at.Before(a.requested) {
@@ -676,7 +679,7 @@ func (a *answer) resumed(before *store.Entry, stored *response) (outcome, bool) 
 		return outcome{}, false
 	}
 	wholeOf(e, length)
-	e.Header = freshen(before.Header, e.Header, a.received)
+	e.Header = a.merged(before.Header, e.Header)
 	e.Header["Content-Length"] = []string{strconv.FormatInt(length, 10)}
 	// From here on it is as if all of it came.
 	a.resp.StatusCode = http.StatusOK

@@ -41,7 +41,7 @@ func TestRedirectBackToItself(t *testing.T) {
 		}, []string{"GET /page", "GET /consent", "GET /page"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := newWorld(t, inMemory, serveLoopback) // what Set-Cookie says may be on disk
+			w := newWorld(t, onDisk, serveLoopback)
 			w.handle(test.handler)
 			jar, err := cookiejar.New(nil)
 			if err != nil {

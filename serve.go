@@ -133,8 +133,8 @@ func (x *exchange) head(resp *http.Response, e *store.Entry, header http.Header)
 	resp.Trailer = e.Trailer.Clone()
 	resp.Request = x.req
 	resp.ProtoMajor, resp.ProtoMinor, _ = http.ParseHTTPVersion(e.Proto)
-	if x.OmitSetCookie {
-		delete(resp.Header, "Set-Cookie") // stored before that was wanted
+	if !x.KeepSetCookie {
+		delete(resp.Header, "Set-Cookie") // stored with KeepSetCookie, or by an earlier version
 	}
 	if e.Uncompressed {
 		resp.ContentLength = -1 // as net/http has it

@@ -54,11 +54,11 @@ type Transport struct {
 	// the statuses. RFC 5861, section 4.
 	StaleIfError time.Duration
 
-	// OmitSetCookie leaves the Set-Cookie fields of responses out of what is stored: whoever made the
-	// request is given them, and nobody after. By default they are stored and served like other
-	// fields, as RFC 9111, section 7.3, allows: for clients that share the cache and keep cookies
-	// each, that can be wrong, and what they set may be a secret that should not rest.
-	OmitSetCookie bool
+	// KeepSetCookie stores the Set-Cookie fields of responses and serves them again. By default only the
+	// caller whose request reached the origin gets them, as in browsers: cookies served from the store
+	// would put an old session back into the client's jar. They are not stored either. If a 304 sets a
+	// cookie, the caller who asked gets that cookie. RFC 9111, section 7.3.
+	KeepSetCookie bool
 
 	// DrainBytes and DrainTime bound what is done for a response whose body is closed before its
 	// end: if at most DrainBytes are missing, Close waits up to DrainTime for them, so that the

@@ -1,6 +1,7 @@
 package cachetrip
 
 import (
+	"cmp"
 	"net/http"
 	"slices"
 	"strconv"
@@ -173,12 +174,17 @@ func secretField(name string) bool {
 }
 
 // normalise brings a field value into a form in which values of the same meaning are equal: lines
-// are joined and white space around commas goes. In fields that weigh alternatives, the order of
-// members, empty ones, the case of their names and the spelling of their weights mean nothing.
+// are joined and white space around commas goes. In fields that weigh alternatives, empty members, the
+// case of names and the spelling of weights mean nothing. Nor does the order of members with different
+// weights. Of those with the same weight, many origins take the first: `en, de` is not `de, en`. That
+// holds for Accept and Accept-Language. All that is acceptable by Accept-Charset and Accept-Encoding is
+// the same text, so that their members are sorted.
 func normalise(name string, lines []string) string {
-	weighted := false
+	weighted, ranked := false, false
 	switch name {
-	case "Accept", "Accept-Charset", "Accept-Encoding", "Accept-Language":
+	case "Accept", "Accept-Language":
+		weighted, ranked = true, true
+	case "Accept-Charset", "Accept-Encoding":
 		weighted = true
 	}
 	if len(lines) == 1 && isNormal(lines[0], weighted) {
@@ -193,8 +199,39 @@ func normalise(name string, lines []string) string {
 		members = append(members, normaliseWeighted(member))
 		return true
 	})
-	slices.Sort(members)
+	if ranked {
+		rank(members)
+	} else {
+		slices.Sort(members)
+	}
 	return strings.Join(members, ",")
+}
+
+// maxRanked is the number of members up to which their weights are compared; browsers send about ten.
+const maxRanked = 32
+
+// rank sorts normalised members by their weights, the greatest first, and else leaves their order. If a
+// weight can't be read, or two members have one name, the order may mean anything, and stays.
+func rank(members []string) {
+	if len(members) < 2 || len(members) > maxRanked {
+		return
+	}
+	type weighted struct {
+		member, name string
+		weight       float64
+	}
+	ranked := make([]weighted, 0, maxRanked)
+	for _, member := range members {
+		name, weight, ok := weightOf(member)
+		if !ok || slices.ContainsFunc(ranked, func(other weighted) bool { return other.name == name }) {
+			return
+		}
+		ranked = append(ranked, weighted{member, name, weight})
+	}
+	slices.SortStableFunc(ranked, func(a, b weighted) int { return cmp.Compare(b.weight, a.weight) })
+	for i := range ranked {
+		members[i] = ranked[i].member
+	}
 }
 
 // isNormal reports whether a value with one member is surely in normal form as it is.
@@ -310,13 +347,21 @@ func acceptsCoding(accepted, coding string) bool {
 
 // splitWeight takes a normalised member apart; a weight that can't be read counts as none.
 func splitWeight(member string) (name string, weight float64) {
-	name, q, has := strings.Cut(member, ";q=")
-	if !has {
-		return name, 1
-	}
-	weight, err := strconv.ParseFloat(q, 64)
-	if err != nil || !(weight >= 0 && weight <= 1) {
+	name, weight, ok := weightOf(member)
+	if !ok {
 		return name, 0
 	}
 	return name, weight
+}
+
+// weightOf takes a normalised member apart; ok is false if its weight can't be read. What follows the
+// weight is not part of the name.
+func weightOf(member string) (name string, weight float64, ok bool) {
+	name, q, has := strings.Cut(member, ";q=")
+	if !has {
+		return name, 1, true
+	}
+	q, _, _ = strings.Cut(q, ";")
+	weight, err := strconv.ParseFloat(q, 64)
+	return name, weight, err == nil && weight >= 0 && weight <= 1
 }

@@ -2,6 +2,7 @@ package cachetrip
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,6 +60,17 @@ func TestMatches(t *testing.T) {
 		{"a comma in quotes does not separate", []string{"Vary: A"}, []string{`A: "1, 2"`}, []string{`A: "1,2"`}, false},
 
 		{"order of alternatives", []string{"Vary: Accept"}, []string{"Accept: a/b, c/d;q=0.5"}, []string{"Accept: c/d;q=0.5, a/b"}, true},
+		{"order of alternatives of the same weight", []string{"Vary: Accept"}, []string{"Accept: a/b, c/d"}, []string{"Accept: c/d, a/b"}, false},
+		{"order of languages", []string{"Vary: Accept-Language"}, []string{"Accept-Language: en, de"}, []string{"Accept-Language: de, en"}, false},
+		{"order of languages of the same weight", []string{"Vary: Accept-Language"}, []string{"Accept-Language: fr, en;q=0.5, de;q=0.5"}, []string{"Accept-Language: fr, de;q=0.5, en;q=0.50"}, false},
+		{"order of languages of different weights", []string{"Vary: Accept-Language"}, []string{"Accept-Language: fr, en;q=0.5, de;q=0.6"}, []string{"Accept-Language: de;q=0.60,EN;q=0.5,, fr;q=1"}, true},
+		{"order on lines of their own", []string{"Vary: Accept-Language"}, []string{"Accept-Language: en", "Accept-Language: de"}, []string{"Accept-Language: en, de"}, true},
+		{"order of those that are not wanted", []string{"Vary: Accept-Language"}, []string{"Accept-Language: de, en;q=0, fr;q=0"}, []string{"Accept-Language: de, fr;q=0, en;q=0"}, false},
+		{"order beside a weight that can't be read", []string{"Vary: Accept-Language"}, []string{"Accept-Language: de, en;q=x"}, []string{"Accept-Language: en;q=x, de"}, false},
+		{"order of two weights of one name", []string{"Vary: Accept-Language"}, []string{"Accept-Language: de;q=0.1, de"}, []string{"Accept-Language: de, de;q=0.1"}, false},
+		{"order of very many", []string{"Vary: Accept-Language"}, []string{"Accept-Language: a;q=0.1, b" + strings.Repeat(", c", 40)}, []string{"Accept-Language: b, a;q=0.1" + strings.Repeat(", c", 40)}, false},
+		{"order, with parameters after the weight", []string{"Vary: Accept"}, []string{"Accept: a/b;q=0.5;x=1, c/d"}, []string{"Accept: c/d, a/b;q=0.5;x=1"}, true},
+		{"order of codings, each of which is the same content", []string{"Vary: Accept-Encoding"}, []string{"Accept-Encoding: gzip, br"}, []string{"Accept-Encoding: br, gzip"}, true},
 		{"spelling of weights", []string{"Vary: Accept"}, []string{"Accept: a/b;q=1.000, c/d; Q=0.50"}, []string{"Accept: a/b, c/d;q=0.5"}, true},
 		{"weights count", []string{"Vary: Accept"}, []string{"Accept: a/b;q=0.5"}, []string{"Accept: a/b;q=0.6"}, false},
 		{"weight none is not weight one", []string{"Vary: Accept"}, []string{"Accept: a/b;q=0"}, []string{"Accept: a/b"}, false},
@@ -246,7 +258,7 @@ func TestSelect(t *testing.T) {
 // Normalised values are to be equal only if they mean the same. What is normalised stays so.
 func TestNormaliseIsIdempotent(t *testing.T) {
 	for _, name := range []string{"Accept", "Accept-Language", "X"} {
-		for _, value := range []string{"", " ", ",", "a, b", "b;q=0.50, a;q=1.0", "a ; q = 0.1 ; x = Y", `a;x="1,2;q=1", b`, `"`, `b",0",0"`, ";q=.0.", "a;q=1.", "a;q=0.0", "q=0 .0", ";q=1,0", ";q=1", "q=1", "a;q=1;q=1"} {
+		for _, value := range []string{"", " ", ",", "a, b", "b;q=0.50, a;q=1.0", "b;q=0.50, c, a;q=1.0, d;q=0.5", "a;q=2, b", "a;q=0.1, a", "a;q=0.3;x;q=0.4, b", "a ; q = 0.1 ; x = Y", `a;x="1,2;q=1", b`, `"`, `b",0",0"`, ";q=.0.", "a;q=1.", "a;q=0.0", "q=0 .0", ";q=1,0", ";q=1", "q=1", "a;q=1;q=1"} {
 			once := normalise(name, []string{value})
 			if twice := normalise(name, []string{once}); twice != once {
 				t.Errorf("normalise(%q, %q): got %q, then %q", name, value, once, twice)

@@ -646,3 +646,36 @@ func TestCommand(t *testing.T) {
 		})
 	}
 }
+
+func TestDeclined(t *testing.T) {
+	const suites = `[{"id": "vary", "tests": [
+	 {"id": "vary-normalise-lang-order", "name": "selects by order", "kind": "optimal", "requests": [
+	  {"request_headers": [["Accept-Language", "en, de"]], "response_headers": [["Cache-Control", "max-age=5000"], ["Vary", "Accept-Language"]], "setup": true, "pause_after": true},
+	  {"request_headers": [["Accept-Language", "de, en"]], "expected_type": "cached"}]}
+	]}]`
+	data := filepath.Join(t.TempDir(), "suite.json")
+	if err := os.WriteFile(data, []byte(suites), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, subject := range []string{"memory", "none"} {
+		var stdout, stderr bytes.Buffer
+		if code := run(t.Context(), []string{"-data", data, "-subject", subject}, os.Getenv, &stdout, &stderr); code != 0 {
+			t.Errorf("%s: exit status %d: %s", subject, code, stderr.String())
+		}
+		if !strings.Contains(stdout.String(), "missed: vary/vary-normalise-lang-order") {
+			t.Errorf("%s: not missed:\n%s", subject, stdout.String())
+		}
+		if want := subject != "none"; strings.Contains(stdout.String(), "declined: "+declined["vary-normalise-lang-order"]) != want {
+			t.Errorf("%s: declined, want %t:\n%s", subject, want, stdout.String())
+		}
+	}
+	documented, err := os.ReadFile("../docs/rfc9111.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id := range declined {
+		if !strings.Contains(string(documented), "`"+id+"` of the public suite") {
+			t.Errorf("docs/rfc9111.md does not say why %s is declined", id)
+		}
+	}
+}

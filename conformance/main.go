@@ -139,7 +139,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		if err != nil {
 			return nil, err
 		}
-		return judge(suites, report, outcomes), nil
+		return withDeclined(*subjectName, judge(suites, report, outcomes)), nil
 	}()
 	if err != nil {
 		fmt.Fprintln(stderr, "conformance:", err)

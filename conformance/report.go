@@ -30,13 +30,14 @@ var unpassed = []verdict{fail, setup, retry, missed, dependency, no}
 
 // A result is a test with its verdict.
 type result struct {
-	Suite   string  `json:"suite"`
-	ID      string  `json:"id"`
-	Name    string  `json:"name"`
-	Kind    kind    `json:"kind"`
-	Verdict verdict `json:"verdict"`
-	Reason  string  `json:"reason,omitempty"` // what was expected, and what was got instead
-	trace   []string
+	Suite    string  `json:"suite"`
+	ID       string  `json:"id"`
+	Name     string  `json:"name"`
+	Kind     kind    `json:"kind"`
+	Verdict  verdict `json:"verdict"`
+	Reason   string  `json:"reason,omitempty"`   // what was expected, and what was got instead
+	Declined string  `json:"declined,omitempty"` // why the cache does not pass it on purpose
+	trace    []string
 }
 
 func (r result) passed() bool { return r.Verdict == pass || r.Verdict == yes }
@@ -188,6 +189,9 @@ func printText(w io.Writer, results []result, verbose bool) error {
 			}
 			fmt.Fprintf(&b, "\n%s: %s/%s (%s)\n    %s\n", v, r.Suite, r.ID, r.Kind, r.Name)
 			fmt.Fprintf(&b, "    %s\n", r.Reason)
+			if r.Declined != "" {
+				fmt.Fprintf(&b, "    declined: %s\n", r.Declined)
+			}
 			if verbose && v != dependency {
 				for _, l := range r.trace {
 					fmt.Fprintf(&b, "        %s\n", l)

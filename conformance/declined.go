@@ -1,0 +1,21 @@
+package main
+
+// declined are optional tests that the caches of this module do not pass on purpose, with the reason. What
+// docs/rfc9111.md says of them is longer.
+var declined = map[string]string{
+	"conditional-lm-fresh-no-lm": "the stored response is newer than what the client has, so that it is sent (RFC 9111, section 4.3.2)",
+	"vary-normalise-lang-order":  "many origins take the first of several languages with equal weights, so that another order may have another answer",
+}
+
+// withDeclined notes in results of a subject why its cache does not pass a test on purpose.
+func withDeclined(subject string, results []result) []result {
+	if subject == "none" {
+		return results
+	}
+	for i := range results {
+		if r := &results[i]; r.Verdict == missed {
+			r.Declined = declined[r.ID]
+		}
+	}
+	return results
+}
