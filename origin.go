@@ -41,11 +41,11 @@ func (t *Transport) forward(req *http.Request, status Status) (*http.Response, e
 	if err != nil {
 		return nil, err
 	}
+	t.invalidateAfter(req, resp) // before ModifyResponse: whatever that makes of the answer, the origin has acted
 	if err := t.modify(resp); err != nil {
 		return nil, err
 	}
 	t.counters.misses.Add(1)
-	t.invalidateAfter(req, resp)
 	status.FwdStatus = resp.StatusCode
 	if f := t.twin(req, resp); f != nil {
 		status.Stored = true

@@ -43,8 +43,8 @@ type Transport struct {
 
 	// ModifyResponse sees every response from Base before the cache does, those to background
 	// requests and 304s included. It may edit the header: the way to cache what an origin forgot to
-	// allow. Its error becomes that of RoundTrip, and nothing is stored then. It must not touch the
-	// body.
+	// allow. Its error becomes that of RoundTrip, and nothing is stored then. What the answer to an unsafe
+	// request invalidates is invalidated all the same, by the header as it came. It must not touch the body.
 	ModifyResponse func(*http.Response) error
 
 	// StaleIfError is for how long after it became stale a response may be served when the origin

@@ -615,6 +615,43 @@ func TestFailedPostLeavesNothingInvalid(t *testing.T) {
 	w.wantGet("200 x | hit", "/")
 }
 
+// The origin has acted when it answers, whatever a program makes of the answer.
+func TestModifyResponseDoesNotKeepFromInvalidating(t *testing.T) {
+	errRefused := errors.New("refused by the program")
+	for name, modify := range map[string]func(*http.Response) error{
+		"an error": func(*http.Response) error { return errRefused },
+		"another status": func(r *http.Response) error {
+			r.StatusCode, r.Status = 500, "500 Internal Server Error"
+			return nil
+		},
+		"no header": func(r *http.Response) error { r.Header = make(http.Header); return nil },
+	} {
+		for _, method := range []string{"PUT", "POST", "DELETE", "FROB"} {
+			t.Run(name+" "+method, func(t *testing.T) {
+				onEachStore(t, func(w *world) {
+					w.cache.ModifyResponse = func(r *http.Response) error {
+						if r.Request.Method == "GET" {
+							return nil
+						}
+						return modify(r)
+					}
+					w.handle(func(rw http.ResponseWriter, r *http.Request) {
+						rw.Header().Set("Location", "/other")
+						tagged(`"1"`, "x", "Cache-Control", "max-age=60")(rw, r)
+					})
+					w.get("/")
+					w.get("/other")
+					if _, err := w.try(w.request(method, "/")); name == "an error" && !errors.Is(err, errRefused) {
+						t.Errorf("got the error %v", err)
+					}
+					w.wantGet("200 x | fwd=stale; fwd-status=304; stored; detail=invalidated", "/")
+					w.wantGet("200 x | fwd=stale; fwd-status=304; stored; detail=invalidated", "/other")
+				})
+			})
+		}
+	}
+}
+
 func TestErrorsNeverReplaceAGoodResponse(t *testing.T) {
 	for _, code := range []int{401, 403, 407, 408, 428, 429, 431, 500, 502, 503, 504, 511} {
 		for _, control := range []string{"max-age=60", "no-store", ""} {
