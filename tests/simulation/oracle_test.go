@@ -1,0 +1,835 @@
+package simulation
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The oracle: what a run with the cache may have come to, given the same without it. It reads records and nothing else.
+
+// rule names what a run has broken.
+type rule string
+
+const (
+	ruleRun         rule = "run"         // no panic, no goroutine left, nothing that Close waits for in vain
+	ruleAnswered    rule = "answered"    // who is answered without the cache is answered in time with it
+	ruleOverstay    rule = "overstay"    // nobody is kept beyond the deadline
+	ruleWhose       rule = "whose"       // an answer is one made for that caller, or declared reusable
+	ruleBytes       rule = "bytes"       // a body is what the origin has sent, from its beginning to its end
+	ruleStatus      rule = "status"      // nobody is told of conditions and ranges that only the cache has asked for
+	ruleUnvalidated rule = "unvalidated" // nothing is used unvalidated that has to be validated
+	ruleCookies     rule = "cookies"     // nobody is given the session of somebody else
+	ruleCount       rule = "count"       // the origin is not asked more often
+	ruleDeadline    rule = "deadline"    // Base sees the deadline of the caller, and is not asked when it is over
+	ruleLoad        rule = "load"        // an origin that fails is asked by few at once
+	ruleSaved       rule = "saved"       // what is fresh and was read to its end is not asked for again
+)
+
+// violation is one way in which a rule was broken.
+type violation struct {
+	rule   rule
+	action int // -1 if it is about no single one
+	text   string
+}
+
+func (v violation) String() string {
+	if v.action < 0 {
+		return fmt.Sprintf("%s: %s", v.rule, v.text)
+	}
+	return fmt.Sprintf("%s: action %d: %s", v.rule, v.action, v.text)
+}
+
+// oracle judges one run.
+type oracle struct {
+	program *program
+	plain   *record // without the cache
+	cached  *record // with it
+	found   []violation
+}
+
+// judge returns what the run with the cache has broken.
+func judge(plain, cached *record) []violation {
+	o := &oracle{program: cached.program, plain: plain, cached: cached}
+	for _, fault := range plain.faults {
+		o.add(ruleRun, -1, "without the cache: %s", fault)
+	}
+	for _, fault := range cached.faults {
+		o.add(ruleRun, -1, "%s", fault)
+	}
+	if len(o.found) > 0 {
+		return o.found // the record is not complete
+	}
+	if cached.closing > maxClose {
+		o.add(ruleRun, -1, "Close took %v", cached.closing)
+	}
+	for i := range o.program.actions {
+		o.timely(&o.program.actions[i])
+	}
+	for _, c := range cached.calls {
+		o.answer(c)
+	}
+	o.deadlines()
+	o.counts()
+	o.load()
+	o.savings()
+	return o.found
+}
+
+func (o *oracle) add(r rule, action int, format string, args ...any) {
+	o.found = append(o.found, violation{r, action, fmt.Sprintf(format, args...)})
+}
+
+const (
+	// fairShare is the part of a caller's time that an answer may take without the cache, if the caller is to be answered
+	// with it as well. The cache may wait for another request for a quarter of the time that is left, and for another
+	// process for a quarter of the rest; and it may have to repeat a request whose conditions the origin did not like.
+	fairShare = 4
+
+	// patience is for how long a caller without a deadline may be made to wait for another request. It is waited for
+	// another request's header, another process, and another request's body.
+	patience = 3 * 5 * time.Second
+
+	// tolerance is added where little things may take their time, such as the end of a connection that is of no use.
+	tolerance = 300 * time.Millisecond
+
+	// maxClose is for how long Close may wait for revalidations in the background.
+	maxClose = 31 * time.Second
+)
+
+// timely checks that an action has ended as it would have without the cache, and as soon.
+func (o *oracle) timely(a *action) {
+	plain, cached := o.plain.outcomes[a.id], o.cached.outcomes[a.id]
+	limit := a.deadline
+	if a.cancel > 0 && (limit == 0 || a.cancel < limit) {
+		limit = a.cancel
+	}
+	took, takes := plain.end-plain.start, cached.end-cached.start
+	if limit > 0 && takes > limit+tolerance {
+		o.add(ruleOverstay, a.id, "returned after %v, %v after it should have", takes, takes-limit)
+	}
+	if !plain.ok || a.control == "only-if-cached" || a.kind == purge || a.kind == invalidate {
+		return
+	}
+	allowed := (maxRepeats+1)*took + patience + tolerance
+	if a.kind == post {
+		allowed = took + tolerance
+	}
+	switch {
+	case a.deadline > 0 && took > o.fairTime(a):
+		return // too close
+	case a.cancel > 0 && a.cancel < allowed:
+		return // of which the cache could not know
+	case !cached.ok:
+		o.add(ruleAnswered, a.id, "%v after %v; without the cache, %d after %v", cached.err, takes, plain.status, took)
+	case takes > allowed:
+		o.add(ruleAnswered, a.id, "answered after %v; without the cache, after %v", takes, took)
+	}
+}
+
+// fairTime returns how much of a deadline an answer may take.
+func (o *oracle) fairTime(a *action) time.Duration {
+	r := &o.program.resources[a.resource]
+	if o.program.processes == 1 && o.program.store == storeWorks && a.fate.body == 0 && r.redirect == "" &&
+		(r.conditions == conditionsWork || r.conditions == conditionsAsText || r.conditions == conditionsIgnored) && (r.ranges == rangesWork || r.ranges == rangesIgnored) {
+		return a.deadline * 6 / 10 // nothing has to be repeated, nor waited for twice
+	}
+	return a.deadline / fairShare
+}
+
+// maxRepeats is how often a request may be repeated because of what the cache had put into it.
+const maxRepeats = 1
+
+// answer checks what a call was answered.
+func (o *oracle) answer(c *call) {
+	if c.err != nil || c.response == nil {
+		return // see timely
+	}
+	if c.response.Get(mangledField) != "" || c.status == mangledStatus {
+		o.add(ruleWhose, c.action, "sees what another caller did with its response")
+		return
+	}
+	o.cookies(c)
+	asked := controlOfRequest(c.header)
+	last := o.exchange(c.response.Get(serialField))
+	if last == nil {
+		if c.status != http.StatusGatewayTimeout || asked != "only-if-cached" {
+			o.add(ruleStatus, c.action, "%d, which the origin did not send", c.status)
+		}
+		return
+	}
+	born := o.exchange(c.response.Get(bornField))
+	if born != nil && born.method == http.MethodHead && c.method == http.MethodGet { // it has updated what a GET had brought
+		last = born
+		for _, e := range o.cached.exchanges[:born.serial] {
+			if e.method == http.MethodGet && e.path == born.path && e.status == http.StatusOK && e.header.Get(representationField) == last.header.Get(representationField) {
+				born = e
+			}
+		}
+	}
+	if x := o.confirmation(c, born, last); x != nil {
+		last = x
+	}
+	own := last.action == c.action
+	if last.path != c.path && !(own && o.program.below == belowRedirects) {
+		o.add(ruleWhose, c.action, "asked for %s and got what was sent for %s (exchange %d)", c.path, last.path, last.serial)
+		return
+	}
+	if !o.statusFits(c, last, born) || !o.bytesFit(c, born) {
+		return
+	}
+	if own {
+		if born != nil && born != last && last.status == http.StatusNotModified && !confirms(last.header, born.header) {
+			o.add(ruleUnvalidated, c.action, "exchange %d did not confirm what exchange %d had brought: %v", last.serial, born.serial, last.header)
+		}
+		return
+	}
+	if born == nil {
+		if c.status != http.StatusNotModified {
+			o.add(ruleWhose, c.action, "the answer to another request (exchange %d)", last.serial)
+		}
+		return
+	}
+	o.reuse(c, born, last)
+}
+
+// deadlines checks what Base is asked: with the deadline of its caller, and not when that has gone. What is asked in the
+// background, for callers that were answered from the store, has neither.
+func (o *oracle) deadlines() {
+	for _, is := range o.cached.asked {
+		a := &o.program.actions[slices.IndexFunc(o.program.actions, func(a action) bool { return a.id == is.action })]
+		done := o.cached.outcomes[a.id]
+		if slices.ContainsFunc(o.cached.calls, func(c *call) bool { return c.action == a.id && c.err == nil && c.answered <= is.at }) {
+			continue // in the background, or for the rest of a body that others read as well
+		}
+		limit := a.deadline
+		if a.cancel > 0 && (limit == 0 || a.cancel < limit) {
+			limit = a.cancel
+		}
+		switch {
+		case limit > 0 && is.at > done.start+limit:
+			o.add(ruleDeadline, a.id, "Base was asked at %v, although the caller was gone at %v", is.at, done.start+limit)
+		case a.deadline > 0 && (is.deadline == 0 || is.deadline > done.start+a.deadline):
+			o.add(ruleDeadline, a.id, "Base sees a deadline of %v, and not %v", is.deadline, done.start+a.deadline)
+		}
+	}
+}
+
+// exchange returns the exchange with a serial number, or nil.
+func (o *oracle) exchange(serial string) *exchange {
+	n, err := strconv.Atoi(serial)
+	if err != nil || n >= len(o.cached.exchanges) {
+		return nil
+	}
+	return o.cached.exchanges[n]
+}
+
+// confirmation returns the exchange by which c had confirmed what born has brought, if another one is last in its header:
+// a weak tag lets a response be used once, and not updated.
+func (o *oracle) confirmation(c *call, born, last *exchange) *exchange {
+	if born == nil || last.action == c.action {
+		return nil
+	}
+	var found *exchange
+	for _, e := range o.cached.exchanges {
+		if e.path == c.path && e.status == http.StatusNotModified && e.answered >= c.start && e.answered <= c.answered &&
+			e.header.Get("Etag") != "" && confirms(e.header, born.header) && (found == nil || e.action == c.action) {
+			found = e
+		}
+	}
+	return found
+}
+
+// cookies checks that the sessions which c was given were made for its action.
+func (o *oracle) cookies(c *call) {
+	for _, line := range c.response["Set-Cookie"] {
+		id, ok := strings.CutPrefix(line, "sid=")
+		if e := o.exchange(id); !ok || e == nil || e.action != c.action {
+			o.add(ruleCookies, c.action, "was given the session %q of another", line)
+		}
+	}
+}
+
+// statusFits checks the status, and that nothing was refused that the caller has not asked for.
+func (o *oracle) statusFits(c *call, last, born *exchange) bool {
+	conditional := c.header.Get("If-None-Match") != ""
+	ranged := c.header.Get("Range") != ""
+	fits := true
+	switch {
+	case last.provoked == "condition" && !conditional && c.response.Get(bornField) == c.response.Get(serialField),
+		c.status == http.StatusNotModified && !conditional,
+		last.provoked == "range" && !ranged && born == last,
+		(c.status == http.StatusPartialContent || c.status == http.StatusRequestedRangeNotSatisfiable) && !ranged:
+		fits = false
+	case born == nil || c.status == born.status || c.status == http.StatusNotModified:
+	case born.status == http.StatusOK || born.status == http.StatusPartialContent:
+		fits = c.status == http.StatusOK || c.status == http.StatusPartialContent || c.status == http.StatusRequestedRangeNotSatisfiable
+	default:
+		fits = false
+	}
+	if !fits {
+		o.add(ruleStatus, c.action, "%d by exchange %d, which the caller has not asked for: %v", c.status, last.serial, last.request)
+	}
+	return fits
+}
+
+// bytesFit checks the body against what the header says it is.
+func (o *oracle) bytesFit(c *call, born *exchange) bool {
+	if born == nil {
+		return true
+	}
+	id := c.response.Get(representationField)
+	if born.method == http.MethodHead && c.method == http.MethodGet && strings.HasPrefix(id, "=") {
+		return true // it has updated the header of what another exchange had brought
+	}
+	if id != born.header.Get(representationField) {
+		o.add(ruleBytes, c.action, "the body of exchange %d is called %q, and was %q", born.serial, id, born.header.Get(representationField))
+		return false
+	}
+	if c.method == http.MethodPost || c.status == http.StatusNotModified || c.status == http.StatusRequestedRangeNotSatisfiable || c.status == http.StatusNoContent {
+		return true
+	}
+	var content []byte
+	if text, ok := strings.CutPrefix(id, "="); ok {
+		content = []byte(text)
+	} else {
+		path, _, _ := strings.Cut(id, "|")
+		for _, r := range o.program.resources {
+			if r.path == path {
+				content = contentOf(id, r.length)
+			}
+		}
+	}
+	if c.response.Get("Content-Encoding") == "gzip" {
+		content = compressed(content)
+	}
+	if c.method == http.MethodHead {
+		if plain := o.plainCall(c); plain != nil && plain.status == c.status && plain.length >= 0 && c.length != int64(len(content)) {
+			o.add(ruleBytes, c.action, "a HEAD says that %d bytes are to come, for %d", c.length, len(content))
+		}
+		content = nil
+	}
+	if c.status == http.StatusPartialContent {
+		var from, to, length int
+		if _, err := fmt.Sscanf(c.response.Get("Content-Range"), "bytes %d-%d/%d", &from, &to, &length); err != nil {
+			return true // several parts
+		}
+		if length != len(content) || to >= length || from > to {
+			o.add(ruleBytes, c.action, "Content-Range %q of %d bytes", c.response.Get("Content-Range"), len(content))
+			return false
+		}
+		content = content[from : to+1]
+	}
+	switch {
+	case !bytes.HasPrefix(content, c.body):
+		at := 0
+		for at < len(content) && content[at] == c.body[at] {
+			at++
+		}
+		o.add(ruleBytes, c.action, "%d bytes, of which the %d. is wrong: …%.60q", len(c.body), at, c.body[max(0, at-10):])
+	case c.eof && len(c.body) < len(content):
+		o.add(ruleBytes, c.action, "the body ends after %d of %d bytes", len(c.body), len(content))
+	case c.method == http.MethodGet && c.length >= 0 && c.length != int64(len(content)):
+		o.add(ruleBytes, c.action, "a length of %d for %d bytes", c.length, len(content))
+	case c.method == http.MethodGet && c.length < 0 && c.status == http.StatusOK && born.header["Content-Length"] != nil && !o.gzips(born.path):
+		o.add(ruleBytes, c.action, "the length is not known, which exchange %d had said", born.serial)
+	default:
+		return true
+	}
+	return false
+}
+
+// gzips reports whether what is at a path is compressed for some.
+func (o *oracle) gzips(path string) bool {
+	return slices.ContainsFunc(o.program.resources, func(r resource) bool { return r.path == path && r.gzip })
+}
+
+// plainCall returns the call without the cache that c corresponds to.
+func (o *oracle) plainCall(c *call) *call {
+	for _, other := range o.plain.calls {
+		if other.action == c.action && other.hop == c.hop {
+			return other
+		}
+	}
+	return nil
+}
+
+// reuse checks whether c may be given what born has brought for another request, and what last, which may be the same
+// exchange, has confirmed or brought last.
+func (o *oracle) reuse(c *call, born, last *exchange) {
+	says := controlSaid(born, last)
+	refuse := func(r rule, format string, args ...any) {
+		o.add(r, c.action, "got exchange %d of action %d (confirmed by exchange %d of action %d), %s",
+			born.serial, born.action, last.serial, last.action, fmt.Sprintf(format, args...))
+	}
+	if why := notReusable(born, says); why != "" {
+		refuse(ruleWhose, "%s", why)
+		return
+	}
+	if c.method == http.MethodGet && born.method != http.MethodGet || c.method == http.MethodPost {
+		refuse(ruleWhose, "of another method")
+		return
+	}
+	if name := mismatch(c, born, last); name != "" {
+		refuse(ruleWhose, "although %s differs", name)
+		return
+	}
+	if says.noCache {
+		refuse(ruleUnvalidated, "although it says no-cache")
+		return
+	}
+	switch asked := controlOfRequest(c.header); asked {
+	case "max-age=0":
+		if o.failed(c) {
+			break // it was asked in vain
+		}
+		fallthrough
+	case "no-cache", "no-store":
+		refuse(ruleUnvalidated, "although the request says %s", asked)
+		return
+	case "max-age=3":
+		if c.start > last.answered+4*time.Second {
+			refuse(ruleUnvalidated, "although the request says %s", asked)
+			return
+		}
+	}
+	if why := o.invalidated(c, last); why != "" {
+		refuse(ruleUnvalidated, "although %s", why)
+		return
+	}
+	meets := last.answered >= c.start // it came while c was waiting
+	setsCookies := (born.header.Get("Set-Cookie") != "" || last.header.Get("Set-Cookie") != "") && !says.public
+	if meets && setsCookies && c.cache.Collapsed {
+		refuse(ruleWhose, "which sets cookies")
+		return
+	}
+	age := max(0, c.start-last.answered-time.Second) // ages are in whole seconds
+	lifetime := lifetimeOf(o, born, last, says)
+	if age < lifetime {
+		return
+	}
+	if !says.mustRevalidate {
+		allowed := time.Duration(says.staleWhileRevalidate) * time.Second
+		switch controlOfRequest(c.header) {
+		case "max-stale":
+			return
+		case "max-stale=30":
+			allowed = max(allowed, 30*time.Second)
+		}
+		if o.failed(c) {
+			allowed = max(allowed, time.Duration(says.staleIfErrorSecs)*time.Second, o.program.stale)
+		}
+		if allowed > 0 && age <= lifetime+allowed+time.Second {
+			return
+		}
+	}
+	switch {
+	case !meets:
+		refuse(ruleUnvalidated, "which was stale")
+	case says.mustRevalidate:
+		refuse(ruleUnvalidated, "which says must-revalidate, and was made for another request")
+	case setsCookies:
+		refuse(ruleWhose, "which sets cookies")
+	default:
+		if name := o.differs(c, last); name != "" {
+			refuse(ruleWhose, "which has no lifetime, and was made for a request with another %s", name)
+		}
+	}
+}
+
+// controlSaid returns what was last said of the response that born has brought.
+func controlSaid(born, last *exchange) control {
+	said := last
+	if last.status == http.StatusNotModified && last.header["Cache-Control"] == nil {
+		said = born
+	}
+	return controlOf(said.header.Get("Cache-Control"))
+}
+
+// notReusable says why what an exchange has brought can't be for others at all, whatever their time; empty if it can.
+func notReusable(born *exchange, says control) string {
+	switch {
+	case says.noStore:
+		return "which says no-store"
+	case controlOfRequest(born.request) == "no-store":
+		return "whose request says no-store"
+	case born.method != http.MethodGet && born.method != http.MethodHead:
+		return "of an unsafe method"
+	}
+	switch born.status {
+	case 226, 304, 412, 416, 428, 429, 431, 511:
+		return "of a status that is never stored"
+	case 401, 403, 407, 408, 500, 502, 503, 504:
+		if says.maxAge < 0 && !says.public {
+			return "an error that does not ask to be stored"
+		}
+	}
+	return ""
+}
+
+// controlOfRequest returns Cache-Control of a request.
+func controlOfRequest(h http.Header) string { return h.Get("Cache-Control") }
+
+// mismatch returns the field, if any, by which c does not select what born has brought.
+func mismatch(c *call, born, last *exchange) string {
+	names := []string{"Authorization"}
+	for _, lines := range [][]string{born.header["Vary"], last.header["Vary"]} {
+		for _, line := range lines {
+			names = append(names, strings.Split(line, ", ")...)
+		}
+	}
+	for _, name := range names {
+		switch {
+		case name == "*":
+			return "Vary: *"
+		case name == "Accept-Encoding": // is added below, for all alike
+		case c.header.Get(name) == born.request.Get(name):
+		case c.header.Get(name) == last.request.Get(name) && last.status == http.StatusNotModified: // which selected it
+		default:
+			return name
+		}
+	}
+	return ""
+}
+
+// harmless are the fields in which requests may differ and still be alike: those that mean nothing, and those that the
+// cache itself evaluates for each.
+var harmless = []string{traceField, "Cache-Control", "If-None-Match", "Range"}
+
+// differs returns the field, if any, by which c is not like the request that led to an exchange.
+func (o *oracle) differs(c *call, e *exchange) string {
+	for _, other := range o.cached.calls {
+		if other.action != e.action || other.path != e.path {
+			continue
+		}
+		for _, name := range fieldsOf(c.header, other.header) {
+			if !slices.Contains(harmless, name) && !slices.Equal(c.header[name], other.header[name]) {
+				return name
+			}
+		}
+		return ""
+	}
+	return ""
+}
+
+// fieldsOf returns the names in either of two headers.
+func fieldsOf(a, b http.Header) (names []string) {
+	for _, h := range []http.Header{a, b} {
+		for name := range h {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// invalidated says what has happened since an exchange that has it validated before it is used for c; empty if nothing.
+func (o *oracle) invalidated(c *call, last *exchange) string {
+	if o.program.store != storeWorks {
+		return "" // it may have lost that
+	}
+	for _, other := range o.cached.calls {
+		if other.path != c.path || other.answered >= c.start {
+			continue
+		}
+		var e *exchange
+		switch {
+		case other.err == nil:
+			e = o.exchange(other.response.Get(serialField))
+		case other.method == http.MethodPost && errors.Is(other.err, errHook):
+			for _, own := range o.cached.exchanges {
+				if own.action == other.action {
+					e = own
+				}
+			}
+		}
+		if e == nil || e.action != other.action || last.arrived >= e.arrived {
+			continue
+		}
+		if other.process != c.process && last.answered >= other.start {
+			continue // nothing was stored yet that another process could have marked
+		}
+		switch {
+		case e.unsafe && e.status < 400:
+			return fmt.Sprintf("action %d has changed it since", other.action)
+		case e.status == http.StatusForbidden && conditional(e.request) && !conditional(other.header) && sameCredentials(c.header, other.header):
+			return fmt.Sprintf("its validation by action %d was refused", other.action)
+		}
+	}
+	for _, e := range o.cached.exchanges {
+		a := o.program.action(e.request)
+		if e.path != c.path || e.status != http.StatusPartialContent || a == nil || a.ranged != "" || e.answered >= c.start || last.arrived >= e.arrived {
+			continue
+		}
+		if says := controlOf(e.header.Get("Cache-Control")); (says.noStore || says.noCache || says.maxAge == 0) && sameCredentials(c.header, e.request) &&
+			o.completed(a.id) && e.header.Get(representationField) == c.response.Get(representationField) {
+			return fmt.Sprintf("exchange %d has brought a part of it with %q", e.serial, says.text)
+		}
+	}
+	for i := range o.program.actions {
+		a := &o.program.actions[i]
+		if a.kind != purge && a.kind != invalidate || o.program.resources[a.resource].path != c.path {
+			continue
+		}
+		if done := o.cached.outcomes[a.id]; done.ok && done.end < c.start && last.arrived < done.start && (a.process == c.process || last.answered < done.start) {
+			return fmt.Sprintf("action %d was %v", a.id, a.kind)
+		}
+	}
+	return ""
+}
+
+// completed reports whether an action has read its body to the end.
+func (o *oracle) completed(action int) bool {
+	return slices.ContainsFunc(o.cached.calls, func(c *call) bool { return c.action == action && c.eof })
+}
+
+func conditional(h http.Header) bool {
+	return h["If-None-Match"] != nil || h["If-Modified-Since"] != nil
+}
+
+// sameCredentials reports whether two requests are of the same user, and select the same.
+func sameCredentials(a, b http.Header) bool {
+	for _, name := range []string{"Cookie", "Private-Token", "Authorization", "Accept-Language", "Range"} {
+		if a.Get(name) != b.Get(name) {
+			return false
+		}
+	}
+	return true
+}
+
+// failed reports whether the origin has failed while c was under way.
+func (o *oracle) failed(c *call) bool {
+	return slices.ContainsFunc(o.cached.exchanges, func(e *exchange) bool {
+		over := c.answered
+		return e.path == c.path && e.arrived <= over && (e.answered < 0 || e.status >= 500 || e.status == 429) && (e.answered < 0 || e.answered >= c.start)
+	})
+}
+
+// lifetimeOf returns for how long what born has brought is fresh after last.
+func lifetimeOf(o *oracle, born, last *exchange, says control) time.Duration {
+	if says.maxAge >= 0 {
+		return time.Duration(says.maxAge) * time.Second
+	}
+	switch born.status {
+	case 200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501:
+	default:
+		if !says.public {
+			return 0
+		}
+	}
+	line := last.header.Get("Last-Modified")
+	if line == "" {
+		line = born.header.Get("Last-Modified")
+	}
+	modified, err := http.ParseTime(line)
+	if err != nil || modified.Before(time.Date(1980, 1, 2, 0, 0, 0, 0, time.UTC)) {
+		return 0
+	}
+	// Bubbles begin with the year 2000.
+	received := bubbleBegin.Add(last.answered)
+	return min(max(0, received.Sub(modified)/10), 7*24*time.Hour)
+}
+
+// bubbleBegin is when the clock of a bubble begins.
+var bubbleBegin = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// confirms reports whether a 304 may be about what a header came with.
+func confirms(confirmation, stored http.Header) bool {
+	tag := confirmation.Get("Etag")
+	return tag == "" || strings.TrimPrefix(tag, "W/") == strings.TrimPrefix(stored.Get("Etag"), "W/")
+}
+
+// counts checks that the origin was not asked more often than without the cache.
+func (o *oracle) counts() {
+	plain, cached, missed := map[string]int{}, map[string]int{}, map[string]int{}
+	for _, e := range o.plain.exchanges {
+		plain[e.path]++
+	}
+	for _, e := range o.cached.exchanges {
+		cached[e.path]++
+		if a := o.program.action(e.request); e.missed && a != nil && a.matching == "" {
+			missed[e.path]++
+		}
+	}
+	// A cache asks once more for each condition or range that an origin does not like, until it has learned that; and so
+	// does each process.
+	allowed := maxLessons * o.program.processes
+	// What breaks is asked for again, as it may be for a moment only.
+	for _, a := range o.program.actions {
+		if a.fate.ends == breaksBody || a.fate.ends == breaksHead {
+			allowed += 3
+		}
+	}
+	for _, r := range o.program.resources {
+		path, n := r.path, cached[r.path]
+		if slices.ContainsFunc(o.program.resources, func(r resource) bool { return r.redirect == path }) {
+			continue // a stored redirect leads there where the origin would have failed
+		}
+		if n > plain[path]+allowed {
+			o.add(ruleCount, -1, "%d requests for %s; without the cache, %d", n, path, plain[path])
+		}
+	}
+	for path, n := range missed {
+		if n > maxLessons*o.program.processes {
+			o.add(ruleCount, -1, "%s was asked for %d times with conditions that its origin does not understand", path, n)
+		}
+	}
+}
+
+// maxLessons is how many requests may teach a process what an origin does not understand: one about conditions, one about
+// ranges, and one that was under way.
+const maxLessons = 3
+
+// savings checks that the cache is of use: what is fresh, was read to its end and is asked for again in the same words is
+// not requested from the origin. Where anything else happens between, nothing is checked.
+func (o *oracle) savings() {
+	if o.program.store != storeWorks {
+		return
+	}
+	for i, c := range o.cached.calls {
+		var before *call // the last one, if it was over, and nothing came between
+		for j, other := range o.cached.calls {
+			if j == i || other.path != c.path || other.start > c.answered {
+				continue
+			}
+			if other.start >= c.start || other.ended < 0 || other.ended >= c.start || before != nil && before.ended >= other.start {
+				before = nil
+				break
+			}
+			before = other
+		}
+		if before == nil || !o.simple(before, c) {
+			continue
+		}
+		for _, e := range o.cached.exchanges {
+			if e.action == c.action && e.path == c.path && e.arrived >= c.start {
+				o.add(ruleSaved, c.action, "asked for what action %d had read to its end, and was fresh (exchange %d)", before.action, e.serial)
+				break
+			}
+		}
+	}
+}
+
+// simple reports whether c has to be answered by what before was.
+func (o *oracle) simple(before, c *call) bool {
+	if before.process != c.process || before.err != nil || before.status != http.StatusOK || !before.eof || before.method != http.MethodGet || c.method != http.MethodGet {
+		return false
+	}
+	for _, name := range fieldsOf(before.header, c.header) {
+		if name != traceField && !slices.Equal(before.header[name], c.header[name]) {
+			return false
+		}
+	}
+	for _, name := range []string{"Range", "If-None-Match", "Cache-Control"} {
+		if c.header[name] != nil {
+			return false
+		}
+	}
+	born, last := o.exchange(before.response.Get(bornField)), o.exchange(before.response.Get(serialField))
+	if born == nil || last == nil || born.path != c.path || last.header.Get("Set-Cookie") != "" || strings.Contains(born.header.Get("Vary"), "*") {
+		return false
+	}
+	for i := range o.program.actions {
+		a := &o.program.actions[i]
+		done := o.cached.outcomes[a.id]
+		if (a.kind == purge || a.kind == invalidate || a.kind == restart) && done.end >= before.start && done.start <= c.start {
+			return false
+		}
+	}
+	if x := o.confirmation(before, born, last); x != nil {
+		last = x
+	}
+	if last.status == http.StatusNotModified && strings.HasPrefix(born.header.Get("Etag"), "W/") && !o.datedLongAgo(c.path) {
+		return false // such a tag may confirm for once only
+	}
+	says := controlSaid(born, last)
+	return !says.noCache && !says.noStore && says.maxAge > 2 && c.start-last.answered < time.Duration(says.maxAge-2)*time.Second
+}
+
+// datedLongAgo reports whether the date of last modification of what is at a path is a strong validator.
+func (o *oracle) datedLongAgo(path string) bool {
+	return slices.ContainsFunc(o.program.resources, func(r resource) bool {
+		return r.path == path && (r.modified == modifiedOld || r.modified == modifiedEpoch)
+	})
+}
+
+const (
+	// refreshPause is how long no response is revalidated in the background after that has failed.
+	refreshPause = time.Second
+
+	// fewAtOnce is how many may ask an origin at once that was just seen to fail.
+	fewAtOnce = 6
+)
+
+// load checks that an origin which fails is spared.
+func (o *oracle) load() {
+	for _, e := range o.cached.exchanges {
+		if !o.inBackground(e) {
+			continue
+		}
+		for _, before := range o.cached.exchanges[:e.serial] {
+			if before.path == e.path && failure(before) && o.inBackground(before) && e.arrived > before.answered && e.arrived < before.answered+refreshPause-tolerance &&
+				o.processOf(e) == o.processOf(before) && len(differing(e.request, before.request)) == 0 {
+				o.add(ruleLoad, e.action, "exchange %d revalidates in the background, %v after exchange %d had failed to", e.serial, e.arrived-before.answered, before.serial)
+				break
+			}
+		}
+	}
+	for _, first := range o.cached.exchanges {
+		if first.method != http.MethodGet || !failure(first) {
+			continue
+		}
+		for _, e := range o.cached.exchanges[first.serial+1:] {
+			atOnce := 0
+			for _, other := range o.cached.exchanges[first.serial+1:] {
+				if other.path == first.path && failure(other) && o.patient(other, first) && other.arrived <= e.arrived && other.answered > e.arrived {
+					atOnce++
+				}
+			}
+			if atOnce > fewAtOnce {
+				o.add(ruleLoad, e.action, "%d callers that had waited for exchange %d, which failed, ask at once", atOnce, first.serial)
+				return
+			}
+		}
+	}
+}
+
+// failure reports whether an exchange was answered by a failure of the origin.
+func failure(e *exchange) bool { return e.answered >= 0 && e.status >= 500 && e.provoked == "" }
+
+// inBackground reports whether an exchange was made for a call that was answered from the store.
+func (o *oracle) inBackground(e *exchange) bool {
+	return slices.ContainsFunc(o.cached.calls, func(c *call) bool {
+		return c.action == e.action && c.path == e.path && c.cache.Hit && c.start <= e.arrived
+	})
+}
+
+// processOf returns the process of an exchange, -1 if it is not known.
+func (o *oracle) processOf(e *exchange) int {
+	if a := o.program.action(e.request); a != nil {
+		return a.process
+	}
+	return -1
+}
+
+// differing returns the names of the fields in which two requests differ, but for the harmless ones.
+func differing(a, b http.Header) []string {
+	return slices.DeleteFunc(fieldsOf(a, b), func(name string) bool {
+		return slices.Contains(harmless, name) || slices.Equal(a[name], b[name])
+	})
+}
+
+// patient reports whether an exchange is of a caller that had waited for another one, and has time for more.
+func (o *oracle) patient(e, first *exchange) bool {
+	a := o.program.action(e.request)
+	return a != nil && (a.deadline == 0 || a.deadline >= 3*time.Second) && a.cancel == 0 && a.control == "" && a.ranged == "" && a.matching == "" &&
+		o.cached.outcomes[a.id].start < first.answered && e.arrived >= first.answered && e.arrived < first.answered+tolerance &&
+		o.processOf(e) == o.processOf(first) && len(differing(e.request, first.request)) == 0
+}
