@@ -239,7 +239,8 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 		o.cookies = a.resp.Header["Set-Cookie"]
 	}
 	release := a.flight.takeLease()
-	shared := a.markShared(&o.response)
+	o.audience = a.noteAudience(&o.response)
+	shared := o.audience == anyone
 	a.flights.remove(a.flight)
 	if !known {
 		release(shared)
@@ -341,20 +342,14 @@ func (a *answer) absorbed() outcome {
 		a.superseded(&r)
 		return a.unshared(a.flight, outcome{resp: a.resp, detail: why})
 	}
-	r = arriving(e)
-	a.markShared(&r)
 	return a.record(e, span{0, e.Length}, nil)
 }
 
-// markShared remembers, and reports, whether others that wait for the like of r could share it.
-func (a *answer) markShared(r *response) bool {
-	req := *a.sharing(&outcome{resp: a.resp})
-	if d := decide(a.received, &request{method: http.MethodGet, header: req.header, digest: req.digest, cc: neutral}, []response{*r}); d.serves() || d.lapsed() {
-		a.flights.together(a.flight)
-		return true
-	}
-	a.flights.separate(a.flight, time.Now())
-	return false
+// noteAudience remembers, and returns, who may share r, which the response of the origin has brought or confirmed.
+func (a *answer) noteAudience(r *response) audience {
+	who := a.audienceOf(r, a.resp.Header, a.resp.StatusCode, a.received)
+	a.flights.note(a.flight, who, time.Now())
+	return who
 }
 
 // arriving returns e as the rules are to see it for those who read along: as if its content were
@@ -377,6 +372,7 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 	} else {
 		o.response.held = []span{brings}
 	}
+	o.audience = a.noteAudience(&o.response)
 	if held == nil && a.resp.Body == http.NoBody {
 		e.Length = 0
 		a.put(e, "")
@@ -416,12 +412,9 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 	}
 	// Callers may do with the header what they like, and net/http with the trailer, until the end.
 	continues := o.response.continuable() && (d.exact || a.takesRanges())
-	if continues && a.rules.header["Range"] == nil && a.sent.Method != http.MethodPost {
-		r := o.response
-		d.apart = func(ctx context.Context) func(int64, error) (io.ReadCloser, int64) {
-			return a.continuation(ctx, r, brings.end)
-		}
-		d.again = d.apart(a.flight.ctx)
+	o.continues, o.brings = continues && a.rules.header["Range"] == nil && a.sent.Method != http.MethodPost, brings
+	if o.continues {
+		d.again = a.continuation(a.flight.ctx, o.response, brings.end)
 	}
 	d.finish = func(draft store.Draft, taken int64, end error) {
 		defer a.flights.remove(a.flight)
@@ -650,9 +643,6 @@ func (a *answer) absorbPartial(e *store.Entry) outcome {
 		return a.unshared(a.flight, outcome{resp: a.resp, detail: why})
 	}
 	wholeOf(e, length)
-	r := newResponse(e)
-	r.held = []span{s}
-	a.markShared(&r)
 	return a.record(e, s, nil)
 }
 

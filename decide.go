@@ -143,11 +143,10 @@ func exceeds(age time.Duration, maxAge int64) bool {
 // serves reports whether the selected response answers the request as it is.
 func (d decision) serves() bool { return d.action == serve || d.action == serveRevalidate }
 
-// lapsed reports whether nothing but its lifetime speaks against the selected response. Who had asked
-// before it was made, or confirmed, can be given it, as if it had been made for them: to collapse requests is to
-// have one answer for all that wait for it. Section 4.
+// lapsed reports whether nothing but its lifetime speaks against the selected response. A request that was made
+// before the response was can be given it, if the two requests are alike: see the top of share.go.
 func (d decision) lapsed() bool {
-	return d.action == revalidate && d.fwd == "stale" && (d.detail == "" || d.detail == "must-revalidate")
+	return d.action == revalidate && d.fwd == "stale" && d.detail == ""
 }
 
 // unless refuses what would have to be forwarded, if the request forbids that. Section 5.2.1.7.

@@ -36,11 +36,19 @@ var (
 
 	// errLate is what readers get who have fallen behind and can't have the rest for themselves.
 	errLate = fmt.Errorf("cachetrip: the store took no more, and others did not wait for this reader: %w", io.ErrUnexpectedEOF)
+
+	// errStalled is why a reader asks for the rest itself: nothing has come for longer than it may wait.
+	errStalled = errors.New("cachetrip: the shared response has stalled")
 )
 
-// lateTime is for how long readers wait for one who does not read, once the store takes no more: longer
-// than programs pause in what they are reading, and much less than they wait for it.
+// lateTime is the longest that the reader who had the download made waits for one who does not read, once the
+// store takes no more: longer than programs pause in what they are reading, and much less than they wait for it.
 const lateTime = 3 * time.Second
+
+// aloneFunc makes, for a reader and within its context, what asks the origin for the content from a position on
+// in the reader's own name. have reads the content before that position. What it makes returns nil if the origin
+// does not give that; else until says where the source ends, -1 if its end tells.
+type aloneFunc func(ctx context.Context, have io.ReaderAt) func(position int64) (source io.ReadCloser, until int64)
 
 // download is safe for concurrent use. Positions count from the beginning of the whole content,
 // whose stretch from base on, up to limit, comes from the origin. What lies before and after that
@@ -57,11 +65,8 @@ type download struct {
 	// content. It is nil if it can't be asked.
 	again func(position int64, err error) (source io.ReadCloser, length int64)
 
-	// apart returns the like of again for a reader who has fallen behind, to be used within a context.
-	// It is nil if there is none.
-	apart func(context.Context) func(position int64, err error) (source io.ReadCloser, length int64)
-
-	// lost is called when the draft has failed, so that the content will not be stored.
+	// lost is called when nobody should join any more: the draft has failed, so that the content will not be
+	// stored, or nothing has come for a while.
 	lost func()
 
 	// panicked is told what Base panicked with where nobody who called it is there to be told.
@@ -89,9 +94,12 @@ type download struct {
 	fetches  bool        // a step is under way
 	writes   bool        // the draft is being written, or finished
 	finished bool        // finish was called
+	ending   error       // what end will be, while finish stores what has come
+	closing  func()      // closes d when finish has returned, if the last reader did not wait for that
 	end      error
 	readers  map[*reader]struct{}
-	first    *reader // of who had it made, until they take it or leave
+	patience time.Duration // of the reader that left last
+	first    *reader       // of who had it made, until they take it or leave
 }
 
 // newDownload returns a download of content of the given length, -1 if that is unknown.
@@ -133,7 +141,7 @@ func (d *download) step() {
 			if !d.finished {
 				d.finishWith(err)
 			}
-			d.end = cmp.Or(d.end, err)
+			d.end = cmp.Or(d.end, d.ending, err)
 		}
 		d.fetches = false
 		d.changed.Broadcast()
@@ -240,13 +248,13 @@ func (d *download) stop(err error) {
 		// So they would have read it without a cache; but what can't be right is not kept.
 		stored = errLength
 	}
+	d.ending = err
+	d.changed.Broadcast() // who has read everything need not wait for this for ever
 	d.finishWith(stored)
 	if d.end != nil {
 		return // abandoned meanwhile
 	}
-	if d.end = err; err == io.EOF && d.limit < d.length {
-		d.staged, d.pending = d.length, d.length
-	}
+	d.end = err
 }
 
 // write hands a piece to the draft, or, once that takes no more, to the readers alone. It is called
@@ -281,14 +289,20 @@ func (d *download) finishWith(end error) {
 		draft = nil
 	}
 	d.writes, d.finished = true, true
+	defer func() {
+		d.writes = false
+		if closing := d.closing; closing != nil {
+			d.closing = nil
+			d.unlocked(closing)
+		}
+	}()
 	d.unlocked(func() { d.finish(draft, taken, end) })
-	d.writes = false
 }
 
 // advance makes the next piece come, if it may: not before all readers have taken what only the
-// window holds, for a while. For one who stays until it has come, it then has come; others are to wait, and so
-// is who is told that it has not.
-func (d *download) advance(stays bool) (came bool) {
+// window holds, for a while, at most lateTime. For one who stays until it has come, it then has come; others are to
+// wait, and so is who is told that it has not.
+func (d *download) advance(stays bool, late time.Duration) (came bool) {
 	if d.fetches || d.writes || d.end != nil {
 		return false
 	}
@@ -297,7 +311,7 @@ func (d *download) advance(stays bool) (came bool) {
 			if r.position < d.pending {
 				if d.overdue == nil {
 					at := d.pending
-					d.overdue = time.AfterFunc(lateTime, func() { d.leaveBehind(at) })
+					d.overdue = time.AfterFunc(min(late, lateTime), func() { d.leaveBehind(at) })
 				}
 				return false
 			}
@@ -325,7 +339,7 @@ func (d *download) emptied() {
 	}
 }
 
-// leaveBehind lets those go on who have waited at a position for others; these are on their own.
+// leaveBehind lets those go on who have waited at a position for others who have joined; these are on their own.
 func (d *download) leaveBehind(at int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -338,35 +352,36 @@ func (d *download) leaveBehind(at int64) {
 		return // who waited has left
 	}
 	for r := range d.readers {
-		if !waits(r) {
-			r.late, r.from = true, max(r.position, d.staged)
-			delete(d.readers, r)
+		// The one whose request it is never is left behind: the others have but joined it.
+		if r.shared && !waits(r) {
+			r.goAlone(max(r.position, d.staged), errLate)
 		}
 	}
 	d.changed.Broadcast()
 }
 
 // join returns another reader of all content, or nil if it can't have that any more. leave is called
-// once, when it needs d no more.
-func (d *download) join(ctx context.Context, leave func(stopped bool)) *reader {
+// once, when it needs d no more. With alone, which may be nil, it has the rest for itself if d fails it.
+func (d *download) join(ctx context.Context, leave func(stopped bool), alone aloneFunc) *reader {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.kept || d.end != nil && d.end != io.EOF {
 		return nil
 	}
-	r := &reader{d: d}
+	r := &reader{d: d, shared: true}
 	d.readers[r] = struct{}{}
-	r.start(ctx, leave)
+	r.start(ctx, leave, alone)
 	return r
 }
 
-// take returns the reader for who had d made. Up to then nothing is lost, even if the draft fails.
-func (d *download) take(ctx context.Context, leave func(stopped bool)) *reader {
+// take returns the reader for who had d made. Up to then nothing is lost, even if the draft fails. leave and alone
+// are as for join.
+func (d *download) take(ctx context.Context, leave func(stopped bool), alone aloneFunc) *reader {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r := d.first
 	d.first = nil
-	r.start(ctx, leave)
+	r.start(ctx, leave, alone)
 	return r
 }
 
@@ -409,7 +424,7 @@ func (d *download) drain(budget int64, patience time.Duration) {
 	}
 	for d.end == nil && d.kept && d.pending <= limit && !late {
 		before := d.pending
-		d.advance(false)
+		d.advance(false, lateTime)
 		d.changed.Wait()
 		if idle != nil && d.pending > before {
 			idle.Reset(patience / idleShare)
@@ -417,10 +432,19 @@ func (d *download) drain(budget int64, patience time.Duration) {
 	}
 }
 
-// close ends d when the last reader has left, and by cancel the request to the origin.
+// close ends d when the last reader has left, and by cancel the request to the origin. If what has come is still
+// being stored after the patience of that reader, closing is left to the goroutine that stores it.
 func (d *download) close(cancel func()) {
 	d.ends.Store(true)
 	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.writes && d.finished {
+		d.wait(d.patience, func() bool { return d.writes })
+	}
+	if d.writes && d.finished {
+		d.closing = func() { d.close(cancel) }
+		return
+	}
 	for d.writes {
 		d.changed.Wait()
 	}
@@ -432,17 +456,41 @@ func (d *download) close(cancel func()) {
 	}
 	fetches, source := d.fetches, d.source
 	d.emptied()
-	d.mu.Unlock()
-	cancel()
-	if fetches {
-		go d.interrupt(source)
-	} else {
-		source.Close()
+	d.unlocked(func() {
+		cancel()
+		if fetches {
+			go d.interrupt(source)
+		} else {
+			source.Close()
+		}
+		d.draft.Close()
+		if d.held != nil {
+			d.held.Close()
+		}
+	})
+}
+
+// wait waits while something holds, and reports whether it then did not hold any more, or, after a time, did. The lock
+// is held.
+func (d *download) wait(most time.Duration, holds func() bool) (over bool) {
+	if !holds() {
+		return true
 	}
-	d.draft.Close()
-	if d.held != nil {
-		d.held.Close()
+	late := false
+	timer := time.AfterFunc(most, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		late = true
+		d.changed.Broadcast()
+	})
+	defer timer.Stop()
+	for holds() {
+		if late {
+			return false
+		}
+		d.changed.Wait()
 	}
+	return true
 }
 
 // interrupt closes a source that is being read: bodies of net/http let that be done, and others may take
@@ -461,29 +509,38 @@ func (d *download) interrupt(source io.Closer) {
 type reader struct {
 	d        *download
 	ctx      context.Context
+	shared   bool  // it has joined the download of another one
 	position int64 // d.mu guards it, and what follows
+	busy     bool  // somebody reads
+	queued   int   // how many wait for that to end
 	reads    bool  // what is staged, without the lock
-	late     bool  // others do not wait for what this reader takes; from a position on it reads apart
-	from     int64
-	source   io.ReadCloser // of its own, that brings up to a position, if it reads apart
-	until    int64
-	again    func(position int64, err error) (io.ReadCloser, int64)
-	stop     context.CancelFunc // ends what again is used within
-	err      error              // that ended the reading, for good
-	left     bool               // leave has returned
+	err      error // that ended the reading, for good
+	left     bool  // leave has returned
 	leave    func(stopped bool)
 	unwatch  func() bool
 	atEnd    func() // called when all content was read, if not nil
+
+	// Of a reader that has the rest for itself: from a position on, for a reason.
+	alone  aloneFunc // nil if it can't
+	from   int64     // -1 before
+	why    error
+	again  func(position int64) (io.ReadCloser, int64)
+	stop   context.CancelFunc // ends what again is used within
+	source io.ReadCloser
+	until  int64 // where source ends, -1 if its end tells
 }
 
 // start makes r ready for use; the lock is held.
-func (r *reader) start(ctx context.Context, leave func(stopped bool)) {
-	r.ctx, r.leave = ctx, leave
+func (r *reader) start(ctx context.Context, leave func(stopped bool), alone aloneFunc) {
+	r.ctx, r.leave, r.alone, r.from = ctx, leave, alone, -1
 	if ctx.Done() != nil {
 		// Whoever has a context that ended need neither read nor close, and may be busy elsewhere.
 		r.unwatch = context.AfterFunc(ctx, func() { r.end(context.Cause(ctx)) })
 	}
 }
+
+// patience returns how long r waits for what others do.
+func (r *reader) patience() time.Duration { return patience(r.ctx, time.Now(), maxPatience) }
 
 func (r *reader) Read(p []byte) (n int, err error) {
 	n, err = r.read(p)
@@ -522,6 +579,18 @@ func (r *reader) read(p []byte) (int, error) {
 	d := r.d
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	for r.busy { // bodies of net/http let several goroutines read: each byte goes to one of them
+		r.queued++
+		d.changed.Wait()
+		r.queued--
+	}
+	r.busy = true
+	defer func() {
+		r.busy = false
+		if r.queued > 0 {
+			d.changed.Broadcast()
+		}
+	}()
 	for {
 		switch {
 		case r.err != nil:
@@ -530,22 +599,72 @@ func (r *reader) read(p []byte) (int, error) {
 			return 0, context.Cause(r.ctx)
 		case len(p) == 0:
 			return 0, nil
-		case r.late && r.position >= r.from:
-			return r.readApart(p)
+		case r.from >= 0 && r.position >= r.from:
+			if n, err, ok := r.readAlone(p); ok {
+				return n, err
+			}
 		case r.position < d.staged:
-			return r.readStaged(p[:min(int64(len(p)), d.staged-r.position)])
+			n, err := r.readStaged(p[:min(int64(len(p)), d.staged-r.position)])
+			if err == nil || r.err != nil || r.alone == nil {
+				return n, err
+			}
+			r.goAlone(r.position, err) // the origin still has what the store has lost
+		case r.position < d.pending-int64(len(d.window)):
+			return 0, errLate
 		case r.position < d.pending:
 			n := copy(p, d.window[int64(len(d.window))-(d.pending-r.position):])
 			r.position += int64(n)
 			d.changed.Broadcast() // others may have waited for this reader
 			return n, nil
+		case (d.end == io.EOF || d.ending == io.EOF) && d.limit >= 0 && r.position < d.length:
+			return r.readStaged(p) // what is held behind
+		case d.end != nil && d.end != io.EOF && r.shared && r.alone != nil:
+			r.goAlone(r.position, d.end) // what ended the transfer is the matter of who had it made
 		case d.end != nil:
 			return 0, d.end
-		}
-		if !d.advance(r.ctx.Done() == nil) {
-			d.changed.Wait()
+		case d.ending != nil:
+			if !d.wait(r.patience(), func() bool { return d.end == nil && r.err == nil }) {
+				return 0, d.ending // a store that hangs keeps nobody
+			}
+		case r.shared:
+			r.awaitShared()
+		default:
+			if !d.advance(r.ctx.Done() == nil, r.patience()) {
+				d.changed.Wait()
+			}
 		}
 	}
+}
+
+// awaitShared waits for the next piece of a download that r has joined. If that has stalled, r goes on alone, if it can.
+func (r *reader) awaitShared() {
+	d := r.d
+	at := d.pending
+	waits := func() bool {
+		if d.pending != at || d.end != nil || d.ending != nil || r.err != nil || r.ctx.Err() != nil || r.from >= 0 {
+			return false
+		}
+		d.advance(false, lateTime)
+		return true
+	}
+	if r.alone == nil {
+		if waits() {
+			d.changed.Wait()
+		}
+		return
+	}
+	if !d.wait(r.patience(), waits) {
+		r.goAlone(r.position, errStalled)
+		if d.lost != nil {
+			d.unlocked(d.lost)
+		}
+	}
+}
+
+// goAlone has r read by itself what comes from a position on. The lock is held.
+func (r *reader) goAlone(from int64, why error) {
+	r.from, r.why = from, why
+	delete(r.d.readers, r) // nobody waits for it any more
 }
 
 // readStaged reads what is staged or held. It is called with the lock held, and gives it up meanwhile.
@@ -566,53 +685,72 @@ func (r *reader) readStaged(p []byte) (n int, err error) {
 	return n, err
 }
 
-// readApart reads what others have had, and nobody keeps any more. It is called with the lock held, and
-// gives it up meanwhile.
-func (r *reader) readApart(p []byte) (n int, err error) {
+// readAlone reads what r asks the origin for itself. It is called with the lock held, and gives it up meanwhile. ok is
+// false if the origin does not give that, and r goes on with what it had joined, which has but stalled.
+func (r *reader) readAlone(p []byte) (n int, err error, ok bool) {
 	d := r.d
-	if d.apart == nil {
-		return 0, errLate
-	}
-	if r.again == nil {
+	if r.again == nil && r.alone != nil {
 		var ctx context.Context
 		ctx, r.stop = context.WithCancel(r.ctx)
-		r.again, r.until = d.apart(ctx), d.limit
+		r.again, r.until = r.alone(ctx, sharedContent{d}), d.limit
 	}
 	for r.until < 0 || r.position < r.until {
 		position, source := r.position, r.source
 		if source == nil {
-			var length int64
-			d.unlocked(func() { source, length = r.again(position, errLate) })
-			if source == nil {
-				return 0, cmp.Or(r.err, errLate)
+			var until int64
+			if r.again != nil {
+				r.reads = true // what the caller has
+				d.unlocked(func() { source, until = r.again(position) })
+				r.reads = false
+				d.changed.Broadcast()
 			}
-			if r.err != nil {
-				d.unlocked(func() { source.Close() })
-				return 0, r.err
+			switch {
+			case r.err != nil:
+				if source != nil {
+					d.unlocked(func() { source.Close() })
+				}
+				return 0, r.err, true
+			case source == nil && r.why == errStalled:
+				r.from, r.alone, r.again = -1, nil, nil
+				d.readers[r] = struct{}{}
+				return 0, nil, false
+			case source == nil:
+				return 0, r.why, true
 			}
-			r.source = source
-			if r.until < 0 {
-				r.until = length
-			}
+			r.source, r.until = source, until
+			r.why = io.ErrUnexpectedEOF // should it end early
 		}
-		p = p[:min(int64(len(p)), r.until-position)]
+		p := p
+		if r.until >= 0 {
+			p = p[:min(int64(len(p)), r.until-position)]
+		}
 		d.unlocked(func() { n, err = source.Read(p) })
 		d.received.Add(int64(n))
 		r.position += int64(n)
-		if n > 0 || err == nil {
-			return n, nil
-		}
-		if r.err != nil {
-			return 0, r.err
+		switch {
+		case n > 0 || err == nil:
+			return n, nil, true
+		case r.err != nil:
+			return 0, r.err, true
+		case err == io.EOF && r.until < 0:
+			r.until = r.position
+		case err != io.EOF:
+			r.why = err
 		}
 		r.source = nil
 		d.unlocked(func() { source.Close() })
 	}
 	if r.position < d.length {
-		return r.readStaged(p)
+		n, err = r.readStaged(p) // what was held behind that
+		return n, err, true
 	}
-	return 0, io.EOF
+	return 0, io.EOF, true
 }
+
+// sharedContent reads what a download has staged or held.
+type sharedContent struct{ *download }
+
+func (c sharedContent) ReadAt(p []byte, position int64) (int, error) { return c.readAt(p, position) }
 
 // unlocked calls f without the lock, which is held before and after, even if f panics.
 func (d *download) unlocked(f func()) {
@@ -649,16 +787,17 @@ func (r *reader) end(err error) bool {
 	r.err = err
 	delete(r.d.readers, r)
 	r.d.changed.Broadcast()
+	r.d.patience = r.patience()
+	if r.stop != nil {
+		r.stop()
+	}
 	for r.reads { // from files, which the last to leave closes
 		r.d.changed.Wait()
 	}
-	stop, source := r.stop, r.source
+	source := r.source
 	r.d.mu.Unlock()
 	if r.unwatch != nil {
 		r.unwatch()
-	}
-	if stop != nil {
-		stop()
 	}
 	if source != nil {
 		source.Close()

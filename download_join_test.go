@@ -31,19 +31,19 @@ func TestJoinAfterLoss(t *testing.T) {
 		}
 	}
 	leave := func(bool) { left++ }
-	early := d.join(context.Background(), leave)
+	early := d.join(context.Background(), leave, nil)
 	if n, err := early.Read(make([]byte, 7)); n != 7 || err != nil {
 		t.Fatalf("got %d, %v", n, err)
 	}
-	if r := d.join(context.Background(), leave); r != nil {
+	if r := d.join(context.Background(), leave, nil); r != nil {
 		t.Error("let in, and the beginning is gone")
 	}
-	for i, r := range []*reader{d.take(context.Background(), leave), early} {
+	for i, r := range []*reader{d.take(context.Background(), leave, nil), early} {
 		if got, err := io.ReadAll(r); string(got) != [...]string{"content", ""}[i] || err != nil {
 			t.Errorf("got %q, %v", got, err)
 		}
 	}
-	if r := d.join(context.Background(), leave); r != nil {
+	if r := d.join(context.Background(), leave, nil); r != nil {
 		t.Error("let in after the end")
 	}
 	d.close(func() {})

@@ -17,24 +17,35 @@ import (
 // One request to the origin for all who wait for the same answer.
 
 const (
-	// soloTime is for how long a key whose response could not be shared makes its requests not wait
-	// for each other. A mistake in either direction costs one wait, or some requests, this often.
-	soloTime = 10 * time.Second
+	// audienceTime is for how long it is remembered who could share the response for a key. A mistake in either
+	// direction costs one wait, or some requests, this often.
+	audienceTime = 10 * time.Second
 
-	// maxSolo bounds the number of such keys that are remembered.
-	maxSolo = 4096
+	// maxAudiences bounds the number of keys for which that is remembered.
+	maxAudiences = 4096
+
+	// maxTurns is how many requests for one key go to an origin at once after one of them has failed. More
+	// would not help an origin that has too much to do.
+	maxTurns = 4
 )
+
+// errImpatient reports that a request has waited for another one for as long as it may.
+var errImpatient = errors.New("cachetrip: waited long enough for another request")
 
 // outcome is what asking the origin has led to.
 type outcome struct {
 	err      error
 	final    bool           // err is to be returned, whatever is stored
-	resp     *http.Response // the origin's last response; nil if it failed. Callers get a copy
+	resp     *http.Response // the origin's last response, for the one who asked alone; nil if it failed
+	code     int            // the status code of resp; 0 if there is none
+	audience audience       // who may be given the response
 	download *download      // the content of resp while it is being stored; nil if it is not
 	// What was announced with the download, as its end may change both.
 	announced int64
 	trailer   http.Header
+	brings    span         // of the content, by the download
 	resumes   bool         // the download begins with what is held
+	continues bool         // the rest of the content can be asked for, should the download break off
 	entry     *store.Entry // what is or is being stored: of resp, or confirmed by it
 	unsaved   bool         // what was confirmed is not stored: the store failed, or it may not be any more
 	saving    *saving      // what was confirmed is being stored; nil if that was done before
@@ -51,8 +62,9 @@ func (o *outcome) confirmed() bool { return o.entry != nil && o.resp == nil }
 // flight is one exchange with the origin and all who take part in it, waiting for its outcome or
 // reading its content. When the last of them leaves, it ends.
 type flight struct {
-	key    string // in flights.byKey; empty if nobody is to join
-	solo   string // the key under which to remember that the response could not be shared, if so
+	key    string   // in flights.byKey; empty if nobody is to join
+	base   string   // the key under which to remember who could share the response; empty if that is not to be
+	asked  *request // which led to the flight; nil if nobody is to join. It does not change
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	landed chan struct{} // closed when the outcome is there
@@ -70,11 +82,12 @@ type flight struct {
 
 // flights are the flights that others may join. Its zero value is ready for use.
 type flights struct {
-	mu    sync.Mutex
-	byKey map[string]*flight
-	solo  map[string]time.Time // keys whose responses could not be shared, until when
+	mu        sync.Mutex
+	byKey     map[string]*flight
+	audiences map[string]knownAudience
+	turns     map[string]*turns
 
-	// Who looks up before a flight has stored something, and comes to join it when it is over, must
+	// A request that looks up before a flight has stored something, and comes to join it when it is over, must
 	// look up again. So the last flights that are over are remembered, by primary key, with their
 	// number. Of those up to forgotten nothing is known.
 	over      map[string]uint64
@@ -82,48 +95,77 @@ type flights struct {
 	forgotten uint64
 }
 
+// knownAudience is who could share the last response for a key, and until when that is remembered.
+type knownAudience struct {
+	audience
+	until time.Time
+}
+
 // maxOver bounds the flights that are remembered when they are over. To forget one costs those who
 // are just between look-up and joining another look-up.
 const maxOver = 1024
 
-// newFlight returns a flight with one participant. The values of ctx stay, its end does not matter
-// to the others.
+// newFlight returns a flight with one participant. The values of ctx and its deadline stay, for Base to see. Its
+// end does not matter to the others.
 func newFlight(ctx context.Context) *flight {
 	f := &flight{landed: make(chan struct{}), parts: 1}
-	f.ctx, f.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	shared := context.WithoutCancel(ctx)
+	if deadline, ok := ctx.Deadline(); ok {
+		shared = announced{shared, deadline}
+	}
+	f.ctx, f.cancel = context.WithCancelCause(shared)
 	return f
 }
+
+// announced is a context that tells a deadline, and does not end by itself: what Base is given of the request
+// that leads, while others may still wait for the response when that one has left.
+type announced struct {
+	context.Context
+	deadline time.Time
+}
+
+func (c announced) Deadline() (time.Time, bool) { return c.deadline, true }
 
 // moment returns what to give to join later, to be asked for before looking up what is stored.
 func (fs *flights) moment() uint64 { return fs.count.Load() }
 
-// join returns the flight for key, which begins with a primary key, and whether the caller has to
-// make it happen. The caller takes part in it. It returns nil if what is stored has changed since
-// the given moment, so that the caller has to look again.
-func (fs *flights) join(ctx context.Context, key string, moment uint64, now time.Time) (f *flight, leads bool) {
+// join returns the flight that req, whose key is base, takes part in, and whether it leads: then the caller has to
+// make the flight happen. base begins with a primary key. join returns nil if what is stored has changed since the
+// given moment, so that the caller has to look again. join is not joinNone.
+func (fs *flights) join(ctx context.Context, req *request, base string, join joining, moment uint64, now time.Time) (f *flight, leads bool) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	alone := false
-	if until, ok := fs.solo[key]; ok {
-		if alone = now.Before(until); !alone {
-			delete(fs.solo, key)
+	key := base
+	known, ok := fs.audiences[base]
+	if ok && !now.Before(known.until) {
+		delete(fs.audiences, base)
+		known.audience = anyone
+	}
+	switch known.audience {
+	case alikesOnly:
+		key += "\n\n" + alikeDigest(req)
+	case nobody:
+		key = ""
+	}
+	under := fs.byKey[key]
+	if key != "" {
+		if under != nil && (join == joinAny || under.hasLanded()) && under.takePart() {
+			return under, false
 		}
-	}
-	if f := fs.byKey[key]; !alone && f != nil && f.takePart() {
-		return f, false
-	}
-	if !alone && (moment < fs.over[primaryKey(key)] || moment < fs.forgotten) {
-		return nil, false
+		if moment < fs.over[primaryKey(base)] || moment < fs.forgotten {
+			return nil, false
+		}
 	}
 	f = newFlight(ctx)
-	f.solo = key
-	if !alone {
-		f.key = key
-		if fs.byKey == nil {
-			fs.byKey = make(map[string]*flight)
-		}
-		fs.byKey[key] = f
+	f.base, f.asked = base, req
+	if key == "" || under != nil && join != joinAny {
+		return f, true // beside the one that is under way, whose turn it is to be joined
 	}
+	f.key = key
+	if fs.byKey == nil {
+		fs.byKey = make(map[string]*flight)
+	}
+	fs.byKey[key] = f
 	return f, true
 }
 
@@ -152,28 +194,27 @@ func (fs *flights) remove(f *flight) {
 	fs.over[primaryKey(f.key)] = fs.count.Add(1)
 }
 
-// separate remembers for a while that responses like that to f can't be shared.
-func (fs *flights) separate(f *flight, now time.Time) {
-	if f.solo == "" {
+// note remembers for a while who can share responses like that to f.
+func (fs *flights) note(f *flight, who audience, now time.Time) {
+	if f.base == "" {
 		return
 	}
-	defer f.endLease(false)
+	if who == nobody {
+		defer f.endLease(false)
+	}
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	if len(fs.solo) >= maxSolo {
-		clear(fs.solo) // costs each of them one wait
+	if who == anyone {
+		delete(fs.audiences, f.base)
+		return
 	}
-	if fs.solo == nil {
-		fs.solo = make(map[string]time.Time)
+	if len(fs.audiences) >= maxAudiences {
+		clear(fs.audiences) // costs each of them one wait
 	}
-	fs.solo[f.solo] = now.Add(soloTime)
-}
-
-// together forgets that responses like that to f could not be shared.
-func (fs *flights) together(f *flight) {
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
-	delete(fs.solo, f.solo)
+	if fs.audiences == nil {
+		fs.audiences = make(map[string]knownAudience)
+	}
+	fs.audiences[f.base] = knownAudience{who, now.Add(audienceTime)}
 }
 
 func (f *flight) takePart() bool {
@@ -209,7 +250,7 @@ func (t *Transport) depart(f *flight, leaving int) {
 	f.cancel(errAbandoned)
 }
 
-// forgo is leave for who had f made and does not take its content.
+// forgo is leave for the one who leads f and does not take its content.
 func (t *Transport) forgo(f *flight) {
 	f.mu.Lock()
 	f.forgone = true
@@ -236,6 +277,9 @@ func (t *Transport) leaveReading(f *flight, stopped bool) {
 
 // land publishes the outcome of f. What nobody waited for any more is released.
 func (t *Transport) land(f *flight, o outcome) {
+	if o.resp != nil {
+		o.code = o.resp.StatusCode
+	}
 	f.outcome = o
 	f.mu.Lock()
 	close(f.landed)
@@ -275,6 +319,23 @@ func (f *flight) wait(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	}
+}
+
+// waitFor is wait for at most a time, after which it returns errImpatient.
+func (f *flight) waitFor(ctx context.Context, most time.Duration) error {
+	if f.hasLanded() {
+		return nil
+	}
+	timer := time.NewTimer(most)
+	defer timer.Stop()
+	select {
+	case <-f.landed:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return errImpatient
 	}
 }
 

@@ -20,12 +20,15 @@ type leaser interface {
 // look again.
 func (x *exchange) askAlone(f *flight, entries []*store.Entry, stored []response, d decision) outcome {
 	if fleet, ok := x.Store.(leaser); ok && f.key != "" {
-		ctx := f.ctx
-		if x.waited { // in vain: it does not do so again for the next one, and for those after it
-			ended, end := context.WithCancel(ctx)
-			end()
-			ctx = ended
+		// A request waits for other processes no longer than for others in this one, and only once: having waited in
+		// vain, it does not wait for the next one, and for those after it.
+		most := x.waitsFor()
+		if x.waited {
+			most = 0
 		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(f.ctx), most)
+		defer cancel()
+		defer context.AfterFunc(f.ctx, cancel)()
 		release, granted := fleet.Lease(ctx, x.key, f.key[len(x.key):])
 		if !granted {
 			x.flights.remove(f)

@@ -50,7 +50,7 @@ func (t *Transport) forward(req *http.Request, status Status) (*http.Response, e
 	if f := t.twin(req, resp); f != nil {
 		status.Stored = true
 		ctx, done := interest(req)
-		resp = t.taken(f, req, ctx, done)
+		resp = t.taken(f, req, ctx, done, nil)
 	} else {
 		resp.Body = t.counted(resp)
 	}
@@ -169,7 +169,7 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 // origin failed, or that all had left, does not tell what comes next.
 func (x *exchange) unshared(f *flight, o outcome) outcome {
 	if f.ctx.Err() == nil && o.err == nil && !isError(o.resp.StatusCode) {
-		x.flights.separate(f, time.Now())
+		x.flights.note(f, nobody, time.Now())
 	}
 	x.flights.remove(f)
 	return o
@@ -195,18 +195,6 @@ func (x *exchange) flightKey(stored []response) string {
 		key += "\n\n" + strings.Join(lines, ",") + "\n" + strings.Join(x.rules.header["If-Range"], ",")
 	}
 	return key
-}
-
-// sharing returns the request as it is to be compared with the outcome of another one, which had the same
-// Range: if the origin took no notice of that, all are to have the whole.
-func (x *exchange) sharing(o *outcome) *request {
-	if x.rules.header["Range"] == nil || o.resp == nil || o.resp.StatusCode == http.StatusPartialContent {
-		return x.rules
-	}
-	whole := *x.rules
-	whole.header = x.rules.header.Clone()
-	delete(whole.header, "Range")
-	return &whole
 }
 
 // variant returns what tells requests for one key apart that are known to select different

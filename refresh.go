@@ -27,10 +27,70 @@ const (
 	closeGrace = 3 * time.Second
 )
 
+// refreshes are the revalidations behind stale responses. Its zero value is ready for use.
+type refreshes struct {
+	underWay map[string]refreshing    // by what is revalidated
+	failed   map[string]failedRefresh // what was last revalidated in vain
+}
+
 // refreshing is a revalidation behind a stale response.
 type refreshing struct {
 	origin string
 	forgo  context.CancelFunc // ends it if the head of the answer is not there yet
+}
+
+// failedRefresh says when a revalidation that has failed is to be tried again.
+type failedRefresh struct {
+	pause time.Duration
+	until time.Time
+}
+
+const (
+	// refreshPause is how long no other revalidation is begun after one has failed. It doubles with each failure,
+	// up to maxRefreshPause.
+	refreshPause    = time.Second
+	maxRefreshPause = time.Minute
+
+	// maxFailedRefreshes bounds the failures that are remembered.
+	maxFailedRefreshes = 1024
+)
+
+// may reports whether there is room and reason for a revalidation.
+func (rs *refreshes) may(key, origin string, now time.Time) bool {
+	if _, ok := rs.underWay[key]; ok || len(rs.underWay) >= maxRefreshes || now.Before(rs.failed[key].until) {
+		return false
+	}
+	same := 0
+	for _, other := range rs.underWay {
+		if other.origin == origin {
+			same++
+		}
+	}
+	return same < maxOriginRefreshes
+}
+
+func (rs *refreshes) begin(key string, r refreshing) {
+	if rs.underWay == nil {
+		rs.underWay = make(map[string]refreshing)
+	}
+	rs.underWay[key] = r
+}
+
+// end notes whether the revalidation of key has brought something that can be used.
+func (rs *refreshes) end(key string, succeeded bool, now time.Time) {
+	delete(rs.underWay, key)
+	if succeeded {
+		delete(rs.failed, key)
+		return
+	}
+	if len(rs.failed) >= maxFailedRefreshes {
+		clear(rs.failed) // costs each of them one more request
+	}
+	if rs.failed == nil {
+		rs.failed = make(map[string]failedRefresh)
+	}
+	pause := min(max(2*rs.failed[key].pause, refreshPause), maxRefreshPause)
+	rs.failed[key] = failedRefresh{pause, now.Add(pause)}
 }
 
 // refresh revalidates behind a stale response that was served: once for all who were served it
@@ -39,15 +99,12 @@ func (x *exchange) refresh(entries []*store.Entry, stored []response, d decision
 	key := x.key + x.variant(stored)
 	origin := lower(x.req.URL.Scheme) + "://" + authority(x.req.URL.Scheme, x.req.URL.Host)
 	x.mu.Lock()
-	if x.closed.Load() || !x.mayRefresh(key, origin) {
+	if x.closed.Load() || !x.refreshes.may(key, origin, time.Now()) {
 		x.mu.Unlock()
 		return
 	}
-	if x.refreshing == nil {
-		x.refreshing = make(map[string]refreshing)
-	}
 	patience, forgo := context.WithCancel(context.Background())
-	x.refreshing[key] = refreshing{origin, forgo}
+	x.refreshes.begin(key, refreshing{origin, forgo})
 	x.background.Add(1)
 	x.mu.Unlock()
 
@@ -58,46 +115,34 @@ func (x *exchange) refresh(entries []*store.Entry, stored []response, d decision
 	go func() {
 		defer own.background.Done()
 		defer forgo()
+		succeeded := false
 		defer func() {
 			own.mu.Lock()
 			defer own.mu.Unlock()
-			delete(own.refreshing, key)
+			own.refreshes.end(key, succeeded, time.Now())
 		}()
-		own.refreshNow(patience, entries, stored, d)
+		succeeded = own.refreshNow(patience, entries, stored, d)
 	}()
-}
-
-// mayRefresh reports whether there is room for a revalidation. It needs t.mu.
-func (t *Transport) mayRefresh(key, origin string) bool {
-	if _, ok := t.refreshing[key]; ok || len(t.refreshing) >= maxRefreshes {
-		return false
-	}
-	same := 0
-	for _, other := range t.refreshing {
-		if other.origin == origin {
-			same++
-		}
-	}
-	return same < maxOriginRefreshes
 }
 
 // forgoRefreshes ends the revalidations that wait for the head of an answer.
 func (t *Transport) forgoRefreshes() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, r := range t.refreshing {
+	for _, r := range t.refreshes.underWay {
 		r.forgo()
 	}
 }
 
 // refreshNow asks the origin, unless somebody else does so already, and has the answer stored. It waits for the
-// head of that until patience ends.
-func (x *exchange) refreshNow(patience context.Context, entries []*store.Entry, stored []response, d decision) {
+// head of that until patience ends. It reports whether the answer confirms what is stored, or takes its place.
+func (x *exchange) refreshNow(patience context.Context, entries []*store.Entry, stored []response, d decision) bool {
 	ctx := untraced{context.WithoutCancel(x.req.Context())}
-	f, leads := x.flights.join(ctx, x.flightKey(stored), math.MaxUint64, time.Now())
+	x.ctx, x.unwatch, x.waitsUntil = ctx, func() {}, time.Time{} // nobody waits
+	f, leads := x.flights.join(ctx, x.rules, x.flightKey(stored), joinAny, math.MaxUint64, time.Now())
 	if !leads {
 		x.leave(f)
-		return
+		return true // for all that is known
 	}
 	// The bound is that of this part in the flight: others may have joined.
 	bound, cancel := context.WithTimeout(ctx, refreshTime)
@@ -108,13 +153,13 @@ func (x *exchange) refreshNow(patience context.Context, entries []*store.Entry, 
 	go x.fly(f, func(f *flight) outcome { return x.askAlone(f, entries, stored, d) })
 	if f.wait(head) != nil {
 		x.forgo(f)
-		return
+		return false
 	}
 	if f.download != nil {
-		r := f.download.take(bound, func(bool) { x.leave(f) })
-		io.Copy(io.Discard, r)
+		r := f.download.take(bound, func(bool) { x.leave(f) }, nil)
+		_, err := io.Copy(io.Discard, r)
 		r.Close()
-		return
+		return err == nil
 	}
 	defer x.leave(f)
 	if f.confirmed() {
@@ -124,4 +169,5 @@ func (x *exchange) refreshNow(patience context.Context, entries []*store.Entry, 
 			TTL: f.response.lifetime() - f.response.age(wallClock()),
 		})
 	}
+	return f.entry != nil
 }

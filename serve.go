@@ -231,7 +231,7 @@ func (b *multipartBody) Close() error {
 
 // receive answers the request that made the flight happen with the origin's response.
 func (x *exchange) receive(f *flight, d decision) *http.Response {
-	status := Status{Fwd: d.fwd, FwdStatus: f.resp.StatusCode, Detail: d.detail}
+	status := Status{Fwd: d.fwd, FwdStatus: f.code, Detail: d.detail}
 	if f.resumes {
 		status.FwdStatus = http.StatusPartialContent
 	}
@@ -244,7 +244,7 @@ func (x *exchange) receive(f *flight, d decision) *http.Response {
 	}
 	var resp *http.Response
 	if f.download != nil {
-		resp = x.taken(f, x.req, x.ctx, x.unwatch)
+		resp = x.taken(f, x.req, x.ctx, x.unwatch, x.alone(f))
 	} else {
 		f.claimed = true
 		resp = f.resp
@@ -258,15 +258,15 @@ func (x *exchange) receive(f *flight, d decision) *http.Response {
 
 // taken returns the response of f with its content, for the caller whose request req made it happen, and
 // whose interest ctx is; done is called when that is over. It is a copy: callers may do with theirs what they
-// like, while others read the content of f.
-func (t *Transport) taken(f *flight, req *http.Request, ctx context.Context, done func()) *http.Response {
+// like, while others read the content of f. alone is what the caller reads if the store fails; it may be nil.
+func (t *Transport) taken(f *flight, req *http.Request, ctx context.Context, done func(), alone aloneFunc) *http.Response {
 	resp := new(http.Response)
 	*resp = *f.resp
 	resp.Request = req
 	f.give(resp, f.download.take(ctx, func(stopped bool) {
 		t.leaveReading(f, stopped)
 		done()
-	}))
+	}, alone))
 	return resp
 }
 
@@ -276,7 +276,7 @@ func (x *exchange) share(f *flight, status Status) *http.Response {
 	r := f.download.join(x.ctx, func(stopped bool) {
 		x.leaveReading(f, stopped)
 		x.unwatch()
-	})
+	}, x.alone(f))
 	if r == nil {
 		return nil
 	}
@@ -286,7 +286,7 @@ func (x *exchange) share(f *flight, status Status) *http.Response {
 	resp := new(http.Response)
 	x.head(resp, f.entry, f.entry.Header.Clone())
 	resp.ContentLength = f.announced
-	if f.resp.StatusCode == http.StatusPartialContent {
+	if f.code == http.StatusPartialContent {
 		partHeader(resp, f.response.held[0], f.response.length)
 	}
 	withoutValidation(resp.Header, &f.response)

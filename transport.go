@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,6 +71,11 @@ type Transport struct {
 	// logged without user information and query. If it is nil nothing is logged.
 	Logger *slog.Logger
 
+	// ShareTimeout is the longest that a request waits for another one that asks for the same, before it asks the
+	// origin itself. It waits for at most a quarter of the time that its own deadline leaves in any case. If
+	// ShareTimeout is 0, it is 5 s; if it is negative, requests wait for nobody.
+	ShareTimeout time.Duration
+
 	// Trace is told what becomes of every request. If it is nil, or lacks a hook, nothing is called;
 	// see also [WithTrace].
 	Trace *Trace
@@ -91,8 +95,8 @@ type Transport struct {
 	released atomic.Bool // nothing is stored any more, by what was under way either
 
 	mu         sync.Mutex
-	background sync.WaitGroup        // what is done when callers have been answered
-	refreshing map[string]refreshing // by the keys that are revalidated in the background
+	background sync.WaitGroup // what is done when callers have been answered
+	refreshes  refreshes      // needs mu
 }
 
 // Open returns a Transport that keeps its cache in the directory dir, which is created if needed,
@@ -151,11 +155,8 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if x == nil {
 		return t.refuse(req, status), nil
 	}
-	resp, err := x.run()
-	if x.unwatch != nil && !x.reading {
-		x.unwatch()
-	}
-	return resp, err
+	defer x.release()
+	return x.run()
 }
 
 // onlyCached reports whether a request must not be forwarded, though the cache has no part in it. Methods
@@ -183,6 +184,9 @@ type exchange struct {
 	reading bool
 
 	waited bool // for another process, see askAlone
+
+	waitsUntil time.Time // when x stops waiting for other requests; zero before it waits for one
+	turn       *turn     // at an origin that fails, if x has waited for one; see turns
 
 	others []response // that are just being stored, and turned out to be other variants
 }
@@ -262,9 +266,20 @@ func (x *exchange) identify(method string, seen *http.Request, plain, anonymous 
 	return nil
 }
 
+// release ends what x holds when the request is answered, but for what goes on while the caller reads.
+func (x *exchange) release() {
+	x.turn.end()
+	if x.unwatch != nil && !x.reading {
+		x.unwatch()
+	}
+}
+
 // run answers the request.
 func (x *exchange) run() (*http.Response, error) {
-	join := x.collapsible()
+	join := joinAny
+	if !x.collapsible() {
+		join = joinNone
+	}
 	for blind, tries := false, 0; ; tries++ {
 		moment := x.flights.moment()
 		var entries []*store.Entry
@@ -285,7 +300,7 @@ func (x *exchange) run() (*http.Response, error) {
 		d := decide(now, x.rules, stored)
 		if d.serves() && x.comesBackTo(&stored[d.selected]) {
 			d.action, d.fwd, d.detail = revalidate, "request", "redirect-loop"
-			join = false
+			join = joinNone
 		}
 		switch d.action {
 		case serve, serveRevalidate:
@@ -316,10 +331,17 @@ func (x *exchange) run() (*http.Response, error) {
 		case answered:
 			return resp, err
 		case alone:
-			join = false
+			join = joinNone
+		case impatient:
+			join = max(join, joinLanded)
+			if err := x.turn.wait(x.watch(), x.waitsFor()); err != nil {
+				return nil, err
+			}
 		case again:
-			join = join && tries < maxTries
 			blind = blind || tries > maxTries
+		}
+		if tries >= maxTries {
+			join = joinNone
 		}
 	}
 }
@@ -360,216 +382,11 @@ const maxTries = 4
 type next int
 
 const (
-	answered next = iota
-	alone         // without waiting for others, whose answer was of no use
-	again         // from the beginning: what is stored has changed
+	answered  next = iota
+	alone          // without waiting for others, whose answer was of no use
+	impatient      // from the beginning, without waiting for others any more
+	again          // from the beginning: what is stored has changed
 )
-
-// collapsible reports whether the request may be answered by the response to another one. One that says
-// how fresh it wants that may be; one that wants it validated for itself may not, and several ranges are
-// never stored. What the request's own preconditions make of it is in collapses.
-func (x *exchange) collapsible() bool {
-	cc := &x.rules.cc
-	if x.rules.plain {
-		return x.rules.method == http.MethodGet && !cc.NoCache && cc.MaxAge != 0
-	}
-	ranges := strings.Join(x.rules.header["Range"], ",")
-	return x.rules.method == http.MethodGet && !strings.Contains(ranges, ",") && !cc.NoCache && cc.MaxAge != 0
-}
-
-// collapses reports whether the request, of which the origin is to be asked what d says, may wait for the
-// answer to another one. A 304 to its own preconditions alone is nothing that can be stored, and so nothing
-// that others could be given; one that validates what is stored is.
-func (x *exchange) collapses(stored []response, d decision) bool {
-	if !x.rules.conditional() {
-		return true
-	}
-	c := conditionsFor(x.rules, stored, d.selected)
-	return d.action == revalidate && !c.none()
-}
-
-// ask has the origin asked, by this exchange or by another that wants the same, and answers. moment
-// is from before entries were looked up.
-func (x *exchange) ask(entries []*store.Entry, stored []response, d decision, join bool, moment uint64) (*http.Response, next, error) {
-	ctx := x.watch()
-	asked := wallClock()
-	var f *flight
-	leads := true
-	if !join || !x.collapses(stored, d) {
-		f = newFlight(ctx)
-	} else if f, leads = x.flights.join(ctx, x.flightKey(stored), moment, time.Now()); f == nil {
-		return nil, again, nil
-	}
-	if leads {
-		x.detach()
-		fly := func() { x.fly(f, func(f *flight) outcome { return x.askAlone(f, entries, stored, d) }) }
-		if ctx.Done() == nil { // the caller stays until the outcome is there, and there is no need to hand it over
-			x.flyHere(f, fly)
-		} else {
-			go func() {
-				stretch()
-				fly()
-			}()
-		}
-	}
-	if err := f.wait(ctx); err != nil {
-		if leads {
-			x.forgo(f)
-		} else {
-			x.leave(f)
-		}
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) { // err may be a cause that somebody gave it
-			if resp := x.serveStale(entries, stored, d, 0); resp != nil {
-				return resp, answered, nil
-			}
-		}
-		return nil, answered, err
-	}
-	if leads {
-		resp, n, err := x.lead(f, entries, stored, d)
-		return resp, n, err
-	}
-	resp, n := x.follow(f, entries, stored, d, asked)
-	return resp, n, nil
-}
-
-// flyHere calls fly, during which Base may end the goroutine, so that the caller is gone.
-func (x *exchange) flyHere(f *flight, fly func()) {
-	over := false
-	defer func() {
-		if !over {
-			x.forgo(f)
-		}
-	}()
-	fly()
-	over = true
-}
-
-// lead answers with the outcome of the flight that this exchange made happen.
-func (x *exchange) lead(f *flight, entries []*store.Entry, stored []response, d decision) (*http.Response, next, error) {
-	o := &f.outcome
-	switch {
-	case o.panicked != nil:
-		x.leave(f)
-		panic(o.panicked)
-	case o.err != nil:
-		x.leave(f)
-		if !o.final && !errors.Is(o.err, context.Canceled) {
-			if resp := x.serveStale(entries, stored, d, 0); resp != nil {
-				return resp, answered, nil
-			}
-		}
-		return nil, answered, o.err
-	case o.elsewhere:
-		x.waited = true
-		x.leave(f)
-		return nil, again, nil
-	case o.confirmed():
-		defer x.leave(f)
-		resp, err := x.serve(wallClock(), o.entry, &o.response, Status{Fwd: d.fwd, FwdStatus: http.StatusNotModified, Stored: !o.unsaved, Detail: d.detail})
-		x.settles(resp, o.saving)
-		if err != nil {
-			return nil, again, nil
-		}
-		if len(o.cookies) > 0 {
-			resp.Header["Set-Cookie"] = o.cookies
-		}
-		x.counters.revalidations.Add(1)
-		x.tell(answerRevalidated, x.req, resp, Status{})
-		return resp, answered, nil
-	}
-	if isFailure(o.resp.StatusCode) {
-		if resp := x.serveStale(entries, stored, d, o.resp.StatusCode); resp != nil {
-			x.forgo(f)
-			return resp, answered, nil
-		}
-	}
-	x.counters.misses.Add(1)
-	resp := x.receive(f, d)
-	x.tell(answerMiss, x.req, resp, Status{})
-	return resp, answered, nil
-}
-
-// follow answers with the outcome of another exchange's flight, if that can be reused for this
-// request, asked at a time, as a stored response could. Section 4.
-func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, d decision, asked time.Time) (*http.Response, next) {
-	o := &f.outcome
-	if o.elsewhere {
-		x.waited = true
-		x.leave(f)
-		return nil, again
-	}
-	if o.err != nil || o.resp != nil && isFailure(o.resp.StatusCode) {
-		code := 0
-		if o.resp != nil {
-			code = o.resp.StatusCode
-		}
-		if resp := x.serveStale(entries, stored, d, code); resp != nil {
-			x.leave(f)
-			return resp, answered
-		}
-	}
-	if o.entry == nil {
-		x.leave(f)
-		return nil, alone
-	}
-	if at := x.unsafe.since(x.key[:urlDigits]); !o.response.requested.After(at) || o.response.invalidatedIn(stored) {
-		x.leave(f) // something unsafe was done since: what was asked for before that won't do
-		return nil, alone
-	}
-	if d.selected >= 0 && stored[d.selected].received.After(o.response.received) {
-		x.leave(f) // another process has stored something newer since
-		return nil, alone
-	}
-	now := wallClock()
-	shared := decide(now, x.sharing(o), []response{o.response})
-	if !shared.serves() && (!shared.lapsed() || o.response.received.Before(asked)) {
-		x.leave(f)
-		if shared.fwd == "vary-miss" && !o.response.varies("*") {
-			x.others = append(x.others, o.response) // wait for those who want the same variant only
-			return nil, again
-		}
-		return nil, alone
-	}
-	if o.download != nil && o.resp.StatusCode == http.StatusPartialContent {
-		if answer, spans := o.response.ranges(x.rules); answer != spansAnswer || spans[0] != o.response.held[0] {
-			x.leave(f) // the origin sent another part than was asked for
-			return nil, alone
-		}
-	}
-	status := Status{Fwd: d.fwd, Collapsed: true, Stored: !o.unsaved, Detail: d.detail}
-	if o.confirmed() {
-		status.FwdStatus = http.StatusNotModified
-	} else {
-		status.FwdStatus = o.resp.StatusCode
-	}
-	if o.download == nil {
-		defer x.leave(f)
-		resp, err := x.serve(now, o.entry, &o.response, status)
-		x.settles(resp, o.saving)
-		if err != nil {
-			return nil, alone
-		}
-		x.counters.collapsed.Add(1)
-		x.tell(answerCollapsed, x.req, resp, Status{})
-		return resp, answered
-	}
-	if o.response.notModified(x.rules) {
-		defer x.leave(f)
-		resp, _ := x.serve(now, o.entry, &o.response, status) // reads no content
-		x.counters.collapsed.Add(1)
-		x.tell(answerCollapsed, x.req, resp, Status{})
-		return resp, answered
-	}
-	resp := x.share(f, status)
-	if resp == nil {
-		x.leave(f)
-		return nil, again
-	}
-	x.counters.collapsed.Add(1)
-	x.tell(answerCollapsed, x.req, resp, Status{})
-	return resp, answered
-}
 
 // serveStale answers with the selected response although the origin failed, with the given status
 // code or none, if that is allowed; else it returns nil.

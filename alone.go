@@ -1,0 +1,99 @@
+package cachetrip
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+)
+
+// Going on alone with a body that was read along with another request, or from a store that has lost it: the transfer
+// has stalled or broken off, or the others did not wait. RFC 9111, section 3.4.
+
+// alone returns what asks the origin, in the name of the caller of x, for the rest of the response of f. If a validator
+// proves that a rest belongs to what the caller has, that is asked for. Else the request is repeated, and what comes
+// must begin with what the caller has, byte by byte: then it is as if that had been the response all along.
+func (x *exchange) alone(f *flight) aloneFunc {
+	if x.rules.cc.OnlyIfCached || f.asked == nil {
+		return nil
+	}
+	return func(ctx context.Context, have io.ReaderAt) func(int64) (io.ReadCloser, int64) {
+		var again func(int64, error) (io.ReadCloser, int64)
+		if f.continues {
+			a := &answer{exchange: x, requested: wallClock()}
+			again = a.continuation(ctx, f.response, f.brings.end)
+		}
+		repeats := 0
+		return func(position int64) (io.ReadCloser, int64) {
+			if again != nil {
+				if source, length := again(position, nil); source != nil {
+					if f.brings.end >= 0 {
+						length = f.brings.end
+					}
+					return source, length
+				}
+				again = nil
+			}
+			if repeats++; repeats > maxRepeats {
+				return nil, 0
+			}
+			return x.repeat(ctx, &f.outcome, position, have), -1
+		}
+	}
+}
+
+// maxRepeats bounds how often a request is repeated for the rest of a body: once, and once more if that breaks off.
+const maxRepeats = 2
+
+// repeat asks for a response like that of o anew, and returns its body from a position on, or nil if the content before
+// that is another one.
+func (x *exchange) repeat(ctx context.Context, o *outcome, position int64, have io.ReaderAt) io.ReadCloser {
+	out := x.outgoing(ctx)
+	delete(out.Header, "If-None-Match")
+	delete(out.Header, "If-Modified-Since")
+	resp, err := x.send(out)
+	if err != nil {
+		return nil
+	}
+	if err := x.modify(resp); err != nil {
+		return nil
+	}
+	if !o.repeatedBy(resp) || !begins(resp.Body, have, position) {
+		resp.Body.Close()
+		return nil
+	}
+	return resp.Body
+}
+
+// repeatedBy reports whether resp may have the same content as the response of o, by its header.
+func (o *outcome) repeatedBy(resp *http.Response) bool {
+	for _, name := range []string{etagField, "Last-Modified", "Content-Type", "Content-Encoding"} {
+		if resp.Header.Get(name) != o.entry.Header.Get(name) {
+			return false
+		}
+	}
+	if o.code == http.StatusPartialContent {
+		if s, _, ok := contentRange(resp.Header); !ok || s != o.brings {
+			return false
+		}
+	}
+	return resp.StatusCode == o.code && resp.Uncompressed == o.entry.Uncompressed &&
+		(o.announced < 0 || resp.ContentLength < 0 || resp.ContentLength == o.announced)
+}
+
+// begins takes what comes before a position from body, and reports whether that is what have has there.
+func begins(body io.Reader, have io.ReaderAt, position int64) bool {
+	const size = 32 << 10
+	came, had := make([]byte, size), make([]byte, size)
+	for at := int64(0); at < position; {
+		n := min(size, position-at)
+		if _, err := io.ReadFull(body, came[:n]); err != nil {
+			return false
+		}
+		if _, err := io.ReadFull(io.NewSectionReader(have, at, n), had[:n]); err != nil || !bytes.Equal(came[:n], had[:n]) {
+			return false
+		}
+		at += n
+	}
+	return true
+}

@@ -1,0 +1,329 @@
+package cachetrip
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// Sharing one request to the origin: which requests may be answered by the response to another one, and how
+// long they wait for it. A waiting request may be given a response in two cases only. Either the store could
+// serve the response to it at that moment (RFC 9111, section 4), or the response merely lacks a lifetime and
+// the two requests are alike.
+
+// audience says who may be given the response to another one's request.
+type audience int
+
+const (
+	anyone     audience = iota // whoever section 4 allows; assumed of a key that nothing is known of
+	alikesOnly                 // requests that are alike: see alike
+	nobody
+)
+
+// joining says how a request takes part in requests that are under way.
+type joining int
+
+const (
+	joinAny    joining = iota // it waits for the response to another request
+	joinLanded                // it has waited long enough: it joins only where the header is there already
+	joinNone                  // it asks the origin itself, and no other request waits for it
+)
+
+// unsharedCookies reports whether the header of a response sets cookies for the one who asked alone.
+func unsharedCookies(h http.Header, public bool) bool { return h["Set-Cookie"] != nil && !public }
+
+// alike reports whether the origin can't tell two requests for one key apart, but by fields that say nothing
+// about what the response should be.
+func alike(a, b *request) bool {
+	same := func(a, b http.Header) bool {
+		for name, lines := range a {
+			if !slices.Equal(lines, b[name]) && !harmless(name) {
+				return false
+			}
+		}
+		return true
+	}
+	return same(a.header, b.header) && same(b.header, a.header)
+}
+
+// alikeDigest returns a digest that requests for one key have in common if they are alike.
+func alikeDigest(req *request) string {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(req.header)) {
+		if harmless(name) {
+			continue
+		}
+		b.WriteString("\n" + name)
+		for _, line := range req.header[name] {
+			b.WriteString("\n:" + line)
+		}
+	}
+	return req.digest.value(b.String())
+}
+
+// harmless reports whether two requests may differ in a field and still be given one response. These are the
+// fields that trace a request, and those that the cache itself evaluates for each request.
+func harmless(name string) bool {
+	switch name {
+	case "Cache-Control", "Pragma", "If-None-Match", "If-Modified-Since", "Range", "If-Range":
+		return true
+	case "Traceparent", "Tracestate", "B3", "X-Request-Id", "Request-Id", "X-Correlation-Id", "Correlation-Id", "X-Trace-Id",
+		"X-Amzn-Trace-Id", "X-Cloud-Trace-Context", "Uber-Trace-Id", "Sentry-Trace", "X-Ms-Client-Request-Id", "X-Client-Trace-Id",
+		"Amz-Sdk-Invocation-Id", "Amz-Sdk-Request", "Newrelic":
+		return true
+	}
+	return strings.HasPrefix(name, "X-B3-") || strings.HasPrefix(name, "X-Datadog-")
+}
+
+// audienceOf returns who may be given r, a response of the origin with the header h to the request of x, without
+// a request of their own.
+func (x *exchange) audienceOf(r *response, h http.Header, code int, now time.Time) audience {
+	if unsharedCookies(h, r.cc.Public) {
+		return nobody
+	}
+	req := *x.sharing(code)
+	d := decide(now, &request{method: http.MethodGet, header: req.header, digest: req.digest, cc: neutral}, []response{*r})
+	switch {
+	case d.serves():
+		return anyone
+	case d.lapsed():
+		return alikesOnly
+	}
+	return nobody
+}
+
+// sharing returns the request as it is to be compared with a response of the given status code to another request,
+// which had the same Range. If the origin took no notice of the range, all are to have the whole.
+func (x *exchange) sharing(code int) *request {
+	if x.rules.header["Range"] == nil || code == 0 || code == http.StatusPartialContent {
+		return x.rules
+	}
+	whole := *x.rules
+	whole.header = x.rules.header.Clone()
+	delete(whole.header, "Range")
+	return &whole
+}
+
+// collapsible reports whether the request may be answered by the response to another one. One that says
+// how fresh it wants that may be; one that wants it validated for itself may not, and several ranges are
+// never stored. What the request's own preconditions make of it is in collapses.
+func (x *exchange) collapsible() bool {
+	cc := &x.rules.cc
+	if x.rules.plain {
+		return x.rules.method == http.MethodGet && !cc.NoCache && cc.MaxAge != 0
+	}
+	ranges := strings.Join(x.rules.header["Range"], ",")
+	return x.rules.method == http.MethodGet && !strings.Contains(ranges, ",") && !cc.NoCache && cc.MaxAge != 0
+}
+
+// collapses reports whether the request, of which the origin is to be asked what d says, may wait for the
+// answer to another one. A 304 to its own preconditions alone is nothing that can be stored, and so nothing
+// that others could be given; one that validates what is stored is.
+func (x *exchange) collapses(stored []response, d decision) bool {
+	if !x.rules.conditional() {
+		return true
+	}
+	c := conditionsFor(x.rules, stored, d.selected)
+	return d.action == revalidate && !c.none()
+}
+
+// waitsFor returns how long x may still wait for other requests: altogether no longer than its patience.
+func (x *exchange) waitsFor() time.Duration {
+	now := time.Now()
+	if x.waitsUntil.IsZero() {
+		x.waitsUntil = now.Add(patience(x.watch(), now, x.shareTimeout()))
+	}
+	return x.waitsUntil.Sub(now)
+}
+
+// shareTimeout returns ShareTimeout, or what it stands for.
+func (t *Transport) shareTimeout() time.Duration {
+	switch {
+	case t.ShareTimeout == 0:
+		return maxPatience
+	case t.ShareTimeout < 0:
+		return 0
+	}
+	return t.ShareTimeout
+}
+
+// ask has the origin asked, by this exchange or by another that wants the same, and answers. moment
+// is from before entries were looked up.
+func (x *exchange) ask(entries []*store.Entry, stored []response, d decision, join joining, moment uint64) (*http.Response, next, error) {
+	ctx := x.watch()
+	asked := wallClock()
+	if x.own == nil {
+		x.detach()
+	}
+	var f *flight
+	leads := true
+	if join == joinNone || !x.collapses(stored, d) {
+		f = newFlight(ctx)
+	} else {
+		if join == joinAny && x.waitsFor() <= 0 {
+			join = joinLanded
+		}
+		f, leads = x.flights.join(ctx, x.rules, x.flightKey(stored), join, moment, time.Now())
+		if f == nil {
+			return nil, again, nil
+		}
+	}
+	// The part in f ends here, unless it goes on with a body that the caller reads.
+	defer func() {
+		switch {
+		case x.reading:
+		case leads:
+			x.forgo(f)
+		default:
+			x.leave(f)
+		}
+	}()
+	if !leads {
+		return x.follow(f, entries, stored, d, asked)
+	}
+	fly := func() { x.fly(f, func(f *flight) outcome { return x.askAlone(f, entries, stored, d) }) }
+	if ctx.Done() == nil { // the caller stays until the outcome is there, and there is no need to hand it over
+		fly()
+	} else {
+		go func() {
+			stretch()
+			fly()
+		}()
+	}
+	return x.lead(f, entries, stored, d)
+}
+
+// lead answers with the outcome of the flight that this exchange makes happen.
+func (x *exchange) lead(f *flight, entries []*store.Entry, stored []response, d decision) (*http.Response, next, error) {
+	if err := f.wait(x.ctx); err != nil {
+		if errors.Is(x.ctx.Err(), context.DeadlineExceeded) { // err may be a cause that somebody gave it
+			if resp := x.serveStale(entries, stored, d, 0); resp != nil {
+				return resp, answered, nil
+			}
+		}
+		return nil, answered, err
+	}
+	o := &f.outcome
+	switch {
+	case o.panicked != nil:
+		panic(o.panicked)
+	case o.err != nil:
+		if !o.final && !errors.Is(o.err, context.Canceled) {
+			if resp := x.serveStale(entries, stored, d, 0); resp != nil {
+				return resp, answered, nil
+			}
+		}
+		return nil, answered, o.err
+	case o.elsewhere:
+		x.waited = true
+		return nil, again, nil
+	case o.confirmed():
+		resp, err := x.serve(wallClock(), o.entry, &o.response, Status{Fwd: d.fwd, FwdStatus: http.StatusNotModified, Stored: !o.unsaved, Detail: d.detail})
+		x.settles(resp, o.saving)
+		if err != nil {
+			return nil, again, nil
+		}
+		if len(o.cookies) > 0 {
+			resp.Header["Set-Cookie"] = o.cookies
+		}
+		x.counters.revalidations.Add(1)
+		x.tell(answerRevalidated, x.req, resp, Status{})
+		return resp, answered, nil
+	}
+	if isFailure(o.code) {
+		if resp := x.serveStale(entries, stored, d, o.code); resp != nil {
+			return resp, answered, nil
+		}
+	}
+	x.counters.misses.Add(1)
+	resp := x.receive(f, d)
+	x.tell(answerMiss, x.req, resp, Status{})
+	return resp, answered, nil
+}
+
+// follow answers with the outcome of another exchange's flight, if that can be shared with this
+// request, asked at a time. Errors are never shared: each belongs to the one who asked.
+func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, d decision, asked time.Time) (*http.Response, next, error) {
+	switch err := f.waitFor(x.ctx, x.waitsFor()); {
+	case err == errImpatient:
+		x.flights.remove(f) // nor does anybody who comes later queue behind it
+		return nil, impatient, nil
+	case err != nil:
+		if errors.Is(x.ctx.Err(), context.DeadlineExceeded) {
+			if resp := x.serveStale(entries, stored, d, 0); resp != nil {
+				return resp, answered, nil
+			}
+		}
+		return nil, answered, err
+	}
+	o := &f.outcome
+	same := alike(f.asked, x.rules)
+	switch {
+	case o.elsewhere:
+		x.waited = true
+		return nil, again, nil
+	case o.err != nil:
+		x.takeTurn(f)
+		return nil, impatient, nil
+	case isFailure(o.code):
+		if same {
+			if resp := x.serveStale(entries, stored, d, o.code); resp != nil {
+				return resp, answered, nil
+			}
+		}
+		if o.entry == nil {
+			x.takeTurn(f)
+			return nil, impatient, nil
+		}
+	}
+	if o.entry == nil || o.audience == nobody {
+		return nil, alone, nil
+	}
+	if at := x.unsafe.since(x.key[:urlDigits]); !o.response.requested.After(at) || o.response.invalidatedIn(stored) {
+		return nil, alone, nil // something unsafe was done since: what was asked for before that won't do
+	}
+	if d.selected >= 0 && stored[d.selected].received.After(o.response.received) {
+		return nil, alone, nil // another process has stored something newer since
+	}
+	now := wallClock()
+	switch shared := decide(now, x.sharing(o.code), []response{o.response}); {
+	case shared.serves():
+	case shared.fwd == "vary-miss" && !o.response.varies("*"):
+		x.others = append(x.others, o.response) // wait for those who want the same variant only
+		return nil, again, nil
+	case !shared.lapsed() || o.response.received.Before(asked):
+		return nil, alone, nil
+	case !same:
+		return nil, again, nil // wait for those that are alike only
+	}
+	if o.download != nil && o.code == http.StatusPartialContent {
+		if answer, spans := o.response.ranges(x.rules); answer != spansAnswer || spans[0] != o.response.held[0] {
+			return nil, alone, nil // the origin sent another part than was asked for
+		}
+	}
+	status := Status{Fwd: d.fwd, FwdStatus: o.code, Collapsed: true, Stored: !o.unsaved, Detail: d.detail}
+	if o.confirmed() {
+		status.FwdStatus = http.StatusNotModified
+	}
+	var resp *http.Response
+	if o.download == nil || o.response.notModified(x.rules) { // which reads no content
+		var err error
+		if resp, err = x.serve(now, o.entry, &o.response, status); err != nil {
+			return nil, alone, nil
+		}
+		if o.download == nil {
+			x.settles(resp, o.saving)
+		}
+	} else if resp = x.share(f, status); resp == nil {
+		return nil, again, nil
+	}
+	x.counters.collapsed.Add(1)
+	x.tell(answerCollapsed, x.req, resp, Status{})
+	return resp, answered, nil
+}
