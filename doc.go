@@ -96,7 +96,8 @@ stale-if-error, RFC 5861) allows it, or [Transport.StaleIfError] does, after the
 error, a deadline or a status of 500, 502, 503 or 504, and for the latter any of 500 or more. Never one with must-revalidate or no-cache. After
 stale-while-revalidate the origin is asked in the background, for as long as that takes and not as long
 as the caller waits; [Transport.Close] waits for it, but 3 s at most for what is not answered yet. At most 32
-are under way at once, and 8 to one origin.
+are under way at once, and 8 to one origin. After one has failed, the next one for the same response begins 1 s
+later at the earliest; the pause doubles with each failure, up to 1 min.
 
 # Invalidation
 
@@ -116,11 +117,21 @@ what would be done with a request, and why, without doing it.
 # Concurrency
 
 A Transport is safe for concurrent use; its fields must not be changed once it is in use. Any number
-of Transports, in any number of processes, may use the same directory at the same time. Concurrent
-requests for the same thing, or the same range of it, share one download where its answer may be shared.
-Those that no answer made for another could satisfy are sent for each caller: HEAD, several ranges, no-cache
-and max-age=0; and those with preconditions, unless they validate what is stored as well, because a 304 to a
-caller's own preconditions says nothing about a response that could be given to others.
+of Transports, in any number of processes, may use the same directory at the same time.
+
+Concurrent requests for the same thing, or the same range of it, share one request to the origin, if nobody
+can tell the difference. A waiting request is given the response to another one in two cases. Either the store
+could serve the response to it at that moment. Or the response only lacks a lifetime, and the two requests have
+the same values in all fields but those that trace a request. Then must-revalidate and no-cache forbid it. A
+response that sets cookies and is not public is never shared. HEAD requests, requests for several ranges,
+and those with no-cache or max-age=0 wait for nobody. Requests with preconditions wait only if they validate what
+is stored as well, because a 304 to a caller's own preconditions is no response for others.
+
+A request waits for at most a quarter of the time that its own deadline leaves, and at most
+[Transport.ShareTimeout]. Then it asks the origin itself, and so do those that come after it. If a shared body
+stalls or breaks off, its readers ask for the rest themselves. Errors are never shared. Where responses cannot be
+shared, that is remembered for 10 s, and requests do not wait. After a failure those that waited ask the origin
+4 at a time.
 
 # Errors
 
