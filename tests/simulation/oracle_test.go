@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -113,7 +114,7 @@ func (o *oracle) timely(a *action) {
 	if limit > 0 && takes > limit+tolerance {
 		o.add(ruleOverstay, a.id, "returned after %v, %v after it should have", takes, takes-limit)
 	}
-	if !plain.ok || a.control == "only-if-cached" || a.kind == purge || a.kind == invalidate {
+	if !plain.ok || a.fate.status != 0 || a.control == "only-if-cached" || a.kind == purge || a.kind == invalidate {
 		return
 	}
 	allowed := (maxRepeats+1)*took + patience + tolerance
@@ -212,12 +213,19 @@ func (o *oracle) deadlines() {
 			limit = a.cancel
 		}
 		switch {
-		case limit > 0 && is.at > done.start+limit:
+		case limit > 0 && is.at > done.start+limit && !o.awaited(a, is.at):
 			o.add(ruleDeadline, a.id, "Base was asked at %v, although the caller was gone at %v", is.at, done.start+limit)
 		case a.deadline > 0 && (is.deadline == 0 || is.deadline > done.start+a.deadline):
 			o.add(ruleDeadline, a.id, "Base sees a deadline of %v, and not %v", is.deadline, done.start+a.deadline)
 		}
 	}
+}
+
+// awaited reports whether others may have been waiting for the request of an action at a time.
+func (o *oracle) awaited(a *action, at time.Duration) bool {
+	return slices.ContainsFunc(o.cached.calls, func(c *call) bool {
+		return c.action != a.id && c.path == o.program.resources[a.resource].path && c.start <= at && (c.answered >= at || c.ended >= at)
+	})
 }
 
 // exchange returns the exchange with a serial number, or nil.
@@ -238,7 +246,7 @@ func (o *oracle) confirmation(c *call, born, last *exchange) *exchange {
 	var found *exchange
 	for _, e := range o.cached.exchanges {
 		if e.path == c.path && e.status == http.StatusNotModified && e.answered >= c.start && e.answered <= c.answered &&
-			e.header.Get("Etag") != "" && confirms(e.header, born.header) && (found == nil || e.action == c.action) {
+			e.serial > born.serial && e.header.Get("Etag") != "" && confirms(e.header, born.header) && (found == nil || e.action == c.action) {
 			found = e
 		}
 	}
@@ -273,7 +281,7 @@ func (o *oracle) statusFits(c *call, last, born *exchange) bool {
 		fits = false
 	}
 	if !fits {
-		o.add(ruleStatus, c.action, "%d by exchange %d, which the caller has not asked for: %v", c.status, last.serial, last.request)
+		o.add(ruleStatus, c.action, "answered about a %s that is the cache's: %d by exchange %d to %v", cmp.Or(last.provoked, "field"), c.status, last.serial, last.request)
 	}
 	return fits
 }
@@ -294,15 +302,12 @@ func (o *oracle) bytesFit(c *call, born *exchange) bool {
 	if c.method == http.MethodPost || c.status == http.StatusNotModified || c.status == http.StatusRequestedRangeNotSatisfiable || c.status == http.StatusNoContent {
 		return true
 	}
-	var content []byte
-	if text, ok := strings.CutPrefix(id, "="); ok {
-		content = []byte(text)
-	} else {
-		path, _, _ := strings.Cut(id, "|")
-		for _, r := range o.program.resources {
-			if r.path == path {
-				content = contentOf(id, r.length)
-			}
+	content := o.content(id)
+	// A body that stalled may be continued by another one that begins alike, if there is nothing to tell them apart by.
+	for _, e := range o.cached.exchanges {
+		if own := o.content(e.header.Get(representationField)); e.action == c.action && e.path == c.path && e.status == born.status && e.status != http.StatusPartialContent &&
+			e.arrived >= c.start && c.eof && bytes.Equal(own, c.body) {
+			content = own
 		}
 	}
 	if c.response.Get("Content-Encoding") == "gzip" {
@@ -342,6 +347,20 @@ func (o *oracle) bytesFit(c *call, born *exchange) bool {
 		return true
 	}
 	return false
+}
+
+// content returns the body of the representation with an id.
+func (o *oracle) content(id string) []byte {
+	if text, ok := strings.CutPrefix(id, "="); ok {
+		return []byte(text)
+	}
+	path, _, _ := strings.Cut(id, "|")
+	for _, r := range o.program.resources {
+		if r.path == path {
+			return contentOf(id, r.length)
+		}
+	}
+	return nil
 }
 
 // gzips reports whether what is at a path is compressed for some.
@@ -393,7 +412,7 @@ func (o *oracle) reuse(c *call, born, last *exchange) {
 		refuse(ruleUnvalidated, "although the request says %s", asked)
 		return
 	case "max-age=3":
-		if c.start > last.answered+4*time.Second {
+		if !o.failed(c) && c.start > last.answered+4*time.Second {
 			refuse(ruleUnvalidated, "although the request says %s", asked)
 			return
 		}
@@ -503,16 +522,17 @@ var harmless = []string{traceField, "Cache-Control", "If-None-Match", "Range"}
 
 // differs returns the field, if any, by which c is not like the request that led to an exchange.
 func (o *oracle) differs(c *call, e *exchange) string {
-	for _, other := range o.cached.calls {
-		if other.action != e.action || other.path != e.path {
-			continue
+	var asked *call
+	for _, other := range o.cached.calls { // by their beginning
+		if other.action == e.action && other.path == e.path && other.start <= e.arrived {
+			asked = other
 		}
-		for _, name := range fieldsOf(c.header, other.header) {
-			if !slices.Contains(harmless, name) && !slices.Equal(c.header[name], other.header[name]) {
-				return name
-			}
-		}
+	}
+	if asked == nil {
 		return ""
+	}
+	if names := differing(c.header, asked.header); len(names) > 0 {
+		return names[0]
 	}
 	return ""
 }
@@ -607,8 +627,13 @@ func sameCredentials(a, b http.Header) bool {
 // failed reports whether the origin has failed while c was under way.
 func (o *oracle) failed(c *call) bool {
 	return slices.ContainsFunc(o.cached.exchanges, func(e *exchange) bool {
-		over := c.answered
-		return e.path == c.path && e.arrived <= over && (e.answered < 0 || e.status >= 500 || e.status == 429) && (e.answered < 0 || e.answered >= c.start)
+		switch {
+		case e.path != c.path || e.arrived > c.answered:
+			return false
+		case e.answered < 0 || e.action == c.action && e.answered > c.answered:
+			return true
+		}
+		return (e.status >= 500 || e.status == 429) && e.answered >= c.start
 	})
 }
 
@@ -710,7 +735,7 @@ func (o *oracle) savings() {
 		}
 		for _, e := range o.cached.exchanges {
 			if e.action == c.action && e.path == c.path && e.arrived >= c.start {
-				o.add(ruleSaved, c.action, "asked for what action %d had read to its end, and was fresh (exchange %d)", before.action, e.serial)
+				o.add(ruleSaved, c.action, "asked (exchange %d) for what action %d had read to its end, and was fresh by a %d; below lies %v", e.serial, before.action, o.exchange(before.response.Get(serialField)).status, o.program.below)
 				break
 			}
 		}
@@ -806,9 +831,13 @@ func failure(e *exchange) bool { return e.answered >= 0 && e.status >= 500 && e.
 
 // inBackground reports whether an exchange was made for a call that was answered from the store.
 func (o *oracle) inBackground(e *exchange) bool {
-	return slices.ContainsFunc(o.cached.calls, func(c *call) bool {
-		return c.action == e.action && c.path == e.path && c.cache.Hit && c.start <= e.arrived
-	})
+	var of *call
+	for _, c := range o.cached.calls { // by their beginning
+		if c.action == e.action && c.path == e.path && c.start <= e.arrived {
+			of = c
+		}
+	}
+	return of != nil && of.cache.Hit
 }
 
 // processOf returns the process of an exchange, -1 if it is not known.

@@ -250,9 +250,6 @@ func (e ending) String() string {
 	return [...]string{"", "hangs before the header", "hangs in the body", "breaks before the header", "breaks in the body", "is refused by ModifyResponse"}[e]
 }
 
-// good reports whether the caller of a fate is answered.
-func (f fate) good() bool { return f.ends == endsWell && f.status == 0 }
-
 // pick chooses one of several.
 func pick[T any](r *rand.Rand, from ...T) T { return from[r.IntN(len(from))] }
 
@@ -290,6 +287,20 @@ func generate(seed uint64) *program {
 			p.resources[1].redirect = ""
 		}
 	}
+	if oneIn(r, 3) {
+		p.actions = generateSeries(r, p)
+	} else {
+		p.actions = generateClusters(r, p)
+	}
+	slices.SortStableFunc(p.actions, func(a, b action) int { return int(a.at - b.at) })
+	for i := range p.actions {
+		p.actions[i].id = i
+	}
+	return p
+}
+
+// generateClusters makes clusters, of which many are alike, some time from each other.
+func generateClusters(r *rand.Rand, p *program) (actions []action) {
 	at := time.Duration(0)
 	clusters := 1 + r.IntN(5)
 	var typical action
@@ -299,19 +310,54 @@ func generate(seed uint64) *program {
 		}
 		for _, a := range generateCluster(r, p, typical) {
 			a.at += at
-			a.id = len(p.actions)
-			p.actions = append(p.actions, a)
+			actions = append(actions, a)
 		}
-		at = p.actions[len(p.actions)-1].at + pick(r, 500*time.Millisecond, 2*time.Second, 4*time.Second, 8*time.Second, 15*time.Second, 70*time.Second, 10*24*time.Hour)
+		at = actions[len(actions)-1].at + pick(r, 500*time.Millisecond, 2*time.Second, 4*time.Second, 8*time.Second, 15*time.Second, 70*time.Second, 10*24*time.Hour)
 		if oneIn(r, 20) {
 			at += 60 * 24 * time.Hour
 		}
 	}
-	slices.SortStableFunc(p.actions, func(a, b action) int { return int(a.at - b.at) })
-	for i := range p.actions {
-		p.actions[i].id = i
+	return actions
+}
+
+// generateSeries makes requests for one thing, one after the other: what a cache stores, resumes and updates shows in the
+// third or fourth of them.
+func generateSeries(r *rand.Rand, p *program) (actions []action) {
+	res := &p.resources[0]
+	res.status, res.redirect, res.session = 200, "", false
+	partial := oneIn(r, 2)
+	if partial {
+		res.length = pick(r, 600, 5000, 40_000)
+		p.drain = -1
 	}
-	return p
+	typical := generateAction(r, p)
+	typical.kind, typical.resource, typical.control, typical.matching, typical.read, typical.ranged = get, 0, "", "", -1, ""
+	typical.cancel, typical.fate = 0, fate{head: 5 * time.Millisecond}
+	at := time.Duration(0)
+	for range 4 + r.IntN(6) {
+		a := typical
+		a.at = at
+		a.process = r.IntN(p.processes)
+		switch r.IntN(12) {
+		case 0:
+			a.language = pick(r, "en", "de", "de, en")
+		case 1:
+			a.kind = pick(r, head, post, invalidate)
+		case 2:
+			a.fate.ends = pick(r, breaksBody, breaksHead, failsHook)
+		case 3:
+			a.fate.status = 503
+		case 4:
+			a.ranged = pick(r, "bytes=0-9", "bytes=20-", "bytes=-7")
+		default:
+			if partial && oneIn(r, 2) {
+				a.read = pick(r, 10, 300)
+			}
+		}
+		actions = append(actions, a)
+		at += pick(r, 500*time.Millisecond, time.Second, 2*time.Second, 6*time.Second)
+	}
+	return actions
 }
 
 func generateResource(r *rand.Rand, i int) resource {

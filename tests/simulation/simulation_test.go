@@ -118,7 +118,7 @@ func (v violation) kind() string {
 	text := digits.ReplaceAllString(string(v.rule)+": "+v.text, "#")
 	switch v.rule {
 	case ruleAnswered, ruleStatus, ruleRun, ruleOverstay, ruleDeadline, ruleCookies, ruleBytes:
-		text = text[:min(len(text), 50)]
+		text = text[:min(len(text), 45)]
 	}
 	return text
 }
