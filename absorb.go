@@ -37,7 +37,8 @@ const sentBy = ":sent-by"
 // values of the fields that a response with the header h was selected by, than the cache knows of;
 // by is a digest of those. Base may have done so in a copy of the request or, though it must not,
 // in the request itself: what counts is what the caller sent. If Identity named whose the request
-// is, credentials are no news.
+// is, credentials are no news. Nor is Accept-Encoding, unless the response is coded still: a transport
+// below that decodes asks for a coding by itself, and what it returns suits all.
 func (a *answer) foreign(h http.Header) (by string, foreign bool) {
 	actual := a.resp.Request
 	if actual == nil {
@@ -48,6 +49,9 @@ func (a *answer) foreign(h http.Header) (by string, foreign bool) {
 	names := selectingFields(h)
 	changed := func(name string) bool { return !slices.Equal(header[name], a.known(name)) }
 	foreign = query || slices.ContainsFunc(names, func(name string) bool {
+		if name == "Accept-Encoding" && h["Content-Encoding"] == nil {
+			return false
+		}
 		return changed(name) && !(a.rules.identified && credentialField(name))
 	})
 	if !a.rules.identified {
@@ -84,6 +88,20 @@ func (a *answer) foreign(h http.Header) (by string, foreign bool) {
 		}
 	}
 	return a.rules.digest.value(b.String()), true
+}
+
+// decoded reports whether the content was decoded on arrival: by net/http, which says so, or by a
+// transport below that asked for a coding on its own.
+func (a *answer) decoded() bool {
+	if a.resp.Uncompressed {
+		return true
+	}
+	if a.resp.Request == nil || a.resp.Header["Content-Encoding"] != nil || contentLength(a.resp) >= 0 {
+		return false
+	}
+	const name = "Accept-Encoding"
+	header, _ := field.Canonical(a.resp.Request.Header)
+	return !slices.Equal(header[name], a.known(name))
 }
 
 // known returns the lines of a request field that the cache knows of.
@@ -143,7 +161,7 @@ func (a *answer) entry() *store.Entry {
 		Header:       storedHeader(a.kept(a.resp.Header)),
 		RequestTime:  a.requested,
 		ResponseTime: a.received,
-		Uncompressed: a.resp.Uncompressed,
+		Uncompressed: a.decoded(),
 		Length:       contentLength(a.resp),
 	}
 	a.mark(e)
@@ -581,10 +599,13 @@ func (a *answer) absorbHead(e *store.Entry, head *response) outcome {
 				continue
 			}
 			concerned = true
-			if headUpdates(&stored[i], head) && a.sentAs(&stored[i]) {
+			switch {
+			case headUpdates(&stored[i], head) && a.sentAs(&stored[i]):
 				next[i] = a.freshened(current[i])
 				kept = next[i]
-			} else if current[i].InvalidatedAt.IsZero() {
+			case stored[i].uncompressed && !differentContent(&stored[i], head):
+				// The HEAD is about another coding, whose tag and length say nothing.
+			case current[i].InvalidatedAt.IsZero():
 				next[i] = current[i].Clone()
 				next[i].InvalidatedAt = a.received
 			}

@@ -19,6 +19,8 @@ type request struct {
 	cc     field.CacheControl // of the header, and of the context
 	digest digester
 
+	further []string // Cache-Control lines of the context, which are sent with those of the header
+
 	identified bool // by Identity, and not by the credentials in header
 	plain      bool // see survey
 }
@@ -45,13 +47,22 @@ func survey(h http.Header) (canonical, plain, anonymous bool) {
 	return true, plain, anonymous
 }
 
+// lines returns the lines of a field as they are sent, as far as the caller decides.
+func (req *request) lines(name string) (lines []string, ok bool) {
+	lines, ok = req.header[name]
+	if name == "Cache-Control" && len(req.further) > 0 {
+		return append(slices.Clone(lines), req.further...), true
+	}
+	return lines, ok
+}
+
 // newRequest reads the directives of a request: those of its header, and further ones.
 func newRequest(method string, header http.Header, further []string, digest digester) request {
 	lines := header["Cache-Control"]
 	if len(further) > 0 {
 		lines = append(append([]string(nil), lines...), further...)
 	}
-	req := request{method: method, header: header, digest: digest, cc: field.ParseCacheControl(lines)}
+	req := request{method: method, header: header, digest: digest, cc: field.ParseCacheControl(lines), further: further}
 	if len(lines) == 0 { // Pragma counts only without Cache-Control: section 5.4
 		field.Members(header["Pragma"], func(member string) bool {
 			req.cc.NoCache = req.cc.NoCache || strings.EqualFold(member, "no-cache")
@@ -101,6 +112,9 @@ func decide(now time.Time, req *request, stored []response) decision {
 	switch {
 	case !r.usableFor(req):
 		d.fwd, d.action = "partial", fetch
+		if r.uncompressed && req.method == http.MethodHead {
+			d.detail = "decoded"
+		}
 		if r.resumable(req) {
 			d.action = resume
 		}
@@ -179,10 +193,14 @@ func (r *response) whyValidate() string {
 }
 
 // usableFor reports whether what is held of r is enough for req: everything, or what a Range asks
-// for. A HEAD needs no content, but the head of a part may lack fields of the whole. Section 3.3.
+// for. A HEAD needs no content, but the head of a part may lack fields of the whole. Section 3.3. So
+// does the head of what was decoded on arrival: a HEAD asks for the length more than for anything else.
 func (r *response) usableFor(req *request) bool {
 	if r.headOnly {
 		return req.method == http.MethodHead
+	}
+	if r.uncompressed && req.method == http.MethodHead {
+		return false
 	}
 	return r.covers(req)
 }

@@ -27,6 +27,8 @@ func TestDecideNothingSelected(t *testing.T) {
 		{"another variant, for a HEAD", asking("HEAD", "Accept-Language: en"), []response{german}, decision{action: revalidate, selected: -1, fwd: "vary-miss"}},
 		{"another variant, only if cached", asking("GET", "Accept-Language: en", "Cache-Control: only-if-cached"), []response{german}, decision{action: refuse, selected: -1, fwd: "vary-miss"}},
 		{"Vary: *", asking("GET"), []response{answering("Cache-Control: max-age=60", "Vary: *")}, decision{action: revalidate, selected: -1, fwd: "vary-miss"}},
+		{"what was decoded on arrival, for a HEAD", asking("HEAD"), []response{changed(answering("Cache-Control: max-age=60"), func(r *response) { r.uncompressed = true })}, decision{action: fetch, selected: 0, fwd: "partial", detail: "decoded", ttl: time.Minute}},
+		{"what was decoded on arrival, for a HEAD, only if cached", asking("HEAD", "Cache-Control: only-if-cached"), []response{changed(answering("Cache-Control: max-age=60"), func(r *response) { r.uncompressed = true })}, decision{action: refuse, selected: 0, fwd: "partial", detail: "decoded", ttl: time.Minute}},
 		{"a head for a GET", asking("GET"), []response{head}, decision{action: fetch, selected: -1, fwd: "uri-miss"}},
 	}
 	for _, test := range tests {

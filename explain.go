@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -155,7 +154,7 @@ func (t *Transport) Explain(req *http.Request) (Explanation, error) {
 		explained.Status.Age, explained.Status.TTL = d.age, d.ttl
 		explained.StaleIfError = staleOnError(now, x.rules, &stored[d.selected], t.StaleIfError, 0)
 	}
-	explained.directives = append(slices.Clone(x.rules.header["Cache-Control"]), directivesOf(ctx)...)
+	explained.directives, _ = x.rules.lines("Cache-Control")
 	switch d.action {
 	case serve:
 		explained.Status.Hit = true
@@ -390,6 +389,7 @@ var reasons = map[string]string{
 	"stale-while-revalidate": "the response allows that for a while (stale-while-revalidate; RFC 5861, section 3)",
 	"stale-if-error":         "the origin failed (stale-if-error; RFC 5861, section 4)",
 	"invalidated":            "it was invalidated, by an unsafe request, a newer response or on purpose, and has to be validated before it is used again (RFC 9111, section 4.4)",
+	"decoded":                "what is stored was decoded on arrival, and lacks the Content-Length that a HEAD asks for (RFC 9110, section 9.3.2)",
 	"credentials":            "it was asked for with credentials that were added below the cache, so that only the origin can say for whom it is (RFC 9111, section 4.1)",
 	"unmatched-304":          "a 304 confirmed none of what is stored, and the origin was asked again (RFC 9111, section 4.3.4)",
 	"redirect-loop":          "the request follows a redirect to a URL that has redirected it before, and another answer may be due by now",

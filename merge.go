@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/cachetrip/cachetrip/internal/field"
 )
 
 // Freshening stored header fields, and what a new response does to the stored ones: RFC 9111,
@@ -42,6 +44,9 @@ func freshen(stored, update http.Header, received time.Time) http.Header {
 		if isStoredField(name, connection) && !slices.Equal(merged[name], values) {
 			merged[name] = slices.Clone(values)
 		}
+	}
+	if tag, other := stored.Get(etagField), update.Get(etagField); !field.IsStrongETag(tag) && field.IsStrongETag(other) && field.ETagWeakMatch(tag, other) {
+		merged[etagField] = stored[etagField] // the stored bytes need not be those of the strong tag
 	}
 	for _, name := range boundToContent {
 		delete(merged, name)

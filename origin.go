@@ -2,11 +2,13 @@ package cachetrip
 
 import (
 	"context"
+	"hash/maphash"
 	"io"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/cachetrip/cachetrip/internal/field"
@@ -113,13 +115,41 @@ func (x *exchange) question(ctx context.Context, stored []response, d decision) 
 	var added conditions
 	switch d.action {
 	case revalidate:
-		added = conditionsFor(x.rules, stored, d.selected)
+		added = x.conditions(stored, d)
 		added.apply(out.Header)
 	case resume:
 		r := &stored[d.selected]
 		r.askFor(r.missing(), out.Header)
 	}
 	return out, added
+}
+
+// conditions returns the preconditions for validating what is stored.
+func (x *exchange) conditions(stored []response, d decision) conditions {
+	return conditionsFor(x.rules, stored, d.selected, x.oneTag.has(x.key[:urlDigits]))
+}
+
+// urlSet is a set of URLs that forgets: a URL that is added may displace another one. Its zero value is
+// ready for use.
+type urlSet struct {
+	slots [512]atomic.Uint64
+}
+
+func (s *urlSet) slot(prefix string) (slot *atomic.Uint64, hash uint64) {
+	hash = maphash.String(keySeed, prefix)
+	return &s.slots[hash%uint64(len(s.slots))], hash
+}
+
+// add adds the URL of a key's prefix.
+func (s *urlSet) add(prefix string) {
+	slot, hash := s.slot(prefix)
+	slot.Store(hash)
+}
+
+// has reports whether the URL of a key's prefix was added, as far as is remembered.
+func (s *urlSet) has(prefix string) bool {
+	slot, hash := s.slot(prefix)
+	return slot.Load() == hash
 }
 
 // askOrigin makes the flight f happen.
@@ -154,6 +184,9 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 			}
 			detail = "unmatched-304"
 		default:
+			if comparesAsText(out.Header, resp.Header, resp.StatusCode) {
+				x.oneTag.add(x.key[:urlDigits])
+			}
 			o := a.absorbed()
 			if detail != "" {
 				o.detail = detail

@@ -30,8 +30,10 @@ type conditions struct {
 
 // conditionsFor returns the preconditions for validating what is stored: the tags of all stored
 // responses that the origin may choose for req, but for those that somebody else's secret selected, and the date of the
-// selected one if it is the only one that is being validated.
-func conditionsFor(req *request, stored []response, selected int) conditions {
+// selected one if it is the only one that is being validated. If the origin is known to compare
+// If-None-Match as a text, it is sent one tag: that of the selected response. If the caller asks about
+// other tags by itself, those are sent alone, as without a cache.
+func conditionsFor(req *request, stored []response, selected int, oneTag bool) conditions {
 	var c conditions
 	if req.conditionalAny() || req.signs("If-None-Match") || req.signs("If-Modified-Since") {
 		return c // a "*" can't be combined with tags, and its answer would not name one; see signs
@@ -48,6 +50,12 @@ func conditionsFor(req *request, stored []response, selected int) conditions {
 			return c // tags of other responses would make the origin ignore the date
 		}
 		c.add(r)
+	}
+	if oneTag {
+		if tags := field.ETags(req.header["If-None-Match"]); slices.ContainsFunc(tags, func(own string) bool { return !slices.Contains(c.etags, own) }) {
+			return conditions{}
+		}
+		return c
 	}
 	for i := range stored {
 		if r := &stored[i]; i != selected && !r.headOnly && r.usableFor(req) && r.codedFor(req) && !r.othersSecret(req) && len(c.etags) < maxETags {
@@ -90,6 +98,18 @@ func (r *response) entityTag() string {
 		return ""
 	}
 	return tag
+}
+
+// comparesAsText reports whether a response to a request with the header sent shows that the origin
+// compares If-None-Match as a text, and so never answers 304 to several tags: it sent a response with
+// one of them. RFC 9110, section 13.1.2, has it answer 304.
+func comparesAsText(sent, received http.Header, status int) bool {
+	tag := received.Get(etagField)
+	if status != http.StatusOK || tag == "" {
+		return false
+	}
+	tags := field.ETags(sent["If-None-Match"])
+	return len(tags) > 1 && slices.ContainsFunc(tags, func(own string) bool { return field.ETagWeakMatch(own, tag) })
 }
 
 // none reports whether there is nothing to validate with.
@@ -161,7 +181,14 @@ func (c *conditions) identify(req *request, stored []response, h http.Header) (u
 	tag := h.Get(etagField)
 	switch {
 	case field.IsStrongETag(tag):
-		same := func(r *response) bool { return field.ETagStrongMatch(tag, r.header.Get(etagField)) }
+		// Each strong validator of the 304 identifies, a strong date as well. Servers that weaken a
+		// tag when they compress do not weaken it in a 304, which has nothing to compress: nginx
+		// confirms W/"x" with "x" and the same date. A tag of another name contradicts the date.
+		same := func(r *response) bool {
+			stored := r.header.Get(etagField)
+			return field.ETagStrongMatch(tag, stored) ||
+				r.concerns(req) && (stored == "" || field.ETagWeakMatch(tag, stored)) && r.sameStrongDate(h)
+		}
 		choose(same)
 		if use >= 0 {
 			for _, i := range candidates {
@@ -171,9 +198,8 @@ func (c *conditions) identify(req *request, stored []response, h http.Header) (u
 			}
 			return use, update
 		}
-		// Servers that weaken a tag when they compress, but not in a 304, which has nothing to
-		// compress, confirm the weak tag that they were asked about. A strong validator must not
-		// update what lacks it, so that the response is used this once and asked about again. If
+		// Without such a date a weak tag is confirmed as well, but a strong validator must not update
+		// what lacks it, so that the response is used this once and asked about again. If
 		// somebody else selected it, it takes more than that to choose it.
 		choose(func(r *response) bool { return r.concerns(req) && field.ETagWeakMatch(tag, r.header.Get(etagField)) })
 		return use, nil
@@ -312,6 +338,15 @@ func (r *response) strongDate() bool {
 	modified, ok := r.lastModified()
 	date, dated := field.Date(r.header.Get("Date"), r.received)
 	return ok && dated && date.Sub(modified) >= time.Second
+}
+
+// sameStrongDate reports whether a 304 with the header h has the date of last modification of r, as a
+// strong validator in both.
+func (r *response) sameStrongDate(h http.Header) bool {
+	confirmed := response{header: h, received: r.received}
+	modified, ok := confirmed.lastModified()
+	stored, valid := r.lastModified()
+	return ok && valid && stored.Equal(modified) && r.strongDate() && confirmed.strongDate()
 }
 
 // headUpdates reports whether the answer to a HEAD shows that a stored response is still current,

@@ -78,12 +78,63 @@ func TestConditionsFor(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got := conditionsFor(test.req, test.stored, test.selected)
+			got := conditionsFor(test.req, test.stored, test.selected, false)
 			if diff := diffRules(got, test.want); diff != "" {
 				t.Errorf("conditionsFor (-got +want):\n%s", diff)
 			}
 			if want := len(test.want.etags) == 0 && test.want.modified == ""; got.none() != want {
 				t.Errorf("none: got %t, want %t", got.none(), want)
+			}
+		})
+	}
+}
+
+// An origin that compares If-None-Match as a text is sent one tag.
+func TestConditionsForOneTag(t *testing.T) {
+	a, b := answering(`ETag: "a"`, modifiedThen), answering(`ETag: "b"`)
+	tests := []struct {
+		name     string
+		req      *request
+		stored   []response
+		selected int
+		want     conditions
+	}{
+		{"the tag of the selected one, and its date", asking("GET"), []response{b, a}, 1, conditions{[]string{`"a"`}, httpDate(-2 * time.Hour)}},
+		{"nothing if none is selected", asking("GET"), []response{b, a}, -1, conditions{}},
+		{"nothing if the selected one has none", asking("GET"), []response{answering(), a}, 0, conditions{}},
+		{"the date of the selected one", asking("GET"), []response{answering(modifiedNow), a}, 0, conditions{modified: httpDate(-time.Hour)}},
+		{"the caller's tag, if it is the same", asking("GET", `If-None-Match: "a"`), []response{b, a}, 1, conditions{[]string{`"a"`}, httpDate(-2 * time.Hour)}},
+		{"nothing beside another tag of the caller's", asking("GET", `If-None-Match: "x"`), []response{b, a}, 1, conditions{}},
+		{"nothing beside several tags of the caller's", asking("GET", `If-None-Match: "a", "x"`), []response{b, a}, 1, conditions{}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if diff := diffRules(conditionsFor(test.req, test.stored, test.selected, true), test.want); diff != "" {
+				t.Errorf("conditionsFor (-got +want):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestComparesAsText(t *testing.T) {
+	tests := []struct {
+		name           string
+		sent, received string
+		status         int
+		want           bool
+	}{
+		{"one of several tags", `"a", "b"`, `"b"`, 200, true},
+		{"in its weak form", `"a", "b"`, `W/"b"`, 200, true},
+		{"none of them", `"a", "b"`, `"c"`, 200, false},
+		{"the only tag", `"a"`, `"a"`, 200, false},
+		{"no tag", `"a", "b"`, "", 200, false},
+		{"a failure", `"a", "b"`, `"b"`, 500, false},
+		{"no condition", "", `"b"`, 200, false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if got := comparesAsText(headerOf("If-None-Match: "+test.sent), headerOf("ETag: "+test.received), test.status); got != test.want {
+				t.Errorf("comparesAsText: got %t, want %t", got, test.want)
 			}
 		})
 	}
@@ -124,7 +175,7 @@ func TestIdentify(t *testing.T) {
 	part := func(r response) response { r.held = []span{{0, 5}}; return r }
 	plain := asking("GET")
 	gzipped := selectedBy(asking("GET", "Accept-Encoding: gzip"), "Content-Encoding: gzip", `ETag: "gz"`)
-	older := "Date: " + httpDate(-time.Hour)
+	older, today := "Date: "+httpDate(-time.Hour), "Date: "+httpDate(0)
 	type result struct {
 		Use    int
 		Update []int
@@ -158,6 +209,15 @@ func TestIdentify(t *testing.T) {
 		{"the weak tag", german, []response{answering(`ETag: W/"a"`)}, nil, headerOf(`ETag: W/"a"`), result{0, []int{0}}},
 		{"the weak form of a strong tag", german, []response{answering(`ETag: "a"`)}, nil, headerOf(`ETag: W/"a"`), result{0, []int{0}}},
 		{"the strong form of a weak tag updates nothing", german, []response{answering(`ETag: W/"a"`)}, nil, headerOf(`ETag: "a"`), result{0, nil}},
+		{"the strong form of a weak tag, and a strong date", german, []response{answering(`ETag: W/"a"`, modifiedThen, today)}, nil, headerOf(`ETag: "a"`, modifiedThen, today), result{0, []int{0}}},
+		{"the same beside the strong tag of another", german, []response{answering(`ETag: W/"a"`, modifiedThen, today), answering(`ETag: "b"`, modifiedThen, today)}, &conditions{etags: []string{`W/"a"`, `"b"`}}, headerOf(`ETag: "a"`, modifiedThen, today), result{0, []int{0}}},
+		{"the same beside one that others had selected", french, []response{selectedBy(german, vary, `ETag: W/"a"`, modifiedThen, today), selectedBy(french, vary, `ETag: W/"a"`, modifiedThen, today)}, &conditions{etags: []string{`W/"a"`}}, headerOf(`ETag: "a"`, modifiedThen, today), result{1, []int{1}}},
+		{"the same of what others had selected", french, []response{selectedBy(german, vary, `ETag: W/"a"`, modifiedThen, today)}, nil, headerOf(`ETag: "a"`, modifiedThen, today), none},
+		{"the strong form of a weak tag, and another strong date, updates nothing", german, []response{answering(`ETag: W/"a"`, modifiedThen, today)}, nil, headerOf(`ETag: "a"`, modifiedNow, today), result{0, nil}},
+		{"the strong form of a weak tag, and a date that was weak then, updates nothing", german, []response{answering(`ETag: W/"a"`, modifiedThen, "Date: "+httpDate(-2*time.Hour))}, nil, headerOf(`ETag: "a"`, modifiedThen, today), result{0, nil}},
+		{"the strong form of a weak tag, and a date that is weak, updates nothing", german, []response{answering(`ETag: W/"a"`, modifiedThen, today)}, nil, headerOf(`ETag: "a"`, modifiedThen, "Date: "+httpDate(-2*time.Hour)), result{0, nil}},
+		{"the strong form of a weak tag, and a date that is a second older", german, []response{answering(`ETag: W/"a"`, modifiedThen, "Date: "+httpDate(-2*time.Hour+time.Second))}, nil, headerOf(`ETag: "a"`, modifiedThen, "Date: "+httpDate(-2*time.Hour+time.Second)), result{0, []int{0}}},
+		{"another strong tag contradicts a strong date", german, []response{answering(`ETag: W/"a"`, modifiedThen, today)}, nil, headerOf(`ETag: "b"`, modifiedThen, today), none},
 		{"a weak tag: the most recent only", german, []response{answering(`ETag: W/"a"`, older), answering(`ETag: W/"a"`, "Date: "+httpDate(0))}, nil, headerOf(`ETag: W/"a"`), result{1, []int{1}}},
 		{"a weak tag: the one that is selected", german, []response{selectedBy(english, vary, `ETag: W/"a"`), selectedBy(german, vary, `ETag: W/"a"`, older)}, nil, headerOf(`ETag: W/"a"`), result{1, []int{1}}},
 		{"a weak tag of several in other languages", french, []response{selectedBy(english, vary, `ETag: W/"a"`, "Content-Language: en"), selectedBy(german, vary, `ETag: W/"a"`, "Content-Language: de")}, nil, headerOf(`ETag: W/"a"`), none},
@@ -186,7 +246,7 @@ func TestIdentify(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			c := test.c
 			if c == nil {
-				made := conditionsFor(test.req, test.stored, sel(test.req, test.stored))
+				made := conditionsFor(test.req, test.stored, sel(test.req, test.stored), false)
 				c = &made
 			}
 			var got result

@@ -129,7 +129,7 @@ func (x *exchange) collapses(stored []response, d decision) bool {
 	if !x.rules.conditional() {
 		return true
 	}
-	c := conditionsFor(x.rules, stored, d.selected)
+	c := x.conditions(stored, d)
 	return d.action == revalidate && !c.none()
 }
 

@@ -88,6 +88,7 @@ type Transport struct {
 	views    views
 	unsafe   unsafeLog
 	savings  savings
+	oneTag   urlSet      // whose origin never answers 304 to several entity tags; see comparesAsText
 	takes    atomic.Bool // the store took what it was given last
 
 	secret   atomic.Pointer[digester]

@@ -143,7 +143,7 @@ func selecting(h http.Header, req *request) map[string]string {
 // selectingValue returns the normalised value of a selecting field, or a digest of it if it may be
 // a secret; ok is false if the request does not have the field.
 func selectingValue(name string, req *request) (value string, ok bool) {
-	lines, ok := req.header[name]
+	lines, ok := req.lines(name)
 	switch {
 	case !ok:
 		return "", false

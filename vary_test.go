@@ -255,6 +255,40 @@ func TestSelect(t *testing.T) {
 	}
 }
 
+// Directives of the context are sent, and select like those of the header.
+func TestSelectingByDirectives(t *testing.T) {
+	with := func(header string, further ...string) *request {
+		req := newRequest("GET", headerOf("Cache-Control: "+header), further, digester("a secret of the tests"))
+		return &req
+	}
+	without := func(further ...string) *request {
+		req := newRequest("GET", http.Header{}, further, digester("a secret of the tests"))
+		return &req
+	}
+	tests := []struct {
+		name               string
+		original, presents *request
+		want               bool
+	}{
+		{"none and none", without(), without(), true},
+		{"the same of the context", without("max-age=60"), without("max-age=60"), true},
+		{"others of the context", without("max-age=60"), without("max-age=61"), false},
+		{"some and none", without("max-age=60"), without(), false},
+		{"none and some", without(), without("max-age=60"), false},
+		{"of the context and of the header", without("max-age=60"), with("max-age=60"), true},
+		{"of both", with("max-age=60", "max-stale"), with("max-age=60, max-stale"), true},
+		{"of both, and of the header only", with("max-age=60", "max-stale"), with("max-age=60"), false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			r := selectedBy(test.original, "Vary: Cache-Control")
+			if got := r.matches(test.presents); got != test.want {
+				t.Errorf("matches: got %t, want %t; remembered: %v", got, test.want, r.selecting)
+			}
+		})
+	}
+}
+
 // Normalised values are to be equal only if they mean the same. What is normalised stays so.
 func TestNormaliseIsIdempotent(t *testing.T) {
 	for _, name := range []string{"Accept", "Accept-Language", "X"} {
