@@ -37,15 +37,19 @@ func spellings(secret string) []string {
 	return all
 }
 
-// contains reports whether a text has a secret in any spelling.
-func contains(text, secret string) bool {
-	for _, spelling := range spellings(secret) {
-		if strings.Contains(text, spelling) {
-			return true
+// spelt returns a search for secrets in any spelling.
+func spelt(secrets []string) search {
+	s := make(search)
+	for _, secret := range secrets {
+		for _, spelling := range spellings(secret) {
+			s.add(spelling, secret)
 		}
 	}
-	return false
+	return s
 }
+
+// contains reports whether a text has a secret in any spelling.
+func contains(text, secret string) bool { return spelt([]string{secret}).in(text) != nil }
 
 func TestSpellings(t *testing.T) {
 	const secret = "a secret/that+is:spelt"
@@ -153,15 +157,14 @@ func TestNoSecretRests(t *testing.T) {
 			t.Fatalf("%d entries, %d bytes of log, %d of statuses: nothing to search", entries, log.Len(), statuses.Len())
 		}
 		for what, text := range map[string]string{"log": log.String(), "status": statuses.String(), "listing": stored.String()} {
-			for _, secret := range secrets {
-				if contains(text, secret) {
-					t.Errorf("%q is in the %s", secret, what)
-				}
+			for _, secret := range spelt(secrets).in(text) {
+				t.Errorf("%q is in the %s", secret, what)
 			}
-			for _, query := range queries {
-				if what != "listing" && contains(text, query) {
-					t.Errorf("%q, a query, is in the %s", query, what)
-				}
+			if what == "listing" {
+				continue
+			}
+			for _, query := range spelt(queries).in(text) {
+				t.Errorf("%q, a query, is in the %s", query, what)
 			}
 		}
 		if w.dir != "" {
@@ -185,11 +188,8 @@ func searchDirectory(t *testing.T, dir string, secrets []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := all.String()
-	for _, secret := range secrets {
-		if contains(text, secret) {
-			t.Errorf("%q is in the directory", secret)
-		}
+	for _, secret := range spelt(secrets).in(all.String()) {
+		t.Errorf("%q is in the directory", secret)
 	}
 }
 

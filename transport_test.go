@@ -421,10 +421,8 @@ func (w *world) searchCredentials() {
 	credentials.mu.Lock()
 	secrets := slices.Sorted(maps.Keys(credentials.seen))
 	credentials.mu.Unlock()
-	for _, secret := range secrets {
-		if strings.Contains(w.log.String(), secret) {
-			w.Errorf("the credential %q was logged", secret)
-		}
+	for _, secret := range searchFor(secrets).in(w.log.String()) {
+		w.Errorf("the credential %q was logged", secret)
 	}
 	if w.dir != "" {
 		for _, leak := range leaks(w.dir, secrets) {
@@ -433,9 +431,19 @@ func (w *world) searchCredentials() {
 	}
 }
 
+// searchFor returns a search for secrets as they are.
+func searchFor(secrets []string) search {
+	s := make(search)
+	for _, secret := range secrets {
+		s.add(secret, secret)
+	}
+	return s
+}
+
 // leaks lists what is wrong with the secrecy of a directory: secrets in names and files, and modes by
 // which others may read.
 func leaks(dir string, secrets []string) (found []string) {
+	wanted := searchFor(secrets)
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -454,10 +462,8 @@ func leaks(dir string, secrets []string) (found []string) {
 		if info.Mode().Perm() != want && runtime.GOOS != "windows" {
 			found = append(found, fmt.Sprintf("%s has the mode %v", path, info.Mode()))
 		}
-		for _, secret := range secrets {
-			if strings.Contains(path+"\n"+string(b), secret) {
-				found = append(found, fmt.Sprintf("the credential %q is in %s", secret, path))
-			}
+		for _, secret := range wanted.in(path + "\n" + string(b)) {
+			found = append(found, fmt.Sprintf("the credential %q is in %s", secret, path))
 		}
 		return nil
 	})
