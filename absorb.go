@@ -2,6 +2,7 @@ package cachetrip
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -273,7 +274,8 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 		defer release(shared) // before anybody who waits asks again, or ends the process
 		defer func() {
 			if p := recover(); p != nil {
-				own.storeFailed("freshen", fmt.Errorf("cachetrip: panic in the store: %v\n%s", p, debug.Stack()))
+				err := fmt.Errorf("cachetrip: panic in the store: %v\n%s", p, debug.Stack())
+				own.shielded(func() { own.storeFailed("freshen", err) })
 			}
 		}()
 		behind.freshen(c, entries, &made)
@@ -384,7 +386,7 @@ var neutral = field.ParseCacheControl(nil)
 // record has the content of the response stored as it is read, as that of e. If held is not nil, the
 // response brings the stretch of the content that is missing in it.
 func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
-	o := outcome{resp: a.resp, entry: e, response: newResponse(e), announced: a.resp.ContentLength, trailer: a.resp.Trailer.Clone()}
+	o := outcome{resp: a.resp, entry: e, response: newResponse(e), announced: a.resp.ContentLength, trailer: a.resp.Trailer.Clone(), given: givenBy(a.resp)}
 	if a.resp.StatusCode != http.StatusPartialContent {
 		o.response = arriving(e)
 	} else {
@@ -393,7 +395,8 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 	o.audience = a.noteAudience(&o.response)
 	if held == nil && a.resp.Body == http.NoBody {
 		e.Length = 0
-		a.put(e, "")
+		o.detail = a.put(e, "")
+		o.unsaved = o.detail != ""
 		a.flights.remove(a.flight)
 		return o
 	}
@@ -410,8 +413,12 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 	}
 	draft, err := a.Store.Create(context.WithoutCancel(a.flight.ctx), a.key, length)
 	if err != nil {
-		if held != nil {
+		if held != nil { // the whole is asked for, and what becomes of that is told
 			held.Close()
+			if !errors.Is(err, store.ErrTooLarge) {
+				a.storeFailed("create", err)
+			}
+			return outcome{}
 		}
 		return a.unshared(a.flight, outcome{resp: a.resp, detail: a.notKept("create", e, err)})
 	}
@@ -434,8 +441,7 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 	if o.continues {
 		d.again = a.continuation(a.flight.ctx, o.response, brings.end)
 	}
-	d.finish = func(draft store.Draft, taken int64, end error) {
-		defer a.flights.remove(a.flight)
+	finish := func(draft store.Draft, taken int64, end error) {
 		switch {
 		case a.released.Load():
 			a.notStored(e.Status, e.Length, "closed", nil)
@@ -447,7 +453,7 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 			a.notStored(e.Status, e.Length, "length", nil)
 		case end == io.EOF:
 			all := e.Clone()
-			all.Trailer = a.kept(a.resp.Trailer).Clone()
+			all.Trailer = a.kept(o.given.Trailer).Clone()
 			if partial {
 				withoutContentDigests(all.Trailer)
 			}
@@ -460,6 +466,10 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 		default:
 			a.notStored(e.Status, e.Length, "incomplete", nil)
 		}
+	}
+	d.finish = func(draft store.Draft, taken int64, end error) {
+		defer a.flights.remove(a.flight)
+		a.shielded(func() { finish(draft, taken, end) }) // whose hooks are not to harm those who read
 	}
 	o.download = d
 	return o
@@ -493,8 +503,9 @@ func (a *answer) takesRanges() bool {
 		strings.EqualFold(strings.Join(a.resp.Header["Accept-Ranges"], ","), "bytes")
 }
 
-// put stores e, which brings a blob that is new, or none, beside or instead of what is there.
-func (a *answer) put(brought *store.Entry, blobID string) {
+// put stores e, which brings a blob that is new, or none, beside or instead of what is there. It returns why it did
+// not, a word such as "store-error", or nothing.
+func (a *answer) put(brought *store.Entry, blobID string) (reason string) {
 	e := brought
 	outdated := false
 	err := a.Store.Update(context.WithoutCancel(a.flight.ctx), a.key, func(current []*store.Entry) []*store.Entry {
@@ -526,12 +537,13 @@ func (a *answer) put(brought *store.Entry, blobID string) {
 	})
 	switch {
 	case err != nil:
-		a.notKept("store", e, err)
+		return a.notKept("store", e, err)
 	case outdated:
 		a.notStored(e.Status, e.Length, "outdated", nil)
-	default:
-		a.wasStored(e)
+		return "outdated"
 	}
+	a.wasStored(e)
+	return ""
 }
 
 // notKept is keepFailed for what would have taken the place of something.
@@ -579,9 +591,6 @@ func (a *answer) superseded(r *response) {
 func (a *answer) absorbHead(e *store.Entry, head *response) outcome {
 	o := outcome{resp: a.resp}
 	why := storable(a.rules, head, a.StaleIfError > 0)
-	if a.rules.cc.NoStore || a.resp.StatusCode == http.StatusNotModified {
-		return o
-	}
 	if !concernsOthers(head.status) || head.status == http.StatusPartialContent {
 		// What a Range came to, which has no meaning here, is about no other request: RFC 9110, section 14.2.
 		o.detail = "status"
@@ -635,12 +644,13 @@ func (a *answer) absorbHead(e *store.Entry, head *response) outcome {
 		return o
 	case kept == e:
 		a.wasStored(e)
-	case concerned: // what is stored of a GET was updated or marked
+	case concerned && (kept != nil || why == ""): // what is stored of a GET was updated or marked
 	case why != "":
 		o.detail = why
 		a.notStored(e.Status, e.Length, why, nil)
 	default:
-		a.notStored(e.Status, e.Length, "outdated", nil)
+		o.detail = "outdated"
+		a.notStored(e.Status, e.Length, o.detail, nil)
 	}
 	if kept != nil {
 		o.entry, o.response = kept, newResponse(kept)

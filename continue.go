@@ -51,7 +51,7 @@ func (x *exchange) remainder(held *content, r *response) func(span) io.ReadClose
 		if err != nil {
 			return nil
 		}
-		return &forwarded{ReadCloser: resp.Body, count: &x.counters.bytesReceived}
+		return x.counted(resp)
 	}
 }
 
@@ -86,10 +86,16 @@ func (a *answer) askAgain(ctx context.Context, r *response, s span) (*http.Respo
 	delete(out.Header, "If-None-Match")
 	delete(out.Header, "If-Modified-Since")
 	r.askFor(s, out.Header)
-	resp, err := a.send(out)
+	resp, err := a.Transport.send(out)
 	if err != nil {
 		return nil, 0, err
 	}
+	taken := false
+	defer func() {
+		if !taken {
+			resp.Body.Close()
+		}
+	}()
 	if err := a.modify(resp); err != nil {
 		return nil, 0, errDisagrees
 	}
@@ -100,14 +106,15 @@ func (a *answer) askAgain(ctx context.Context, r *response, s span) (*http.Respo
 	if resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && r.endsAt(s.start, resp.Header) {
 		discard(resp)
 		resp.Body = http.NoBody // only that it was the end was missing
+		taken = true
 		return resp, s.start, nil
 	}
 	rest := &answer{exchange: a.exchange, resp: resp, sent: out, requested: a.requested, received: wallClock()}
 	partial := newResponse(rest.entry())
 	if _, length, ok := r.continues(&partial, s); ok && resp.StatusCode == http.StatusPartialContent && rest.sentAs(r) {
 		a.log(a.request(), "continued", slog.Int64("position", s.start), slog.Int64("length", length))
+		taken = true
 		return resp, length, nil
 	}
-	resp.Body.Close()
 	return nil, 0, errDisagrees
 }

@@ -43,21 +43,33 @@ type outcome struct {
 	// What was announced with the download, as its end may change both.
 	announced int64
 	trailer   http.Header
-	brings    span         // of the content, by the download
-	resumes   bool         // the download begins with what is held
-	continues bool         // the rest of the content can be asked for, should the download break off
-	entry     *store.Entry // what is or is being stored: of resp, or confirmed by it
-	unsaved   bool         // what was confirmed is not stored: the store failed, or it may not be any more
-	saving    *saving      // what was confirmed is being stored; nil if that was done before
-	response  response     // entry, as the rules see it
-	cookies   []string     // what a 304 sets for the one who asked, if that is not to be stored
-	detail    string       // why resp was not stored, or that it was asked for twice
-	elsewhere bool         // another process has asked meanwhile: what is stored has changed
-	panicked  any          // what Base panicked with, for the one who asked to pass on
+	given     *http.Response // what resp is a copy of: its trailer is complete at the end of the download
+	brings    span           // of the content, by the download
+	resumes   bool           // the download begins with what is held
+	continues bool           // the rest of the content can be asked for, should the download break off
+	entry     *store.Entry   // what is or is being stored: of resp, or confirmed by it
+	unsaved   bool           // what was confirmed is not stored: the store failed, or it may not be any more
+	saving    *saving        // what was confirmed is being stored; nil if that was done before
+	response  response       // entry, as the rules see it
+	cookies   []string       // what a 304 sets for the one who asked, if that is not to be stored
+	detail    string         // why resp was not stored, or that it was asked for twice
+	elsewhere bool           // another process has asked meanwhile: what is stored has changed
+	panicked  any            // what Base panicked with, for the one who asked to pass on
 }
 
 // confirmed reports whether the origin confirmed a stored response.
 func (o *outcome) confirmed() bool { return o.entry != nil && o.resp == nil }
+
+// says notes in status what is known of storing the response: that it is stored, or is about to be, and for how long it
+// is fresh, or why it is not stored.
+func (o *outcome) says(status *Status) {
+	if status.Detail == "" || o.detail == "unmatched-304" {
+		status.Detail = o.detail
+	}
+	if status.Stored = o.entry != nil && !o.unsaved; status.Stored {
+		status.TTL = o.response.lifetime() - o.response.age(wallClock())
+	}
+}
 
 // flight is one exchange with the origin and all who take part in it, waiting for its outcome or
 // reading its content. When the last of them leaves, it ends.
@@ -76,6 +88,8 @@ type flight struct {
 	over    bool
 	forgone bool              // who had it made will not take the content
 	lease   func(shared bool) // ends what keeps other processes from asking as well; nil if nothing does
+
+	handedOver bool // the end of f does not end Base's request
 
 	claimed bool // the body of resp was given to the caller whose request this was
 }
@@ -227,6 +241,13 @@ func (f *flight) takePart() bool {
 	return true
 }
 
+// handOver has Base's request outlive f: what it has brought is not for f to end.
+func (f *flight) handOver() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.handedOver = true
+}
+
 // leave ends one participation, and with the last one the flight: before its outcome is there, the
 // request to the origin is cancelled; after it, what was not taken is released.
 func (t *Transport) leave(f *flight) { t.depart(f, 0) }
@@ -238,16 +259,18 @@ func (t *Transport) depart(f *flight, leaving int) {
 	f.leaving -= leaving
 	last := f.parts == 0
 	f.over = f.over || last
-	landed := f.hasLanded()
+	landed, handedOver := f.hasLanded(), f.handedOver
 	f.mu.Unlock()
 	if !last {
 		return
 	}
 	if landed {
-		f.release()
+		t.shielded(f.release)
 	}
 	t.flights.remove(f)
-	f.cancel(errAbandoned)
+	if !handedOver {
+		f.cancel(errAbandoned)
+	}
 }
 
 // forgo is leave for the one who leads f and does not take its content.
@@ -289,7 +312,7 @@ func (t *Transport) land(f *flight, o outcome) {
 		f.download.decline()
 	}
 	if over {
-		f.release()
+		t.shielded(f.release)
 	}
 }
 
@@ -366,9 +389,4 @@ func (t *Transport) fly(f *flight, ask func(*flight) outcome) {
 		t.land(f, o)
 	}()
 	o = ask(f)
-}
-
-// panicked logs what Base panicked with.
-func (t *Transport) panicked(p any, stack []byte) {
-	t.logger().Error("cachetrip: panic in Base", "panic", p, "stack", string(stack))
 }

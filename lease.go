@@ -36,7 +36,15 @@ func (x *exchange) askAlone(f *flight, entries []*store.Entry, stored []response
 		}
 		f.leased(release)
 	}
-	return x.askOrigin(f, entries, stored, d)
+	returns := false
+	defer func() {
+		if !returns && x.reply != nil {
+			x.reply.Body.Close()
+		}
+	}()
+	o := x.askOrigin(f, entries, stored, d)
+	returns = true
+	return o
 }
 
 // leased has release called when f is of no use to others any more.

@@ -43,14 +43,21 @@ func (t *Transport) forward(req *http.Request, status Status) (*http.Response, e
 	if err != nil {
 		return nil, err
 	}
+	returns := false
+	defer func() {
+		if !returns { // as ModifyResponse refuses it, or something panics
+			resp.Body.Close()
+		}
+	}()
 	t.invalidateAfter(req, resp) // before ModifyResponse: whatever that makes of the answer, the origin has acted
 	if err := t.modify(resp); err != nil {
 		return nil, err
 	}
 	t.counters.misses.Add(1)
 	status.FwdStatus = resp.StatusCode
-	if f := t.twin(req, resp); f != nil {
-		status.Stored = true
+	o, f := t.twin(req, resp)
+	o.says(&status)
+	if f != nil {
 		ctx, done := interest(req)
 		resp = t.taken(f, req, ctx, done, nil)
 	} else {
@@ -59,7 +66,15 @@ func (t *Transport) forward(req *http.Request, status Status) (*http.Response, e
 	resp.Request = req
 	setStatus(resp.Header, status)
 	t.tell(answerMiss, req, resp, Status{})
+	returns = true
 	return resp, nil
+}
+
+// send is that of the Transport. What has come is closed if something panics before there is an outcome.
+func (x *exchange) send(req *http.Request) (resp *http.Response, err error) {
+	resp, err = x.Transport.send(req)
+	x.reply = resp
+	return resp, err
 }
 
 // outgoing returns the request to send for x, with a header of its own.
@@ -72,14 +87,8 @@ func (x *exchange) outgoing(ctx context.Context) *http.Request {
 // detach gives x a request of its own, as callers may change theirs once they are answered, while it
 // is still to be sent: behind a stale response, or for others who wait for the same.
 func (x *exchange) detach() {
-	own := *x.req
-	own.URL = new(url.URL)
-	*own.URL = *x.req.URL
-	own.Header = x.req.Header.Clone()
-	own.Body = nil
-	//lint:ignore SA1019 it ends the caller's interest alone; see interest
-	own.Cancel = nil
-	x.own = &own
+	own := detached(x.req)
+	x.own = own
 	rules := *x.rules
 	rules.header = own.Header
 	if h, changed := field.Canonical(own.Header); changed {
@@ -87,6 +96,18 @@ func (x *exchange) detach() {
 		own.Header = respelled(own.Header, h)
 	}
 	x.rules = &rules
+}
+
+// detached returns a copy of a request, but for its body, that stays when the caller changes it.
+func detached(req *http.Request) *http.Request {
+	own := *req
+	own.URL = new(url.URL)
+	*own.URL = *req.URL
+	own.Header = req.Header.Clone()
+	own.Body = nil
+	//lint:ignore SA1019 it ends the caller's interest alone; see interest
+	own.Cancel = nil
+	return &own
 }
 
 // respelled returns h, which is also given with its names in canonical form, with these for what the
@@ -180,6 +201,7 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 				current := newResponse(a.entry())
 				current.status = http.StatusOK // which the caller has
 				a.superseded(&current)
+				a.notStored(resp.StatusCode, contentLength(resp), "status", nil)
 				return x.unshared(f, outcome{resp: resp})
 			}
 			detail = "unmatched-304"
@@ -210,10 +232,7 @@ func (x *exchange) unshared(f *flight, o outcome) outcome {
 
 // discard takes the body of a response that is of no use, if that is little, and closes it.
 func discard(resp *http.Response) {
-	if resp.Body == http.NoBody {
-		return
-	}
-	if resp.ContentLength >= 0 && resp.ContentLength <= discardBytes {
+	if _, ok := resp.Body.(*originBody); ok && resp.ContentLength >= 0 && resp.ContentLength <= discardBytes {
 		timer := time.AfterFunc(discardTime, func() { resp.Body.Close() })
 		defer timer.Stop()
 		io.CopyN(io.Discard, resp.Body, discardBytes)

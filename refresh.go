@@ -121,7 +121,7 @@ func (x *exchange) refresh(entries []*store.Entry, stored []response, d decision
 			defer own.mu.Unlock()
 			own.refreshes.end(key, succeeded, time.Now())
 		}()
-		succeeded = own.refreshNow(patience, entries, stored, d)
+		own.shielded(func() { succeeded = own.refreshNow(patience, entries, stored, d) })
 	}()
 }
 
@@ -157,8 +157,8 @@ func (x *exchange) refreshNow(patience context.Context, entries []*store.Entry, 
 	}
 	if f.download != nil {
 		r := f.download.take(bound, func(bool) { x.leave(f) }, nil)
+		defer r.Close()
 		_, err := io.Copy(io.Discard, r)
-		r.Close()
 		return err == nil
 	}
 	defer x.leave(f)

@@ -368,13 +368,12 @@ func TestLeaseEndsBeforeAnybodyIsToldThatAllIsStored(t *testing.T) {
 	}
 }
 
-// badBody fails when it is closed.
-type badBody struct {
-	io.Reader
-	fail func()
-}
+// badBody fails when it is read.
+type badBody struct{ fail func() }
 
-func (b badBody) Close() error { b.fail(); return nil }
+func (b badBody) Read([]byte) (int, error) { b.fail(); return 0, io.EOF }
+
+func (b badBody) Close() error { return nil }
 
 // What goes wrong just when something is to be stored must not have others wait for that for ever.
 func TestNothingWaitsForWhatIsNeverStored(t *testing.T) {
@@ -388,7 +387,7 @@ func TestNothingWaitsForWhatIsNeverStored(t *testing.T) {
 				base := w.Base
 				w.Base = baseFunc(func(req *http.Request) (*http.Response, error) {
 					resp, err := base.RoundTrip(req)
-					resp.Body = badBody{strings.NewReader(""), fail}
+					resp.Body = badBody{fail}
 					return resp, err
 				})
 				ended := make(chan struct{})

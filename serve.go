@@ -235,13 +235,7 @@ func (x *exchange) receive(f *flight, d decision) *http.Response {
 	if f.resumes {
 		status.FwdStatus = http.StatusPartialContent
 	}
-	if status.Detail == "" || f.detail == "unmatched-304" {
-		status.Detail = f.detail
-	}
-	if f.entry != nil {
-		status.Stored = true
-		status.TTL = f.response.lifetime() - f.response.age(wallClock())
-	}
+	f.says(&status)
 	var resp *http.Response
 	if f.download != nil {
 		resp = x.taken(f, x.req, x.ctx, x.unwatch, x.alone(f))
@@ -305,7 +299,7 @@ func (f *flight) give(resp *http.Response, r *reader) {
 	resp.Body = r
 	resp.Trailer = f.trailer.Clone()
 	r.atEnd = func() {
-		trailer := f.resp.Trailer.Clone()
+		trailer := f.given.Trailer.Clone()
 		if f.resumes {
 			withoutContentDigests(trailer)
 		}
@@ -336,67 +330,4 @@ func (t *Transport) refuse(req *http.Request, status Status) *http.Response {
 	}
 	t.tell(answerRefused, req, resp, status)
 	return resp
-}
-
-// counted returns the body of resp, its bytes counted. The body of a 101 is the connection, and passed on
-// untouched.
-func (t *Transport) counted(resp *http.Response) io.ReadCloser {
-	if resp.StatusCode == http.StatusSwitchingProtocols || resp.Body == http.NoBody {
-		return resp.Body
-	}
-	return &forwarded{ReadCloser: resp.Body, count: &t.counters.bytesReceived}
-}
-
-// claim returns the body of the response that came by f, for the caller who had f made: the end of the
-// caller's interest ends f, and so does the end of the body, and closing it.
-func (x *exchange) claim(f *flight) io.ReadCloser {
-	ctx := x.ctx
-	unwatch := context.AfterFunc(ctx, func() { f.cancel(context.Cause(ctx)) })
-	leave := sync.OnceFunc(func() {
-		unwatch()
-		x.leave(f)
-		x.unwatch()
-	})
-	body, ok := x.counted(f.resp).(*forwarded)
-	if !ok {
-		if f.resp.Body == http.NoBody {
-			leave()
-		}
-		return f.resp.Body
-	}
-	body.ctx, body.leave = ctx, leave
-	return body
-}
-
-// forwarded is a body that passes through the cache without being kept.
-type forwarded struct {
-	io.ReadCloser
-	count *atomic.Int64
-	ctx   context.Context // of the caller, if the request has another; else nil
-	leave func()          // to be called at the end, if not nil
-}
-
-func (b *forwarded) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	b.count.Add(int64(n))
-	if err == nil {
-		return n, nil
-	}
-	if err != io.EOF && b.ctx != nil && b.ctx.Err() != nil {
-		err = context.Cause(b.ctx)
-	}
-	b.left()
-	return n, err
-}
-
-func (b *forwarded) Close() error {
-	err := b.ReadCloser.Close()
-	b.left()
-	return err
-}
-
-func (b *forwarded) left() {
-	if b.leave != nil {
-		b.leave()
-	}
 }

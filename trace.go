@@ -23,7 +23,8 @@ import (
 // when it happens, which may be while a body is read or closed, or in the background, even after the
 // response was read: until Close returns, or what is being read then has ended. Hooks are therefore
 // called concurrently for different requests, and must be safe for that. No lock is held, but
-// somebody waits: a hook should be quick. It must not change what it is given.
+// somebody waits: a hook should be quick. It must not change what it is given. A hook that panics while RoundTrip runs
+// makes RoundTrip panic; at other times the panic is logged, and changes nothing.
 type Trace struct {
 	Hit         func(AnswerInfo) // a fresh stored response was served, without asking the origin
 	StaleHit    func(AnswerInfo) // a stale stored response was served: as that is allowed, or as the origin failed
@@ -33,7 +34,7 @@ type Trace struct {
 	Refused     func(AnswerInfo) // a 504 was served: only-if-cached, and nothing stored can be used
 
 	Stored     func(StoreInfo)      // a response was stored, all of it or a part that can be continued
-	NotStored  func(StoreInfo)      // a response to a GET or HEAD was not stored; Reason says why
+	NotStored  func(StoreInfo)      // a response to a GET or HEAD, or one to a POST that GETs could use, was not stored; Reason says why
 	StoreError func(StoreErrorInfo) // the store failed at something, which costs no more than a miss
 	Evicted    func(EvictInfo)      // the store dropped something to keep its bounds
 }
@@ -133,6 +134,12 @@ func (t *Transport) tell(kind answerKind, req *http.Request, resp *http.Response
 	if !t.observed(ctx) {
 		return
 	}
+	told := false
+	defer func() {
+		if !told && resp != nil {
+			resp.Body.Close() // which nobody is given
+		}
+	}()
 	info := AnswerInfo{Request: req, Response: resp, Status: status, Background: resp == nil}
 	if s := StatusOf(resp); s != (Status{}) {
 		info.Status = s
@@ -165,11 +172,15 @@ func (t *Transport) tell(kind answerKind, req *http.Request, resp *http.Response
 			f(info)
 		}
 	})
+	told = true
 }
 
 // request returns the request that hooks and logs are told: the caller's own may be changed once
 // it is answered.
 func (x *exchange) request() *http.Request {
+	if x.asker != nil {
+		return x.asker
+	}
 	if x.own != nil {
 		return x.own
 	}

@@ -2,7 +2,6 @@ package cachetrip
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -175,6 +174,7 @@ type exchange struct {
 	*Transport
 	req   *http.Request // as given
 	own   *http.Request // a copy of req to send, which outlives the caller's interest; see detach
+	asker *http.Request // what hooks and logs are told, if that is neither
 	rules *request      // as the rules see it; at first asked
 	asked request
 	key   string
@@ -188,6 +188,8 @@ type exchange struct {
 
 	waitsUntil time.Time // when x stops waiting for other requests; zero before it waits for one
 	turn       *turn     // at an origin that fails, if x has waited for one; see turns
+
+	reply *http.Response // to what was sent last
 
 	others []response // that are just being stored, and turned out to be other variants
 }
@@ -421,20 +423,6 @@ func (x *exchange) lookup() ([]*store.Entry, error) {
 	return entries, nil
 }
 
-// original is what http.DefaultTransport was before a program may have put a cache in its place.
-var original = http.DefaultTransport
-
-// base returns what makes the real requests.
-func (t *Transport) base() http.RoundTripper {
-	switch {
-	case t.Base != nil:
-		return t.Base
-	case http.DefaultTransport == http.RoundTripper(t):
-		return original // instead of itself
-	}
-	return http.DefaultTransport
-}
-
 // WrappedRoundTripper returns what makes the real requests: Base, or what stands for it if that is nil. Programs that
 // look for a RoundTripper of a certain kind below others, as Kubernetes' clients do, find it by this method.
 func (t *Transport) WrappedRoundTripper() http.RoundTripper { return t.base() }
@@ -445,49 +433,6 @@ func (t *Transport) CloseIdleConnections() {
 	if base, ok := t.base().(interface{ CloseIdleConnections() }); ok {
 		base.CloseIdleConnections()
 	}
-}
-
-// send has Base make a request. What a RoundTripper has to give, but one that is made up for a test
-// may leave out, is added.
-func (t *Transport) send(req *http.Request) (*http.Response, error) {
-	resp, err := t.base().RoundTrip(req)
-	switch {
-	case err != nil:
-		return nil, err
-	case resp == nil:
-		return nil, errors.New("cachetrip: Base returned neither a response nor an error")
-	}
-	if resp.Header == nil {
-		resp.Header = make(http.Header)
-	}
-	resp.Header, _ = field.Canonical(resp.Header) // as net/http gives it
-	if resp.Body == nil {
-		resp.Body = http.NoBody
-	}
-	return resp, nil
-}
-
-// contentLength returns the length of what the body of resp will give, -1 if it is not known. Zero
-// may also be what was never set.
-func contentLength(resp *http.Response) int64 {
-	if resp.ContentLength == 0 && resp.Body != http.NoBody {
-		return -1
-	}
-	return resp.ContentLength
-}
-
-// modify lets ModifyResponse see resp. If that fails, the body of resp is closed.
-func (t *Transport) modify(resp *http.Response) error {
-	delete(resp.Header, fromCacheField) // which says that this cache answered
-	if t.ModifyResponse == nil {
-		return nil
-	}
-	err := t.ModifyResponse(resp)
-	if err != nil {
-		resp.Body.Close()
-	}
-	resp.Header, _ = field.Canonical(resp.Header)
-	return err
 }
 
 // digester returns what digests are made with, which the store keeps the secret of.

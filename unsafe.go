@@ -42,20 +42,21 @@ func targetURL(req *http.Request) *url.URL {
 	return &target
 }
 
-// twin has the answer to a POST stored for later GETs, if it says that it serves for those: it
-// returns the flight whose download is to be read, or nil. RFC 9110, section 9.3.3.
-func (t *Transport) twin(req *http.Request, resp *http.Response) *flight {
+// twin has the answer to a POST stored for later GETs, if it says that it serves for those. If it returns a flight, the
+// content is to be read from the download of that. RFC 9110, section 9.3.3.
+func (t *Transport) twin(req *http.Request, resp *http.Response) (o outcome, f *flight) {
 	if req.Method != http.MethodPost || resp.Header["Content-Location"] == nil || resp.ContentLength == 0 {
-		return nil
+		return outcome{}, nil
 	}
 	get := req.WithContext(req.Context())
 	get.Method, get.Body = http.MethodGet, nil
 	x, _ := t.begin(get)
 	if x == nil {
-		return nil
+		return outcome{}, nil
 	}
 	x.detach()
-	f := newFlight(req.Context())
+	x.asker = detached(req)
+	f = newFlight(req.Context())
 	// The request was sent with the caller's context, so that only closing the body, which its download does,
 	// ends it.
 	f.cancel = func(error) {}
@@ -64,14 +65,14 @@ func (t *Transport) twin(req *http.Request, resp *http.Response) *flight {
 	e := a.entry()
 	r := newResponse(e)
 	if !describesTarget(req.Method, targetURL(req), &r) || storable(x.rules, &r, false) != "" {
-		return nil
+		return outcome{}, nil
 	}
-	o := a.record(e, span{0, e.Length}, nil)
+	o = a.record(e, span{0, e.Length}, nil)
 	if o.download == nil {
-		return nil
+		return o, nil
 	}
 	t.land(f, o)
-	return f
+	return o, f
 }
 
 // unsafeLog remembers when URLs were last invalidated, so that what was asked for before and
