@@ -103,6 +103,7 @@ func (t *Transport) modify(resp *http.Response) error {
 	defer func() {
 		if !done {
 			body.Close()
+			resp.Body = body // as others close it again
 		}
 	}()
 	if err := t.ModifyResponse(resp); err != nil {
