@@ -126,11 +126,28 @@ func (o *oracle) timely(a *action) {
 		return // too close
 	case a.cancel > 0 && a.cancel < allowed:
 		return // of which the cache could not know
+	case (!cached.ok || takes > allowed) && o.changedMeanwhile(a):
+		return // it has the header of what is no more, whose body does not come
 	case !cached.ok:
 		o.add(ruleAnswered, a.id, "%v after %v; without the cache, %d after %v", cached.err, takes, plain.status, took)
 	case takes > allowed:
 		o.add(ruleAnswered, a.id, "answered after %v; without the cache, after %v", takes, took)
 	}
+}
+
+// changedMeanwhile reports whether an action was given the header of another's response, and would have got another body by
+// itself. If the other's stalls, nothing can be done any more.
+func (o *oracle) changedMeanwhile(a *action) bool {
+	return slices.ContainsFunc(o.cached.calls, func(c *call) bool {
+		born, plain := o.exchange(c.response.Get(bornField)), o.plainCall(c)
+		if c.action != a.id || c.err != nil || born == nil || born.action == a.id {
+			return false
+		}
+		own := slices.ContainsFunc(o.cached.exchanges, func(e *exchange) bool {
+			return e.action == a.id && e.path == c.path && e.header.Get(representationField) != born.header.Get(representationField)
+		})
+		return own || plain != nil && plain.response.Get(representationField) != born.header.Get(representationField)
+	})
 }
 
 // fairTime returns how much of a deadline an answer may take.
@@ -240,7 +257,7 @@ func (o *oracle) exchange(serial string) *exchange {
 // confirmation returns the exchange by which c had confirmed what born has brought, if another one is last in its header:
 // a weak tag lets a response be used once, and not updated.
 func (o *oracle) confirmation(c *call, born, last *exchange) *exchange {
-	if born == nil || last.action == c.action {
+	if born == nil || last.action == c.action || last.status == http.StatusNotModified && last.answered >= c.start {
 		return nil
 	}
 	var found *exchange
@@ -668,7 +685,7 @@ var bubbleBegin = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 // confirms reports whether a 304 may be about what a header came with.
 func confirms(confirmation, stored http.Header) bool {
 	tag := confirmation.Get("Etag")
-	return tag == "" || strings.TrimPrefix(tag, "W/") == strings.TrimPrefix(stored.Get("Etag"), "W/")
+	return tag == "" || stored.Get("Etag") == "" || strings.TrimPrefix(tag, "W/") == strings.TrimPrefix(stored.Get("Etag"), "W/")
 }
 
 // counts checks that the origin was not asked more often than without the cache.

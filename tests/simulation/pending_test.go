@@ -4,14 +4,16 @@ import "os"
 
 // What the cache is known to break, and is being mended: it is not looked for unless CACHETRIP_SIMULATION_ALL is set.
 var (
-	pending = []rule{ruleAnswered, ruleWhose, ruleBytes, ruleStatus, ruleUnvalidated, ruleCount, ruleSaved, ruleRun}
+	pending = []rule{ruleAnswered, ruleWhose, ruleStatus, ruleUnvalidated, ruleCount, ruleRun}
 	mangles = true
 )
 
 func init() {
-	if os.Getenv("CACHETRIP_SIMULATION_ALL") != "" {
+	all := os.Getenv("CACHETRIP_SIMULATION_ALL") // "rules", or anything else for the faults of stores as well
+	if all != "" {
 		pending = nil
-	} else {
+	}
+	if all == "" || all == "rules" {
 		storeFaults = []storeFault{storeFails}
 	}
 }
