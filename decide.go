@@ -3,7 +3,6 @@ package cachetrip
 import (
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/cachetrip/cachetrip/internal/field"
@@ -64,10 +63,9 @@ func newRequest(method string, header http.Header, further []string, digest dige
 	}
 	req := request{method: method, header: header, digest: digest, cc: field.ParseCacheControl(lines), further: further}
 	if len(lines) == 0 { // Pragma counts only without Cache-Control: section 5.4
-		field.Members(header["Pragma"], func(member string) bool {
-			req.cc.NoCache = req.cc.NoCache || strings.EqualFold(member, "no-cache")
-			return true
-		})
+		req.cc.NoCache = field.ParseCacheControl(header["Pragma"]).NoCache
+	} else if len(req.cc.NoCacheFields) > 0 { // an argument means nothing in a request
+		req.cc.NoCache = true
 	}
 	return req
 }

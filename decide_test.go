@@ -69,6 +69,7 @@ func TestDecide(t *testing.T) {
 		{"no-cache wins over max-stale", "no-cache, max-stale", "", stale, asks("stale", "no-cache")},
 		{"no-cache wins over immutable", "no-cache", "immutable", fresh, asks("request", "no-cache")},
 		{"no-cache after a semicolon", "max-age=60; no-cache", "", fresh, asks("request", "no-cache")},
+		{"no-cache with an argument that means nothing", "no-cache=\"x\"", "", fresh, asks("request", "no-cache")},
 		{"unknown directives are ignored", "no-cachet, x=\"no-cache\"", "", fresh, serves},
 
 		{"max-age, young enough", "max-age=50", "", fresh, serves},
@@ -275,6 +276,7 @@ func TestNewRequest(t *testing.T) {
 		{"Cache-Control", headerOf("Cache-Control: max-age=5"), nil, "max-age=5"},
 		{"Pragma", headerOf("Pragma: no-cache"), nil, "no-cache"},
 		{"Pragma in a list and another letter case", headerOf("Pragma: x, No-Cache"), nil, "no-cache"},
+		{"Pragma in a list that is malformed", headerOf("Pragma: no-cache; x"), nil, "no-cache"},
 		{"Pragma with an argument", headerOf("Pragma: no-cache=1"), nil, ""},
 		{"Pragma beside Cache-Control", headerOf("Pragma: no-cache", "Cache-Control: max-age=5"), nil, "max-age=5"},
 		{"Pragma beside an empty Cache-Control", headerOf("Pragma: no-cache", "Cache-Control:"), nil, ""},

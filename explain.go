@@ -268,6 +268,9 @@ func (s *StoredResponse) sentences(subject string, say func(string, ...any)) {
 		say("It is incomplete: %s of an unknown number of bytes are held (section 3.3).", heldSpans(r.held))
 	}
 
+	if r.cc.Malformed {
+		say("Its Cache-Control is malformed, and read so that less is reused (section 4.2.1).")
+	}
 	switch f.LifetimeFrom {
 	case "max-age":
 		say("Its lifetime is %s, as Cache-Control: max-age says (section 4.2.1).", spell(f.Lifetime))

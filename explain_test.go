@@ -36,6 +36,9 @@ func TestExplain(t *testing.T) {
 				h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
 				h.Set("Expires", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
 				h.Set("Cache-Control", "must-revalidate")
+			case "/malformed":
+				h.Set("Cache-Control", "max-age=60; private")
+				h.Set("ETag", `"1"`)
 			case "/heuristic":
 				h.Set("Last-Modified", time.Now().Add(-1000*time.Hour).UTC().Format(http.TimeFormat))
 			case "/language":
@@ -79,6 +82,8 @@ func TestExplain(t *testing.T) {
 			{"GET", "/expires", nil, 0, "fetch", nil},
 			{"GET", "/expires", nil, 0, "serve", []string{"Its lifetime is 1h: Expires less Date"}},
 			{"GET", "/expires", []string{"Cache-Control: max-stale"}, 2 * time.Hour, "revalidate", []string{"must-revalidate forbids", "for the whole response", "must not be used without validation"}},
+			{"GET", "/malformed", nil, 0, "fetch", nil},
+			{"GET", "/malformed", nil, 0, "revalidate", []string{"Its Cache-Control is malformed, and read so that less is reused"}},
 			{"GET", "/heuristic", nil, 0, "fetch", nil},
 			{"GET", "/heuristic", nil, 0, "serve", []string{"It states no lifetime. Assumed is 4d4h"}},
 			{"GET", "/language", []string{"Accept-Language: de"}, 0, "fetch", nil},

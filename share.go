@@ -88,7 +88,7 @@ func (x *exchange) audienceOf(r *response, h http.Header, code int, now time.Tim
 		return nobody
 	}
 	req := *x.sharing(code)
-	d := decide(now, &request{method: http.MethodGet, header: req.header, digest: req.digest, cc: neutral}, []response{*r})
+	d := decide(now, &request{method: http.MethodGet, header: req.header, further: req.further, digest: req.digest, cc: neutral}, []response{*r})
 	switch {
 	case d.serves():
 		return anyone
