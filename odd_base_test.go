@@ -523,6 +523,7 @@ func TestCancelWithABaseThatPanics(t *testing.T) {
 		for _, method := range []string{"GET", "HEAD", "POST"} {
 			req := r.request(r.Context(), "http://origin.test/")
 			req.Method = method
+			//lint:ignore SA1019 who still uses it is to be heard
 			req.Cancel = make(chan struct{}) // which is never closed
 			if p := panics(func() { r.RoundTrip(req) }); p != "base" {
 				r.Errorf("%s: panicked with %v", method, p)

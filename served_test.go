@@ -1,6 +1,8 @@
 package cachetrip_test
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/cachetrip/cachetrip/store"
 )
 
 // servedRanges are ways to ask for what is stored: all of it, one part and two.
@@ -200,6 +204,73 @@ func TestWriteErrors(t *testing.T) {
 		}
 		if faults := r.Stats().StoreErrors; faults != 0 {
 			r.Errorf("%d errors of the store", faults)
+		}
+	})
+}
+
+// halfDamaged is a store whose bodies are damaged from their middle on.
+type halfDamaged struct{ store.Store }
+
+func (s halfDamaged) Open(ctx context.Context, key string, blob store.Blob) (store.Body, error) {
+	body, err := s.Store.Open(ctx, key, blob)
+	if err != nil {
+		return nil, err
+	}
+	return halfBody{body, blob.Size / 2}, nil
+}
+
+type halfBody struct {
+	store.Body
+	good int64
+}
+
+func (b halfBody) ReadAt(p []byte, offset int64) (int, error) {
+	if offset >= b.good {
+		return 0, store.ErrDamaged
+	}
+	return b.Body.ReadAt(p[:min(int64(len(p)), b.good-offset)], offset)
+}
+
+func (b halfBody) WriteRangeTo(w io.Writer, offset, length int64) (int64, error) {
+	n, err := io.Copy(w, io.NewSectionReader(b.Body, offset, min(length, b.good-offset)))
+	if err == nil && n < length {
+		err = store.ErrDamaged
+	}
+	return n, err
+}
+
+// TestDamageWhileCopying: what turns out to be damaged while it is copied comes from the origin, as it does while it is
+// read.
+func TestDamageWhileCopying(t *testing.T) {
+	inEachStore(t, func(r *rig) {
+		body := noise(1<<20, 64)
+		origin := newRaw(r, func(c *rawCall) {
+			var from int
+			if n, _ := fmt.Sscanf(c.Header.Get("Range"), "bytes=%d-", &from); n == 1 {
+				c.head(206, fresh, `ETag: "1"`, fmt.Sprintf("Content-Range: bytes %d-%d/%d", from, len(body)-1, len(body)), fmt.Sprint("Content-Length: ", len(body)-from))
+				c.content(body[from:])
+				return
+			}
+			c.whole(body, fresh, `ETag: "1"`, "Accept-Ranges: bytes")
+		})
+		defer origin.close()
+		for _, copied := range []bool{true, false} {
+			good := r.Store
+			r.get(origin.url())
+			r.Store = halfDamaged{good}
+			resp := r.send(r.Context(), origin.url())
+			wantStatus(r, resp, "hit")
+			from := io.Reader(resp.Body)
+			if !copied {
+				from = struct{ io.Reader }{from}
+			}
+			var got bytes.Buffer
+			if _, err := io.Copy(struct{ io.Writer }{&got}, from); err != nil {
+				r.Errorf("copied %t: %v", copied, err)
+			}
+			resp.Body.Close()
+			wantBody(r, got.Bytes(), body)
+			r.Store = good
 		}
 	})
 }

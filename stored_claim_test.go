@@ -163,6 +163,7 @@ func TestUpgradeBelow(t *testing.T) {
 			var bodies []io.ReadWriteCloser
 			for range 3 { // one after the other, while those before are open
 				req := r.request(ctx, origin.url())
+				//lint:ignore SA1019 who still uses it is to be heard
 				req.Cancel = make(chan struct{})
 				resp, err := r.RoundTrip(req)
 				if err != nil {
