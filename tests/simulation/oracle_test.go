@@ -183,9 +183,9 @@ func (o *oracle) answer(c *call) {
 	}
 	born := o.exchange(c.response.Get(bornField))
 	if born != nil && born.method == http.MethodHead && c.method == http.MethodGet { // it has updated what a GET had brought
-		last = born
-		for _, e := range o.cached.exchanges[:born.serial] {
-			if e.method == http.MethodGet && e.path == born.path && e.status == http.StatusOK && e.header.Get(representationField) == last.header.Get(representationField) {
+		updates := born
+		for _, e := range o.cached.exchanges[:updates.serial] {
+			if e.method == http.MethodGet && e.path == updates.path && e.status == http.StatusOK && e.header.Get(representationField) == updates.header.Get(representationField) {
 				born = e
 			}
 		}
