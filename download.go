@@ -37,9 +37,13 @@ var (
 	// errLate is what readers get who have fallen behind and can't have the rest for themselves.
 	errLate = fmt.Errorf("cachetrip: the store took no more, and others did not wait for this reader: %w", io.ErrUnexpectedEOF)
 
-	// errStalled is why a reader asks for the rest itself: nothing has come for longer than it may wait.
-	errStalled = errors.New("cachetrip: the shared response has stalled")
+	// errStalled is why a reader asks for the rest itself: nothing has come for longer than it may wait. It is what the
+	// reader gets if the origin then has something else, and the shared response does not go on either.
+	errStalled = fmt.Errorf("cachetrip: the shared response has stalled, and what the origin has now does not continue it: %w", io.ErrUnexpectedEOF)
 )
+
+// stallTime is how long a reader that can't have the rest for itself waits for a shared response that has stalled.
+const stallTime = 30 * time.Second
 
 // lateTime is the longest that the reader who had the download made waits for one who does not read, once the
 // store takes no more: longer than programs pause in what they are reading, and much less than they wait for it.
@@ -627,7 +631,9 @@ func (r *reader) read(p []byte) (int, error) {
 				return 0, d.ending // a store that hangs keeps nobody
 			}
 		case r.shared:
-			r.awaitShared()
+			if err := r.awaitShared(); err != nil {
+				return 0, err
+			}
 		default:
 			if !d.advance(r.ctx.Done() == nil, r.patience()) {
 				d.changed.Wait()
@@ -636,8 +642,9 @@ func (r *reader) read(p []byte) (int, error) {
 	}
 }
 
-// awaitShared waits for the next piece of a download that r has joined. If that has stalled, r goes on alone, if it can.
-func (r *reader) awaitShared() {
+// awaitShared waits for the next piece of a download that r has joined. If that has stalled, r goes on alone, if it
+// can. The error is that it can't, and has waited for long.
+func (r *reader) awaitShared() error {
 	d := r.d
 	at := d.pending
 	waits := func() bool {
@@ -648,10 +655,10 @@ func (r *reader) awaitShared() {
 		return true
 	}
 	if r.alone == nil {
-		if waits() {
-			d.changed.Wait()
+		if !d.wait(stallTime, waits) {
+			return errStalled
 		}
-		return
+		return nil
 	}
 	if !d.wait(r.patience(), waits) {
 		r.goAlone(r.position, errStalled)
@@ -659,6 +666,7 @@ func (r *reader) awaitShared() {
 			d.unlocked(d.lost)
 		}
 	}
+	return nil
 }
 
 // goAlone has r read by itself what comes from a position on. The lock is held.

@@ -238,6 +238,51 @@ func TestHungConnection(t *testing.T) {
 	}
 }
 
+// TestStalledAndChanged: a shared body stalls, and the origin has another one by then. Whoever has joined gets what was
+// sent first if that goes on soon, and an error if it does not. Nobody gets a mixture.
+func TestStalledAndChanged(t *testing.T) {
+	first, second := strings.Repeat("1", 200_000), strings.Repeat("2", 200_000)
+	for _, test := range []struct {
+		pause time.Duration // in the middle of the first body
+		want  error
+	}{
+		{20 * time.Second, nil},
+		{time.Hour, io.ErrUnexpectedEOF},
+	} {
+		t.Run(test.pause.String(), func(t *testing.T) {
+			inBubbles(t, func(w *world) {
+				w.handle(inTurn(func(rw http.ResponseWriter, r *http.Request) {
+					rw.Header().Set("Cache-Control", "max-age=60")
+					rw.Header().Set("Content-Length", strconv.Itoa(len(first)))
+					io.WriteString(rw, first[:100_000])
+					rw.(http.Flusher).Flush()
+					time.Sleep(test.pause)
+					io.WriteString(rw, first[100_000:])
+				}, always(200, second, "Cache-Control", "max-age=60")))
+				leads := make(chan string)
+				go func() { leads <- w.get("/").Body }()
+				synctest.Wait()
+				start := time.Now()
+				resp, err := w.client.Do(w.request("GET", "/"))
+				if err != nil {
+					w.Fatal(err)
+				}
+				got, err := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				if !errors.Is(err, test.want) || string(got) != first[:len(got)] || err == nil && len(got) != len(first) {
+					w.Errorf("got %d bytes, %v", len(got), err)
+				}
+				if took := time.Since(start); took > time.Minute {
+					w.Errorf("took %v", took)
+				}
+				if got := <-leads; got != first {
+					w.Errorf("the first got %d bytes", len(got))
+				}
+			})
+		})
+	}
+}
+
 // TestWaitingInLine: who asks for something that is not shared, and slow, waits for another one for a part of the own
 // time only, and not at all once that is known.
 func TestWaitingInLine(t *testing.T) {
