@@ -54,7 +54,7 @@ func (t *Transport) send(req *http.Request) (*http.Response, error) {
 	r := &reply{Response: *given}
 	resp := &r.Response
 	resp.Trailer = given.Trailer.Clone()
-	if resp.Header = maps.Clone(given.Header); resp.Header == nil {
+	if resp.Header = given.Header.Clone(); resp.Header == nil {
 		resp.Header = make(http.Header)
 	}
 	resp.Header, _ = field.Canonical(resp.Header) // as net/http gives it

@@ -278,6 +278,7 @@ var docCommands = []struct{ prefix, reason string }{
 	{"go install ", "needs the network"},
 	{"cachetrip get ", "needs the network"},
 	{"go test ", "would run this test"},
+	{"CACHETRIP_SIMULATION=", "takes an hour"},
 	{"bash .ci/run", "would run this test"},
 	{"go run ./examples/large", ".ci/run does: it takes 1 GiB"},
 	{"go run ./examples/debug", ".ci/run does: it serves until it is stopped"},
