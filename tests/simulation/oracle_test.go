@@ -700,13 +700,18 @@ func (o *oracle) counts() {
 			missed[e.path]++
 		}
 	}
-	// A cache asks once more for each condition or range that an origin does not like, until it has learned that; and so
-	// does each process.
+	// Each process has to be taught what an origin does not understand.
 	allowed := maxLessons * o.program.processes
-	// What breaks is asked for again, as it may be for a moment only.
 	for _, a := range o.program.actions {
 		if a.fate.ends == breaksBody || a.fate.ends == breaksHead {
-			allowed += 3
+			allowed += 3 // what breaks is asked for again, as it may be for a moment only
+		}
+	}
+	// What an origin refuses, or confirms by the name of something else, is asked for again without what the cache had put
+	// into the request. The cache does not learn to leave that out.
+	for _, e := range o.cached.exchanges {
+		if (e.provoked != "" || e.status >= 400) && o.adds(e) {
+			allowed++
 		}
 	}
 	for _, r := range o.program.resources {
@@ -725,8 +730,23 @@ func (o *oracle) counts() {
 	}
 }
 
-// maxLessons is how many requests may teach a process what an origin does not understand: one about conditions, one about
-// ranges, and one that was under way.
+// adds reports whether the cache has put conditions or a range into the request of an exchange.
+func (o *oracle) adds(e *exchange) bool {
+	a := o.program.action(e.request)
+	if a == nil {
+		return false
+	}
+	own := a.header(o.program)
+	for _, name := range []string{"If-None-Match", "If-Modified-Since", "Range"} {
+		if e.request.Get(name) != own.Get(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// maxLessons is how many requests may teach a process that an origin compares entity tags as texts: one that shows it, and
+// those that were under way at that time.
 const maxLessons = 3
 
 // savings checks that the cache is of use: what is fresh, was read to its end and is asked for again in the same words is

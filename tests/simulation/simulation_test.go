@@ -18,8 +18,9 @@
 //   - bytes: bodies are what the origin has sent, and complete where they end. status: no caller is told of conditions and
 //     ranges that only the cache has asked for.
 //   - unvalidated: nothing is used without asking that has to be validated.
-//   - count: no URL is asked for more often than without the cache, but for a few times: once for each thing that an origin
-//     does not understand, until the process has learned it. load: an origin that fails is asked by few at once.
+//   - count: no URL is asked for more often than without the cache, but for a few times, in which a process learns what its
+//     origin does not understand, and for what breaks or was refused, which is asked for again. load: an origin that fails
+//     is asked by few at once.
 //   - deadline: Base sees the deadline of the caller. saved: what is fresh is not asked for again.
 //   - run: nothing panics, no goroutine outlives Close, no response of Base is written to.
 //
