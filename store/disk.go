@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -89,9 +88,8 @@ type Disk struct {
 	touchAfter atomic.Int64 // nanoseconds; see noteResidence
 	staging    atomic.Int64 // bytes of all drafts' buffers
 
-	secretMu    sync.Mutex
-	secret      []byte
-	secretStale atomic.Bool // the directory that it is in was taken away
+	secret      atomic.Pointer[[]byte] // nil: not loaded yet
+	secretStale atomic.Bool            // the directory that it is in was taken away
 }
 
 var _ Store = (*Disk)(nil)

@@ -517,17 +517,16 @@ func (dr *memDraft) Commit() (Blob, error) {
 
 func (dr *memDraft) Close() error {
 	dr.mu.Lock()
-	defer dr.mu.Unlock()
-	if dr.closed {
-		return nil
-	}
-	dr.closed = true
-	if !dr.committed {
-		dr.m.mu.Lock()
-		dr.m.bytes -= dr.blob.held
-		dr.m.mu.Unlock()
+	var freed int64
+	if !dr.closed && !dr.committed {
+		freed = dr.blob.held
 		dr.blob = memBlob{}
 	}
+	dr.closed = true
+	dr.mu.Unlock()
+	dr.m.mu.Lock()
+	defer dr.m.mu.Unlock()
+	dr.m.bytes -= freed
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -13,21 +14,29 @@ import (
 const secretLen = 32
 
 // Secret implements [Store]. The bytes are kept in a file that only its owner may read.
+//
+// No mutex is held meanwhile, because a caller may wait here for the lock of a shard. Several callers may load the
+// secret at once; the file decides which one it is.
 func (d *Disk) Secret(ctx context.Context) ([]byte, error) {
 	if err := d.begin(ctx); err != nil {
 		return nil, err
 	}
-	d.secretMu.Lock()
-	defer d.secretMu.Unlock()
-	if stale := d.secretStale.Swap(false); d.secret == nil || stale {
+	known := d.secret.Load()
+	stale := d.secretStale.Swap(false)
+	if known == nil || stale {
 		secret, err := d.loadSecret(ctx)
 		if err != nil {
-			d.secretStale.Store(stale)
+			if stale {
+				d.secretStale.Store(true)
+			}
 			return nil, opError("secret", err)
 		}
-		d.secret = secret
+		if !d.secret.CompareAndSwap(known, &secret) {
+			return bytes.Clone(*d.secret.Load()), nil // another caller has loaded it since
+		}
+		return bytes.Clone(secret), nil
 	}
-	return append([]byte(nil), d.secret...), nil
+	return bytes.Clone(*known), nil
 }
 
 // loadSecret reads the secret, or makes it.
@@ -80,7 +89,9 @@ func readSecret(path string) ([]byte, error) {
 // makeSecret makes the file of the secret, or leaves the one that is there.
 func (d *Disk) makeSecret(path string) error {
 	b := make([]byte, secretLen, secretLen+4)
-	if copy(b, d.secret) == 0 { // else the directory was taken away, and it goes on with the one in use
+	if known := d.secret.Load(); known != nil {
+		copy(b, *known) // the directory was taken away, and the secret in use stays
+	} else {
 		rand.Read(b)
 	}
 	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
