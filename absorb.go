@@ -232,7 +232,7 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 		}
 	}()
 	if s != nil {
-		current, err := a.Store.Entries(context.WithoutCancel(a.flight.ctx), a.key)
+		current, err := a.access().entries(a.lasting(), a.key)
 		if err == nil && slices.EqualFunc(current, entries, unchanged) { // since the origin was asked
 			made = a.confirms(c, entries)
 		}
@@ -294,7 +294,7 @@ func unchanged(a, b *store.Entry) bool {
 // else is made.
 func (a *answer) freshen(c *conditions, entries []*store.Entry, made *confirmation) error {
 	known := *made
-	err := a.Store.Update(context.WithoutCancel(a.flight.ctx), a.key, func(current []*store.Entry) []*store.Entry {
+	err := a.access().update(a.lasting(), a.key, func(current []*store.Entry) []*store.Entry {
 		if *made = known; known.use != nil && slices.Equal(current, entries) {
 			made.next = slices.Clone(known.next)
 		} else {
@@ -395,7 +395,7 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 	o.audience = a.noteAudience(&o.response)
 	if held == nil && a.resp.Body == http.NoBody {
 		e.Length = 0
-		o.detail = a.put(e, "")
+		o.detail = a.put(a.lasting(), e, "")
 		o.unsaved = o.detail != ""
 		a.flights.remove(a.flight)
 		return o
@@ -411,7 +411,14 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 	if whole {
 		length = e.Length
 	}
-	draft, err := a.Store.Create(context.WithoutCancel(a.flight.ctx), a.key, length)
+	if !a.fits(e) {
+		if held != nil { // the whole is asked for
+			held.Close()
+			return outcome{}
+		}
+		return a.unshared(a.flight, outcome{resp: a.resp, detail: a.notKept("store", e, store.ErrTooLarge)})
+	}
+	draft, err := a.access().create(a.lasting(), a.key, length)
 	if err != nil {
 		if held != nil { // the whole is asked for, and what becomes of that is told
 			held.Close()
@@ -441,9 +448,9 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 	if o.continues {
 		d.again = a.continuation(a.flight.ctx, o.response, brings.end)
 	}
-	finish := func(draft store.Draft, taken int64, end error) {
+	finish := func(draft *guardedDraft, taken int64, end error) {
 		switch {
-		case a.released.Load():
+		case a.guard.isShut():
 			a.notStored(e.Status, e.Length, "closed", nil)
 		case draft == nil && d.refused == errAbandoned:
 			a.notStored(e.Status, e.Length, "incomplete", nil)
@@ -467,7 +474,7 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 			a.notStored(e.Status, e.Length, "incomplete", nil)
 		}
 	}
-	d.finish = func(draft store.Draft, taken int64, end error) {
+	d.finish = func(draft *guardedDraft, taken int64, end error) {
 		defer a.flights.remove(a.flight)
 		a.shielded(func() { finish(draft, taken, end) }) // whose hooks are not to harm those who read
 	}
@@ -482,8 +489,8 @@ func isStream(h http.Header) bool {
 }
 
 // finish stores e with the stretch of its content that the draft has taken.
-func (a *answer) finish(e *store.Entry, held *content, draft store.Draft, taken span) {
-	blob, err := draft.Commit()
+func (a *answer) finish(e *store.Entry, held *content, draft *guardedDraft, taken span) {
+	blob, err := draft.commit()
 	if err != nil {
 		a.notKept("commit", e, err)
 		return
@@ -494,7 +501,7 @@ func (a *answer) finish(e *store.Entry, held *content, draft store.Draft, taken 
 	if taken.length() > 0 {
 		e.Parts = joinParts(e.Parts, store.Part{Offset: taken.start, Length: taken.length(), Blob: blob})
 	}
-	a.put(e, blob.ID)
+	a.put(draft.until, e, blob.ID)
 }
 
 // takesRanges reports whether the origin is known to answer Range requests for the response.
@@ -505,10 +512,10 @@ func (a *answer) takesRanges() bool {
 
 // put stores e, which brings a blob that is new, or none, beside or instead of what is there. It returns why it did
 // not, a word such as "store-error", or nothing.
-func (a *answer) put(brought *store.Entry, blobID string) (reason string) {
+func (a *answer) put(ctx context.Context, brought *store.Entry, blobID string) (reason string) {
 	e := brought
 	outdated := false
-	err := a.Store.Update(context.WithoutCancel(a.flight.ctx), a.key, func(current []*store.Entry) []*store.Entry {
+	err := a.access().update(ctx, a.key, func(current []*store.Entry) []*store.Entry {
 		e = stillHeld(brought, current, blobID)
 		r := newResponse(e)
 		admission := admit(a.rules, &r, responses(current))
@@ -537,7 +544,7 @@ func (a *answer) put(brought *store.Entry, blobID string) (reason string) {
 	})
 	switch {
 	case err != nil:
-		return a.notKept("store", e, err)
+		return a.notKept("store", brought, err)
 	case outdated:
 		a.notStored(e.Status, e.Length, "outdated", nil)
 		return "outdated"
@@ -574,7 +581,7 @@ func (a *answer) superseded(r *response) {
 	if outdated(a.stored) == nil { // nearly always, and without asking the store
 		return
 	}
-	err := a.Store.Update(context.WithoutCancel(a.flight.ctx), a.key, func(current []*store.Entry) []*store.Entry {
+	err := a.access().invalidate(a.lasting(), a.key, func(current []*store.Entry) []*store.Entry {
 		next := slices.Clone(current)
 		for _, i := range outdated(responses(current)) {
 			next[i] = next[i].Clone()
@@ -583,6 +590,7 @@ func (a *answer) superseded(r *response) {
 		return next
 	})
 	if err != nil {
+		a.unsafe.note(a.key[:urlDigits], a.received) // so that at least this process validates
 		a.storeFailed("invalidate", err)
 	}
 }
@@ -599,7 +607,7 @@ func (a *answer) absorbHead(e *store.Entry, head *response) outcome {
 	}
 	var concerned bool
 	var kept *store.Entry
-	err := a.Store.Update(context.WithoutCancel(a.flight.ctx), a.key, func(current []*store.Entry) []*store.Entry {
+	err := a.access().update(a.lasting(), a.key, func(current []*store.Entry) []*store.Entry {
 		next := slices.Clone(current)
 		stored := responses(current)
 		kept, concerned = nil, false

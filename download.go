@@ -13,8 +13,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/cachetrip/cachetrip/store"
 )
 
 // The content of a response on its way from the origin, through a draft of the store, to its
@@ -78,14 +76,14 @@ type download struct {
 
 	// finish stores what the draft has taken, or nothing, and returns when that is done. end is
 	// io.EOF if that is everything up to limit. It is called once, without the lock.
-	finish func(draft store.Draft, taken int64, end error)
+	finish func(draft *guardedDraft, taken int64, end error)
 
 	mu       sync.Mutex
 	changed  sync.Cond
 	source   io.ReadCloser
 	length   int64 // of the whole content, -1 if unknown
 	limit    int64 // -1 if unknown
-	draft    store.Draft
+	draft    *guardedDraft
 	staged   int64 // up to here content can be read from held and draft
 	pending  int64 // up to here content has come: beyond staged it is in window
 	window   []byte
@@ -100,6 +98,7 @@ type download struct {
 	finished bool        // finish was called
 	ending   error       // what end will be, while finish stores what has come
 	closing  func()      // closes d when finish has returned, if the last reader did not wait for that
+	stopped  bool        // close was called while a step was under way
 	end      error
 	readers  map[*reader]struct{}
 	patience time.Duration // of the reader that left last
@@ -107,7 +106,7 @@ type download struct {
 }
 
 // newDownload returns a download of content of the given length, -1 if that is unknown.
-func newDownload(source io.ReadCloser, draft store.Draft, length int64) *download {
+func newDownload(source io.ReadCloser, draft *guardedDraft, length int64) *download {
 	d := &download{source: source, draft: draft, length: length, limit: length, kept: true}
 	d.changed.L = &d.mu
 	d.first = &reader{d: d}
@@ -149,6 +148,9 @@ func (d *download) step() {
 		}
 		d.fetches = false
 		d.changed.Broadcast()
+		if d.stopped {
+			d.draft.a.t.endings.done()
+		}
 	}()
 	d.bring()
 	err = nil
@@ -264,8 +266,14 @@ func (d *download) stop(err error) {
 // write hands a piece to the draft, or, once that takes no more, to the readers alone. It is called
 // with the lock held, and gives it up while it writes.
 func (d *download) write(piece []byte) {
+	if d.kept && len(d.readers) <= 1 && d.draft.a.t.guard.isShut() {
+		d.kept, d.refused = false, errShut
+	}
 	if d.kept {
 		d.writes = true
+		if !d.draft.a.looksUpAtOnce() {
+			d.draft.until = d.patient()
+		}
 		var err error
 		d.unlocked(func() {
 			if _, err = d.draft.Write(piece); err != nil && d.lost != nil {
@@ -293,6 +301,7 @@ func (d *download) finishWith(end error) {
 		draft = nil
 	}
 	d.writes, d.finished = true, true
+	d.draft.until = d.patient()
 	defer func() {
 		d.writes = false
 		if closing := d.closing; closing != nil {
@@ -301,6 +310,21 @@ func (d *download) finishWith(end error) {
 		}
 	}()
 	d.unlocked(func() { d.finish(draft, taken, end) })
+}
+
+// patient returns a context with the deadline of the reader who has the earliest. It does not end. The lock is held.
+func (d *download) patient() context.Context {
+	var earliest time.Time
+	for r := range d.readers {
+		ctx := r.ctx
+		if ctx == nil {
+			ctx = d.draft.ctx // of who has not taken it yet
+		}
+		if deadline, ok := ctx.Deadline(); ok && (earliest.IsZero() || deadline.Before(earliest)) {
+			earliest = deadline
+		}
+	}
+	return until{d.draft.ctx, earliest}
 }
 
 // advance makes the next piece come, if it may: not before all readers have taken what only the
@@ -459,6 +483,10 @@ func (d *download) close(cancel func()) {
 		}
 	}
 	fetches, source := d.fetches, d.source
+	if d.stopped = fetches; fetches {
+		d.draft.a.t.endings.add() // of the step
+		d.draft.a.t.endings.add() // of interrupt
+	}
 	d.emptied()
 	d.unlocked(func() {
 		cancel()
@@ -500,6 +528,7 @@ func (d *download) wait(most time.Duration, holds func() bool) (over bool) {
 // interrupt closes a source that is being read: bodies of net/http let that be done, and others may take
 // no notice of the end of their request, or wait for their reader.
 func (d *download) interrupt(source io.Closer) {
+	defer d.draft.a.t.endings.done()
 	defer func() {
 		if p := recover(); p != nil {
 			d.panicked(p, debug.Stack())

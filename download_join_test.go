@@ -21,11 +21,12 @@ func (refusing) Close() error                      { return nil }
 // TestJoinAfterLoss: who asks for all of a content whose beginning is gone is not let in, and who was
 // let in before has it, whether they read before or after that.
 func TestJoinAfterLoss(t *testing.T) {
-	d := newDownload(io.NopCloser(strings.NewReader("content")), refusing{}, -1)
+	draft := &guardedDraft{guardedBody: guardedBody{a: access{t: new(Transport)}, ctx: context.Background(), body: refusing{}}, draft: refusing{}}
+	d := newDownload(io.NopCloser(strings.NewReader("content")), draft, -1)
 	d.received = new(atomic.Int64)
 	var lost, finished, left int
 	d.lost = func() { lost++ }
-	d.finish = func(draft store.Draft, taken int64, end error) {
+	d.finish = func(draft *guardedDraft, taken int64, end error) {
 		if finished++; draft != nil || taken != 0 || end != io.EOF {
 			t.Errorf("finished with %v, %d, %v", draft, taken, end)
 		}

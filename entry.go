@@ -1,7 +1,6 @@
 package cachetrip
 
 import (
-	"context"
 	"net/http"
 	"slices"
 
@@ -142,7 +141,7 @@ func stillHeld(e *store.Entry, current []*store.Entry, newBlob string) *store.En
 // drop removes a stored response whose content is damaged.
 func (x *exchange) drop(e *store.Entry) {
 	x.log(x.request(), "dropped a damaged response")
-	err := x.Store.Update(context.WithoutCancel(x.req.Context()), x.key, func(current []*store.Entry) []*store.Entry {
+	err := x.access().invalidate(x.lasting(), x.key, func(current []*store.Entry) []*store.Entry {
 		return without(current, func(other *store.Entry) bool { return sharesBlob(e, other) })
 	})
 	if err != nil {

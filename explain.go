@@ -109,7 +109,7 @@ func (t *Transport) Explain(req *http.Request) (Explanation, error) {
 	if req.URL == nil {
 		return explained, errors.New("cachetrip: explain: no URL")
 	}
-	if t.Store != nil && !t.closed.Load() {
+	if t.keeps() && !t.closed.Load() {
 		if _, err := t.digester(ctx); err != nil {
 			return explained, fmt.Errorf("cachetrip: explain: %w", err)
 		}
@@ -126,13 +126,14 @@ func (t *Transport) Explain(req *http.Request) (Explanation, error) {
 	}
 	x.savings.of(x.key).wait(ctx)
 	var entries []*store.Entry
-	for e, err := range t.Store.All(ctx, x.key[:urlDigits]) {
-		switch {
-		case err != nil:
-			return explained, fmt.Errorf("cachetrip: explain: %w", err)
-		case e.Key == x.key:
+	found, err := x.access().all(ctx, x.key[:urlDigits])
+	if err != nil {
+		return explained, fmt.Errorf("cachetrip: explain: %w", err)
+	}
+	for _, e := range found {
+		if e.Key == x.key {
 			entries = append(entries, e)
-		default:
+		} else {
 			explained.Others = append(explained.Others, e)
 		}
 	}

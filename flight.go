@@ -260,6 +260,9 @@ func (t *Transport) depart(f *flight, leaving int) {
 	last := f.parts == 0
 	f.over = f.over || last
 	landed, handedOver := f.hasLanded(), f.handedOver
+	if last && !landed {
+		t.endings.add() // until land
+	}
 	f.mu.Unlock()
 	if !last {
 		return
@@ -312,6 +315,7 @@ func (t *Transport) land(f *flight, o outcome) {
 		f.download.decline()
 	}
 	if over {
+		defer t.endings.done()
 		t.shielded(f.release)
 	}
 }

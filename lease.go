@@ -19,22 +19,22 @@ type leaser interface {
 // askAlone makes the flight f happen, unless another process makes one like it: then everybody has to
 // look again.
 func (x *exchange) askAlone(f *flight, entries []*store.Entry, stored []response, d decision) outcome {
-	if fleet, ok := x.Store.(leaser); ok && f.key != "" {
+	if f.key != "" {
 		// A request waits for other processes no longer than for others in this one, and only once: having waited in
 		// vain, it does not wait for the next one, and for those after it.
 		most := x.waitsFor()
 		if x.waited {
 			most = 0
 		}
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(f.ctx), most)
-		defer cancel()
-		defer context.AfterFunc(f.ctx, cancel)()
-		release, granted := fleet.Lease(ctx, x.key, f.key[len(x.key):])
+		deadline, _ := x.lasting().Deadline()
+		release, granted := x.access().lease(until{f.ctx, deadline}, x.key, f.key[len(x.key):], most)
 		if !granted {
 			x.flights.remove(f)
 			return outcome{elsewhere: true}
 		}
-		f.leased(release)
+		if release != nil {
+			f.leased(release)
+		}
 	}
 	returns := false
 	defer func() {

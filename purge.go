@@ -2,9 +2,10 @@ package cachetrip
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
+	"sync"
 
 	"github.com/cachetrip/cachetrip/store"
 )
@@ -45,30 +46,33 @@ func (t *Transport) changeURL(ctx context.Context, rawURL string, change func([]
 	if scheme := lower(u.Scheme); scheme != "http" && scheme != "https" || u.Host == "" {
 		return fmt.Errorf("cachetrip: %q is not an absolute URL of http or https", u.Redacted())
 	}
-	if t.Store == nil {
-		return nil
-	}
-	digest, err := t.digester(ctx)
-	if err != nil {
-		return err
-	}
-	return t.changeKeys(ctx, digest.url(primaryURL(u, "")), change)
+	return t.changeKeys(ctx, nil, []string{primaryURL(u, "")}, change)
 }
 
-// changeKeys changes the entries of every key that begins with prefix, which stands for a URL.
-func (t *Transport) changeKeys(ctx context.Context, prefix string, change func([]*store.Entry) []*store.Entry) error {
-	t.unsafe.note(prefix, wallClock())
-	keys := make(map[string]bool)
-	var failed error
-	for e, err := range t.Store.All(ctx, prefix) {
-		if err != nil {
-			failed = errors.Join(failed, err)
-			continue
+// changeKeys changes what is stored of URLs, each given by its primary URL, for every identity. To this Transport the
+// change is made from the beginning on, however long the store takes. req is the request that has led to it; nil if a
+// caller wants nothing else.
+func (t *Transport) changeKeys(ctx context.Context, req *http.Request, urls []string, change func([]*store.Entry) []*store.Entry) error {
+	if !t.keeps() {
+		return nil
+	}
+	prefixes := func(digest digester) []string {
+		list := make([]string, len(urls))
+		for i, u := range urls {
+			list[i] = digest.url(u)
 		}
-		keys[e.Key] = true
+		return list
 	}
-	for key := range keys {
-		failed = errors.Join(failed, t.Store.Update(ctx, key, change))
+	noted := sync.OnceFunc(func() {
+		for _, prefix := range prefixes(*t.secret.Load()) {
+			t.unsafe.note(prefix, wallClock())
+		}
+	})
+	if t.secret.Load() != nil {
+		noted()
 	}
-	return failed
+	return access{t, req}.changeAll(ctx, req == nil, func(digest digester) []string {
+		noted()
+		return prefixes(digest)
+	}, change)
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // What a 304 has freshened is stored while the caller reads: writing it takes longer than all else that the cache
@@ -18,14 +19,17 @@ type saving struct {
 	done  chan struct{}
 }
 
-// wait returns when s was stored, or the store has failed, or ctx has ended.
+// wait returns when s was stored, or the store has failed, or ctx has ended, or the patience of its caller.
 func (s *saving) wait(ctx context.Context) {
 	if s == nil {
 		return
 	}
+	timer := time.NewTimer(patience(ctx, time.Now(), maxPatience))
+	defer timer.Stop()
 	select {
 	case <-s.done:
 	case <-ctx.Done():
+	case <-timer.C:
 	}
 }
 

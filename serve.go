@@ -84,7 +84,7 @@ func (x *exchange) open(room *content, e *store.Entry) (*content, error) {
 		room.parts = e.Parts
 		return room, nil // was proved together with e
 	}
-	return openContent(x.storeContext(), x.Store, e, func() { x.drop(e) })
+	return openContent(x.storeContext(), x.access(), e, func() { x.drop(e) })
 }
 
 // statusLine returns what http.Response calls its Status.
@@ -113,14 +113,17 @@ func trailed(resp *http.Response) {
 }
 
 // storeContext returns the caller's context, or, once that has ended and the store is to stand in for
-// the origin, one without an end.
+// the origin, one without an end: but then the store is waited for no longer than overtime.
 func (x *exchange) storeContext() context.Context {
 	ctx := x.req.Context()
 	if ctx.Err() != nil {
-		return context.WithoutCancel(ctx)
+		return until{context.WithoutCancel(ctx), time.Now().Add(overtime * 4)} // of which patience is a quarter
 	}
 	return ctx
 }
+
+// overtime is how long a caller whose deadline is over is kept by a store that may have a stale response for it.
+const overtime = 50 * time.Millisecond
 
 // head gives a new response the head of e, but for the header, and no body.
 func (x *exchange) head(resp *http.Response, e *store.Entry, header http.Header) {

@@ -257,8 +257,6 @@ func (t *Transport) Stats() Stats {
 		*field = t.counters.storeFaults[cause].count.Load()
 		s.StoreErrors += *field
 	}
-	if evictor, ok := t.Store.(interface{ Evictions() uint64 }); ok {
-		s.Evictions = evictor.Evictions()
-	}
+	s.Evictions, _ = t.evictedByStore()
 	return s
 }

@@ -230,8 +230,12 @@ func (x *exchange) told(message string, status int, length int64, reason string,
 // keepFailed tells that the store did not take a response: it failed, or keeps nothing so large. It
 // returns the reason.
 func (x *exchange) keepFailed(op string, e *store.Entry, err error) (reason string) {
-	reason = "too-large"
-	if !errors.Is(err, store.ErrTooLarge) {
+	switch {
+	case errors.Is(err, store.ErrTooLarge):
+		reason = "too-large"
+	case errors.Is(err, errShut):
+		reason = "closed"
+	default:
 		reason = "store-error"
 		x.storeFailed(op, err)
 	}
@@ -245,8 +249,15 @@ func (x *exchange) storeFailed(op string, err error) { x.Transport.storeFailed(x
 // is full is so for hours, and for every request.
 const faultPause = time.Minute
 
-// storeFailed counts and tells a failure of the store that the caller is not to suffer from.
+// storeFailed counts and tells a failure of the store that the caller is not to suffer from. That the store is not
+// used any more after Close is none. req may be nil.
 func (t *Transport) storeFailed(req *http.Request, op string, err error) {
+	if errors.Is(err, errShut) {
+		return
+	}
+	if req == nil {
+		req = new(http.Request)
+	}
 	cause := store.CauseOf(err)
 	t.takes.Store(false)
 	fault := &t.counters.storeFaults[cause]
@@ -271,13 +282,13 @@ func (t *Transport) storeFailed(req *http.Request, op string, err error) {
 
 // evictions tells what the store has evicted since it was last asked.
 func (x *exchange) evictions() {
-	evictor, ok := x.Store.(interface{ Evictions() uint64 })
 	req := x.request()
 	ctx := req.Context()
-	if !ok || !x.observed(ctx) {
+	if !x.observed(ctx) {
 		return
 	}
-	n := raise(&x.evicted, evictor.Evictions())
+	total, _ := x.evictedByStore()
+	n := raise(&x.evicted, total)
 	if n == 0 {
 		return
 	}

@@ -87,12 +87,13 @@ type Transport struct {
 	views    views
 	unsafe   unsafeLog
 	savings  savings
-	oneTag   urlSet      // whose origin never answers 304 to several entity tags; see comparesAsText
+	oneTag   urlSet // whose origin never answers 304 to several entity tags; see comparesAsText
+	guard    guard
+	endings  endings
 	takes    atomic.Bool // the store took what it was given last
 
-	secret   atomic.Pointer[digester]
-	closed   atomic.Bool // requests are forwarded; set with mu
-	released atomic.Bool // nothing is stored any more, by what was under way either
+	secret atomic.Pointer[digester]
+	closed atomic.Bool // requests are forwarded; set with mu
 
 	mu         sync.Mutex
 	background sync.WaitGroup // what is done when callers have been answered
@@ -117,8 +118,9 @@ func (t *Transport) Client() *http.Client { return &http.Client{Transport: t} }
 
 // Close waits for what is being stored of responses that callers have, and for background revalidations, and, if
 // [Open] made t, closes its store. It cancels revalidations that the origin has not begun to answer after 3 s; the
-// others end 30 s after they began at the latest. Requests are forwarded and not stored afterwards; responses that
-// are being read can be read to their end.
+// others end 30 s after they began at the latest. For calls of Base and of the Store that do not return although they
+// were cancelled, Close waits up to 5 s more; only their goroutines can outlive it. Afterwards requests are forwarded and
+// not stored, and the Store is not used any more, except that responses that are being read can be read to their end.
 func (t *Transport) Close() error {
 	t.mu.Lock()
 	closed := t.closed.Swap(true)
@@ -126,8 +128,13 @@ func (t *Transport) Close() error {
 	timer := time.AfterFunc(closeGrace, t.forgoRefreshes)
 	t.background.Wait() // which may still store what the origin sends
 	timer.Stop()
-	t.released.Store(true)
-	if closed || t.owned == nil {
+	if closed {
+		return nil
+	}
+	limit := time.Now().Add(maxPatience)
+	t.endings.wait(limit)
+	t.guard.shut(time.Until(limit))
+	if t.owned == nil {
 		return nil
 	}
 	return t.owned.Close()
@@ -197,7 +204,7 @@ type exchange struct {
 // begin returns the exchange for req, or nil and the status to forward it with, if the cache has no
 // part in it.
 func (t *Transport) begin(req *http.Request) (*exchange, Status) {
-	if t.Store == nil || t.closed.Load() || req.URL == nil || req.URL.Host == "" || lower(req.URL.Scheme) != "http" && lower(req.URL.Scheme) != "https" {
+	if !t.keeps() || t.closed.Load() || req.URL == nil || req.URL.Host == "" || lower(req.URL.Scheme) != "http" && lower(req.URL.Scheme) != "https" {
 		return nil, Status{Fwd: "bypass"}
 	}
 	method := req.Method
@@ -218,7 +225,9 @@ func (t *Transport) begin(req *http.Request) (*exchange, Status) {
 	}
 	x := &exchange{Transport: t, req: req}
 	if err := x.identify(method, seen, plain, anonymous); err != nil {
-		t.storeFailed(req, "secret", err)
+		if req.Context().Err() == nil {
+			t.storeFailed(req, "secret", err)
+		}
 		return nil, Status{Fwd: "bypass", Detail: "store-error"}
 	}
 	if x.rules.cc.NoStore {
@@ -414,10 +423,17 @@ func (x *exchange) lookup() ([]*store.Entry, error) {
 		ctx := x.watch()
 		if s.wait(ctx); ctx.Err() != nil {
 			return nil, context.Cause(ctx)
-		}
+		} // else what is being stored is not there yet, if that takes too long
 	}
-	entries, err := x.Store.Entries(x.req.Context(), x.key)
-	if err != nil && x.req.Context().Err() == nil {
+	ctx := x.req.Context()
+	if !x.access().looksUpAtOnce() {
+		ctx = x.watch() // which costs more, and ends the waiting also if Request.Cancel is closed
+	}
+	entries, err := x.access().entries(ctx, x.key)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err != nil {
 		x.storeFailed("look up", err)
 	}
 	return entries, nil
@@ -440,13 +456,13 @@ func (t *Transport) digester(ctx context.Context) (digester, error) {
 	if secret := t.secret.Load(); secret != nil {
 		return *secret, nil
 	}
-	secret, err := t.Store.Secret(context.WithoutCancel(ctx))
+	secret, err := access{t, nil}.secret(ctx)
 	if err != nil {
 		return nil, err
 	}
 	made := digester(secret)
-	t.secret.Store(&made)
-	return made, nil
+	t.secret.CompareAndSwap(nil, &made)
+	return *t.secret.Load(), nil
 }
 
 // drainBudget returns DrainBytes and DrainTime, or what stands for them.

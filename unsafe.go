@@ -1,7 +1,6 @@
 package cachetrip
 
 import (
-	"context"
 	"net/http"
 	"net/url"
 	"sync"
@@ -14,21 +13,22 @@ import (
 // invalidateAfter invalidates what the answer to an unsafe request makes doubtful.
 // RFC 9111, section 4.4.
 func (t *Transport) invalidateAfter(req *http.Request, resp *http.Response) {
-	if t.Store == nil || isSafe(req.Method) || t.closed.Load() || req.URL == nil {
+	if !t.keeps() || isSafe(req.Method) || t.closed.Load() || req.URL == nil {
 		return
 	}
-	ctx := context.WithoutCancel(req.Context())
-	digest, err := t.digester(ctx)
-	if err != nil {
-		t.storeFailed(req, "secret", err)
-		return
-	}
+	var urls []string
 	for _, target := range invalidated(req.Method, targetURL(req), resp.StatusCode, resp.Header) {
 		at := *target
 		at.Host = req.URL.Host // the server that answers for this Host
-		if err := t.changeKeys(ctx, digest.url(primaryURL(&at, target.Host)), markInvalid); err != nil {
-			t.storeFailed(req, "invalidate", err)
-		}
+		urls = append(urls, primaryURL(&at, target.Host))
+	}
+	if urls == nil {
+		return
+	}
+	ctx, done := interest(req)
+	defer done()
+	if err := t.changeKeys(ctx, req, urls, markInvalid); err != nil && ctx.Err() == nil {
+		t.storeFailed(req, "invalidate", err)
 	}
 }
 

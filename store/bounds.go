@@ -52,6 +52,20 @@ func same(current, next []*Entry) bool {
 	return slices.Equal(current, next)
 }
 
+// headFits reports whether an entry that has no parts yet is within the bounds of a store whose keys may take max bytes. It
+// encodes large entries only, because most are small.
+func headFits(e *Entry, max int64) bool {
+	body := int64(0)
+	if e.Length > 0 && e.Length <= inlineMax {
+		body = e.Length
+	}
+	if most := headSize(e) + 1024; most <= maxHead && most+body <= max {
+		return true
+	}
+	b, err := appendEntry(nil, e)
+	return err == nil && len(b)+128 <= maxHead && int64(len(b))+body+1024 <= max
+}
+
 // arrange puts entries that are new, compared with current, before those that were kept, each in the
 // order given, and leaves out nil and duplicates. Over maxVariants, some are left out, as dropOldest tells.
 func arrange(current, next []*Entry) []*Entry {

@@ -423,6 +423,10 @@ func notAFile(path string, err error) bool {
 	return lerr == nil && !fi.Mode().IsRegular()
 }
 
+// Fits reports whether the header of a response without parts may be kept: an entry over the bounds makes Update fail
+// with ErrTooLarge, but only once the body was read.
+func (d *Disk) Fits(e *Entry) bool { return headFits(e, min(maxLive, d.max/bodyShare)) }
+
 // Update implements [Store].
 func (d *Disk) Update(ctx context.Context, key string, change func([]*Entry) []*Entry) error {
 	if err := d.begin(ctx); err != nil {

@@ -102,6 +102,12 @@ func (m *Memory) Entries(ctx context.Context, key string) ([]*Entry, error) {
 	return slices.Clone(k.entries), nil
 }
 
+// Fits is like that of [Disk].
+func (m *Memory) Fits(e *Entry) bool {
+	const part = 128
+	return headSize(e)+part <= min(maxHead, m.max/bodyShare)
+}
+
 // Update implements [Store].
 func (m *Memory) Update(ctx context.Context, key string, change func([]*Entry) []*Entry) error {
 	if err := ctx.Err(); err != nil {

@@ -59,7 +59,8 @@ type Store interface {
 	// not change the entries that it is given, and must be quick: a lock may be held. If it returns
 	// the very slice that it was given, nothing is written. Blobs that no entry names any more are
 	// released. An entry over the store's bounds makes Update fail with ErrTooLarge and leaves what
-	// was there.
+	// was there. A store that also has a method Fits(*Entry) bool is asked before the body of a
+	// response arrives whether it keeps its header, so that nobody is told that it is stored if not.
 	Update(ctx context.Context, key string, change func([]*Entry) []*Entry) error
 
 	// Open opens a blob that an entry under key names. It stays readable until closed, even if
