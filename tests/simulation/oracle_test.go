@@ -185,7 +185,8 @@ func (o *oracle) answer(c *call) {
 	if born != nil && born.method == http.MethodHead && c.method == http.MethodGet { // it has updated what a GET had brought
 		updates := born
 		for _, e := range o.cached.exchanges[:updates.serial] {
-			if e.method == http.MethodGet && e.path == updates.path && e.status == http.StatusOK && e.header.Get(representationField) == updates.header.Get(representationField) {
+			if e.method == http.MethodGet && e.path == updates.path && (e.status == http.StatusOK || e.status == http.StatusPartialContent) &&
+				e.request.Get("Authorization") == c.header.Get("Authorization") && e.header.Get(representationField) == updates.header.Get(representationField) {
 				born = e
 			}
 		}
@@ -707,10 +708,11 @@ func (o *oracle) counts() {
 			allowed += 3 // what breaks is asked for again, as it may be for a moment only
 		}
 	}
-	// What an origin refuses, or confirms by the name of something else, is asked for again without what the cache had put
-	// into the request. The cache does not learn to leave that out.
+	// What an origin refuses, or confirms by the name of something else, is asked for once more without what the cache had
+	// put into the request. The cache does not learn to leave that out.
 	for _, e := range o.cached.exchanges {
-		if (e.provoked != "" || e.status >= 400) && o.adds(e) {
+		repeated := slices.ContainsFunc(o.cached.exchanges[e.serial+1:], func(again *exchange) bool { return again.action == e.action && again.path == e.path })
+		if repeated && o.adds(e) {
 			allowed++
 		}
 	}

@@ -405,11 +405,11 @@ func (o *origin) ranges(h http.Header, r *http.Request, e *exchange, res *resour
 	}
 	content := now.content()
 	if res.ranges == rangesWrong {
-		e.provoked = "range"
 		end := min(5, len(content))
 		if end == 0 {
 			return answer{}, false
 		}
+		e.provoked = "range"
 		h.Set("Content-Range", fmt.Sprintf("bytes 0-%d/%d", end-1, len(content)))
 		return answer{206, content[:end]}, true
 	}

@@ -355,8 +355,7 @@ func (r *runner) act(a *action) (out outcome) {
 		delete(resp.Header, "Etag")
 	}
 	out.err = read(resp.Body, a.read, a.pause)
-	out.end = r.origin.now()
-	resp.Body.Close()
+	resp.Body.Close() // counts as well, as the caller is kept by it
 	out.ok = out.err == nil
 	return out
 }
