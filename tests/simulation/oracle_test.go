@@ -840,7 +840,7 @@ func (o *oracle) load() {
 		}
 		for _, before := range o.cached.exchanges[:e.serial] {
 			if before.path == e.path && failure(before) && o.inBackground(before) && e.arrived > before.answered && e.arrived < before.answered+refreshPause-tolerance &&
-				o.processOf(e) == o.processOf(before) && len(differing(e.request, before.request)) == 0 {
+				o.processOf(e) == o.processOf(before) && !o.restarted(o.processOf(e), before.arrived, e.arrived) && len(differing(e.request, before.request)) == 0 {
 				o.add(ruleLoad, e.action, "exchange %d revalidates in the background, %v after exchange %d had failed to", e.serial, e.arrived-before.answered, before.serial)
 				break
 			}
@@ -865,8 +865,17 @@ func (o *oracle) load() {
 	}
 }
 
-// failure reports whether an exchange was answered by a failure of the origin.
-func failure(e *exchange) bool { return e.answered >= 0 && e.status >= 500 && e.provoked == "" }
+// failure reports whether an exchange was answered by a failure of the origin, and not by what it has at that path.
+func failure(e *exchange) bool {
+	return e.answered >= 0 && e.status >= 500 && strings.HasPrefix(e.header.Get(representationField), "=failure")
+}
+
+// restarted reports whether a process has begun anew between two times, and so has forgotten what it knew.
+func (o *oracle) restarted(process int, from, to time.Duration) bool {
+	return slices.ContainsFunc(o.program.actions, func(a action) bool {
+		return a.kind == restart && a.process == process && a.at >= from && a.at <= to
+	})
+}
 
 // inBackground reports whether an exchange was made for a call that was answered from the store.
 func (o *oracle) inBackground(e *exchange) bool {
