@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -46,7 +47,7 @@ func (a *answer) foreign(h http.Header) (by string, foreign bool) {
 		return "", false
 	}
 	header, _ := field.Canonical(actual.Header)
-	query := !a.rules.identified && actual.URL != nil && actual.URL.RawQuery != a.sent.URL.RawQuery
+	query := !a.rules.identified && actual.URL != nil && actual.URL.RawQuery != a.own.URL.RawQuery
 	names := selectingFields(h)
 	changed := func(name string) bool { return !slices.Equal(header[name], a.known(name)) }
 	foreign = query || slices.ContainsFunc(names, func(name string) bool {
@@ -103,6 +104,29 @@ func (a *answer) decoded() bool {
 	const name = "Accept-Encoding"
 	header, _ := field.Canonical(a.resp.Request.Header)
 	return !slices.Equal(header[name], a.known(name))
+}
+
+// redirected reports whether Base followed redirects by itself, so that the answer is about another URL than was
+// asked for: nothing of it may be stored, confirmed or replaced under this one. Another query alone is taken for
+// credentials that were added below the cache.
+func (a *answer) redirected() bool { return followed(a.resp, a.sent, a.own.URL) }
+
+// followed reports whether Base has followed redirects from the request sent, for target, to make resp.
+func followed(resp *http.Response, sent *http.Request, target *url.URL) bool {
+	actual := resp.Request
+	switch {
+	case actual == nil || actual == sent:
+		return false
+	case actual.Response != nil && actual.Response != sent.Response:
+		return true
+	}
+	return actual.URL != nil && (originOf(actual.URL) != originOf(target) || path(actual.URL) != path(target))
+}
+
+// path returns the path of u as it is sent.
+func path(u *url.URL) string {
+	path, _, _ := strings.Cut(u.RequestURI(), "?")
+	return path
 }
 
 // known returns the lines of a request field that the cache knows of.
@@ -223,6 +247,9 @@ func (a *answer) confirms(c *conditions, current []*store.Entry) confirmation {
 // confirmed takes a 304 to the conditions c: what it confirms is freshened, in the store and for
 // the callers. ok is false if nothing stored is confirmed.
 func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok bool) {
+	if a.redirected() {
+		return outcome{}, false
+	}
 	var made confirmation
 	var err error
 	s, handed := a.saveBehind(), false
@@ -345,6 +372,10 @@ func (a *answer) freshened(e *store.Entry) *store.Entry {
 
 // absorbed takes any other answer: it is stored if it may be.
 func (a *answer) absorbed() outcome {
+	if a.redirected() {
+		a.notStored(a.resp.StatusCode, contentLength(a.resp), "redirected", nil)
+		return a.unshared(a.flight, outcome{resp: a.resp, detail: "redirected", redirected: true})
+	}
 	e := a.entry()
 	r := newResponse(e)
 	switch {
@@ -445,10 +476,12 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 	// Callers may do with the header what they like, and net/http with the trailer, until the end.
 	continues := o.response.continuable() && (d.exact || a.takesRanges())
 	o.continues, o.brings = continues && a.rules.header["Range"] == nil && a.sent.Method != http.MethodPost, brings
+	rests := &rests{answer: a, entry: e}
 	if o.continues {
-		d.again = a.continuation(a.flight.ctx, o.response, brings.end)
+		d.again = a.continuation(a.flight.ctx, o.response, brings.end, rests)
 	}
 	finish := func(draft *guardedDraft, taken int64, end error) {
+		e, why := rests.joined()
 		switch {
 		case a.guard.isShut():
 			a.notStored(e.Status, e.Length, "closed", nil)
@@ -458,6 +491,10 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 			a.notKept("write", e, d.refused)
 		case end == errLength:
 			a.notStored(e.Status, e.Length, "length", nil)
+		case why != "": // the rest may not be stored, and the beginning is not what the origin says any more
+			a.notStored(e.Status, e.Length, why, nil)
+			r := newResponse(e)
+			a.superseded(&r)
 		case end == io.EOF:
 			all := e.Clone()
 			all.Trailer = a.kept(o.given.Trailer).Clone()
@@ -468,7 +505,7 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 				all.Length = brings.start + taken
 			}
 			a.finish(all, stored, draft, span{from, brings.start + taken})
-		case continues && brings.start+taken > from:
+		case continues && brings.start+taken > from && isBreak(end):
 			a.finish(e.Clone(), stored, draft, span{from, brings.start + taken})
 		default:
 			a.notStored(e.Status, e.Length, "incomplete", nil)
@@ -480,6 +517,12 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 	}
 	o.download = d
 	return o
+}
+
+// isBreak reports whether content that ended with err is good as far as it came: neither has the source objected to it,
+// nor has anything below the cache limited it.
+func isBreak(err error) bool {
+	return err == errAbandoned || connectionLost(err) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // isStream reports whether content is a series of events, whose end is not near when its reader leaves.
@@ -527,7 +570,8 @@ func (a *answer) put(ctx context.Context, brought *store.Entry, blobID string) (
 		if admission.join >= 0 {
 			kept = joined(current[admission.join], e)
 			if a.resp.StatusCode == http.StatusPartialContent { // else it brought a whole header
-				kept.Header = a.merged(current[admission.join].Header, e.Header)
+				kept.Header = a.joinedHeader(current[admission.join].Header, e.Header, kept.Length)
+				a.mark(kept)
 			}
 		}
 		if at := a.unsafe.since(a.key[:urlDigits]); admission.distrust || !at.Before(a.requested) {
@@ -562,13 +606,22 @@ func (a *answer) notKept(op string, e *store.Entry, err error) (reason string) {
 }
 
 // superseded has what r, which is not stored, would have taken the place of validated before it is used
-// again: it is no longer what the origin says. Section 4.
+// again: it is no longer what the origin says. So is what r refuses to give out. Section 4.
 func (a *answer) superseded(r *response) {
 	if !concernsOthers(r.status) {
 		return
 	}
+	refused := refusesAccess(r.status, r.header)
 	// outdated returns the stored responses that are concerned, and not marked yet.
 	outdated := func(stored []response) (indices []int) {
+		if refused {
+			for i := range stored {
+				if stored[i].concerns(a.rules) && stored[i].invalidatedAt.IsZero() {
+					indices = append(indices, i)
+				}
+			}
+			return indices
+		}
 		if admission := admit(a.rules, r, stored); admission.keep {
 			for _, i := range admission.replaces {
 				if s := &stored[i]; s.invalidatedAt.IsZero() && (r.mustNotStore() || !sameContent(s, r)) {
@@ -612,7 +665,7 @@ func (a *answer) absorbHead(e *store.Entry, head *response) outcome {
 		stored := responses(current)
 		kept, concerned = nil, false
 		for i := range stored {
-			if stored[i].headOnly || !stored[i].matches(a.rules) || isError(head.status) {
+			if stored[i].headOnly || !stored[i].matches(a.rules) || isError(head.status) && !refusesAccess(head.status, head.header) {
 				continue
 			}
 			concerned = true
@@ -692,6 +745,9 @@ func wholeOf(e *store.Entry, length int64) {
 	e.Length = length
 	delete(e.Header, "Content-Range")
 	delete(e.Header, "Content-Length")
+	if length >= 0 {
+		e.Header["Content-Length"] = []string{strconv.FormatInt(length, 10)}
+	}
 	withoutContentDigests(e.Header)
 }
 
@@ -700,16 +756,19 @@ func (a *answer) resumed(before *store.Entry, stored *response) (outcome, bool) 
 	e := a.entry()
 	partial := newResponse(e)
 	brings, length, ok := stored.continues(&partial, stored.missing())
-	if !ok || !a.sentAs(stored) {
+	if !ok || !a.sentAs(stored) || a.redirected() {
 		return outcome{}, false
+	}
+	wholeOf(e, length)
+	e.Header = a.joinedHeader(before.Header, e.Header, length)
+	a.mark(e)
+	if r := arriving(e); storable(a.rules, &r, a.StaleIfError > 0) != "" {
+		return outcome{}, false // what is held must not be joined to it
 	}
 	held, err := a.open(new(content), before)
 	if err != nil {
 		return outcome{}, false
 	}
-	wholeOf(e, length)
-	e.Header = a.merged(before.Header, e.Header)
-	e.Header["Content-Length"] = []string{strconv.FormatInt(length, 10)}
 	// From here on it is as if all of it came.
 	a.resp.StatusCode = http.StatusOK
 	a.resp.Status = statusLine(http.StatusOK)
@@ -725,4 +784,14 @@ func (a *answer) resumed(before *store.Entry, stored *response) (outcome, bool) 
 		return outcome{}, false
 	}
 	return o, true
+}
+
+// joinedHeader returns the header of a response that is joined from parts, of the given length or -1, whose last part
+// came with the header update. RFC 9111, section 3.4.
+func (a *answer) joinedHeader(stored, update http.Header, length int64) http.Header {
+	h := a.merged(stored, update)
+	if length >= 0 {
+		h["Content-Length"] = []string{strconv.FormatInt(length, 10)}
+	}
+	return h
 }

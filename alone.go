@@ -17,11 +17,11 @@ func (x *exchange) alone(f *flight) aloneFunc {
 	if x.rules.cc.OnlyIfCached || f.asked == nil {
 		return nil
 	}
-	return func(ctx context.Context, have io.ReaderAt) func(int64) (io.ReadCloser, int64) {
+	return func(ctx context.Context, have io.ReaderAt, whole bool) func(int64) (io.ReadCloser, int64) {
 		var again func(int64, error) (io.ReadCloser, int64)
-		if f.continues {
+		if f.continues && !whole {
 			a := &answer{exchange: x, requested: wallClock()}
-			again = a.continuation(ctx, f.response, f.brings.end)
+			again = a.continuation(ctx, f.response, f.brings.end, nil)
 		}
 		repeats := 0
 		return func(position int64) (io.ReadCloser, int64) {
@@ -58,7 +58,7 @@ func (x *exchange) repeat(ctx context.Context, o *outcome, position int64, have 
 	if err := x.modify(resp); err != nil {
 		return nil
 	}
-	if !o.repeatedBy(resp) || !begins(resp.Body, have, position) {
+	if followed(resp, out, x.own.URL) || !o.repeatedBy(resp) || !begins(resp.Body, have, position) {
 		resp.Body.Close()
 		return nil
 	}

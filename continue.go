@@ -5,8 +5,15 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
 	"time"
+
+	"github.com/cachetrip/cachetrip/store"
 )
 
 // Going on with a transfer that has broken off on its way to callers: RFC 9111, section 3.4.
@@ -14,8 +21,9 @@ import (
 // continuation returns what asks, within ctx, for the rest of a transfer of r that has broken off on its
 // way to callers, up to a limit if that is not negative: a connection that breaks in the middle of a large
 // download costs them but a pause. Whatever speaks against joining the rest to what they have ends
-// this for good, and so do too many attempts without progress: then they get the error as it came.
-func (a *answer) continuation(ctx context.Context, r response, limit int64) func(position int64, err error) (io.ReadCloser, int64) {
+// this for good, and so do too many attempts without progress: then they get the error as it came. What the rests say
+// is noted in rests, unless that is nil because they are not stored.
+func (a *answer) continuation(ctx context.Context, r response, limit int64, rests *rests) func(position int64, err error) (io.ReadCloser, int64) {
 	tries, from := 0, int64(0)
 	return func(position int64, _ error) (io.ReadCloser, int64) {
 		if position-from >= worthwhile {
@@ -23,10 +31,13 @@ func (a *answer) continuation(ctx context.Context, r response, limit int64) func
 		}
 		for tries < len(pauses) && pause(ctx, pauses[tries]) {
 			tries++
-			resp, length, err := a.askAgain(ctx, &r, span{position, limit})
-			if resp != nil {
+			rest, length, err := a.askAgain(ctx, &r, span{position, limit})
+			if rest != nil {
 				r.length = length
-				return resp.Body, length
+				if rests != nil && rest.resp.StatusCode == http.StatusPartialContent {
+					rests.add(rest, length)
+				}
+				return rest.resp.Body, length
 			}
 			if err == errDisagrees {
 				tries = len(pauses)
@@ -34,6 +45,47 @@ func (a *answer) continuation(ctx context.Context, r response, limit int64) func
 		}
 		return nil, 0
 	}
+}
+
+// rests collects what the responses say that bring the rest of another one whose transfer broke off. It is safe for
+// concurrent use.
+type rests struct {
+	*answer              // the response that they continue
+	entry   *store.Entry // the head to be stored for it
+
+	mu     sync.Mutex
+	merged *store.Entry // entry as the rests have updated it; nil if there were none
+}
+
+// add notes that rest continues the response, whose length is known by that. Requests that come now do not share a
+// response that the origin has changed its mind about.
+func (rs *rests) add(rest *answer, length int64) {
+	update := rest.entry().Header
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if rs.merged == nil {
+		rs.merged = rs.entry
+	}
+	merged := rs.merged.Clone()
+	merged.Header = rest.joinedHeader(rs.merged.Header, update, length)
+	rs.mark(merged)
+	rs.merged = merged
+	for _, name := range []string{"Cache-Control", "Expires", "Vary"} {
+		if !slices.Equal(merged.Header[name], rs.entry.Header[name]) {
+			rs.flights.remove(rs.flight)
+		}
+	}
+}
+
+// joined returns the head of the response with its rests, and why it must not be stored, if so. RFC 9111, section 3.4.
+func (rs *rests) joined() (e *store.Entry, why string) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if rs.merged == nil {
+		return rs.entry, ""
+	}
+	r := arriving(rs.merged)
+	return rs.merged, storable(rs.rules, &r, rs.StaleIfError > 0)
 }
 
 // remainder returns what asks for the rest of a stored response when the store has failed while it was
@@ -47,11 +99,15 @@ func (x *exchange) remainder(held *content, r *response) func(span) io.ReadClose
 	}
 	a, stored := &answer{exchange: x, requested: wallClock()}, *r
 	return func(s span) io.ReadCloser {
-		resp, _, err := a.askAgain(x.req.Context(), &stored, s)
+		ctx := x.req.Context()
+		rest, _, err := a.askAgain(ctx, &stored, s)
+		if err != nil && ctx.Err() == nil {
+			rest, err = a.askWhole(ctx, &stored, s)
+		}
 		if err != nil {
 			return nil
 		}
-		return x.counted(resp)
+		return x.counted(rest.resp)
 	}
 }
 
@@ -81,40 +137,107 @@ var errDisagrees = errors.New("cachetrip: not a continuation")
 
 // askAgain asks, within ctx, for the stretch s of r. The error tells that there is no answer; only if it is not
 // errDisagrees it is worth it to try again.
-func (a *answer) askAgain(ctx context.Context, r *response, s span) (*http.Response, int64, error) {
-	out := a.outgoing(ctx)
-	delete(out.Header, "If-None-Match")
-	delete(out.Header, "If-Modified-Since")
+func (a *answer) askAgain(ctx context.Context, r *response, s span) (rest *answer, length int64, err error) {
+	out := a.plainRequest(ctx)
 	r.askFor(s, out.Header)
-	resp, err := a.Transport.send(out)
+	rest, err = a.sendAgain(out)
 	if err != nil {
 		return nil, 0, err
 	}
-	taken := false
+	resp, taken := rest.resp, false
 	defer func() {
 		if !taken {
 			resp.Body.Close()
 		}
 	}()
-	if err := a.modify(resp); err != nil {
-		return nil, 0, errDisagrees
-	}
 	if isFailure(resp.StatusCode) {
 		discard(resp)
 		return nil, 0, errors.New(resp.Status)
 	}
-	if resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && r.endsAt(s.start, resp.Header) {
+	if resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && r.endsAt(s.start, resp.Header) && !rest.redirected() {
 		discard(resp)
 		resp.Body = http.NoBody // only that it was the end was missing
 		taken = true
-		return resp, s.start, nil
+		return rest, s.start, nil
 	}
-	rest := &answer{exchange: a.exchange, resp: resp, sent: out, requested: a.requested, received: wallClock()}
 	partial := newResponse(rest.entry())
-	if _, length, ok := r.continues(&partial, s); ok && resp.StatusCode == http.StatusPartialContent && rest.sentAs(r) {
+	if _, length, ok := r.continues(&partial, s); ok && resp.StatusCode == http.StatusPartialContent && rest.sentAs(r) && !rest.redirected() {
 		a.log(a.request(), "continued", slog.Int64("position", s.start), slog.Int64("length", length))
 		taken = true
-		return resp, length, nil
+		return rest, length, nil
 	}
 	return nil, 0, errDisagrees
+}
+
+// askWhole asks, within ctx, for all of r, of which the origin refuses the stretch s, and passes over what comes before
+// that.
+func (a *answer) askWhole(ctx context.Context, r *response, s span) (rest *answer, err error) {
+	rest, err = a.sendAgain(a.plainRequest(ctx))
+	if err != nil {
+		return nil, err
+	}
+	resp, taken := rest.resp, false
+	defer func() {
+		if !taken {
+			resp.Body.Close()
+		}
+	}()
+	whole := newResponse(rest.entry())
+	same := resp.StatusCode == http.StatusOK && sameContent(r, &whole) && (whole.length < 0 || whole.length == r.length) &&
+		whole.header.Get("Content-Encoding") == r.header.Get("Content-Encoding") && !whole.uncompressed && rest.sentAs(r) && !rest.redirected()
+	if !same {
+		return nil, errDisagrees
+	}
+	if _, err := io.CopyN(io.Discard, resp.Body, s.start); err != nil {
+		return nil, errDisagrees
+	}
+	taken = true
+	return rest, nil
+}
+
+// plainRequest returns the request to send for x without what asks for less than the whole.
+func (x *exchange) plainRequest(ctx context.Context) *http.Request {
+	out := x.outgoing(ctx)
+	for _, name := range []string{"If-None-Match", "If-Modified-Since", "Range", "If-Range"} {
+		delete(out.Header, name)
+	}
+	return out
+}
+
+// sendAgain has Base make a further request for the one that a answers.
+func (a *answer) sendAgain(out *http.Request) (rest *answer, err error) {
+	resp, err := a.Transport.send(out)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if rest == nil { // as ModifyResponse refuses it, or panics
+			resp.Body.Close()
+		}
+	}()
+	if err := a.modify(resp); err != nil {
+		return nil, errDisagrees
+	}
+	return &answer{exchange: a.exchange, flight: a.flight, resp: resp, sent: out, requested: a.requested, received: wallClock()}, nil
+}
+
+// connectionLost reports whether err, which a body or Base returned, says that a connection broke. Any other error was
+// made on purpose by a transport below, which limits bodies or verifies them for instance, and is the caller's.
+func connectionLost(err error) bool {
+	var op *net.OpError
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return false
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errors.As(err, &op), errors.Is(err, net.ErrClosed),
+		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.ECONNABORTED), errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ETIMEDOUT):
+		return true
+	}
+	// net/http does not export the errors of its HTTP/2.
+	for ; err != nil; err = errors.Unwrap(err) {
+		if text := err.Error(); strings.HasPrefix(text, "stream error: stream ID ") || strings.HasPrefix(text, "http2: ") || strings.HasPrefix(text, "connection error: ") {
+			return true
+		}
+	}
+	return false
 }

@@ -49,8 +49,9 @@ const lateTime = 3 * time.Second
 
 // aloneFunc makes, for a reader and within its context, what asks the origin for the content from a position on
 // in the reader's own name. have reads the content before that position. What it makes returns nil if the origin
-// does not give that; else until says where the source ends, -1 if its end tells.
-type aloneFunc func(ctx context.Context, have io.ReaderAt) func(position int64) (source io.ReadCloser, until int64)
+// does not give that; else until says where the source ends, -1 if its end tells. With whole, the origin is asked for
+// all of the content.
+type aloneFunc func(ctx context.Context, have io.ReaderAt, whole bool) func(position int64) (source io.ReadCloser, until int64)
 
 // download is safe for concurrent use. Positions count from the beginning of the whole content,
 // whose stretch from base on, up to limit, comes from the origin. What lies before and after that
@@ -222,7 +223,7 @@ func (d unlessLeft) Write(p []byte) (int, error) {
 // goOn returns a source of what comes next, after one has failed, if there is one. It is called
 // with the lock held, and gives it up while it asks.
 func (d *download) goOn(err error) io.ReadCloser {
-	if err == errLength || d.again == nil || err == io.EOF && !d.short() {
+	if err == errLength || d.again == nil || err == io.EOF && !d.short() || !connectionLost(err) {
 		return nil
 	}
 	position := d.pending
@@ -557,6 +558,7 @@ type reader struct {
 	alone  aloneFunc // nil if it can't
 	from   int64     // -1 before
 	why    error
+	whole  bool // it asks for all of the content, though only a rest is missing
 	again  func(position int64) (io.ReadCloser, int64)
 	stop   context.CancelFunc // ends what again is used within
 	source io.ReadCloser
@@ -652,6 +654,7 @@ func (r *reader) read(p []byte) (int, error) {
 		case (d.end == io.EOF || d.ending == io.EOF) && d.limit >= 0 && r.position < d.length:
 			return r.readStaged(p) // what is held behind
 		case d.end != nil && d.end != io.EOF && r.shared && r.alone != nil:
+			r.whole = !isBreak(d.end)    // a limit below that ended it, say, is not to be got round
 			r.goAlone(r.position, d.end) // what ended the transfer is the matter of who had it made
 		case d.end != nil:
 			return 0, d.end
@@ -729,7 +732,7 @@ func (r *reader) readAlone(p []byte) (n int, err error, ok bool) {
 	if r.again == nil && r.alone != nil {
 		var ctx context.Context
 		ctx, r.stop = context.WithCancel(r.ctx)
-		r.again, r.until = r.alone(ctx, sharedContent{d}), d.limit
+		r.again, r.until = r.alone(ctx, sharedContent{d}, r.whole), d.limit
 	}
 	for r.until < 0 || r.position < r.until {
 		position, source := r.position, r.source
@@ -773,6 +776,9 @@ func (r *reader) readAlone(p []byte) (n int, err error, ok bool) {
 			r.until = r.position
 		case err != io.EOF:
 			r.why = err
+		}
+		if !connectionLost(err) {
+			return 0, err, true // made on purpose below
 		}
 		r.source = nil
 		d.unlocked(func() { source.Close() })

@@ -138,9 +138,9 @@ func stillHeld(e *store.Entry, current []*store.Entry, newBlob string) *store.En
 	return rest
 }
 
-// drop removes a stored response whose content is damaged.
-func (x *exchange) drop(e *store.Entry) {
-	x.log(x.request(), "dropped a damaged response")
+// drop removes a stored response whose content is of no use; message is logged.
+func (x *exchange) drop(e *store.Entry, message string) {
+	x.log(x.request(), message)
 	err := x.access().invalidate(x.lasting(), x.key, func(current []*store.Entry) []*store.Entry {
 		return without(current, func(other *store.Entry) bool { return sharesBlob(e, other) })
 	})

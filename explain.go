@@ -168,7 +168,7 @@ func (t *Transport) Explain(req *http.Request) (Explanation, error) {
 		return explained, nil
 	}
 	x.detach()
-	out, _ := x.question(ctx, stored, d)
+	out, _ := x.question(ctx, stored, &d)
 	explained.Sent = out.Header
 	return explained, nil
 }
@@ -348,9 +348,9 @@ func (e *Explanation) outlook(say func(string, ...any)) {
 	}
 	switch {
 	case e.Action == "revalidate" && e.conditional():
-		say("If the origin answers 304, what is stored is freshened and served; any other answer is served, and stored if it may be (section 4.3.3).")
+		say("If the origin answers 304, what is stored is freshened and served; any other answer is served, and stored if it may be (section 4.3.3), unless it refuses the conditions: then the request is repeated without them.")
 	case e.Action == "resume":
-		say("If the origin answers 206, the parts are joined; any other answer is served, and stored if it may be.")
+		say("If the origin answers 206, the parts are joined; a 200 is served, and stored if it may be; after any other answer the whole is asked for.")
 	}
 	switch {
 	case e.Action == "serve-and-revalidate": // nobody waits
@@ -396,6 +396,8 @@ var reasons = map[string]string{
 	"decoded":                "what is stored was decoded on arrival, and lacks the Content-Length that a HEAD asks for (RFC 9110, section 9.3.2)",
 	"credentials":            "it was asked for with credentials that were added below the cache, so that only the origin can say for whom it is (RFC 9111, section 4.1)",
 	"unmatched-304":          "a 304 confirmed none of what is stored, and the origin was asked again (RFC 9111, section 4.3.4)",
+	"conditions-refused":     "the origin refused the preconditions that the cache had added, and was asked again without them",
+	"range-refused":          "the origin did not complete what is held in part, and was asked for the whole (RFC 9111, section 3.3)",
 	"redirect-loop":          "the request follows a redirect to a URL that has redirected it before, and another answer may be due by now",
 	"content":                "the request has content, whose meaning is not defined for its method (RFC 9110, section 9.3.1)",
 	"upgrade":                "the request asks for another protocol (RFC 9110, section 7.8)",
@@ -414,6 +416,7 @@ var reasons = map[string]string{
 	"incomplete":                "its body broke off or was given up, and cannot be continued later (RFC 9111, section 3.3)",
 	"length":                    "its body is longer than its Content-Length said (RFC 9112, section 6.3)",
 	"outdated":                  "something newer, or more of the same, is stored already (RFC 9111, section 4)",
+	"redirected":                "it answers another URL than was asked for, to which Base followed a redirect",
 	"too-large":                 "it is larger than the store keeps",
 	"store-error":               "the store failed",
 	"closed":                    "the cache was closed",

@@ -49,5 +49,8 @@ func describesTarget(method string, target *url.URL, r *response) bool {
 
 // sameOrigin compares scheme, host and port. RFC 9110, section 4.3.1.
 func sameOrigin(a, b *url.URL) bool {
-	return lower(a.Scheme) == lower(b.Scheme) && authority(a.Scheme, a.Host) == authority(b.Scheme, b.Host)
+	return originOf(a) == originOf(b)
 }
+
+// originOf names the origin of a URL.
+func originOf(u *url.URL) string { return lower(u.Scheme) + "://" + authority(u.Scheme, u.Host) }

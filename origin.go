@@ -55,7 +55,12 @@ func (t *Transport) forward(req *http.Request, status Status) (*http.Response, e
 	}
 	t.counters.misses.Add(1)
 	status.FwdStatus = resp.StatusCode
-	o, f := t.twin(req, resp)
+	elsewhere := req.URL != nil && followed(resp, out, req.URL)
+	var o outcome
+	var f *flight
+	if !elsewhere {
+		o, f = t.twin(req, resp)
+	}
 	o.says(&status)
 	if f != nil {
 		ctx, done := interest(req)
@@ -63,7 +68,9 @@ func (t *Transport) forward(req *http.Request, status Status) (*http.Response, e
 	} else {
 		resp.Body = t.counted(resp)
 	}
-	resp.Request = req
+	if !elsewhere {
+		resp.Request = req
+	}
 	setStatus(resp.Header, status)
 	t.tell(answerMiss, req, resp, Status{})
 	returns = true
@@ -80,6 +87,8 @@ func (x *exchange) send(req *http.Request) (resp *http.Response, err error) {
 // outgoing returns the request to send for x, with a header of its own.
 func (x *exchange) outgoing(ctx context.Context) *http.Request {
 	out := x.own.WithContext(ctx)
+	target := *x.own.URL // which Base may change, though it must not
+	out.URL = &target
 	out.Header = withDirectives(x.own.Header, directivesOf(ctx))
 	return out
 }
@@ -130,13 +139,16 @@ func respelled(h, canonical http.Header) http.Header {
 var setFields = []string{"Cache-Control", "If-None-Match", "If-Modified-Since", "Range", "If-Range"}
 
 // question returns the request that asks the origin what d calls for, and the preconditions that
-// were added to it.
-func (x *exchange) question(ctx context.Context, stored []response, d decision) (*http.Request, conditions) {
+// were added to it. Where the origin is known to refuse what would be added, d becomes a plain fetch.
+func (x *exchange) question(ctx context.Context, stored []response, d *decision) (*http.Request, conditions) {
 	out := x.outgoing(ctx)
 	var added conditions
+	if d.action == revalidate && x.expectsRefusal(ownConditions) || d.action == resume && x.expectsRefusal(ownRange) {
+		d.action = fetch
+	}
 	switch d.action {
 	case revalidate:
-		added = x.conditions(stored, d)
+		added = x.conditions(stored, *d)
 		added.apply(out.Header)
 	case resume:
 		r := &stored[d.selected]
@@ -173,13 +185,23 @@ func (s *urlSet) has(prefix string) bool {
 	return slot.Load() == hash
 }
 
-// askOrigin makes the flight f happen.
+// askOrigin makes the flight f happen. A request whose answer is of no use to the caller, because of what the cache
+// has added to the request, is repeated as the caller made it.
 func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []response, d decision) outcome {
-	var detail string
+	var part *store.Entry // which is to be completed
+	if d.action == resume {
+		part = entries[d.selected]
+	}
+	var was refused
+	var repeated string
 	for {
-		out, added := x.question(f.ctx, stored, d)
+		out, added := x.question(f.ctx, stored, &d)
 		requested := wallClock()
 		resp, err := x.send(out)
+		if err != nil && d.action == resume && connectionLost(err) && f.ctx.Err() == nil {
+			was, repeated, d.action = refused{extra: ownRange}, "range-refused", fetch
+			continue
+		}
 		if err != nil {
 			return x.unshared(f, outcome{err: err})
 		}
@@ -187,31 +209,43 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 			return x.unshared(f, outcome{err: err, final: true})
 		}
 		a := &answer{exchange: x, flight: f, resp: resp, requested: requested, received: wallClock(), sent: out, stored: stored}
+		status := resp.StatusCode
 		switch {
-		case d.action == resume && resp.StatusCode == http.StatusPartialContent:
-			if o, ok := a.resumed(entries[d.selected], &stored[d.selected]); ok {
+		case d.action == resume && status == http.StatusPartialContent:
+			if o, ok := a.resumed(part, &stored[d.selected]); ok {
 				return o
 			}
-		case d.action == resume && resp.StatusCode == http.StatusRequestedRangeNotSatisfiable:
-		case resp.StatusCode == http.StatusNotModified && !added.none():
+			was, repeated = refused{ownRange, status}, "range-refused"
+		case d.action == resume && status != http.StatusOK && !rateLimited(status, resp.Header):
+			was, repeated = refused{ownRange, status}, "range-refused"
+		case status == http.StatusNotModified && !added.none():
 			if o, ok := a.confirmed(&added, entries); ok {
 				return o
 			}
 			if answersCaller(x.rules, &added, resp.Header) {
 				current := newResponse(a.entry())
 				current.status = http.StatusOK // which the caller has
-				a.superseded(&current)
-				a.notStored(resp.StatusCode, contentLength(resp), "status", nil)
-				return x.unshared(f, outcome{resp: resp})
+				why := "status"
+				if a.redirected() {
+					why = "redirected"
+				} else {
+					a.superseded(&current)
+				}
+				a.notStored(resp.StatusCode, contentLength(resp), why, nil)
+				return x.unshared(f, outcome{resp: resp, redirected: a.redirected()})
 			}
-			detail = "unmatched-304"
+			repeated = "unmatched-304"
+		case !added.none() && refusesConditions(status, resp.Header):
+			was, repeated = refused{ownConditions, status}, "conditions-refused"
 		default:
 			if comparesAsText(out.Header, resp.Header, resp.StatusCode) {
 				x.oneTag.add(x.key[:urlDigits])
 			}
+			x.judge(was, resp, part)
 			o := a.absorbed()
-			if detail != "" {
-				o.detail = detail
+			o.repeated = repeated
+			if d.action == resume && status == http.StatusOK && o.entry == nil { // the whole came, and is not kept
+				x.drop(part, "dropped a part that the origin does not complete")
 			}
 			return o
 		}

@@ -242,11 +242,13 @@ func formatContentRange(s span, length int64) string {
 }
 
 // continuable reports whether the rest of an incomplete response may be asked for later: its bytes
-// can be told from those of any other representation, and mean what the origin's offsets mean.
-// RFC 9111, section 3.3.
+// can be told from those of any other representation, and mean what the origin's offsets mean. A response that
+// is coded as it is sent has no length beforehand, and the ranges of its origin may be those of the file before
+// coding. RFC 9111, section 3.3.
 func (r *response) continuable() bool {
 	ranges := strings.Join(r.header["Accept-Ranges"], ",")
-	return r.status == http.StatusOK && !r.uncompressed && r.strongValidator() != "" && !strings.EqualFold(ranges, "none")
+	codedOnTheWay := r.header["Content-Encoding"] != nil && r.header["Content-Length"] == nil
+	return r.status == http.StatusOK && !r.uncompressed && !codedOnTheWay && r.strongValidator() != "" && !strings.EqualFold(ranges, "none")
 }
 
 // missing returns the shortest stretch of content that all that is not held lies within: everything

@@ -121,3 +121,141 @@ func TestContextThatEndsDuringLookup(t *testing.T) {
 		}
 	})
 }
+
+// follows is a Base that follows redirects by itself, as transports that retry do: by a client of its own, which
+// sends on the header that it was given.
+func follows(base http.RoundTripper) roundTripper {
+	client := &http.Client{Transport: base}
+	return func(req *http.Request) (*http.Response, error) {
+		own := req.Clone(req.Context())
+		own.RequestURI = ""
+		return client.Do(own)
+	}
+}
+
+// rewrites is a Base that follows redirects, and shows it by the URL of the response's request alone.
+func rewrites(base http.RoundTripper) roundTripper {
+	return func(req *http.Request) (*http.Response, error) {
+		for {
+			resp, err := base.RoundTrip(req)
+			if err != nil || resp.StatusCode < 300 || resp.StatusCode > 399 || resp.Header.Get("Location") == "" {
+				return resp, err
+			}
+			resp.Body.Close()
+			target, err := resp.Location()
+			if err != nil {
+				return nil, err
+			}
+			req = req.Clone(req.Context())
+			req.URL = target
+		}
+	}
+}
+
+// TestBaseThatFollowsRedirects: what another URL answers is passed on as its answer, and neither stored under the URL
+// that was asked for, nor taken for a word about what is stored there.
+func TestBaseThatFollowsRedirects(t *testing.T) {
+	for _, base := range []struct {
+		name    string
+		follows func(http.RoundTripper) roundTripper
+	}{{"with a chain", follows}, {"by another URL", rewrites}} {
+		each := func(name string, test func(w *world)) {
+			t.Run(base.name+"/"+name, func(t *testing.T) {
+				onEachStore(t, func(w *world) {
+					w.cache.Base = base.follows(w.cache.Base)
+					test(w)
+				})
+			})
+		}
+		current := "/v1"
+		redirecting := func(rw http.ResponseWriter, r *http.Request) {
+			switch r.URL.Path {
+			case "/latest":
+				answer(rw, 302, "", "Location", current, "Cache-Control", "no-store")
+			default:
+				tagged(`"`+r.URL.Path+`"`, r.URL.Path, "Cache-Control", "max-age=31536000", "Accept-Ranges", "bytes")(rw, r)
+			}
+		}
+		each("not stored", func(w *world) {
+			w.handle(redirecting)
+			for _, current = range []string{"/v1", "/v2", "/v2"} {
+				r := w.wantGet("200 "+current+" | fwd=uri-miss; fwd-status=200; detail=redirected", "/latest")
+				check(t, "URL of the response's request", r.resp.Request.URL.Path, current)
+				r = w.wantGet("206 "+current[:2]+" | fwd=uri-miss; fwd-status=206; detail=redirected", "/latest", "Range", "bytes=0-1")
+				check(t, "URL of the response's request", r.resp.Request.URL.Path, current)
+				check(t, "code of a HEAD", w.do(w.request("HEAD", "/latest")).Code, 200)
+			}
+			w.wantGet("200 /v1 | fwd=uri-miss; fwd-status=200; stored", "/v1")
+			w.wantGet("200 /v1 | hit", "/v1")
+			check(t, "errors of the store", w.cache.Stats().StoreErrors, uint64(0))
+		})
+		each("what is stored stays what it is", func(w *world) {
+			w.handle(tagged(`"/v1"`, "page", "Cache-Control", "max-age=31536000"))
+			w.get("/latest")
+			current = "/v1"
+			w.handle(redirecting)
+			// The tag is that of the page that is stored, and the 304 is about another one.
+			w.wantGet("200 /v1 | fwd=request; fwd-status=200; detail=unmatched-304", "/latest", "Cache-Control", "no-cache")
+			w.wantGet("200 page | hit", "/latest")
+			current = "/v2"
+			w.wantGet("200 /v2 | fwd=request; fwd-status=200; detail=no-cache", "/latest", "Cache-Control", "no-cache")
+			w.wantGet("304  | fwd=request; fwd-status=304; detail=no-cache", "/latest", "Cache-Control", "no-cache", "If-None-Match", `"/v2"`)
+			w.wantGet("200 page | hit", "/latest")
+		})
+		each("not joined to what is held", func(w *world) {
+			w.handle(tagged(`"/v1"`, "PAGE", "Cache-Control", "max-age=31536000", "Accept-Ranges", "bytes"))
+			w.get("/latest", "Range", "bytes=0-0")
+			current = "/v1"
+			w.handle(func(rw http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/v1" {
+					tagged(`"/v1"`, "page", "Cache-Control", "max-age=31536000")(rw, r)
+					return
+				}
+				redirecting(rw, r)
+			})
+			w.wantGet("200 page | fwd=partial; fwd-status=200; detail=range-refused", "/latest")
+			w.wantGet("200 page | fwd=uri-miss; fwd-status=200; detail=redirected", "/latest")
+		})
+		each("an unsafe request", func(w *world) {
+			w.handle(func(rw http.ResponseWriter, r *http.Request) {
+				switch {
+				case r.Method == "POST":
+					answer(rw, 303, "", "Location", "/gone", "Content-Location", "/other")
+				case r.URL.Path == "/gone":
+					answer(rw, 404, "gone", "Content-Location", "/gone", "Cache-Control", "max-age=60")
+				default:
+					answer(rw, 200, "page", "Cache-Control", "max-age=60")
+				}
+			})
+			if base.name == "by another URL" {
+				return // the method would have to change
+			}
+			for _, path := range []string{"/", "/other"} {
+				w.get(path)
+			}
+			r := w.do(w.request("POST", "/"))
+			check(t, "code", r.Code, 404)
+			check(t, "URL of the response's request", r.resp.Request.URL.Path, "/gone")
+			for _, path := range []string{"/", "/other"} { // the POST was done, whatever became of what it redirects to
+				w.wantGet("200 page | fwd=stale; fwd-status=200; stored; detail=invalidated", path)
+			}
+		})
+	}
+}
+
+// TestResponsesOfRedirectChains: a client above the cache follows redirects itself, and all of them are stored.
+func TestResponsesOfRedirectChains(t *testing.T) {
+	onEachStore(t, func(w *world) {
+		w.handle(func(rw http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/" {
+				answer(rw, 301, "", "Location", "/there", "Cache-Control", "max-age=60")
+				return
+			}
+			answer(rw, 200, "there", "Cache-Control", "max-age=60")
+		})
+		w.client = &http.Client{Transport: w.cache}
+		w.wantGet("200 there | fwd=uri-miss; fwd-status=200; stored", "/")
+		w.wantGet("200 there | hit", "/")
+		w.wantAsked(nil, "GET /", "GET /there")
+	})
+}

@@ -97,7 +97,7 @@ func (rs *refreshes) end(key string, succeeded bool, now time.Time) {
 // meanwhile. RFC 5861, section 3.
 func (x *exchange) refresh(entries []*store.Entry, stored []response, d decision) {
 	key := x.key + x.variant(stored)
-	origin := lower(x.req.URL.Scheme) + "://" + authority(x.req.URL.Scheme, x.req.URL.Host)
+	origin := originOf(x.req.URL)
 	x.mu.Lock()
 	if x.closed.Load() || !x.refreshes.may(key, origin, time.Now()) {
 		x.mu.Unlock()

@@ -84,7 +84,7 @@ func (x *exchange) open(room *content, e *store.Entry) (*content, error) {
 		room.parts = e.Parts
 		return room, nil // was proved together with e
 	}
-	return openContent(x.storeContext(), x.access(), e, func() { x.drop(e) })
+	return openContent(x.storeContext(), x.access(), e, func() { x.drop(e, "dropped a damaged response") })
 }
 
 // statusLine returns what http.Response calls its Status.
@@ -245,7 +245,9 @@ func (x *exchange) receive(f *flight, d decision) *http.Response {
 	} else {
 		f.claimed = true
 		resp = f.resp
-		resp.Request = x.req
+		if !f.redirected {
+			resp.Request = x.req
+		}
 		resp.Body = x.claim(f)
 	}
 	x.reading = true

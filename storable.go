@@ -75,6 +75,24 @@ func isError(status int) bool {
 	return status >= 500
 }
 
+// rateLimited reports whether a response with the status and the header h says that the client asks too often: for
+// that it is no answer to what was asked for.
+func rateLimited(status int, h http.Header) bool {
+	switch status {
+	case http.StatusTooManyRequests:
+		return true
+	case http.StatusForbidden, http.StatusServiceUnavailable:
+		return h["Retry-After"] != nil || h.Get("X-Ratelimit-Remaining") == "0"
+	}
+	return false
+}
+
+// refusesAccess reports whether a response with the status and the header h denies what the same request may have been
+// given before. It says of the stored response that the origin does not give it out any more. Other errors say nothing of it.
+func refusesAccess(status int, h http.Header) bool {
+	return status == http.StatusUnauthorized || status == http.StatusForbidden && !rateLimited(status, h)
+}
+
 // understood reports whether the cache implements what status asks of caches, which is what
 // must-understand is about: section 5.2.2.3. Those are the codes of RFC 9110, sections 15.3 to 15.6.
 func understood(status int) bool {

@@ -90,6 +90,7 @@ type Transport struct {
 	oneTag   urlSet // whose origin never answers 304 to several entity tags; see comparesAsText
 	guard    guard
 	endings  endings
+	refusals refusals
 	takes    atomic.Bool // the store took what it was given last
 
 	secret atomic.Pointer[digester]

@@ -16,6 +16,7 @@ func (t *Transport) invalidateAfter(req *http.Request, resp *http.Response) {
 	if !t.keeps() || isSafe(req.Method) || t.closed.Load() || req.URL == nil {
 		return
 	}
+	resp = firstAnswer(req, resp)
 	var urls []string
 	for _, target := range invalidated(req.Method, targetURL(req), resp.StatusCode, resp.Header) {
 		at := *target
@@ -30,6 +31,18 @@ func (t *Transport) invalidateAfter(req *http.Request, resp *http.Response) {
 	if err := t.changeKeys(ctx, req, urls, markInvalid); err != nil && ctx.Err() == nil {
 		t.storeFailed(req, "invalidate", err)
 	}
+}
+
+// firstAnswer returns the response to req itself, from which Base may have followed redirects to resp.
+func firstAnswer(req *http.Request, resp *http.Response) *http.Response {
+	for range maxRedirects {
+		actual := resp.Request
+		if actual == nil || actual.Response == nil || actual.Response == req.Response {
+			break
+		}
+		resp = actual.Response
+	}
+	return resp
 }
 
 // targetURL returns the target URI of a request: its Host may be another than that which it is sent to.

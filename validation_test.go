@@ -118,7 +118,12 @@ func TestNewerResponseThatIsNotStored(t *testing.T) {
 		{"the store can't keep the body", brokenStore{create: full}, always(200, "two", "Cache-Control", "max-age=60"), asks},
 		{"the store can't keep the body, of the same content", brokenStore{create: full}, always(200, "one", "Cache-Control", "max-age=60", "ETag", `"1"`), fresh},
 		{"a failure", brokenStore{}, always(503, "two", "Cache-Control", "no-store"), fresh},
-		{"no permission", brokenStore{}, always(403, "two", "Cache-Control", "no-store"), fresh},
+		{"no permission", brokenStore{}, always(403, "two", "Cache-Control", "no-store"), asks},
+		{"no permission, without credentials", brokenStore{}, always(401, "two", "Cache-Control", "no-store"), asks},
+		{"a rate limit", brokenStore{}, always(403, "two", "Retry-After", "60"), fresh},
+		{"another rate limit", brokenStore{}, always(403, "two", "X-RateLimit-Remaining", "0"), fresh},
+		{"too many requests", brokenStore{}, always(429, "two"), fresh},
+		{"a timeout", brokenStore{}, always(408, "two"), fresh},
 		{"about a precondition", brokenStore{}, always(412, "", "Cache-Control", "no-store"), fresh},
 		{"broken off", brokenStore{}, always(200, "tw", "Cache-Control", "max-age=60", "Content-Length", "100"), fresh},
 	} {
@@ -479,7 +484,8 @@ func TestHeadAnswersConcernTheStoredGet(t *testing.T) {
 		{"other tag", 200, []string{"ETag", `"2"`, "Cache-Control", "max-age=1000"}, "200 one | fwd=stale; fwd-status=304; stored; detail=invalidated"},
 		{"other length", 200, []string{"Content-Length", "4", "Cache-Control", "max-age=1000"}, "200 one | fwd=stale; fwd-status=304; stored; detail=invalidated"},
 		{"failure", 503, []string{"ETag", `"2"`}, "200 one | fwd=stale; fwd-status=304; stored"},
-		{"no access", 403, []string{"ETag", `"2"`, "Cache-Control", "max-age=1000"}, "200 one | fwd=stale; fwd-status=304; stored"},
+		{"no access", 403, []string{"ETag", `"2"`, "Cache-Control", "max-age=1000"}, "200 one | fwd=stale; fwd-status=304; stored; detail=invalidated"},
+		{"too many requests", 429, []string{"ETag", `"2"`}, "200 one | fwd=stale; fwd-status=304; stored"},
 		{"gone", 404, []string{"Cache-Control", "max-age=1000"}, "200 one | fwd=stale; fwd-status=304; stored; detail=invalidated"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -654,6 +660,7 @@ func TestModifyResponseDoesNotKeepFromInvalidating(t *testing.T) {
 
 func TestErrorsNeverReplaceAGoodResponse(t *testing.T) {
 	for _, code := range []int{401, 403, 407, 408, 428, 429, 431, 500, 502, 503, 504, 511} {
+		refuses := code == 401 || code == 403 // so that what is stored has to be validated
 		for _, control := range []string{"max-age=60", "no-store", ""} {
 			t.Run(fmt.Sprint(code, control), func(t *testing.T) {
 				w := newWorld(t, inMemory, serveLoopback)
@@ -670,9 +677,16 @@ func TestErrorsNeverReplaceAGoodResponse(t *testing.T) {
 				if r.Code != code || r.Body != "bad" || r.Status.Stored {
 					t.Errorf("got %v", r)
 				}
-				w.wantGet("200 good | hit", "/")
+				if refuses {
+					check(w, "the next code", w.get("/").Code, code)
+				} else {
+					w.wantGet("200 good | hit", "/")
+				}
 				w.handle(good)
-				w.wantGet("200 good | fwd=request; fwd-status=304; stored; detail=no-cache", "/", "Cache-Control", "no-cache")
+				if r := w.get("/", "Cache-Control", "no-cache"); r.Body != "good" || !r.Status.Stored || !refuses && r.Status.FwdStatus != 304 {
+					t.Errorf("got %v", r)
+				}
+				w.wantGet("200 good | hit", "/")
 			})
 		}
 	}
