@@ -27,6 +27,8 @@ type answer struct {
 	resp      *http.Response
 	sent      *http.Request
 	stored    []response // what was stored when the origin was asked
+	number    uint64     // of the event that the request was sent
+	arrived   uint64     // of the event that the response came
 	requested time.Time
 	received  time.Time
 }
@@ -276,6 +278,9 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 	}
 	discard(a.resp)
 	o = outcome{entry: made.use, unsaved: err != nil || made.unsaved}
+	if made.use.ResponseTime.Equal(a.received) { // else it is used this once, and is as old as before
+		o.sent, o.arrived = a.number, a.arrived
+	}
 	if made.index >= 0 {
 		o.response = a.views.of(a.key, made.index, made.use)[0]
 	} else {
@@ -330,6 +335,7 @@ func (a *answer) freshen(c *conditions, entries []*store.Entry, made *confirmati
 		if slices.Equal(made.next, current) {
 			return current
 		}
+		a.events.bring(a.key)
 		return made.next
 	})
 	if err != nil {
@@ -356,7 +362,7 @@ func (a *answer) freshened(e *store.Entry) *store.Entry {
 	fresh.Header = a.merged(e.Header, a.resp.Header)
 	a.mark(fresh)
 	fresh.RequestTime, fresh.ResponseTime = a.requested, a.received
-	if !a.requested.Before(e.InvalidatedAt) {
+	if !a.requested.Before(e.InvalidatedAt) && !a.events.invalidatedSince(a.number, a.key) {
 		fresh.InvalidatedAt = time.Time{}
 	}
 	if len(e.Parts) == 0 || e.Complete() {
@@ -385,7 +391,7 @@ func (a *answer) absorbed() outcome {
 		return a.absorbPartial(e)
 	}
 	why := storable(a.rules, &r, a.StaleIfError > 0)
-	if why == "" && !admit(a.rules, &r, a.stored).keep {
+	if why == "" && !admit(a.rules, &r, a.stored, order{}).keep {
 		why = "error"
 	}
 	if why != "" {
@@ -417,7 +423,7 @@ var neutral = field.ParseCacheControl(nil)
 // record has the content of the response stored as it is read, as that of e. If held is not nil, the
 // response brings the stretch of the content that is missing in it.
 func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
-	o := outcome{resp: a.resp, entry: e, response: newResponse(e), announced: a.resp.ContentLength, trailer: a.resp.Trailer.Clone(), given: givenBy(a.resp)}
+	o := outcome{resp: a.resp, entry: e, response: newResponse(e), sent: a.number, arrived: a.arrived, announced: a.resp.ContentLength, trailer: a.resp.Trailer.Clone(), given: givenBy(a.resp)}
 	if a.resp.StatusCode != http.StatusPartialContent {
 		o.response = arriving(e)
 	} else {
@@ -561,7 +567,7 @@ func (a *answer) put(ctx context.Context, brought *store.Entry, blobID string) (
 	err := a.access().update(ctx, a.key, func(current []*store.Entry) []*store.Entry {
 		e = stillHeld(brought, current, blobID)
 		r := newResponse(e)
-		admission := admit(a.rules, &r, responses(current))
+		admission := admit(a.rules, &r, responses(current), a.events.order(a.number, a.key))
 		outdated = !admission.keep
 		if outdated {
 			return current
@@ -574,10 +580,12 @@ func (a *answer) put(ctx context.Context, brought *store.Entry, blobID string) (
 				a.mark(kept)
 			}
 		}
-		if at := a.unsafe.since(a.key[:urlDigits]); admission.distrust || !at.Before(a.requested) {
+		if admission.distrust || a.events.invalidatedSince(a.number, a.key) {
+			a.events.distrust(a.key, a.received)
 			kept = kept.Clone()
 			kept.InvalidatedAt = a.received
 		}
+		a.events.bring(a.key)
 		next := []*store.Entry{kept}
 		for i, other := range current {
 			if !slices.Contains(admission.replaces, i) {
@@ -622,7 +630,7 @@ func (a *answer) superseded(r *response) {
 			}
 			return indices
 		}
-		if admission := admit(a.rules, r, stored); admission.keep {
+		if admission := admit(a.rules, r, stored, order{}); admission.keep {
 			for _, i := range admission.replaces {
 				if s := &stored[i]; s.invalidatedAt.IsZero() && (r.mustNotStore() || !sameContent(s, r)) {
 					indices = append(indices, i)
@@ -637,13 +645,14 @@ func (a *answer) superseded(r *response) {
 	err := a.access().invalidate(a.lasting(), a.key, func(current []*store.Entry) []*store.Entry {
 		next := slices.Clone(current)
 		for _, i := range outdated(responses(current)) {
+			a.events.invalidate(a.key, a.received)
 			next[i] = next[i].Clone()
 			next[i].InvalidatedAt = a.received
 		}
 		return next
 	})
 	if err != nil {
-		a.unsafe.note(a.key[:urlDigits], a.received) // so that at least this process validates
+		a.events.invalidate(a.key[:urlDigits], a.received) // so that at least this process validates
 		a.storeFailed("invalidate", err)
 	}
 }
@@ -673,9 +682,10 @@ func (a *answer) absorbHead(e *store.Entry, head *response) outcome {
 			case headUpdates(&stored[i], head) && a.sentAs(&stored[i]):
 				next[i] = a.freshened(current[i])
 				kept = next[i]
-			case stored[i].uncompressed && !differentContent(&stored[i], head):
+			case stored[i].uncompressed && stored[i].status == head.status && !differentContent(&stored[i], head):
 				// The HEAD is about another coding, whose tag and length say nothing.
 			case current[i].InvalidatedAt.IsZero():
+				a.events.invalidate(a.key, a.received)
 				next[i] = current[i].Clone()
 				next[i].InvalidatedAt = a.received
 			}
@@ -686,7 +696,7 @@ func (a *answer) absorbHead(e *store.Entry, head *response) outcome {
 			}
 			return storedStill(next)
 		}
-		admission := admit(a.rules, head, stored)
+		admission := admit(a.rules, head, stored, a.events.order(a.number, a.key))
 		if why != "" || !admission.keep {
 			return current
 		}

@@ -218,7 +218,7 @@ func (a *answer) sendAgain(out *http.Request) (rest *answer, err error) {
 	if err := a.modify(resp); err != nil {
 		return nil, errDisagrees
 	}
-	return &answer{exchange: a.exchange, flight: a.flight, resp: resp, sent: out, requested: a.requested, received: wallClock()}, nil
+	return &answer{exchange: a.exchange, flight: a.flight, resp: resp, sent: out, number: a.number, requested: a.requested, received: wallClock()}, nil
 }
 
 // connectionLost reports whether err, which a body or Base returned, says that a connection broke. Any other error was

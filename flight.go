@@ -42,22 +42,23 @@ type outcome struct {
 	audience audience       // who may be given the response
 	download *download      // the content of resp while it is being stored; nil if it is not
 	// What was announced with the download, as its end may change both.
-	announced  int64
-	trailer    http.Header
-	given      *http.Response // what resp is a copy of: its trailer is complete at the end of the download
-	brings     span           // of the content, by the download
-	resumes    bool           // the download begins with what is held
-	continues  bool           // the rest of the content can be asked for, should the download break off
-	redirected bool           // resp answers another URL: Base followed redirects
-	repeated   string         // why the request had to be repeated, as Status.Detail; empty if it had not
-	entry      *store.Entry   // what is or is being stored: of resp, or confirmed by it
-	unsaved    bool           // what was confirmed is not stored: the store failed, or it may not be any more
-	saving     *saving        // what was confirmed is being stored; nil if that was done before
-	response   response       // entry, as the rules see it
-	cookies    []string       // what a 304 sets for the one who asked, if that is not to be stored
-	detail     string         // why resp was not stored, or that it was asked for twice
-	elsewhere  bool           // another process has asked meanwhile: what is stored has changed
-	panicked   any            // what Base panicked with, for the one who asked to pass on
+	announced     int64
+	trailer       http.Header
+	given         *http.Response // what resp is a copy of: its trailer is complete at the end of the download
+	brings        span           // of the content, by the download
+	resumes       bool           // the download begins with what is held
+	continues     bool           // the rest of the content can be asked for, should the download break off
+	redirected    bool           // resp answers another URL: Base followed redirects
+	repeated      string         // why the request had to be repeated, as Status.Detail; empty if it had not
+	entry         *store.Entry   // what is or is being stored: of resp, or confirmed by it
+	unsaved       bool           // what was confirmed is not stored: the store failed, or it may not be any more
+	saving        *saving        // what was confirmed is being stored; nil if that was done before
+	response      response       // entry, as the rules see it
+	sent, arrived uint64         // the events that its request was sent and that it came
+	cookies       []string       // what a 304 sets for the one who asked, if that is not to be stored
+	detail        string         // why resp was not stored, or that it was asked for twice
+	elsewhere     bool           // another process has asked meanwhile: what is stored has changed
+	panicked      any            // what Base panicked with, for the one who asked to pass on
 }
 
 // confirmed reports whether the origin confirmed a stored response.

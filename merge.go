@@ -79,11 +79,11 @@ type admission struct {
 
 // admit decides about a response to req that is allowed to be stored. It takes the place of what
 // req would have selected, unless that is known to be newer.
-func admit(req *request, fresh *response, stored []response) admission {
+func admit(req *request, fresh *response, stored []response, known order) admission {
 	a := admission{keep: true, join: -1}
 	for i := range stored {
 		r := &stored[i]
-		if !r.invalidatedAt.IsZero() && !fresh.requested.After(r.invalidatedAt) {
+		if known.invalidatedBehind(fresh, r.invalidatedAt) {
 			a.distrust = true
 		}
 		if !r.concerns(req) && !(r.varies("*") && fresh.varies("*")) { // of these one is enough
@@ -95,7 +95,8 @@ func admit(req *request, fresh *response, stored []response) admission {
 		if r.complete() && len(fresh.held) > 0 && !fresh.complete() && !differentContent(r, fresh) {
 			return admission{join: -1} // a part of what may be the same is worth less than the whole
 		}
-		if r.received.After(fresh.requested) && !sameContent(r, fresh) {
+		later := r.received.After(fresh.requested) || known.overtaken && r.received.Equal(fresh.requested)
+		if later && !sameContent(r, fresh) {
 			// Another answer came while this one was under way. Which of them was made later is
 			// told by Date, to the second; within one it can't be known.
 			switch date, other := fresh.date(), r.date(); {
@@ -126,10 +127,23 @@ func invalidateBefore(stored []response, at time.Time) []response {
 
 // invalidatedIn reports whether something stored for the same key was invalidated after r was
 // requested, so that r must be validated as well. Section 4.4.
-func (r *response) invalidatedIn(stored []response) bool {
-	return slices.ContainsFunc(stored, func(other response) bool {
-		return !other.invalidatedAt.IsZero() && !r.requested.After(other.invalidatedAt)
-	})
+func (r *response) invalidatedIn(stored []response, known order) bool {
+	return slices.ContainsFunc(stored, func(other response) bool { return known.invalidatedBehind(r, other.invalidatedAt) })
+}
+
+// order is what this process knows of the order in which things happened to a key. Times, which have to do for what
+// other processes do, may be equal.
+type order struct {
+	overtaken   bool        // something was stored since the response was asked for
+	invalidated []time.Time // when this process invalidated the key last, before the response was asked for
+}
+
+// invalidatedBehind reports whether a time of invalidation, zero if there is none, is not before r was requested.
+func (known order) invalidatedBehind(r *response, at time.Time) bool {
+	if at.IsZero() || r.requested.After(at) {
+		return false
+	}
+	return !r.requested.Equal(at) || !slices.ContainsFunc(known.invalidated, at.Equal)
 }
 
 // sameContent reports whether two responses are known to have the same content.

@@ -119,12 +119,12 @@ func TestAdmit(t *testing.T) {
 		{"a part of what is newer", later(holding(answering(`ETag: "b"`), span{5, 10})), []response{answering(`ETag: "a"`)}, kept(0)},
 	}
 	rotated := later(selectedBy(identified("b"), "Vary: Authorization"))
-	if diff := diffRules(admit(identified("b"), &rotated, []response{selectedBy(identified("a"), "Vary: Authorization")}), kept(0)); diff != "" {
+	if diff := diffRules(admit(identified("b"), &rotated, []response{selectedBy(identified("a"), "Vary: Authorization")}, order{}), kept(0)); diff != "" {
 		t.Errorf("admit for another token of the same identity (-got +want):\n%s", diff)
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			if diff := diffRules(admit(req, &test.fresh, test.stored), test.want); diff != "" {
+			if diff := diffRules(admit(req, &test.fresh, test.stored, order{}), test.want); diff != "" {
 				t.Errorf("admit (-got +want):\n%s", diff)
 			}
 		})

@@ -196,7 +196,7 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 	var repeated string
 	for {
 		out, added := x.question(f.ctx, stored, &d)
-		requested := wallClock()
+		number, requested := x.events.next(), wallClock()
 		resp, err := x.send(out)
 		if err != nil && d.action == resume && connectionLost(err) && f.ctx.Err() == nil {
 			was, repeated, d.action = refused{extra: ownRange}, "range-refused", fetch
@@ -208,7 +208,7 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 		if err := x.modify(resp); err != nil {
 			return x.unshared(f, outcome{err: err, final: true})
 		}
-		a := &answer{exchange: x, flight: f, resp: resp, requested: requested, received: wallClock(), sent: out, stored: stored}
+		a := &answer{exchange: x, flight: f, resp: resp, number: number, arrived: x.events.next(), requested: requested, received: wallClock(), sent: out, stored: stored}
 		status := resp.StatusCode
 		switch {
 		case d.action == resume && status == http.StatusPartialContent:

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"time"
 
 	"github.com/cachetrip/cachetrip/store"
 )
@@ -24,12 +25,11 @@ func (t *Transport) Invalidate(ctx context.Context, url string) error {
 // Purge forgets all stored responses of a URL, those that Invalidate reaches. The error is like that of
 // Invalidate.
 func (t *Transport) Purge(ctx context.Context, url string) error {
-	return t.changeURL(ctx, url, func([]*store.Entry) []*store.Entry { return nil })
+	return t.changeURL(ctx, url, func([]*store.Entry, time.Time) []*store.Entry { return nil })
 }
 
 // markInvalid is the change that Invalidate makes.
-func markInvalid(current []*store.Entry) []*store.Entry {
-	now := wallClock()
+func markInvalid(current []*store.Entry, now time.Time) []*store.Entry {
 	next := make([]*store.Entry, len(current))
 	for i, e := range current {
 		next[i] = e.Clone()
@@ -38,7 +38,7 @@ func markInvalid(current []*store.Entry) []*store.Entry {
 	return next
 }
 
-func (t *Transport) changeURL(ctx context.Context, rawURL string, change func([]*store.Entry) []*store.Entry) error {
+func (t *Transport) changeURL(ctx context.Context, rawURL string, change func([]*store.Entry, time.Time) []*store.Entry) error {
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		return fmt.Errorf("cachetrip: %w", err)
@@ -51,11 +51,12 @@ func (t *Transport) changeURL(ctx context.Context, rawURL string, change func([]
 
 // changeKeys changes what is stored of URLs, each given by its primary URL, for every identity. To this Transport the
 // change is made from the beginning on, however long the store takes. req is the request that has led to it; nil if a
-// caller wants nothing else.
-func (t *Transport) changeKeys(ctx context.Context, req *http.Request, urls []string, change func([]*store.Entry) []*store.Entry) error {
+// caller wants nothing else. change is told the time.
+func (t *Transport) changeKeys(ctx context.Context, req *http.Request, urls []string, change func([]*store.Entry, time.Time) []*store.Entry) error {
 	if !t.keeps() {
 		return nil
 	}
+	now := wallClock()
 	prefixes := func(digest digester) []string {
 		list := make([]string, len(urls))
 		for i, u := range urls {
@@ -65,7 +66,7 @@ func (t *Transport) changeKeys(ctx context.Context, req *http.Request, urls []st
 	}
 	noted := sync.OnceFunc(func() {
 		for _, prefix := range prefixes(*t.secret.Load()) {
-			t.unsafe.note(prefix, wallClock())
+			t.events.invalidate(prefix, now)
 		}
 	})
 	if t.secret.Load() != nil {
@@ -74,5 +75,5 @@ func (t *Transport) changeKeys(ctx context.Context, req *http.Request, urls []st
 	return access{t, req}.changeAll(ctx, req == nil, func(digest digester) []string {
 		noted()
 		return prefixes(digest)
-	}, change)
+	}, func(current []*store.Entry) []*store.Entry { return change(current, now) })
 }

@@ -157,7 +157,7 @@ func (t *Transport) shareTimeout() time.Duration {
 // is from before entries were looked up.
 func (x *exchange) ask(entries []*store.Entry, stored []response, d decision, join joining, moment uint64) (*http.Response, next, error) {
 	ctx := x.watch()
-	asked := wallClock()
+	asked := x.events.next()
 	if x.own == nil {
 		x.detach()
 	}
@@ -248,8 +248,8 @@ func (x *exchange) lead(f *flight, entries []*store.Entry, stored []response, d 
 }
 
 // follow answers with the outcome of another exchange's flight, if that can be shared with this
-// request, asked at a time. Errors are never shared: each belongs to the one who asked.
-func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, d decision, asked time.Time) (*http.Response, next, error) {
+// request, which asked at the event of that number. Errors are never shared: each belongs to the one who asked.
+func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, d decision, asked uint64) (*http.Response, next, error) {
 	switch err := f.waitFor(x.ctx, x.waitsFor()); {
 	case err == errImpatient:
 		x.flights.remove(f) // nor does anybody who comes later queue behind it
@@ -285,7 +285,7 @@ func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, 
 	if o.entry == nil || o.audience == nobody {
 		return nil, alone, nil
 	}
-	if at := x.unsafe.since(x.key[:urlDigits]); !o.response.requested.After(at) || o.response.invalidatedIn(stored) {
+	if x.events.invalidatedSince(o.sent, x.key) || o.response.invalidatedIn(stored, x.events.order(o.sent, x.key)) {
 		return nil, alone, nil // something unsafe was done since: what was asked for before that won't do
 	}
 	if d.selected >= 0 && stored[d.selected].received.After(o.response.received) {
@@ -297,7 +297,7 @@ func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, 
 	case shared.fwd == "vary-miss" && !o.response.varies("*"):
 		x.others = append(x.others, o.response) // wait for those who want the same variant only
 		return nil, again, nil
-	case !shared.lapsed() || o.response.received.Before(asked):
+	case !shared.lapsed() || o.arrived < asked:
 		return nil, alone, nil
 	case !same:
 		return nil, again, nil // wait for those that are alike only

@@ -85,7 +85,7 @@ type Transport struct {
 	flights  flights
 	keys     keys
 	views    views
-	unsafe   unsafeLog
+	events   events
 	savings  savings
 	oneTag   urlSet // whose origin never answers 304 to several entity tags; see comparesAsText
 	guard    guard
@@ -306,7 +306,7 @@ func (x *exchange) run() (*http.Response, error) {
 			return nil, context.Cause(ctx)
 		}
 		stored := x.views.all(x.key, entries)
-		if at := x.unsafe.at(x.key[:urlDigits]); !at.IsZero() {
+		if at := x.events.invalidatedAt(x.key); !at.IsZero() {
 			stored = invalidateBefore(stored, at) // another process may have stored since what it had asked for before
 		}
 		now := wallClock()
