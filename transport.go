@@ -24,7 +24,8 @@ type Transport struct {
 	Store store.Store
 
 	// Base makes the real requests. If it is nil, http.DefaultTransport does, or, if that is this Transport, what it
-	// was when the program began. It must not lead back here.
+	// was when the program began. It must not lead back here. If Base follows redirects by itself, the response has the
+	// Request that it answers, and is not stored.
 	Base http.RoundTripper
 
 	// Identity names on whose behalf a request is made. Responses are shared only between requests
