@@ -216,6 +216,20 @@ func TestBaseThatFollowsRedirects(t *testing.T) {
 			w.wantGet("200 page | fwd=partial; fwd-status=200; detail=range-refused", "/latest")
 			w.wantGet("200 page | fwd=uri-miss; fwd-status=200; detail=redirected", "/latest")
 		})
+		each("to another query", func(w *world) {
+			w.handle(func(rw http.ResponseWriter, r *http.Request) {
+				if r.URL.RawQuery == "" {
+					answer(rw, 302, "", "Location", "/?signed=1", "Cache-Control", "no-store")
+					return
+				}
+				answer(rw, 200, "page", "Cache-Control", "max-age=31536000")
+			})
+			if base.name == "by another URL" {
+				return // a changed query alone is taken for credentials
+			}
+			w.get("/")
+			w.wantGet("200 page | fwd=uri-miss; fwd-status=200; detail=redirected", "/")
+		})
 		each("an unsafe request", func(w *world) {
 			w.handle(func(rw http.ResponseWriter, r *http.Request) {
 				switch {
