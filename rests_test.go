@@ -350,3 +350,40 @@ func (b failingBody) ReadAt(p []byte, offset int64) (int, error) {
 	}
 	return b.Body.ReadAt(p[:min(int64(len(p)), b.offset-offset)], offset)
 }
+
+// TestErrorsOnPurposeForAll: who reads along with another request is limited as that is, though each asks the origin for
+// itself when a shared transfer breaks off.
+func TestErrorsOnPurposeForAll(t *testing.T) {
+	body := noise(500_000, 66)
+	inEachStore(t, func(r *rig) {
+		origin := newRaw(r, func(c *rawCall) {
+			if c.Header.Get("Range") != "" {
+				r.Errorf("request %d: got %v", c.n, c.Header)
+			}
+			c.whole(body, fresh, tag, "Accept-Ranges: bytes")
+		})
+		defer origin.close()
+		base := r.Base
+		r.Base = roundTripper(func(req *http.Request) (*http.Response, error) {
+			resp, err := base.RoundTrip(req)
+			if err == nil {
+				resp.Body = http.MaxBytesReader(nil, resp.Body, 300_000)
+			}
+			return resp, err
+		})
+		first := r.send(r.Context(), origin.url())
+		io.ReadFull(first.Body, make([]byte, 10))
+		second := r.send(r.Context(), origin.url())
+		if !cachetrip.StatusOf(second).Collapsed {
+			r.Fatal("not shared")
+		}
+		for _, resp := range []*http.Response{second, first} {
+			got, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			var tooLarge *http.MaxBytesError
+			if !errors.As(err, &tooLarge) || len(got) > 300_000 {
+				r.Errorf("got %d bytes, %v", len(got), err)
+			}
+		}
+	})
+}
