@@ -161,6 +161,42 @@ func (a *answer) mark(e *store.Entry) {
 	e.Selecting[sentBy] = by
 }
 
+// askedAs is where the selecting fields of an entry keep the digest of the request for a part that only a date
+// identifies; no field has this name.
+const askedAs = ":asked-as"
+
+// askedBy reports whether req may complete r, which is held in part. Origins give what they make for one user the date
+// of what they made for another one. So a date alone joins what requests that are alike were given.
+func (r *response) askedBy(req *request) bool {
+	return field.IsStrongETag(r.strongValidator()) || r.selecting[askedAs] == alikeDigest(req)
+}
+
+// markAsked returns e with a note of which requests may complete it, if that matters, and else without.
+func (a *answer) markAsked(e *store.Entry) *store.Entry {
+	r := newResponse(e)
+	validator, by := r.strongValidator(), ""
+	if !r.complete() && validator != "" && !field.IsStrongETag(validator) {
+		by = alikeDigest(a.rules)
+	}
+	return withAskedAs(e, by)
+}
+
+func withAskedAs(e *store.Entry, by string) *store.Entry {
+	if e.Selecting[askedAs] == by {
+		return e
+	}
+	e = e.Clone()
+	delete(e.Selecting, askedAs)
+	if by == "" {
+		return e
+	}
+	if e.Selecting == nil {
+		e.Selecting = make(map[string]string)
+	}
+	e.Selecting[askedAs] = by
+	return e
+}
+
 // kept returns h, a header or trailer that is to be stored, without the cookies that it sets. Those
 // are for the caller whose request reached the origin, and may be secrets that must not rest.
 func (a *answer) kept(h http.Header) http.Header {
@@ -361,6 +397,7 @@ func (a *answer) freshened(e *store.Entry) *store.Entry {
 	*fresh = *e // what the two share does not change
 	fresh.Header = a.merged(e.Header, a.resp.Header)
 	a.mark(fresh)
+	fresh = withAskedAs(fresh, e.Selecting[askedAs])
 	fresh.RequestTime, fresh.ResponseTime = a.requested, a.received
 	if !a.requested.Before(e.InvalidatedAt) && !a.events.invalidatedSince(a.number, a.key) {
 		fresh.InvalidatedAt = time.Time{}
@@ -580,6 +617,7 @@ func (a *answer) put(ctx context.Context, brought *store.Entry, blobID string) (
 				a.mark(kept)
 			}
 		}
+		kept = a.markAsked(kept)
 		if admission.distrust || a.events.invalidatedSince(a.number, a.key) {
 			a.events.distrust(a.key, a.received)
 			kept = kept.Clone()

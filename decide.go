@@ -173,7 +173,7 @@ func (d decision) unless(onlyIfCached bool) decision {
 // If-Range validates at the same time, so that it does not matter whether r is fresh.
 func (r *response) resumable(req *request) bool {
 	return req.method == http.MethodGet && !req.conditional() && req.header["Range"] == nil &&
-		r.missing() != span{0, r.length} && r.continuable()
+		r.missing() != span{0, r.length} && r.continuable() && r.askedBy(req)
 }
 
 // whyValidate names what mustValidate found.

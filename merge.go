@@ -107,7 +107,7 @@ func admit(req *request, fresh *response, stored []response, known order) admiss
 			}
 		}
 		a.replaces = append(a.replaces, i)
-		if a.join < 0 && joinable(r, fresh) {
+		if a.join < 0 && joinable(r, fresh) && r.askedBy(req) {
 			a.join = i
 		}
 	}

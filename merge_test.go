@@ -53,6 +53,10 @@ func TestAdmit(t *testing.T) {
 	status := func(code int, r response) response { r.status = code; return r }
 	head := func(r response) response { r.headOnly, r.held = true, nil; return r }
 	holding := func(r response, spans ...span) response { r.held = spans; return r }
+	askedAsBy := func(req *request, r response) response {
+		r.selecting = map[string]string{askedAs: alikeDigest(req)}
+		return r
+	}
 	// between returns r as the answer to a request that took from start to end, after noon.
 	between := func(start, end time.Duration, r response) response {
 		r.requested, r.received = noon.Add(start), noon.Add(end)
@@ -109,7 +113,9 @@ func TestAdmit(t *testing.T) {
 		{"of unknown length", later(changed(holding(answering(`ETag: "a"`), span{5, 10}), func(r *response) { r.length = -1 })), []response{holding(answering(`ETag: "a"`), span{0, 5})}, admission{keep: true, replaces: []int{0}, join: 0}},
 		{"of other content", later(holding(answering(`ETag: "b"`), span{5, 10})), []response{holding(answering(`ETag: "a"`), span{0, 5})}, kept(0)},
 		{"with a weak tag", later(holding(answering(`ETag: W/"a"`), span{5, 10})), []response{holding(answering(`ETag: W/"a"`), span{0, 5})}, kept(0)},
-		{"by the date", later(holding(answering(modifiedNow, date(0)), span{5, 10})), []response{holding(answering(modifiedNow, date(0)), span{0, 5})}, admission{keep: true, replaces: []int{0}, join: 0}},
+		{"by the date, of a request that is alike", later(holding(answering(modifiedNow, date(0)), span{5, 10})), []response{askedAsBy(req, holding(answering(modifiedNow, date(0)), span{0, 5}))}, admission{keep: true, replaces: []int{0}, join: 0}},
+		{"by the date, of another request", later(holding(answering(modifiedNow, date(0)), span{5, 10})), []response{askedAsBy(other, holding(answering(modifiedNow, date(0)), span{0, 5}))}, kept(0)},
+		{"by the date, of an unknown request", later(holding(answering(modifiedNow, date(0)), span{5, 10})), []response{holding(answering(modifiedNow, date(0)), span{0, 5})}, kept(0)},
 		{"by a date of the same second", later(holding(answering(modifiedNow, date(-time.Hour)), span{5, 10})), []response{holding(answering(modifiedNow, date(-time.Hour)), span{0, 5})}, kept(0)},
 		{"of another coding", later(holding(selectedBy(req, `ETag: "a"`, "Content-Encoding: gzip"), span{5, 10})), []response{holding(selectedBy(req, `ETag: "a"`), span{0, 5})}, kept(0)},
 		{"decompressed", later(changed(holding(answering(`ETag: "a"`), span{5, 10}), func(r *response) { r.uncompressed = true })), []response{holding(answering(`ETag: "a"`), span{0, 5})}, kept(0)},

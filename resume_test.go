@@ -980,3 +980,46 @@ func TestPartsBecomeOne(t *testing.T) {
 		})
 	}
 }
+
+// TestHalvesOfTwoUsersAreNotJoined: an origin gives the pages of all users one date, and neither a tag nor Vary. What one
+// user has left half-read is not completed by what another one is sent, nor are parts joined.
+func TestHalvesOfTwoUsersAreNotJoined(t *testing.T) {
+	const size = 400_000
+	page := func(user string) string { return strings.Repeat(pageOf(user)[:8], size/8) }
+	alice, bob := []string{"Cookie", "user=alice-alice"}, []string{"Cookie", "user=bob-bob-bob"}
+	for _, test := range []struct {
+		name  string
+		first func(w *world)
+	}{
+		{"a body that was left", func(w *world) {
+			resp, err := w.client.Do(w.request("GET", "/", alice...))
+			if err != nil {
+				w.Fatal(err)
+			}
+			io.CopyN(io.Discard, resp.Body, size/4)
+			resp.Body.Close()
+		}},
+		{"a part", func(w *world) { w.get("/", append(alice, "Range", "bytes=0-99999")...) }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			onEachStore(t, func(w *world) {
+				w.cache.DrainTime = -1
+				modified := time.Now().Add(-time.Hour)
+				w.handle(func(rw http.ResponseWriter, r *http.Request) {
+					rw.Header().Set("Cache-Control", "max-age=60")
+					http.ServeContent(rw, r, "page.txt", modified, strings.NewReader(page(r.Header.Get("Cookie"))))
+				})
+				test.first(w)
+				for _, user := range [][]string{bob, alice} {
+					if r := w.get("/", append(user, "Cache-Control", "no-cache")...); r.Body != page("user=alice-alice") && r.Body != page("user=bob-bob-bob") {
+						w.Errorf("%s got a mixture: %s", user[1], r.Status.Detail)
+					}
+				}
+				w.get("/", append(bob, "Range", "bytes=200000-299999")...)
+				if r := w.get("/", bob...); r.Body != page("user=bob-bob-bob") && r.Body != page("user=alice-alice") {
+					w.Errorf("got a mixture")
+				}
+			})
+		})
+	}
+}

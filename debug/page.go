@@ -294,7 +294,7 @@ func (h *Handler) variantPage(ctx context.Context, e *store.Entry, now time.Time
 		return v
 	}
 	for name, value := range e.Selecting {
-		if !redact.Secret(name) {
+		if !redact.Secret(name) && !strings.HasPrefix(name, ":") { // which is no field
 			req.Header[name] = []string{value}
 		}
 	}
