@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"testing"
+	"time"
 
 	"github.com/cachetrip/cachetrip"
 	"github.com/cachetrip/cachetrip/store"
@@ -66,6 +67,28 @@ func TestRedirectBackToItself(t *testing.T) {
 			w.wantGet("302  | hit", "/page") // which is the first time in its chain
 			w.wantAsked(nil)
 		})
+	})
+}
+
+// TestRedirectBackToItselfWhileTheOriginFails: nor is the redirect served again, round and round, because the origin
+// fails when it is asked.
+func TestRedirectBackToItselfWhileTheOriginFails(t *testing.T) {
+	onEachStore(t, func(w *world) {
+		w.handle(inTurn(
+			always(302, "", "Location", "/page", "Set-Cookie", "consent=given-at-noon; Path=/", "Cache-Control", "max-age=0, stale-if-error=3600", "ETag", `"1"`),
+			always(503, "busy")))
+		jar, err := cookiejar.New(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.cache.StaleIfError = time.Hour
+		w.client = &http.Client{Transport: w.cache, Jar: jar}
+		r, err := w.try(w.request("GET", "/page"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(w, "status", r.Code, 503)
+		w.wantAsked(nil, "GET /page", "GET /page")
 	})
 }
 

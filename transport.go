@@ -406,7 +406,7 @@ const (
 // code or none, if that is allowed; else it returns nil.
 func (x *exchange) serveStale(entries []*store.Entry, stored []response, d decision, code int) *http.Response {
 	now := wallClock()
-	if d.selected < 0 || !staleOnError(now, x.rules, &stored[d.selected], x.StaleIfError, code) {
+	if d.selected < 0 || !staleOnError(now, x.rules, &stored[d.selected], x.StaleIfError, code) || x.comesBackTo(&stored[d.selected]) {
 		return nil
 	}
 	resp, err := x.serve(now, entries[d.selected], &stored[d.selected], Status{Fwd: d.fwd, FwdStatus: code, Detail: "stale-if-error"})
