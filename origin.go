@@ -234,7 +234,7 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 				a.notStored(resp.StatusCode, contentLength(resp), why, nil)
 				return x.unshared(f, outcome{resp: resp, redirected: a.redirected()})
 			}
-			repeated = "unmatched-304"
+			was, repeated = refused{ownConditions, status}, "unmatched-304"
 		case !added.none() && refusesConditions(status, resp.Header):
 			was, repeated = refused{ownConditions, status}, "conditions-refused"
 		default:

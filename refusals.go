@@ -10,7 +10,8 @@ import (
 )
 
 // What the cache asks for that its caller did not ask for, preconditions and the rest of a body, and what to do about
-// origins that refuse a request because of it: firewalls, signed URLs and careless handlers do.
+// origins that refuse a request because of it: firewalls, signed URLs and careless handlers do. A 304 that matches nothing
+// stored is of no more use than a refusal.
 
 const (
 	// refusalTime is for how long a URL is asked without what was refused there. If the refusal was about something
@@ -65,7 +66,8 @@ func (rs *refusals) expects(what extra, url, origin string, now time.Time) bool 
 	return whole.urls >= refusingURLs && now.Before(whole.until)
 }
 
-// note remembers that a request with the extra was refused, and whether it helped to repeat it without.
+// note remembers that a request with the extra was refused, and whether it helped to repeat it without. origin is empty
+// if that tells nothing about its other URLs.
 func (rs *refusals) note(what extra, url, origin string, helped bool, now time.Time) {
 	rs.used.Store(true)
 	rs.mu.Lock()
@@ -75,7 +77,7 @@ func (rs *refusals) note(what extra, url, origin string, helped bool, now time.T
 	}
 	until := now.Add(refusalTime)
 	rs.by[refusalKey{what, url}] = refusal{until: until, helped: helped}
-	if !helped { // which tells nothing about other URLs
+	if !helped || origin == "" { // which tells nothing about other URLs
 		return
 	}
 	whole := rs.by[refusalKey{what, origin}]
@@ -147,7 +149,11 @@ func (x *exchange) judge(was refused, resp *http.Response, part *store.Entry) {
 		return
 	}
 	helped := !isFailure(resp.StatusCode) && (resp.StatusCode != was.status || was.extra == ownRange && aboutRange(was.status))
-	x.refusals.note(was.extra, url, originOf(x.own.URL), helped, time.Now())
+	origin := originOf(x.own.URL)
+	if was.status == http.StatusNotModified && was.extra == ownConditions {
+		origin = "" // a 304 that matches nothing is about one response
+	}
+	x.refusals.note(was.extra, url, origin, helped, time.Now())
 	if was.extra == ownRange && helped {
 		x.drop(part, "dropped a part that the origin does not complete")
 	}

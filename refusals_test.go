@@ -443,3 +443,26 @@ func TestNoAccessAnyMore(t *testing.T) {
 		})
 	}
 }
+
+// TestUnmatched304IsNotAskedForAgain: an origin whose 304s never match what is stored is asked twice once. Then its
+// responses come without conditions, one request each, as they would without a cache.
+func TestUnmatched304IsNotAskedForAgain(t *testing.T) {
+	onEachStore(t, func(w *world) {
+		w.handle(func(rw http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("If-None-Match") != "" {
+				answer(rw, 304, "", "ETag", `"another"`)
+				return
+			}
+			answer(rw, 200, "page", "ETag", `"1"`, "Cache-Control", "no-cache")
+		})
+		const requests = 10
+		for range requests {
+			if r := w.get("/"); r.Code != 200 || r.Body != "page" {
+				w.Errorf("got %s", r)
+			}
+		}
+		if n := len(w.asked()); n != requests+1 {
+			w.Errorf("got %d requests, want %d", n, requests+1)
+		}
+	})
+}
