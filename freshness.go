@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/cachetrip/cachetrip/internal/field"
+	"github.com/cachetrip/cachetrip/internal/head"
 )
 
 // Age, lifetime and staleness of a response: RFC 9111, section 4.2.
@@ -27,7 +28,16 @@ type response struct {
 	invalidatedAt time.Time         // since when it must be validated before use, if it must: section 4.4
 	foreign       bool              // asked for with other credentials than the cache saw
 
-	known *reading // what the header says, if that was read already
+	known *conclusions // what the header says, if that was read already
+	lines *head.Lines  // the header, prepared for those who are given it; nil if it was not
+}
+
+// conclusions are what the header of a response says, once and for all.
+type conclusions struct {
+	date       time.Time
+	initialAge time.Duration
+	lifetime   time.Duration
+	from       string // see lifetimeFrom
 }
 
 const (

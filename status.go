@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/head"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -73,51 +74,36 @@ func setStatus(h http.Header, s Status) {
 	h[cacheStatusField] = markedLines(make([]string, len(before)+2), before, s.member())
 }
 
-// fromCache returns a copy of the header of r with what responses from the store carry besides: their
-// age and mark, and their status. All values lie in one slice, as copying headers is much of the cost
-// of a hit.
+// fromCache returns a copy of the header of r with what responses from the store carry besides: their age and mark,
+// and their status.
 func fromCache(r *response, age time.Duration, s Status) http.Header {
-	var fields []headerField
-	var stored []string
-	if r.known != nil {
-		fields, stored = r.known.fields, r.known.lines
-	} else {
-		fields, stored = headerFields(r.header)
+	lines := r.lines
+	if lines == nil {
+		lines = head.Prepare(r.header)
 	}
 	before := r.header[cacheStatusField]
-	lines := make([]string, len(stored)+2+len(before)+2)
-	copy(lines, stored)
-	h := make(http.Header, len(fields)+3)
-	for _, f := range fields {
-		h[f.name], lines = lines[:f.lines:f.lines], lines[f.lines:]
-	}
+	h, room := lines.Copy(3, 2+len(before)+2)
 	var member string
-	lines[0], member = r.known.say(age, s)
-	lines[1] = "1"
-	h["Age"], h[fromCacheField] = lines[0:1:1], lines[1:2:2]
-	h[cacheStatusField] = markedLines(lines[2:], before, member)
+	room[0], member = say(lines, age, s)
+	room[1] = "1"
+	h["Age"], h[fromCacheField] = room[0:1:1], room[1:2:2]
+	h[cacheStatusField] = markedLines(room[2:], before, member)
 	return h
 }
 
-// said is what responses to hits say of themselves for a second.
-type said struct {
-	age, ttl    int64 // in seconds
-	value, hits string
-}
-
 // say returns the Age value of a response and the member for s. Those of hits are remembered, as long as they stay
-// the same; k may be nil.
-func (k *reading) say(age time.Duration, s Status) (value, member string) {
+// the same.
+func say(lines *head.Lines, age time.Duration, s Status) (value, member string) {
 	seconds, ttl := int64(age/time.Second), int64(s.TTL/time.Second)
-	remembers := k != nil && s.Hit && s.Detail == ""
+	remembers := s.Hit && s.Detail == ""
 	if remembers {
-		if last := k.said.Load(); last != nil && last.age == seconds && last.ttl == ttl {
-			return last.value, last.hits
+		if last := lines.LastSaid(); last != nil && last.Age == seconds && last.TTL == ttl {
+			return last.Value, last.Status
 		}
 	}
 	value, member = strconv.FormatInt(seconds, 10), s.member()
 	if remembers {
-		k.said.Store(&said{seconds, ttl, value, member})
+		lines.Remember(head.Said{Age: seconds, TTL: ttl, Value: value, Status: member})
 	}
 	return value, member
 }

@@ -2,51 +2,21 @@ package cachetrip
 
 import (
 	"hash/maphash"
-	"net/http"
 	"sync/atomic"
-	"time"
 	"weak"
 
+	"github.com/cachetrip/cachetrip/internal/head"
 	"github.com/cachetrip/cachetrip/store"
 )
 
 // What a stored response says is read once, not at every request that uses it.
 
-// reading is what the rules conclude from the header of a response that does not change any more.
-type reading struct {
-	date       time.Time
-	initialAge time.Duration
-	lifetime   time.Duration
-	from       string // see lifetimeFrom
-	fields     []headerField
-	lines      []string // of all fields, in their order
-
-	said atomic.Pointer[said] // what was said last of a hit
-}
-
-// headerField is a field with the number of its lines: going through a slice of them takes less than through a map.
-type headerField struct {
-	name  string
-	lines int
-}
-
 // read returns r with what can be concluded from its header.
 func (r response) read() response {
-	known := &reading{date: r.date(), initialAge: r.initialAge()}
+	known := &conclusions{date: r.date(), initialAge: r.initialAge()}
 	known.lifetime, known.from = r.lifetimeFrom()
-	known.fields, known.lines = headerFields(r.header)
-	r.known = known
+	r.known, r.lines = known, head.Prepare(r.header)
 	return r
-}
-
-func headerFields(h http.Header) (fields []headerField, lines []string) {
-	fields = make([]headerField, 0, len(h))
-	lines = make([]string, 0, len(h))
-	for name, values := range h {
-		fields = append(fields, headerField{name, len(values)})
-		lines = append(lines, values...)
-	}
-	return fields, lines
 }
 
 // views remember entries as the rules see them, one for each slot, as long as the store has them in
@@ -80,7 +50,7 @@ func (vs *views) of(key string, i int, e *store.Entry) []response {
 		return v.response[:]
 	}
 	v := &view{weak.Make(e), [1]response{newResponse(e).read()}}
-	if rememberable(v.response[0].known) {
+	if rememberable(v.response[0].lines) {
 		slot.Store(v)
 	}
 	return v.response[:]
@@ -102,16 +72,6 @@ func slotOf(key string, i int) int {
 	return int((maphash.String(keySeed, key) + uint64(i)) % viewSlots)
 }
 
-func rememberable(known *reading) bool {
-	if len(known.fields) > maxView {
-		return false
-	}
-	bytes := 0
-	for _, f := range known.fields {
-		bytes += len(f.name)
-	}
-	for _, line := range known.lines {
-		bytes += len(line)
-	}
-	return bytes <= maxViewBytes
+func rememberable(lines *head.Lines) bool {
+	return len(lines.Fields) <= maxView && lines.Bytes() <= maxViewBytes
 }
