@@ -7,7 +7,6 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"net/url"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -33,124 +32,19 @@ type answer struct {
 	received  time.Time
 }
 
-// sentBy is where the selecting fields of an entry with foreign credentials keep the digest of those;
-// no field has this name.
-const sentBy = ":sent-by"
-
-// foreign reports whether something below the cache gave the request other credentials, or other
-// values of the fields that a response with the header h was selected by, than the cache knows of;
-// by is a digest of those. Base may have done so in a copy of the request or, though it must not,
-// in the request itself: what counts is what the caller sent. If Identity named whose the request
-// is, credentials are no news. Nor is Accept-Encoding, unless the response is coded still: a transport
-// below that decodes asks for a coding by itself, and what it returns suits all.
-func (a *answer) foreign(h http.Header) (by string, foreign bool) {
-	actual := a.resp.Request
-	if actual == nil {
-		return "", false
-	}
-	header, _ := field.Canonical(actual.Header)
-	query := !a.rules.identified && actual.URL != nil && actual.URL.RawQuery != a.own.URL.RawQuery
-	names := selectingFields(h)
-	changed := func(name string) bool { return !slices.Equal(header[name], a.known(name)) }
-	foreign = query || slices.ContainsFunc(names, func(name string) bool {
-		if name == "Accept-Encoding" && h["Content-Encoding"] == nil {
-			return false
-		}
-		return changed(name) && !(a.rules.identified && credentialField(name))
-	})
-	if !a.rules.identified {
-		for _, fields := range [...]http.Header{header, a.rules.header} {
-			for name := range fields {
-				foreign = foreign || changed(name) && credentialField(name)
-			}
-		}
-	}
-	if !foreign {
-		return "", false
-	}
-	if !a.rules.identified {
-		for _, fields := range [...]http.Header{header, a.rules.header} {
-			for name := range fields {
-				if credentialField(name) {
-					names = append(names, name)
-				}
-			}
-		}
-	}
-	slices.Sort(names)
-	var b strings.Builder
-	if query {
-		b.WriteString(actual.URL.RawQuery)
-	}
-	for _, name := range slices.Compact(names) {
-		if header[name] == nil {
-			continue // whatever the caller sent
-		}
-		b.WriteString("\n" + name)
-		for _, line := range header[name] {
-			b.WriteString("\n:" + line)
-		}
-	}
-	return a.rules.digest.value(b.String()), true
+// sending returns the request that is answered, as the rules see it.
+func (a *answer) sending() *sending {
+	return &sending{asked: a.rules, sent: a.sent, target: a.own.URL, actual: a.resp.Request}
 }
 
-// decoded reports whether the content was decoded on arrival: by net/http, which says so, or by a
-// transport below that asked for a coding on its own.
-func (a *answer) decoded() bool {
-	if a.resp.Uncompressed {
-		return true
-	}
-	if a.resp.Request == nil || a.resp.Header["Content-Encoding"] != nil || contentLength(a.resp) >= 0 {
-		return false
-	}
-	const name = "Accept-Encoding"
-	header, _ := field.Canonical(a.resp.Request.Header)
-	return !slices.Equal(header[name], a.known(name))
-}
+func (a *answer) redirected() bool { return a.sending().redirected() }
 
-// redirected reports whether Base followed redirects by itself, so that the answer is about another URL than was
-// asked for: nothing of it may be stored, confirmed or replaced under this one. Another query alone is taken for
-// credentials that were added below the cache.
-func (a *answer) redirected() bool { return followed(a.resp, a.sent, a.own.URL) }
-
-// followed reports whether Base has followed redirects from the request sent, for target, to make resp.
-func followed(resp *http.Response, sent *http.Request, target *url.URL) bool {
-	actual := resp.Request
-	switch {
-	case actual == nil || actual == sent:
-		return false
-	case actual.Response != nil && actual.Response != sent.Response:
-		return true
-	}
-	return actual.URL != nil && (originOf(actual.URL) != originOf(target) || path(actual.URL) != path(target))
-}
-
-// path returns the path of u as it is sent.
-func path(u *url.URL) string {
-	path, _, _ := strings.Cut(u.RequestURI(), "?")
-	return path
-}
-
-// known returns the lines of a request field that the cache knows of.
-func (a *answer) known(name string) []string {
-	if slices.Contains(setFields, name) {
-		return a.sent.Header[name]
-	}
-	return a.rules.header[name]
-}
-
-// sentAs reports whether the request that is answered was sent with the credentials with which r
-// was asked for, as far as those came from below the cache. If not, not even a 304 says that r may
-// be used: dates and careless entity tags do not tell users apart.
-func (a *answer) sentAs(r *response) bool {
-	by, _ := a.foreign(r.header)
-	return by == r.selecting[sentBy]
-}
+func (a *answer) sentAs(r *response) bool { return a.sending().sentAs(r) }
 
 // mark notes in e, a new entry or copy, by which credentials from below the cache it was asked for.
 func (a *answer) mark(e *store.Entry) {
 	var by string
-	by, e.ForeignCredentials = a.foreign(e.Header)
+	by, e.ForeignCredentials = a.sending().foreign(e.Header)
 	e.Selecting = selecting(e.Header, a.rules)
 	if !e.ForeignCredentials {
 		return
@@ -159,16 +53,6 @@ func (a *answer) mark(e *store.Entry) {
 		e.Selecting = make(map[string]string)
 	}
 	e.Selecting[sentBy] = by
-}
-
-// askedAs is where the selecting fields of an entry keep the digest of the request for a part that only a date
-// identifies; no field has this name.
-const askedAs = ":asked-as"
-
-// askedBy reports whether req may complete r, which is held in part. Origins give what they make for one user the date
-// of what they made for another one. So a date alone joins what requests that are alike were given.
-func (r *response) askedBy(req *request) bool {
-	return field.IsStrongETag(r.strongValidator()) || r.selecting[askedAs] == alikeDigest(req)
 }
 
 // markAsked returns e with a note of which requests may complete it, if that matters, and else without.
@@ -224,7 +108,7 @@ func (a *answer) entry() *store.Entry {
 		Header:       storedHeader(a.kept(a.resp.Header)),
 		RequestTime:  a.requested,
 		ResponseTime: a.received,
-		Uncompressed: a.decoded(),
+		Uncompressed: a.sending().decoded(a.resp, contentLength(a.resp)),
 		Length:       contentLength(a.resp),
 	}
 	a.mark(e)
@@ -441,7 +325,7 @@ func (a *answer) absorbed() outcome {
 
 // noteAudience remembers, and returns, who may share r, which the response of the origin has brought or confirmed.
 func (a *answer) noteAudience(r *response) audience {
-	who := a.audienceOf(r, a.resp.Header, a.resp.StatusCode, a.received)
+	who := audienceOf(a.rules, r, a.resp.Header, a.resp.StatusCode, a.received)
 	a.flights.note(a.flight, who, time.Now())
 	return who
 }
@@ -453,9 +337,6 @@ func arriving(e *store.Entry) response {
 	r.allHeld, r.held = true, nil
 	return r
 }
-
-// neutral are the directives of a request without any.
-var neutral = field.ParseCacheControl(nil)
 
 // record has the content of the response stored as it is read, as that of e. If held is not nil, the
 // response brings the stretch of the content that is missing in it.

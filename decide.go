@@ -55,6 +55,9 @@ func (req *request) lines(name string) (lines []string, ok bool) {
 	return lines, ok
 }
 
+// neutral are the directives of a request without any.
+var neutral = field.ParseCacheControl(nil)
+
 // newRequest reads the directives of a request: those of its header, and further ones.
 func newRequest(method string, header http.Header, further []string, digest digester) request {
 	lines := header["Cache-Control"]

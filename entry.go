@@ -138,17 +138,6 @@ func stillHeld(e *store.Entry, current []*store.Entry, newBlob string) *store.En
 	return rest
 }
 
-// drop removes a stored response whose content is of no use; message is logged.
-func (x *exchange) drop(e *store.Entry, message string) {
-	x.log(x.request(), message)
-	err := x.access().invalidate(x.lasting(), x.key, func(current []*store.Entry) []*store.Entry {
-		return without(current, func(other *store.Entry) bool { return sharesBlob(e, other) })
-	})
-	if err != nil {
-		x.storeFailed("drop", err)
-	}
-}
-
 // without returns entries but for those to leave out: the same slice if there are none.
 func without(entries []*store.Entry, out func(*store.Entry) bool) []*store.Entry {
 	if !slices.ContainsFunc(entries, out) {

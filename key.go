@@ -2,13 +2,10 @@ package cachetrip
 
 import (
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
-	"hash/maphash"
 	"net/http"
 	"net/url"
 	"strings"
-	"sync/atomic"
 	"unicode/utf8"
 
 	"github.com/cachetrip/cachetrip/internal/redact"
@@ -111,34 +108,6 @@ func withoutZone(host string) string {
 	return host[:zone] + host[bracket:]
 }
 
-// credentialField reports whether a request field, by its name, says on whose behalf a request is made, as far
-// as such names are known. Of these only Authorization and Proxy-Authorization are part of the key: a
-// response that depends on others says so by Vary.
-func credentialField(name string) bool {
-	switch name {
-	case "Accept", "Accept-Encoding", "Accept-Language", "Origin", "User-Agent":
-		return false // asked most often, and by far
-	case "Idempotency-Key", "X-Idempotency-Key":
-		return false // another one for each request
-	}
-	name = strings.ToLower(name)
-	if strings.HasSuffix(name, "user-agent") {
-		return false
-	}
-	for _, part := range []string{"auth", "cookie", "token", "key", "secret", "session", "signature", "credential", "passw", "impersonate"} {
-		if strings.Contains(name, part) {
-			return true
-		}
-	}
-	for word := range strings.SplitSeq(name, "-") {
-		switch word {
-		case "assertion", "bearer", "cert", "dpop", "hmac", "jwt", "otp", "pass", "pin", "sid", "user":
-			return true
-		}
-	}
-	return false
-}
-
 // digester makes digests that tell nothing to who does not have the secret of the store, which it is.
 type digester []byte
 
@@ -198,63 +167,6 @@ func appendIdentity(b []byte, req *http.Request, name string) []byte {
 		b = append(b, 0)
 	}
 	return b
-}
-
-// keys makes the primary keys of requests, and remembers those made last: digests are a good part of
-// what a hit costs. Its zero value is ready for use.
-type keys struct {
-	slots [keySlots / 2][2]atomic.Pointer[knownKey] // of those with one hash, the one made last first
-}
-
-// keySlots is how many keys are remembered. Each takes up about the length of its URL.
-const keySlots = 4096
-
-// knownKey is the key of a request for a URL with a Host, by an identity. Requests are mostly made with the same
-// spelling, which takes less to compare than to normalise. Of the identity only the digest is kept, because names
-// and credentials must not stay in memory.
-type knownKey struct {
-	url      url.URL
-	host     string
-	identity sum
-	key      string
-}
-
-var keySeed = maphash.MakeSeed()
-
-// of returns the key of a request for a URL with a Host: the URL's part, then that of the identity, given in the
-// form that appendIdentity makes.
-func (k *keys) of(d digester, u *url.URL, host string, form []byte) string {
-	identity := d.identity(form)
-	hash := maphash.String(keySeed, u.Path)
-	hash = hash*31 + maphash.String(keySeed, u.Host)
-	if u.RawQuery != "" {
-		hash = hash*31 + maphash.String(keySeed, u.RawQuery)
-	}
-	hash = hash*31 + binary.LittleEndian.Uint64(identity[:])
-	slots := &k.slots[hash%uint64(len(k.slots))]
-	for i := range slots {
-		if known := slots[i].Load(); known != nil && known.host == host && known.identity == identity && sameSpelling(&known.url, u) {
-			return known.key
-		}
-	}
-	key := d.url(primaryURL(u, host)) + identity.String()
-	if len(u.Scheme)+len(u.Opaque)+len(u.Host)+len(u.Path)+len(u.RawPath)+len(u.RawQuery)+len(host) <= len(buffer{}) {
-		slots[1].Store(slots[0].Load())
-		slots[0].Store(&knownKey{
-			url: url.URL{
-				Scheme: strings.Clone(u.Scheme), Opaque: strings.Clone(u.Opaque), Host: strings.Clone(u.Host),
-				Path: strings.Clone(u.Path), RawPath: strings.Clone(u.RawPath), ForceQuery: u.ForceQuery, RawQuery: strings.Clone(u.RawQuery),
-			},
-			host: strings.Clone(host), identity: identity, key: key,
-		})
-	}
-	return key
-}
-
-// sameSpelling reports whether two URLs are the same in all that a primary key depends on.
-func sameSpelling(a, b *url.URL) bool {
-	return a.Path == b.Path && a.RawQuery == b.RawQuery && a.Host == b.Host && a.Scheme == b.Scheme &&
-		a.RawPath == b.RawPath && a.Opaque == b.Opaque && a.ForceQuery == b.ForceQuery
 }
 
 func lower(s string) string {

@@ -135,9 +135,6 @@ func respelled(h, canonical http.Header) http.Header {
 	return h
 }
 
-// setFields are the request fields that the cache may set.
-var setFields = []string{"Cache-Control", "If-None-Match", "If-Modified-Since", "Range", "If-Range"}
-
 // question returns the request that asks the origin what d calls for, and the preconditions that
 // were added to it. Where the origin is known to refuse what would be added, d becomes a plain fetch.
 func (x *exchange) question(ctx context.Context, stored []response, d *decision) (*http.Request, conditions) {

@@ -336,3 +336,14 @@ func (t *Transport) refuse(req *http.Request, status Status) *http.Response {
 	t.tell(answerRefused, req, resp, status)
 	return resp
 }
+
+// drop removes a stored response whose content is of no use; message is logged.
+func (x *exchange) drop(e *store.Entry, message string) {
+	x.log(x.request(), message)
+	err := x.access().invalidate(x.lasting(), x.key, func(current []*store.Entry) []*store.Entry {
+		return without(current, func(other *store.Entry) bool { return sharesBlob(e, other) })
+	})
+	if err != nil {
+		x.storeFailed("drop", err)
+	}
+}

@@ -1,0 +1,68 @@
+package cachetrip
+
+import (
+	"encoding/binary"
+	"hash/maphash"
+	"net/url"
+	"strings"
+	"sync/atomic"
+)
+
+// The primary keys that were made last.
+
+// keys makes the primary keys of requests, and remembers those made last: digests are a good part of
+// what a hit costs. Its zero value is ready for use.
+type keys struct {
+	slots [keySlots / 2][2]atomic.Pointer[knownKey] // of those with one hash, the one made last first
+}
+
+// keySlots is how many keys are remembered. Each takes up about the length of its URL.
+const keySlots = 4096
+
+// knownKey is the key of a request for a URL with a Host, by an identity. Requests are mostly made with the same
+// spelling, which takes less to compare than to normalise. Of the identity only the digest is kept, because names
+// and credentials must not stay in memory.
+type knownKey struct {
+	url      url.URL
+	host     string
+	identity sum
+	key      string
+}
+
+var keySeed = maphash.MakeSeed()
+
+// of returns the key of a request for a URL with a Host: the URL's part, then that of the identity, given in the
+// form that appendIdentity makes.
+func (k *keys) of(d digester, u *url.URL, host string, form []byte) string {
+	identity := d.identity(form)
+	hash := maphash.String(keySeed, u.Path)
+	hash = hash*31 + maphash.String(keySeed, u.Host)
+	if u.RawQuery != "" {
+		hash = hash*31 + maphash.String(keySeed, u.RawQuery)
+	}
+	hash = hash*31 + binary.LittleEndian.Uint64(identity[:])
+	slots := &k.slots[hash%uint64(len(k.slots))]
+	for i := range slots {
+		if known := slots[i].Load(); known != nil && known.host == host && known.identity == identity && sameSpelling(&known.url, u) {
+			return known.key
+		}
+	}
+	key := d.url(primaryURL(u, host)) + identity.String()
+	if len(u.Scheme)+len(u.Opaque)+len(u.Host)+len(u.Path)+len(u.RawPath)+len(u.RawQuery)+len(host) <= len(buffer{}) {
+		slots[1].Store(slots[0].Load())
+		slots[0].Store(&knownKey{
+			url: url.URL{
+				Scheme: strings.Clone(u.Scheme), Opaque: strings.Clone(u.Opaque), Host: strings.Clone(u.Host),
+				Path: strings.Clone(u.Path), RawPath: strings.Clone(u.RawPath), ForceQuery: u.ForceQuery, RawQuery: strings.Clone(u.RawQuery),
+			},
+			host: strings.Clone(host), identity: identity, key: key,
+		})
+	}
+	return key
+}
+
+// sameSpelling reports whether two URLs are the same in all that a primary key depends on.
+func sameSpelling(a, b *url.URL) bool {
+	return a.Path == b.Path && a.RawQuery == b.RawQuery && a.Host == b.Host && a.Scheme == b.Scheme &&
+		a.RawPath == b.RawPath && a.Opaque == b.Opaque && a.ForceQuery == b.ForceQuery
+}

@@ -1,0 +1,203 @@
+package cachetrip
+
+import (
+	"fmt"
+	"go/ast"
+	"go/importer"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// ruleFiles are the files of rules. Rules take values and return values: they refer to nothing that is declared in another
+// kind of file, and know neither clocks nor contexts nor stores.
+var ruleFiles = []string{
+	"alike.go", "credentials.go", "decide.go", "freshness.go", "invalidate.go", "key.go", "merge.go", "ranges.go",
+	"revalidate.go", "storable.go", "vary.go",
+}
+
+// ruleImports are the packages that rules may import. Of net/http that is for its types.
+var ruleImports = []string{
+	"cmp", "crypto/sha256", "encoding/hex", "fmt", "maps", "net/http", "net/url", "slices", "strconv", "strings", "time", "unicode/utf8",
+	"github.com/cachetrip/cachetrip/internal/field", "github.com/cachetrip/cachetrip/internal/head",
+	"github.com/cachetrip/cachetrip/internal/redact", "github.com/cachetrip/cachetrip/internal/span",
+}
+
+// impure are functions that give another result each time.
+var impure = []string{"time.Now", "time.Since", "time.Until", "time.After", "time.AfterFunc", "time.NewTimer", "time.Sleep"}
+
+// mechanisms are the internal packages that the Transport is built upon, each with those of the others that it may import.
+// The rest of internal are programs and tests, which are built upon the Transport.
+var mechanisms = map[string][]string{
+	"internal/duration": {},
+	"internal/field":    {},
+	"internal/head":     {},
+	"internal/redact":   {"internal/field"},
+}
+
+// TestRules checks that each file of rules can be read, tested and replaced without knowing the rest.
+func TestRules(t *testing.T) {
+	fset := token.NewFileSet()
+	var files []*ast.File
+	names, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(fset, name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, file)
+	}
+	for _, name := range ruleFiles {
+		if !slices.Contains(names, name) {
+			t.Errorf("there is no %s", name)
+		}
+	}
+	for _, violation := range ruleViolations(t, fset, files, ruleFiles) {
+		t.Error(violation)
+	}
+}
+
+// ruleViolations lists what files of rules refer to that they must not.
+func ruleViolations(t *testing.T, fset *token.FileSet, files []*ast.File, rules []string) (found []string) {
+	t.Helper()
+	info := &types.Info{Uses: make(map[*ast.Ident]types.Object)}
+	config := types.Config{Importer: importer.ForCompiler(fset, "gc", exported(t))}
+	pkg, err := config.Check("github.com/cachetrip/cachetrip", fset, files, info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	isRule := func(file string) bool { return slices.Contains(rules, filepath.Base(file)) }
+	for ident, object := range info.Uses {
+		at := fset.Position(ident.Pos())
+		if !isRule(at.Filename) || object.Pkg() == nil {
+			continue
+		}
+		name := object.Pkg().Name() + "." + object.Name()
+		declared := fset.Position(object.Pos()).Filename
+		switch {
+		case object.Pkg() == pkg && !isRule(declared):
+			found = append(found, fmt.Sprintf("%s: a rule refers to %s, which %s declares", at, object.Name(), declared))
+		case slices.Contains(impure, name) && isFunction(object):
+			found = append(found, fmt.Sprintf("%s: a rule calls %s", at, name))
+		}
+	}
+	for _, file := range files {
+		if at := fset.Position(file.Pos()); isRule(at.Filename) {
+			for _, spec := range file.Imports {
+				if path := strings.Trim(spec.Path.Value, `"`); !slices.Contains(ruleImports, path) {
+					found = append(found, fmt.Sprintf("%s: a rule imports %s", at, path))
+				}
+			}
+		}
+	}
+	slices.Sort(found)
+	return found
+}
+
+// isFunction reports whether an object is a function, and no method.
+func isFunction(object types.Object) bool {
+	function, ok := object.(*types.Func)
+	return ok && function.Signature().Recv() == nil
+}
+
+// exported returns what opens the export data of the packages that this one depends on.
+func exported(t *testing.T) func(path string) (io.ReadCloser, error) {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-export", "-deps", "-f", "{{.ImportPath}} {{.Export}}", ".").Output()
+	if err != nil {
+		t.Skipf("there is no go command that could list the packages: %v", err)
+	}
+	files := make(map[string]string)
+	for line := range strings.Lines(string(out)) {
+		path, file, _ := strings.Cut(strings.TrimSpace(line), " ")
+		files[path] = file
+	}
+	return func(path string) (io.ReadCloser, error) { return os.Open(files[path]) }
+}
+
+// TestRuleViolationsAreFound has rules refer to plumbing in each way that they could.
+func TestRuleViolationsAreFound(t *testing.T) {
+	fset := token.NewFileSet()
+	var files []*ast.File
+	for name, source := range map[string]string{
+		"rule.go": `package cachetrip
+import ("context"; "time")
+type rule struct{ p plumbing; ctx context.Context }
+func (r rule) f() bool { return r.p.works() && time.Now().IsZero() && r.p.field && constant && other(1) }
+`,
+		"other.go": `package cachetrip
+func other(int) bool { return true }
+`,
+		"plumbing.go": `package cachetrip
+type plumbing struct { field bool }
+func (plumbing) works() bool { return true }
+const constant = true
+`,
+	} {
+		file, err := parser.ParseFile(fset, name, source, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, file)
+	}
+	var got []string
+	for _, violation := range ruleViolations(t, fset, files, []string{"rule.go", "other.go"}) {
+		_, what, _ := strings.Cut(violation, ": ")
+		got = append(got, what)
+	}
+	slices.Sort(got)
+	want := []string{
+		"a rule calls time.Now",
+		"a rule imports context",
+		"a rule refers to constant, which plumbing.go declares",
+		"a rule refers to field, which plumbing.go declares",
+		"a rule refers to plumbing, which plumbing.go declares",
+		"a rule refers to works, which plumbing.go declares",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("violations (-want +got):\n%s", diff)
+	}
+}
+
+// TestMechanisms checks that internal packages look down only.
+func TestMechanisms(t *testing.T) {
+	const module = "github.com/cachetrip/cachetrip"
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./internal/...").Output()
+	if err != nil {
+		t.Skipf("there is no go command that could list the packages: %v", err)
+	}
+	seen := 0
+	for line := range strings.Lines(string(out)) {
+		imports := strings.Fields(line)
+		path := strings.TrimPrefix(imports[0], module+"/")
+		allowed, ok := mechanisms[path]
+		if !ok {
+			continue
+		}
+		seen++
+		for _, imported := range imports[1:] {
+			rest, ours := strings.CutPrefix(imported, module)
+			if rest = strings.TrimPrefix(rest, "/"); ours && !slices.Contains(allowed, rest) {
+				t.Errorf("%s imports %s", path, imported)
+			}
+		}
+	}
+	if seen != len(mechanisms) {
+		t.Errorf("found %d of %d mechanisms", seen, len(mechanisms))
+	}
+}
