@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/cachetrip/cachetrip/internal/testtier"
 )
 
 // What the documentation shows is compiled, and where it can be, run.
@@ -172,9 +174,6 @@ func (b *docBlock) source() (string, error) {
 }
 
 func TestDocumentation(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds programs")
-	}
 	root, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
@@ -230,6 +229,7 @@ func TestDocumentation(t *testing.T) {
 	if len(blocks) < 10 {
 		t.Fatalf("only %d blocks of Go are found", len(blocks))
 	}
+	testtier.LongOnly(t, "builds a program from each block")
 	// -o with a directory has all programs built at once.
 	bin := t.TempDir()
 	for _, args := range [][]string{{"vet", "./..."}, {"build", "-o", bin + string(filepath.Separator), "./..."}} {
@@ -289,9 +289,6 @@ var docCommands = []struct{ prefix, reason string }{
 
 // Commands that need nothing but the checkout are run, in order, on one cache directory.
 func TestDocumentedCommands(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds programs")
-	}
 	root, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)

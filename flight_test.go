@@ -171,27 +171,51 @@ type rig struct {
 
 // inEachStore runs test with a cache on disk and with one in memory, and checks that it leaves
 // neither goroutines nor descriptors.
-func inEachStore(t *testing.T, test func(r *rig)) {
+func inEachStore(t *testing.T, test func(r *rig)) { eachStore(t, newRig, test) }
+
+// parallelInEachStore is inEachStore for one of several cases that run at the
+// same time, because they wait for most of their time. Nobody can tell whose
+// goroutines are left then, so the test that has the cases calls leavesNothing.
+func parallelInEachStore(t *testing.T, test func(r *rig)) {
+	t.Parallel()
+	eachStore(t, newUncheckedRig, test)
+}
+
+func eachStore(t *testing.T, run func(t testing.TB, dir string, test func(r *rig)), test func(r *rig)) {
 	for _, name := range []string{"disk", "memory"} {
 		t.Run(name, func(t *testing.T) {
 			dir := ""
 			if name == "disk" {
 				dir = t.TempDir()
 			}
-			newRig(t, dir, test)
+			run(t, dir, test)
 		})
 	}
 }
 
+// newRig runs a test with a rig, and checks that no goroutine and no descriptor
+// is left.
 func newRig(t testing.TB, dir string, test func(r *rig)) {
 	t.Helper()
 	before := running(t)
 	descriptors := descriptors()
+	newUncheckedRig(t, dir, test)
+	noneLeft(t, before, descriptors)
+}
+
+func newUncheckedRig(t testing.TB, dir string, test func(r *rig)) {
+	t.Helper()
 	r := &rig{TB: t, dir: dir}
 	r.open()
 	test(r)
 	r.close()
-	noneLeft(t, before, descriptors)
+}
+
+// leavesNothing has t fail if goroutines or descriptors are left when t and its
+// parallel cases have ended.
+func leavesNothing(t *testing.T) {
+	before, descriptors := running(t), descriptors()
+	t.Cleanup(func() { noneLeft(t, before, descriptors) })
 }
 
 func (r *rig) open() {

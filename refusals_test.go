@@ -141,6 +141,7 @@ var resumeRefusals = []struct {
 // TestRefusedResume: whatever an origin makes of a request for the rest, the caller gets the whole, as without a
 // cache, and what was of no use is not tried again: not for the next body that breaks off, nor by another process.
 func TestRefusedResume(t *testing.T) {
+	leavesNothing(t)
 	body := noise(300_000, 50)
 	const first = 100_000
 	for _, test := range resumeRefusals {
@@ -149,7 +150,7 @@ func TestRefusedResume(t *testing.T) {
 				continue
 			}
 			t.Run(test.name+" "+control, func(t *testing.T) {
-				inEachStore(t, func(r *rig) {
+				parallelInEachStore(t, func(r *rig) {
 					broken, ranges := true, 0
 					origin := newRaw(r, func(c *rawCall) {
 						switch {
@@ -197,7 +198,7 @@ func TestRefusedResume(t *testing.T) {
 				if test.name == "hangs up" {
 					return
 				}
-				newRig(t, t.TempDir(), func(r *rig) { // a part that was refused is gone for the next process as well
+				newUncheckedRig(t, t.TempDir(), func(r *rig) { // a part that was refused is gone for the next process as well
 					ranges := 0
 					origin := newRaw(r, func(c *rawCall) {
 						switch {
@@ -271,11 +272,12 @@ func TestWholeInsteadOfRestThatIsNotStored(t *testing.T) {
 
 // TestResumeWhereEverythingIsRefused: the part can't be blamed, and each request costs one, after the first.
 func TestResumeWhereEverythingIsRefused(t *testing.T) {
+	leavesNothing(t)
 	body := noise(300_000, 52)
 	const first = 100_000
 	for _, code := range []int{401, 403, 429, 500, 503} {
 		t.Run(strconv.Itoa(code), func(t *testing.T) {
-			inEachStore(t, func(r *rig) {
+			parallelInEachStore(t, func(r *rig) {
 				refuses := false
 				origin := newRaw(r, func(c *rawCall) {
 					switch {

@@ -59,12 +59,13 @@ func checkJoined(r *rig, url string, body []byte, want string, asked func() int)
 // TestHeaderOfTheRest: the response that brings the rest of a body, after it broke off or when it is resumed, updates
 // the header of the whole: RFC 9111, section 3.4. So it decides about storing and reusing.
 func TestHeaderOfTheRest(t *testing.T) {
+	leavesNothing(t)
 	body := noise(300_000, 60)
 	const first = 100_000
 	for _, how := range []string{"resumed", "continued", "continued, of unknown length"} {
 		for _, test := range lastHeaders {
 			t.Run(how+"/"+test.name, func(t *testing.T) {
-				inEachStore(t, func(r *rig) {
+				parallelInEachStore(t, func(r *rig) {
 					origin := newRaw(r, func(c *rawCall) {
 						lines := []string{fresh, "Accept-Ranges: bytes", tag, "X-Part: first", "X-First: yes"}
 						switch {

@@ -44,13 +44,14 @@ func (c *rawCall) asks(n int, validator string) bool {
 // TestResume: however a transfer was cut, the next request asks for the rest only, and its caller
 // gets all of it as one response, what is held before the rest has come.
 func TestResume(t *testing.T) {
+	leavesNothing(t)
 	body := noise(3<<20, 7)
 	const first = 1<<20 + 4321
 	modified := time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)
 	for _, by := range []string{"the reader", "the origin", "the origin, in chunks", "the end of the process"} {
 		for _, validator := range []string{"ETag", "Last-Modified"} {
 			t.Run(by+", "+validator, func(t *testing.T) {
-				inEachStore(t, func(r *rig) {
+				parallelInEachStore(t, func(r *rig) {
 					lines := []string{fresh, "Accept-Ranges: bytes", tag, "X-Kept: yes"}
 					want := `"1"`
 					if validator == "Last-Modified" {
@@ -221,6 +222,7 @@ func TestResumedPastPurge(t *testing.T) {
 
 // TestNotResumed: what could not be told from the bytes of another representation is not kept.
 func TestNotResumed(t *testing.T) {
+	leavesNothing(t)
 	body := noise(600_000, 9)
 	const first = 300_000
 	date := func(age time.Duration) string { return time.Now().Add(-age).UTC().Format(http.TimeFormat) }
@@ -237,7 +239,7 @@ func TestNotResumed(t *testing.T) {
 		{"another unit", []string{"Accept-Ranges: lines", tag}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			inEachStore(t, func(r *rig) {
+			parallelInEachStore(t, func(r *rig) {
 				origin := newRaw(r, func(c *rawCall) {
 					if c.Header.Get("Range") != "" {
 						r.Errorf("request %d: got %v", c.n, c.Header)
@@ -416,11 +418,12 @@ var disagreements = []struct {
 // TestDisagreement: an answer that does not bring exactly the rest of what is held is not joined to
 // it: the request is repeated for the whole.
 func TestDisagreement(t *testing.T) {
+	leavesNothing(t)
 	was, is := noise(400_000, 10), noise(400_000, 11)
 	const first = 150_000
 	for _, test := range disagreements {
 		t.Run(test.name, func(t *testing.T) {
-			inEachStore(t, func(r *rig) {
+			parallelInEachStore(t, func(r *rig) {
 				origin := newRaw(r, func(c *rawCall) {
 					switch c.n {
 					case 0:
@@ -591,6 +594,7 @@ func TestContinued(t *testing.T) {
 // TestNotContinued: whatever speaks against it, the caller gets the error that came, no more bytes,
 // and what came before is still good for the next request.
 func TestNotContinued(t *testing.T) {
+	leavesNothing(t)
 	was, is := noise(400_000, 16), noise(400_000, 17)
 	const first = 150_000
 	type test = struct {
@@ -609,7 +613,7 @@ func TestNotContinued(t *testing.T) {
 		}},
 	}, disagreements...) {
 		t.Run(test.name, func(t *testing.T) {
-			inEachStore(t, func(r *rig) {
+			parallelInEachStore(t, func(r *rig) {
 				origin := newRaw(r, func(c *rawCall) {
 					if c.n == 0 {
 						c.head(200, fresh, "Accept-Ranges: bytes", tag, "Content-Length: "+strconv.Itoa(len(was)))

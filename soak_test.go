@@ -16,9 +16,11 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/cachetrip/cachetrip/internal/testtier"
 )
 
-var soakFor = flag.Duration("soak", 6*time.Second, "for how long TestSoak runs with each store")
+var soakFor = flag.Duration("soak", testtier.Pick(time.Second, 6*time.Second), "for how long TestSoak runs with each store")
 
 // TestSoak has 64 readers ask for 1,000 things of which some change, some can't be stored and some
 // break off on the way, read them at random speeds, and stop or cancel at random. Whatever they got
@@ -70,9 +72,6 @@ func TestSoak(t *testing.T) {
 		defer r.base.CloseIdleConnections()
 
 		stop := time.Now().Add(*soakFor)
-		if testing.Short() {
-			stop = time.Now().Add(time.Second)
-		}
 		var requests, whole, errs, bytesRead atomic.Int64
 		var wg sync.WaitGroup
 		for reader := range readers {

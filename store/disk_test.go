@@ -22,6 +22,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/cachetrip/cachetrip/internal/testtier"
 )
 
 // pattern returns a body that proves itself: it follows from its first byte.
@@ -1124,13 +1126,10 @@ func TestTooLarge(t *testing.T) {
 }
 
 func TestHitRatio(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes a few seconds")
-	}
 	t.Parallel()
 	const bound = 4 << 20
 	d := openTest(t, scratchDir(t), DiskOptions{MaxBytes: bound})
-	got := runTrace(t, d, bound, zipfTrace(8000), func(n int) int { return []int{1000, 9000}[n%2] })
+	got := runTrace(t, d, bound, zipfTrace(testtier.Pick(3000, 8000)), func(n int) int { return []int{1000, 9000}[n%2] })
 	t.Logf("hit ratio %.1f %%, exact LRU %.1f %%, offline optimum %.1f %%", 100*got.store, 100*got.lru, 100*got.optimum)
 	if got.store < got.lru-0.03 {
 		t.Errorf("hit ratio %.1f %%, more than 3 points below exact LRU's %.1f %%", 100*got.store, 100*got.lru)

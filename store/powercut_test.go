@@ -21,6 +21,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/cachetrip/cachetrip/internal/testtier"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -314,10 +315,7 @@ func (w *world) add(path string, v fileVersion, d damage, r *rand.Rand, device [
 func TestPowerCut(t *testing.T) {
 	t.Parallel()
 	r := record(t)
-	random, cuts, found, lost := 8, 0, 0, 0
-	if testing.Short() {
-		random = 2
-	}
+	random, cuts, found, lost := testtier.Pick(2, 8), 0, 0, 0
 	seed := rand.Uint64()
 	check := func(i int, w world) {
 		cuts++
@@ -347,7 +345,8 @@ func TestPowerCut(t *testing.T) {
 				continue
 			}
 			for n, d := range damages {
-				if testing.Short() && n%4 != i%4 || filepath.Base(path) == "usage" && n%4 != i%4 { // which each step changes
+				// Each step changes the usage file, so a quarter of its damages is enough.
+				if (!testtier.Long() || filepath.Base(path) == "usage") && n%4 != i%4 {
 					continue
 				}
 				w := world{files: make(map[string][]byte)}

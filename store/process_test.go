@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/cachetrip/cachetrip/internal/testtier"
 )
 
 // The tests of this file run the test binary again, as another process, which does what childEnv says.
@@ -154,11 +156,7 @@ func childChurn(dir string) error {
 func TestKilledProcesses(t *testing.T) {
 	t.Parallel()
 	dir := scratchDir(t)
-	rounds := 25
-	if testing.Short() {
-		rounds = 5
-	}
-	for range rounds {
+	for range testtier.Pick(5, 25) {
 		var children []*exec.Cmd
 		var errs []*bytes.Buffer
 		for range 2 {
@@ -259,10 +257,7 @@ func childWriters(dir string) error {
 func TestBoundAtEveryInstant(t *testing.T) {
 	t.Parallel()
 	dir := scratchDir(t)
-	rounds := 150
-	if testing.Short() {
-		rounds = 30
-	}
+	rounds := testtier.Pick(40, 150)
 	var children []*exec.Cmd
 	for range 2 {
 		c := child("writers", dir)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/testtier"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -27,10 +28,7 @@ func TestMain(m *testing.M) {
 
 // TestShortRun is a run of the program, short and with few workers.
 func TestShortRun(t *testing.T) {
-	d := 9 * time.Second
-	if testing.Short() {
-		d = 2 * time.Second
-	}
+	d := testtier.Pick(2*time.Second, 9*time.Second)
 	var out bytes.Buffer
 	c := config{duration: d, workers: 3, dir: filepath.Join(t.TempDir(), "cache"), out: &out}
 	if err := crashtest(t.Context(), c); err != nil {
