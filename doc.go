@@ -1,6 +1,6 @@
 /*
-Package cachetrip is a caching [http.RoundTripper]: a private HTTP cache (RFC 9111) for the inside of
-a program, kept on disk or in memory.
+Package cachetrip is a caching [http.RoundTripper]: a private HTTP cache
+(RFC 9111) inside a program, kept on disk or in memory.
 
 	cache, err := cachetrip.Open(dir)
 	if err != nil {
@@ -9,140 +9,204 @@ a program, kept on disk or in memory.
 	defer cache.Close()
 	resp, err := cache.Client().Get("https://example.com/")
 
-A request is answered from the cache where RFC 9111 allows that, and by [Transport.Base] otherwise.
-What fails within the cache costs a request to the origin: RoundTrip returns no error that it would not
-have returned without a cache, and no byte is handed out that the origin did not send. "Errors", below,
-has the one case in which more than that is felt.
+The cache answers a request where RFC 9111 allows that. [Transport.Base] makes
+all other requests. A failure within the cache costs a request to the origin:
+RoundTrip returns no error that it would not have returned without a cache, and
+the caller gets no byte that the origin did not send. The section "Errors" names
+the one exception. Section numbers below are those of RFC 9111.
 
 # Keys and identity
 
-Stored responses are found by their primary key (RFC 9111, section 2): the target URI and the
-identity on whose behalf the request is made. The URI is normalised as far as no origin can tell the
-difference: the letter case of scheme and host, the default port, an empty path. User information and
-fragment are no part of it. A [http.Request.Host] that differs from the URL's is, beside
-the URL's: what one server says in the name of another is kept apart from what that other says, and only
-an unsafe request with the same two invalidates it. GET and HEAD share a key. The names of fields mean the
-same in any letter case, also in the map that an [http.Header] is.
+A stored response is found by its primary key: the target URI and the identity
+on whose behalf the request is made (section 2).
 
-The identity is what [Transport.Identity] returns or, without that, the request's Authorization and
-Proxy-Authorization values. Each identity has, in effect, a private cache of its own. Credentials are
-never stored; keyed digests stand for them. Credentials that a transport below the cache adds are not
-part of what the cache is given to see: put the cache below the transport that adds them. A response
-whose request turns out to have been sent with other credentials than the cache saw is never reused
-without asking the origin, unless Identity says whose it is; and then only if it is sent with the same
-ones again. If Identity names whose a request is, its tokens may change: where the origin's Vary names
-Authorization, what was stored for the last token is validated, and is then stored for the new one.
+The URI is normalised only where no origin can tell the difference: the letter
+case of scheme and host, the default port, an empty path. User information and
+fragment are not part of it. If [http.Request.Host] differs from the URL's host,
+both are part of the key. So what one server says in the name of another is kept
+apart, and only an unsafe request with the same two hosts invalidates it. GET and
+HEAD share a key. Field names mean the same in any letter case, also in the map
+that an [http.Header] is.
 
-Cookies do not identify: a response that depends on them has to say so by Vary. Nor do client
-certificates, which are between Base and the origin. Programs that act for several users, and tell them
-apart by either, set Identity to a name for each, or use a Transport with a store of its own for each.
+The identity is what [Transport.Identity] returns. Without that, it is the values
+of Authorization and Proxy-Authorization. Each identity has, in effect, a private
+cache of its own. Credentials are never stored; keyed digests stand for them.
 
-What that protects from, and what it does not, is in SECURITY.md.
+Put the cache below a transport that adds credentials, because the cache cannot
+see credentials that are added below it. If it finds out afterwards that a request
+was sent with other credentials, it asks the origin before each reuse of the
+response, and reuses it only for a request that is sent with the same credentials
+again. Identity lifts that, because it says whose the response is. Under one
+identity, tokens may change: if the origin's Vary names Authorization, what was
+stored for the last token is validated and then stored for the new one.
+
+Cookies and client certificates do not identify. A response that depends on
+cookies must say so in Vary. A program that acts for several users, and tells
+them apart by either, sets Identity or uses a Transport with its own store for
+each user.
+
+SECURITY.md says what this protects from, and what it does not.
 
 # Variants
 
-The responses of one key that have a Vary field are told apart by the request fields that it names
-(section 4.1), and are kept side by side. Field values that mean the same, such as lists with other
-spacing, select the same response. A response in a content coding is given only to who asks for that
-coding; what net/http decodes for those who ask for none is stored decoded. Values of fields that may hold a secret are kept as digests.
+If a response has a Vary field, the request fields that it names tell the
+responses of one key apart (section 4.1). They are kept side by side. Field
+values that mean the same, such as lists with other spacing, select the same
+response. A compressed response is served only to requests that accept that
+encoding. If net/http decodes a response for a request that asked for no encoding,
+the decoded bytes are stored. Values of fields that may hold a secret are kept as
+digests.
 
 # What is stored
 
-Responses to GET and HEAD, and to a POST whose answer says that it is the content of its own target
-(RFC 9110, section 9.3.3), unless the request or the response has no-store, and only if they could be
-of use later: by a lifetime, a validator, or as a stale answer that is allowed. An error (401, 403,
-407, 408, 429, and 5xx but 501) is stored only if it states its lifetime or is marked public, and never
-takes the place of a response that is none. A private cache stores what is marked private and ignores
-s-maxage. Section 3 has the rules.
+The cache stores responses to GET and HEAD. It also stores the response to a POST
+that says that it is the content of its own target (RFC 9110, section 9.3.3).
+Nothing is stored if the request or the response has no-store. A response is
+stored only if it can be of use later: it has a lifetime or a validator, or it may
+be served stale. An error (401, 403, 407, 408, 429, and 5xx except 501) is stored
+only if it states its lifetime or is marked public, and it never replaces a
+response that is not an error. A private cache stores what is marked private and
+ignores s-maxage (section 3).
 
-A body is stored as the caller reads it. If the caller closes it early, what remains is read if that is
-little ([Transport.DrainBytes]). One that breaks off is never taken for a complete one. If it has a
-strong validator and the origin accepts byte ranges, the rest is asked for with Range and If-Range
-while the caller reads on, up to three times without progress; failing that, the caller gets the error
-as it came, what has come is kept, and the next request asks for the rest only.
+A body is stored while the caller reads it. If the caller closes it early, the
+remaining bytes are read if they are few ([Transport.DrainBytes]). A truncated
+body is never taken for a complete one. If the response has a strong validator and
+the origin accepts byte ranges, the rest is requested with Range and If-Range while
+the caller reads on, up to three times without progress. If that fails, the caller
+gets the original error, the received part is kept, and the next request asks only
+for the rest.
 
 # Freshness
 
-A stored response is fresh while its age (section 4.2.3) is less than its lifetime (section 4.2.1):
-max-age, or else Expires, or else, where a status allows it and Last-Modified is there, a tenth of the
-time since then. The request's own directives (section 5.2.1) narrow or widen that. For an API whose
-header cannot be reached, [WithCacheControl] puts them into the context. A fresh response is served
-without a request to the origin; what an origin forgot to allow can be added in
-[Transport.ModifyResponse].
+A stored response is fresh while its age (section 4.2.3) is less than its lifetime
+(section 4.2.1). The lifetime is max-age, or else Expires. Without both, it is a
+tenth of the time since Last-Modified, where the status allows that. Directives of
+the request (section 5.2.1) narrow or widen it. [WithCacheControl] puts directives
+into a context, for a client library whose header cannot be reached. A fresh
+response is served without a request to the origin. [Transport.ModifyResponse] can
+add a lifetime that an origin forgot.
 
-A page that says that it is good for a day is not asked about for a day, whatever becomes of it, and one
-that says nothing may be given a lifetime by that rule of a tenth. Who wants to know what is there now, as
-a crawler may, has to ask for it, by Cache-Control: max-age=0 in the request or by [WithCacheControl]:
-what has not changed then costs a 304.
+If you need the current version, as a crawler does, send Cache-Control: max-age=0
+in the request or by [WithCacheControl]. Otherwise a page that says that it is
+fresh for a day is served for a day, whatever happens to it. If nothing has
+changed, max-age=0 costs a 304.
 
 # Validation
 
-A response that is no longer fresh is validated (section 4.3): the request is sent with If-None-Match,
-naming the entity tags of all that is stored under the key but was not selected by another user's
-secret, or with If-Modified-Since.
+A response that is no longer fresh is validated (section 4.3). The request then
+carries If-None-Match, with the entity tags of every variant of the key, except
+variants stored for a different secret. If there is no entity tag, it carries
+If-Modified-Since.
 
-A 304 says which stored response is still good. Its header fields then replace the stored ones, except
-those that describe the stored bytes, and the caller is given that response. Nothing of the body is
-transferred or rewritten. The fields are stored while the caller reads: by the end of the body, or when
-it is closed, or the cache is. A program that exits before has the same validated again next time.
-A 304 that matches nothing stored is no answer: the request is repeated without conditions. A 304 to
-conditions that the caller set goes to the caller. Any other answer takes the place of what was stored,
-if it may be stored itself.
+A 304 tells which stored response is still good. Its header fields replace the
+stored ones, except those that describe the stored bytes, and the caller gets that
+response. Nothing of the body is transferred or rewritten. The fields are stored
+while the caller reads: at the end of the body, or when the body or the cache is
+closed. If the program exits before, the next run validates the response again.
+
+A 304 that matches nothing stored is disregarded, and the request is repeated
+without conditions. A 304 to the caller's own conditions goes to the caller. Any
+other response replaces what was stored, if it may be stored itself.
 
 # Stale on purpose
 
-A stale response is served where the request (max-stale) or the response (stale-while-revalidate,
-stale-if-error, RFC 5861) allows it, or [Transport.StaleIfError] does, after the origin failed: by an
-error, a deadline or a status of 500, 502, 503 or 504, and for the latter any of 500 or more. Never one with must-revalidate or no-cache. After
-stale-while-revalidate the origin is asked in the background, for as long as that takes and not as long
-as the caller waits; [Transport.Close] waits for it, but 3 s at most for what is not answered yet. At most 32
-are under way at once, and 8 to one origin. After one has failed, the next one for the same response begins 1 s
-later at the earliest; the pause doubles with each failure, up to 1 min.
+A stale response is served in two cases. The request (max-stale) or the response
+(stale-while-revalidate, stale-if-error, RFC 5861) allows it. Or
+[Transport.StaleIfError] allows it, after the origin failed. A failure is an error,
+an expired deadline, or a status of 500, 502, 503 or 504; for
+[Transport.StaleIfError], any status of 500 or more. A response with
+must-revalidate or no-cache is never served stale.
+
+After stale-while-revalidate, the origin is asked in the background, independently
+of the caller's context. At most 32 of these requests run at once, and at most 8 to
+one origin. After a failure, the next one for the same response starts 1 s later at
+the earliest. The pause doubles with each failure, up to 1 min. [Transport.Close]
+waits for them, but at most 3 s for a response that has not begun.
 
 # Invalidation
 
-A successful answer to a method that is not known to be safe invalidates the stored responses of its
-target, and of what Location and Content-Location name on the same origin (section 4.4). They stay
-stored and are validated before the next use, as after [Transport.Invalidate], and as after a newer answer
-that would have taken their place, but is not stored. [Transport.Purge] removes them.
+A successful response to a method that is not known to be safe invalidates the
+stored responses of its target, and of what Location and Content-Location name on
+the same origin (section 4.4). They stay stored and are validated before the next
+use. The same happens after [Transport.Invalidate], and after a newer response that
+would have replaced them but is not stored. [Transport.Purge] removes them.
 
 # What happened
 
-Each response carries its story in Cache-Status (RFC 9211), which [StatusOf] reads, and X-From-Cache
-if its body came from the cache. [http.Response.TLS] is nil then, as no connection brought it: who needs the
-certificate has to ask past the cache, with no-store. [Transport.Stats] counts. A [Trace] is called, and a Logger told, when
-a request is answered and when a response is stored or not, with the reason. [Transport.Explain] says
-what would be done with a request, and why, without doing it.
+Each response tells in Cache-Status (RFC 9211) how it was obtained. [StatusOf]
+reads that field. A response whose body came from the cache has X-From-Cache, and
+no [http.Response.TLS], because no connection brought it. If you need the
+certificate, send no-store. [Transport.Stats] counts. A [Trace] and a Logger hear
+of each answered request, and of each response that is stored or not, with the
+reason. [Transport.Explain] tells what would be done with a request, and why,
+without doing it.
 
 # Concurrency
 
-A Transport is safe for concurrent use; its fields must not be changed once it is in use. Any number
-of Transports, in any number of processes, may use the same directory at the same time.
+A Transport is safe for concurrent use. Its fields must not be changed once it is
+in use. Any number of Transports, in any number of processes, may use the same
+directory at the same time.
 
-Concurrent requests for the same thing, or the same range of it, share one request to the origin, if nobody
-can tell the difference. A waiting request is given the response to another one in two cases. Either the store
-could serve the response to it at that moment. Or the response only lacks a lifetime, and the two requests have
-the same values in all fields but those that trace a request. Then must-revalidate and no-cache forbid it. A
-response that sets cookies and is not public is never shared. HEAD requests, requests for several ranges,
-and those with no-cache or max-age=0 wait for nobody. Requests with preconditions wait only if they validate what
-is stored as well, because a 304 to a caller's own preconditions is no response for others.
+Concurrent requests for the same thing, or the same range of it, share one request
+to the origin, if nobody can tell the difference. A waiting request gets the
+response to another request in two cases. Either the store could serve the response
+to it at that moment. Or the response only lacks a lifetime, and the two requests
+have the same values in all fields except those that trace a request; then
+must-revalidate and no-cache forbid it. A response that sets cookies and is not
+public is never shared. These requests wait for nobody: HEAD, several ranges,
+no-cache, and max-age=0. A request with preconditions waits only if it also
+validates a stored response, because a 304 to a caller's own preconditions is no
+response for others.
 
-A request waits for at most a quarter of the time that its own deadline leaves, and at most
-[Transport.ShareTimeout]. Then it asks the origin itself, and so do those that come after it. If a shared body
-stalls or breaks off, its readers ask for the rest themselves. Errors are never shared. Where responses cannot be
-shared, that is remembered for 10 s, and requests do not wait. After a failure those that waited ask the origin
-4 at a time.
+A request waits for at most a quarter of the time that its own deadline leaves, and
+at most [Transport.ShareTimeout]. Then it asks the origin itself, and so do later
+requests. If a shared body stalls or breaks off, its readers ask for the rest
+themselves. Errors are never shared. If a response cannot be shared, this is
+remembered for 10 s, and requests do not wait. After a failure, the waiting requests
+ask the origin 4 at a time.
 
 # Errors
 
-RoundTrip returns the error of Base, of ModifyResponse or of the request's context, and while a body
-is read those of the connection. A store that cannot be read is a miss and one that cannot be written
-stores nothing; both are counted in [Stats] by cause, and logged at warn level, each cause once a
-minute at most. Damage on disk is found by
-checksums before a byte is handed out. A large body is verified piece by piece as it is read, so that
-damage found after the first piece ends the read with an error; the next request fetches it anew. A
-request with only-if-cached that nothing stored can answer is answered 504 (section 5.2.1.7), also where
-the cache has no part in it otherwise: without a Store or after Close, or with a method that is safe and
-is not cached. Methods that are not safe are forwarded whatever the request says (section 4).
+RoundTrip returns the error of Base, of ModifyResponse or of the request's context.
+Reading a body returns the errors of the connection. If the store cannot be read,
+that is a miss; if it cannot be written, nothing is stored. [Stats] counts both by
+cause, and the Logger hears of each cause at warn level, at most once a minute.
+
+Checksums find damage on disk before a damaged byte is served. A large body is
+verified piece by piece while it is read. So damage after the first piece ends the
+read with an error, if the rest cannot be had from the origin; the next request
+fetches the response anew.
+
+A request with only-if-cached that no stored response can answer gets a 504
+(section 5.2.1.7). This also holds where the cache has no part in the request:
+without a Store, after Close, or with a safe method that is not cached. Unsafe
+methods are forwarded whatever the request says (section 4).
+
+# Compatibility
+
+There is no release yet, and until v1.0.0 a minor version (v0.x) may break anything
+below. CHANGELOG.md then says so under "Changed" and tells what to do. From v1.0.0 on
+these promises hold within a major version:
+
+  - API. A program that compiles goes on compiling, and its calls keep their documented
+    meaning. This covers the exported names of this module's public packages. Structs may
+    get fields, so name the fields in composite literals. Interfaces that you implement
+    ([store.Store], its Body and Draft) do not get methods; new abilities are optional
+    interfaces. Packages under internal, and the wording of errors, log records and
+    explanations, are not covered.
+  - Disk format. A version of the format has a directory of its own (v1). A program reads
+    what another program with the same format version has written. A change that older
+    programs would misread gets a new directory; the old one is ignored, and the cache
+    starts empty. That may happen in a minor version, because a cache can be filled again.
+    Nothing else on disk is an interface.
+  - Cache-Status words. The parameters are those of RFC 9211. The words of fwd and detail,
+    which [Status] and [StoreInfo] also carry, keep their meaning; new words may be added
+    in a minor version. A program must accept words that it does not know.
+  - Behaviour. What is stored, and for how long it is used, follows the RFCs. It may
+    change in a minor version where it was wrong, or where it saves a request without
+    anybody noticing. Default limits and time budgets may change in a minor version.
+    Security fixes may change anything.
+  - Go. The go directive in go.mod names the oldest release of Go that works. Raising
+    it is a minor version.
 */
 package cachetrip
