@@ -34,7 +34,7 @@ func (d *Disk) Usage(ctx context.Context) (Usage, error) {
 		}
 		u.Bytes += list.bytes
 		for _, k := range list.keys {
-			if k.heads {
+			if k.hasEntries {
 				u.Keys++
 			}
 			u.Bodies += len(k.blobs)
@@ -250,18 +250,15 @@ func (d *Disk) EvictTo(ctx context.Context, maxBytes int64) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		n := 0
-		sum, err := d.evictUntil(ctx, maxBytes, func(_ int64, evicted int) bool {
-			n = evicted
-			return n >= evictSoftMax // and let requests evict, which wait for that
-		})
+		// After so many keys the lock is released, for requests that wait to evict.
+		done, err := d.evict(ctx, evictLimits{target: maxBytes, keys: evictSoftMax})
 		<-d.evictor.mu
 		switch {
-		case sum <= maxBytes && err == nil:
+		case done.size <= maxBytes && err == nil:
 			return nil
-		case n < evictSoftMax && err == nil:
+		case done.keys < evictSoftMax && err == nil:
 			return opError("evict", ErrTooLarge)
-		case n < evictSoftMax:
+		case done.keys < evictSoftMax:
 			return err
 		}
 	}

@@ -6,10 +6,11 @@ import (
 	"sync"
 )
 
-// The fair share of an origin: what it takes beyond half of the bound goes before what others have stored. See
-// the comment of the package.
+// This file knows how much each origin has stored. An origin that has more than
+// its fair share loses its own oldest keys first; see the package comment.
 
-// fairShare is the part of the bound that an origin may take at the expense of others: one in so many.
+// fairShare is the part of the size limit that an origin may use at the expense of
+// others: one in so many.
 const fairShare = 2
 
 // originOf returns the origin of an entry's URL: scheme, host and port.
@@ -25,17 +26,19 @@ func originOf(e *Entry) string {
 	return e.URL
 }
 
-// shares knows, of the keys that this process has stored, whose they are. Origins that push out others do so by
-// storing much; what other processes stored before is nobody's, and goes by its last use alone. Its zero value is
-// ready for use.
+// shares knows the origins of the keys that this process has stored. An origin
+// pushes out others by storing much, so that is enough. A key that another process
+// stored has no known owner and is evicted by its last use alone. The zero value
+// is ready for use.
 type shares struct {
 	mu      sync.Mutex
 	keys    map[uint64]keyShare
 	origins map[string]*originShare
-	top     *originShare // of which most is known
+	top     *originShare // the largest origin that is known
 }
 
-// maxShares bounds the keys that are known, at about 50 bytes each: as many as fill the default bound.
+// maxShares limits the keys that are known, of about 50 bytes each. As many keys
+// fit the default size limit.
 const maxShares = DefaultMaxBytes / 4096
 
 type keyShare struct {
@@ -49,7 +52,7 @@ type originShare struct {
 	keys   int
 }
 
-// set notes that a key has the entries now, or none.
+// set notes the entries of a key, or that it has none.
 func (s *shares) set(key string, entries []*Entry) {
 	id := shareID(key)
 	s.mu.Lock()
@@ -95,7 +98,7 @@ func (s *shares) forget(id uint64) {
 	}
 }
 
-// over returns the origin that has more than its fair share of max bytes, nil if none has.
+// over returns the origin that has more than its fair share of max bytes, or nil.
 func (s *shares) over(max int64) *originShare {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,52 +108,41 @@ func (s *shares) over(max int64) *originShare {
 	return s.top
 }
 
-// of returns whose a key is, nil if that is not known.
+// of returns the origin of a key, or nil if it is not known.
 func (s *shares) of(key string) *originShare {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.keys[shareID(key)].of
 }
 
-// maxLearn bounds the files that are read at a time to learn whose they are: about a millisecond.
+// maxLearn limits the files that one call reads to learn the origins of keys: that
+// takes about a millisecond.
 const maxLearn = 32
 
-// victims returns those of the listed keys, which it sorts, that are to be evicted first, the first of all in front:
-// those of an origin that has more than its fair share, or else the oldest of all.
-func (d *Disk) victims(keys []*keyFiles) []*keyFiles {
-	oldest := oldest(keys, evictPart)
-	greedy := d.shares.over(d.max)
-	if greedy == nil {
-		return oldest
-	}
-	var theirs []*keyFiles
+// learnOwners sets the owners of the keys. It reads the entries of some keys that
+// another process stored.
+func (d *Disk) learnOwners(keys []*keyFiles) {
 	learned := 0
 	for _, k := range keys {
-		of := d.shares.of(k.key)
-		if of == nil && k.heads && learned < maxLearn { // stored by another process, or by one before this
-			learned++
-			if st, _, err := d.load(k.key); err == nil && len(st.entries) > 0 {
-				d.shares.set(k.key, st.entries)
-				of = d.shares.of(k.key)
-			}
+		k.owner = d.shares.of(k.key)
+		if k.owner != nil || !k.hasEntries || learned == maxLearn {
+			continue
 		}
-		if of == greedy {
-			theirs = append(theirs, k)
+		learned++
+		if st, _, err := d.load(k.key); err == nil && len(st.entries) > 0 {
+			d.shares.set(k.key, st.entries)
+			k.owner = d.shares.of(k.key)
 		}
 	}
-	if len(theirs) == 0 {
-		return oldest
-	}
-	return theirs[:max(1, len(theirs)/evictPart)]
 }
 
-// shareID returns the part of a key by which it is known: 64 bits of its digest.
+// shareID returns a number for a key: 64 bits of its digest.
 func shareID(key string) uint64 {
 	id, _ := strconv.ParseUint(key[:16], 16, 64)
 	return id
 }
 
-// sizeOf returns about what entries take on disk.
+// sizeOf returns about how many bytes entries take on disk.
 func sizeOf(entries []*Entry) int64 {
 	bytes := allocated(1)
 	for _, e := range entries {
