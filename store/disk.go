@@ -425,7 +425,7 @@ func notAFile(path string, err error) bool {
 
 // Fits reports whether the header of a response without parts may be kept: an entry over the bounds makes Update fail
 // with ErrTooLarge, but only once the body was read.
-func (d *Disk) Fits(e *Entry) bool { return headFits(e, min(maxLive, d.max/bodyShare)) }
+func (d *Disk) Fits(e *Entry) bool { return metadataFits(e, min(maxLive, d.max/bodyShare)) }
 
 // Update implements [Store].
 func (d *Disk) Update(ctx context.Context, key string, change func([]*Entry) []*Entry) error {

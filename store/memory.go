@@ -105,7 +105,7 @@ func (m *Memory) Entries(ctx context.Context, key string) ([]*Entry, error) {
 // Fits is like that of [Disk].
 func (m *Memory) Fits(e *Entry) bool {
 	const part = 128
-	return headSize(e)+part <= min(maxHead, m.max/bodyShare)
+	return metadataSize(e)+part <= min(maxMetadata, m.max/bodyShare)
 }
 
 // Update implements [Store].
@@ -140,8 +140,8 @@ func (m *Memory) Update(ctx context.Context, key string, change func([]*Entry) [
 			if err := checkEntry(key, e); err != nil {
 				return err
 			}
-			n := headSize(e)
-			if n > maxHead {
+			n := metadataSize(e)
+			if n > maxMetadata {
 				return opError("update", ErrTooLarge)
 			}
 			heads += n
@@ -205,7 +205,7 @@ func (m *Memory) replace(k *memKey, current, next []*Entry, heads int64) (done b
 		next = dropOldest(current, slices.Clone(e))
 		heads = 0
 		for _, e := range next {
-			heads += headSize(e)
+			heads += metadataSize(e)
 		}
 	}
 	if heads > m.max/bodyShare {
@@ -268,7 +268,7 @@ func (m *Memory) evict(k *memKey) {
 func (m *Memory) keySize(entries []*Entry) (n int64) {
 	seen := make(map[string]bool)
 	for _, e := range entries {
-		n += headSize(e)
+		n += metadataSize(e)
 		for _, p := range e.Parts {
 			if !seen[p.Blob.ID] {
 				seen[p.Blob.ID] = true
@@ -332,8 +332,8 @@ func (m *Memory) makeRoom(keep *memKey) bool {
 	return m.bytes <= m.max
 }
 
-// headSize estimates the memory that an entry takes without its body.
-func headSize(e *Entry) int64 {
+// metadataSize estimates the memory that an entry takes without its body.
+func metadataSize(e *Entry) int64 {
 	n := int64(512) // the struct, its maps and list elements
 	n += int64(len(e.URL) + len(e.Method) + len(e.Proto))
 	for _, h := range []map[string][]string{e.Header, e.Trailer} {

@@ -222,7 +222,7 @@ func (buf *encodeBuffers) free() {
 	}
 }
 
-// encodeHeads encodes the entries of key, in memory of buf. It fails with ErrTooLarge if one of them is over maxHead.
+// encodeHeads encodes the entries of key, in memory of buf. It fails with ErrTooLarge if one of them is over maxMetadata.
 func (buf *encodeBuffers) encodeHeads(key string, entries []*Entry) ([]byte, error) {
 	b := append(buf.heads[:0], headsVersion)
 	raw, err := hex.DecodeString(key)
@@ -236,7 +236,7 @@ func (buf *encodeBuffers) encodeHeads(key string, entries []*Entry) ([]byte, err
 		if err != nil {
 			return nil, err
 		}
-		if len(one) > maxHead {
+		if len(one) > maxMetadata {
 			return nil, ErrTooLarge
 		}
 		b = binary.AppendUvarint(b, uint64(len(one)))

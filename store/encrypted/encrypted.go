@@ -42,6 +42,7 @@ import (
 	"github.com/minio/sio"
 
 	"github.com/cachetrip/cachetrip/store"
+	"github.com/cachetrip/cachetrip/store/internal/entryset"
 )
 
 const (
@@ -219,14 +220,15 @@ func (s *Store) Create(ctx context.Context, key string, size int64) (store.Draft
 
 // seal returns e as the inner store keeps it. The blobs that current names need not be encrypted again.
 func (s *Store) seal(key string, e *store.Entry, current []*store.Entry) (*store.Entry, error) {
-	if e.Key != key {
-		return nil, fmt.Errorf("cachetrip: store: encrypted: entry of key %.80q cannot be stored under %s", e.Key, key)
+	if err := entryset.CheckOwner(key, e.Key); err != nil {
+		return nil, opError(err)
 	}
 	sealed := &store.Entry{Key: key, Method: http.MethodGet, Length: -1, ResponseTime: e.ResponseTime}
 	var offset int64
 	for _, part := range e.Parts {
-		if part.Offset < 0 || part.Length < 0 || part.Skip < 0 || part.Skip > part.Blob.Size || part.Length > part.Blob.Size-part.Skip {
-			return nil, fmt.Errorf("cachetrip: store: encrypted: part at %d of %d bytes lies outside its blob of %d bytes", part.Offset, part.Length, part.Blob.Size)
+		err := entryset.CheckPart(part.Offset, part.Length, part.Skip, part.Blob.Size, part.Blob.Inline)
+		if err != nil {
+			return nil, opError(err)
 		}
 		blob, err := s.sealBlob(key, part.Blob, current)
 		if err != nil {
@@ -263,9 +265,6 @@ func (s *Store) sealBlob(key string, blob store.Blob, current []*store.Entry) (s
 	}
 	if blob.Inline == nil {
 		return inner, nil
-	}
-	if int64(len(blob.Inline)) != blob.Size {
-		return inner, fmt.Errorf("cachetrip: store: encrypted: blob of %d bytes comes with %d", blob.Size, len(blob.Inline))
 	}
 	config, err := s.config(salt, "body", key)
 	if err != nil {
@@ -315,6 +314,9 @@ func (s *Store) open(e *store.Entry) (*store.Entry, error) {
 	}
 	return open, nil
 }
+
+// opError says which store failed.
+func opError(err error) error { return fmt.Errorf("cachetrip: store: encrypted: %w", err) }
 
 // derive returns a key for one purpose.
 func (s *Store) derive(salt []byte, purpose, key string) ([]byte, error) {

@@ -3,7 +3,7 @@ package gregjones
 import (
 	"crypto/rand"
 	"crypto/sha256"
-	"fmt"
+	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -36,9 +36,9 @@ func (d *draft) Write(p []byte) (int, error) {
 	case d.err != nil:
 		return 0, d.err
 	case d.closed || d.ended:
-		return 0, fmt.Errorf("cachetrip: store: gregjones: write body: %w", fs.ErrClosed)
+		return 0, opError("write body", fs.ErrClosed)
 	case d.size+int64(len(p)) > d.store.maxBody:
-		d.err = fmt.Errorf("cachetrip: store: gregjones: write body: %w", store.ErrTooLarge)
+		d.err = opError("write body", store.ErrTooLarge)
 		return 0, d.err
 	}
 	n := min(len(p), spoolAfter-len(d.begin))
@@ -49,7 +49,7 @@ func (d *draft) Write(p []byte) (int, error) {
 	}
 	if d.file == nil {
 		if d.file, d.err = os.CreateTemp("", "cachetrip-body-"); d.err != nil {
-			d.err = fmt.Errorf("cachetrip: store: gregjones: write body: %w", d.err)
+			d.err = opError("write body", d.err)
 			return n, d.err
 		}
 		os.Remove(d.file.Name()) // so that nothing is left by a crash; where that is not possible, Close does it
@@ -57,7 +57,7 @@ func (d *draft) Write(p []byte) (int, error) {
 	m, err := d.file.WriteAt(p[n:], d.size-int64(len(d.begin)))
 	d.size += int64(m)
 	if err != nil {
-		d.err = fmt.Errorf("cachetrip: store: gregjones: write body: %w", err)
+		d.err = opError("write body", err)
 	}
 	return n + m, d.err
 }
@@ -67,9 +67,9 @@ func (d *draft) ReadAt(p []byte, off int64) (n int, err error) {
 	defer d.mu.RUnlock()
 	switch {
 	case d.closed:
-		return 0, fmt.Errorf("cachetrip: store: gregjones: read draft: %w", fs.ErrClosed)
+		return 0, opError("read draft", fs.ErrClosed)
 	case off < 0:
-		return 0, fmt.Errorf("cachetrip: store: gregjones: read draft: negative offset")
+		return 0, opError("read draft", errors.New("negative offset"))
 	case off >= d.size:
 		return 0, io.EOF
 	}
@@ -83,7 +83,7 @@ func (d *draft) ReadAt(p []byte, off int64) (n int, err error) {
 		m, rerr := d.file.ReadAt(p[n:], off+int64(n)-int64(len(d.begin)))
 		n += m
 		if n < len(p) {
-			return n, fmt.Errorf("cachetrip: store: gregjones: read draft: %w", rerr)
+			return n, opError("read draft", rerr)
 		}
 	}
 	return n, err
@@ -96,13 +96,13 @@ func (d *draft) Commit() (store.Blob, error) {
 	case d.err != nil:
 		return store.Blob{}, d.err
 	case d.closed || d.ended:
-		return store.Blob{}, fmt.Errorf("cachetrip: store: gregjones: commit: %w", fs.ErrClosed)
+		return store.Blob{}, opError("commit", fs.ErrClosed)
 	}
 	value := make([]byte, sha256.Size+d.size)
 	n := copy(value[sha256.Size:], d.begin)
 	if d.file != nil {
 		if _, err := io.ReadFull(io.NewSectionReader(d.file, 0, d.size-int64(n)), value[sha256.Size+n:]); err != nil {
-			d.err = fmt.Errorf("cachetrip: store: gregjones: commit: %w", err)
+			d.err = opError("commit", err)
 			return store.Blob{}, d.err
 		}
 	}

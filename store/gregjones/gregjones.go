@@ -36,8 +36,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/cachetrip/cachetrip/store"
+	"github.com/cachetrip/cachetrip/store/internal/entryset"
 )
 
 // Cache is the interface of github.com/gregjones/httpcache. It has to be safe for concurrent use.
@@ -57,13 +59,9 @@ const (
 	// DefaultMaxBody is the largest body that is stored if the options name none: 16 MiB, as it will be in memory.
 	DefaultMaxBody = 16 << 20
 
-	prefix    = "cachetrip1:" // of all names; the digit is the version of the format
-	keyDigits = 64
-	urlDigits = 32 // of a key
-
-	// The bounds that all stores have.
-	maxVariants = 64
-	maxHead     = 256 << 10
+	prefix      = "cachetrip1:" // of all names; the digit is the version of the format
+	maxVariants = entryset.MaxVariants
+	maxHead     = entryset.MaxMetadata
 
 	// maxHeads bounds the heads of all variants and identities of a URL, which are written at once. Beyond it
 	// the identities that were used least recently to store something go.
@@ -148,7 +146,7 @@ func (s *Store) Entries(ctx context.Context, key string) ([]*store.Entry, error)
 	if err := check(ctx, key); err != nil {
 		return nil, err
 	}
-	return find(s.heads(key[:urlDigits]), key), nil
+	return find(s.heads(key[:entryset.URLLen]), key), nil
 }
 
 // Update implements [store.Store].
@@ -164,14 +162,14 @@ func (s *Store) Update(ctx context.Context, key string, change func([]*store.Ent
 	}
 	defer func() { <-s.turns[part] }()
 
-	url := key[:urlDigits]
+	url := key[:entryset.URLLen]
 	before := s.heads(url)
 	current := find(before, key)
 	next := change(slices.Clone(current))
 	if slices.Equal(current, next) {
 		return nil
 	}
-	next = arrange(current, next)
+	next = entryset.Arrange(current, next, responseTime)
 	for _, e := range next {
 		if err := checkEntry(key, e); err != nil {
 			return err
@@ -197,36 +195,22 @@ func (s *Store) Update(ctx context.Context, key string, change func([]*store.Ent
 	return nil
 }
 
-// arrange puts the entries that are new before those that were kept, each in the order given, and bounds them.
-func arrange(current, next []*store.Entry) []*store.Entry {
-	var changed, kept []*store.Entry
-	for _, e := range next {
-		switch {
-		case e == nil || slices.Contains(changed, e) || slices.Contains(kept, e):
-		case slices.Contains(current, e):
-			kept = append(kept, e)
-		default:
-			changed = append(changed, e)
-		}
-	}
-	next = append(changed, kept...)
-	if n := len(next) - maxVariants; n > 0 { // the oldest go
-		byAge := slices.SortedStableFunc(slices.Values(next), func(a, b *store.Entry) int { return a.ResponseTime.Compare(b.ResponseTime) })
-		next = slices.DeleteFunc(next, func(e *store.Entry) bool { return slices.Contains(byAge[:n], e) })
-	}
-	return next
-}
+// responseTime is by which the rules of entryset compare entries.
+func responseTime(e *store.Entry) time.Time { return e.ResponseTime }
 
+// checkEntry returns an error unless e can be stored under key and its parts lie
+// within bodies of this store.
 func checkEntry(key string, e *store.Entry) error {
-	if e.Key != key {
-		return fmt.Errorf("cachetrip: store: gregjones: entry of key %.80q cannot be stored under %s", e.Key, key)
-	}
+	err := entryset.CheckOwner(key, e.Key)
 	for _, p := range e.Parts {
-		if p.Offset < 0 || p.Length < 0 || p.Skip < 0 || p.Skip > p.Blob.Size || p.Length > p.Blob.Size-p.Skip || !isID(p.Blob.ID) {
-			return fmt.Errorf("cachetrip: store: gregjones: part at %d of %d bytes lies outside its blob of %d bytes", p.Offset, p.Length, p.Blob.Size)
+		if err == nil {
+			err = entryset.CheckPart(p.Offset, p.Length, p.Skip, p.Blob.Size, nil)
+		}
+		if err == nil && !isID(p.Blob.ID) {
+			err = fmt.Errorf("blob %q is not of this store", p.Blob.ID)
 		}
 	}
-	return nil
+	return opError("update", err)
 }
 
 // encode returns slots as a value, without those at the end that are too much.
@@ -234,14 +218,14 @@ func encode(slots []slot) ([]byte, []slot, error) {
 	for {
 		b := bytes.NewBuffer(make([]byte, sha256.Size, 1<<10))
 		if err := gob.NewEncoder(b).Encode(slots); err != nil {
-			return nil, nil, fmt.Errorf("cachetrip: store: gregjones: %w", err)
+			return nil, nil, opError("encode", err)
 		}
 		bound := maxHeads
 		if len(slots) == 1 { // as much as one key may have in any store
 			bound = maxVariants * maxHead
 			for _, e := range slots[0].Entries {
 				if size(e) > maxHead {
-					return nil, nil, fmt.Errorf("cachetrip: store: gregjones: update: %w", store.ErrTooLarge)
+					return nil, nil, opError("update", store.ErrTooLarge)
 				}
 			}
 		}
@@ -249,7 +233,7 @@ func encode(slots []slot) ([]byte, []slot, error) {
 			return b.Bytes(), slots, nil
 		}
 		if len(slots) == 1 {
-			return nil, nil, fmt.Errorf("cachetrip: store: gregjones: update: %w", store.ErrTooLarge)
+			return nil, nil, opError("update", store.ErrTooLarge)
 		}
 		slots = slots[:len(slots)/2]
 	}
@@ -322,8 +306,8 @@ func (s *Store) listed(part string) []string {
 // All implements [store.Store].
 func (s *Store) All(ctx context.Context, keyPrefix string) iter.Seq2[*store.Entry, error] {
 	return func(yield func(*store.Entry, error) bool) {
-		if len(keyPrefix) > keyDigits || !isHex(keyPrefix) {
-			yield(nil, fmt.Errorf("cachetrip: store: gregjones: prefix %.80q is not lower-case hexadecimal digits", keyPrefix))
+		if err := entryset.CheckPrefix(keyPrefix); err != nil {
+			yield(nil, opError("list", err))
 			return
 		}
 		for url := range s.urls(keyPrefix) {
@@ -348,8 +332,8 @@ func (s *Store) All(ctx context.Context, keyPrefix string) iter.Seq2[*store.Entr
 // urls returns the URLs that the keys that begin with keyPrefix can have.
 func (s *Store) urls(keyPrefix string) iter.Seq[string] {
 	return func(yield func(string) bool) {
-		if len(keyPrefix) >= urlDigits {
-			yield(keyPrefix[:urlDigits])
+		if len(keyPrefix) >= entryset.URLLen {
+			yield(keyPrefix[:entryset.URLLen])
 			return
 		}
 		for i := range len(s.turns) {
@@ -376,7 +360,7 @@ func (s *Store) Open(ctx context.Context, key string, blob store.Blob) (store.Bo
 		value, ok = s.get(bodyName(key, blob.ID))
 	}
 	if !ok || int64(len(value)) != blob.Size {
-		return nil, fmt.Errorf("cachetrip: store: gregjones: open body: %w", store.ErrDamaged)
+		return nil, opError("open body", store.ErrDamaged)
 	}
 	return body{bytes.NewReader(value)}, nil
 }
@@ -392,7 +376,7 @@ func (s *Store) Create(ctx context.Context, key string, size int64) (store.Draft
 		return nil, err
 	}
 	if size > s.maxBody {
-		return nil, fmt.Errorf("cachetrip: store: gregjones: create: %w", store.ErrTooLarge)
+		return nil, opError("create", store.ErrTooLarge)
 	}
 	return &draft{store: s, key: key}, nil
 }
@@ -421,14 +405,17 @@ func check(ctx context.Context, key string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if len(key) != keyDigits || !isHex(key) {
-		return fmt.Errorf("cachetrip: store: gregjones: key %.80q is not 64 lower-case hexadecimal digits", key)
-	}
-	return nil
+	return opError("check key", entryset.CheckKey(key))
 }
-
-func isHex(s string) bool { return strings.Trim(s, "0123456789abcdef") == "" }
 
 func isID(s string) bool {
 	return s != "" && len(s) <= 64 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
+}
+
+// opError says what was tried.
+func opError(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("cachetrip: store: gregjones: %s: %w", op, err)
 }

@@ -83,7 +83,7 @@ var (
 	decoding, _ = cbor.DecOptions{UTF8: cbor.UTF8DecodeInvalid}.DecMode() // field values may be Latin-1
 )
 
-// encodeEntries returns entries as CBOR. It fails with ErrTooLarge if a head is over maxHead.
+// encodeEntries returns entries as CBOR. It fails with ErrTooLarge if a head is over maxMetadata.
 func encodeEntries(entries []*store.Entry) ([]byte, error) {
 	heads := make([]cbor.RawMessage, len(entries))
 	for i, e := range entries {
@@ -106,7 +106,7 @@ func encodeEntries(entries []*store.Entry) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(b)-inline > maxHead {
+		if len(b)-inline > maxMetadata {
 			return nil, store.ErrTooLarge
 		}
 		heads[i] = b

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cachetrip/cachetrip"
 	"github.com/cachetrip/cachetrip/store"
+	"github.com/cachetrip/cachetrip/store/internal/entryset"
 )
 
 // Entries and how they change: one value for each key of the store, replaced by comparing and setting.
@@ -125,7 +126,7 @@ func (s *Store) Update(ctx context.Context, key string, change func([]*store.Ent
 			remembered = false
 			continue
 		}
-		u, err := s.newUpdate(key, value, current, arrange(current, next))
+		u, err := s.newUpdate(key, value, current, entryset.Arrange(current, next, responseTime))
 		if err != nil {
 			return opError("update", err)
 		}
@@ -183,7 +184,7 @@ func (s *Store) newUpdate(key, value string, current, next []*store.Entry) (u up
 		if len(next) == 1 {
 			return u, store.ErrTooLarge
 		}
-		next = dropOldest(next)
+		next = entryset.DropOldest(current, next, responseTime)
 	}
 	before, after := blobsOf(current), blobsOf(next)
 	for _, blob := range after {
