@@ -407,7 +407,7 @@ var reasons = map[string]string{
 	"method":                    "responses to its method are not stored (RFC 9111, section 3)",
 	"request-no-store":          "the request says no-store (RFC 9111, section 5.2.1.5)",
 	"no-store":                  "no-store forbids to store it (RFC 9111, sections 5.2.1.5 and 5.2.2.5)",
-	"status":                    "its status code is one that is never stored, or only if the response allows it (RFC 9111, section 3; RFC 6585)",
+	"status":                    "its status code is one that is never stored, or only if the response allows it, or it may be about the range or the preconditions of the request (RFC 9111, section 3; RFC 6585)",
 	"must-understand":           "must-understand forbids to store a status code that the cache does not implement (RFC 9111, section 5.2.2.3)",
 	"not-allowed":               "nothing allows to store a response with its status code: neither a lifetime nor public or private (RFC 9111, section 3)",
 	"no-freshness-or-validator": "it has neither a lifetime nor a validator, and could never be used (RFC 9111, section 3)",

@@ -115,11 +115,7 @@ func (x *exchange) refusing() string { return x.rules.method + " " + x.key[:urlD
 // refusesConditions reports whether a response with the status and the header h may be due to preconditions that the
 // caller did not send, so that the request is worth being repeated without them.
 func refusesConditions(status int, h http.Header) bool {
-	switch status {
-	case http.StatusPreconditionFailed, http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusNotImplemented:
-		return !rateLimited(status, h)
-	}
-	return false
+	return mayRefuseExtras(status) && !rateLimited(status, h)
 }
 
 // aboutRange reports whether a refusal with the status can only have been about the range, or the part that the range

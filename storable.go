@@ -17,7 +17,7 @@ func storable(req *request, r *response, keepsStale bool) (why string) {
 		return "method"
 	case req.cc.NoStore:
 		return "request-no-store"
-	case !concernsOthers(r.status):
+	case !concernsOthers(r.status) || mayRefuseExtras(r.status) && (req.header["Range"] != nil || req.conditional()):
 		return "status"
 	case r.cc.MustUnderstand && !understood(r.status):
 		return "must-understand"
@@ -45,6 +45,16 @@ func concernsOthers(status int) bool {
 		return false
 	}
 	return status >= 200
+}
+
+// mayRefuseExtras reports whether a status may be about a range or preconditions rather than about the resource, as
+// firewalls and careless handlers send it.
+func mayRefuseExtras(status int) bool {
+	switch status {
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusPreconditionFailed, http.StatusNotImplemented:
+		return true
+	}
+	return false
 }
 
 // mustNotStore reports whether r forbids to be stored, which must-understand, once it is understood,

@@ -30,6 +30,11 @@ func TestStorable(t *testing.T) {
 		{"a request with credentials", asking("GET", "Authorization: Bearer x"), 200, []string{"Cache-Control: max-age=60"}, false, ""},
 		{"HEAD", asking("HEAD"), 200, []string{"Cache-Control: max-age=60"}, false, ""},
 
+		{"not allowed", asking("GET"), 405, []string{"Cache-Control: max-age=60"}, false, ""},
+		{"not allowed, of a range", asking("GET", "Range: bytes=0-1"), 405, []string{"Cache-Control: max-age=60"}, false, "status"},
+		{"not allowed, with a condition", asking("GET", `If-None-Match: "a"`), 405, []string{"Cache-Control: max-age=60"}, false, "status"},
+		{"not found, of a range", asking("GET", "Range: bytes=0-1"), 404, []string{"Cache-Control: max-age=60"}, false, ""},
+
 		{"POST", asking("POST"), 200, []string{"Cache-Control: max-age=60"}, false, "method"},
 		{"an unknown method", asking("FETCH"), 200, []string{"Cache-Control: max-age=60"}, false, "method"},
 		{"a method in lower case is unknown", asking("get"), 200, []string{"Cache-Control: max-age=60"}, false, "method"},
