@@ -1,7 +1,6 @@
 package cachetrip
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"net/http"
@@ -17,7 +16,7 @@ func (x *exchange) alone(f *flight) aloneFunc {
 	if x.rules.cc.OnlyIfCached || f.asked == nil {
 		return nil
 	}
-	return func(ctx context.Context, have io.ReaderAt, whole bool) func(int64) (io.ReadCloser, int64) {
+	return func(ctx context.Context, begins func(io.Reader, int64) bool, whole bool) func(int64) (io.ReadCloser, int64) {
 		var again func(int64, error) (io.ReadCloser, int64)
 		if f.continues && !whole {
 			a := &answer{exchange: x, requested: wallClock()}
@@ -37,7 +36,7 @@ func (x *exchange) alone(f *flight) aloneFunc {
 			if repeats++; repeats > maxRepeats {
 				return nil, 0
 			}
-			return x.repeat(ctx, &f.outcome, position, have), -1
+			return x.repeat(ctx, &f.outcome, position, begins), -1
 		}
 	}
 }
@@ -47,7 +46,7 @@ const maxRepeats = 2
 
 // repeat asks for a response like that of o anew, and returns its body from a position on, or nil if the content before
 // that is another one.
-func (x *exchange) repeat(ctx context.Context, o *outcome, position int64, have io.ReaderAt) io.ReadCloser {
+func (x *exchange) repeat(ctx context.Context, o *outcome, position int64, begins func(io.Reader, int64) bool) io.ReadCloser {
 	out := x.outgoing(ctx)
 	delete(out.Header, "If-None-Match")
 	delete(out.Header, "If-Modified-Since")
@@ -58,7 +57,7 @@ func (x *exchange) repeat(ctx context.Context, o *outcome, position int64, have 
 	if err := x.modify(resp); err != nil {
 		return nil
 	}
-	if followed(resp, out, x.own.URL) || !o.repeatedBy(resp) || !begins(resp.Body, have, position) {
+	if followed(resp, out, x.own.URL) || !o.repeatedBy(resp) || !begins(resp.Body, position) {
 		resp.Body.Close()
 		return nil
 	}
@@ -79,21 +78,4 @@ func (o *outcome) repeatedBy(resp *http.Response) bool {
 	}
 	return resp.StatusCode == o.code && resp.Uncompressed == o.entry.Uncompressed &&
 		(o.announced < 0 || resp.ContentLength < 0 || resp.ContentLength == o.announced)
-}
-
-// begins takes what comes before a position from body, and reports whether that is what have has there.
-func begins(body io.Reader, have io.ReaderAt, position int64) bool {
-	const size = 32 << 10
-	came, had := make([]byte, size), make([]byte, size)
-	for at := int64(0); at < position; {
-		n := min(size, position-at)
-		if _, err := io.ReadFull(body, came[:n]); err != nil {
-			return false
-		}
-		if _, err := io.ReadFull(io.NewSectionReader(have, at, n), had[:n]); err != nil || !bytes.Equal(came[:n], had[:n]) {
-			return false
-		}
-		at += n
-	}
-	return true
 }

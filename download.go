@@ -1,10 +1,12 @@
 package cachetrip
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"maps"
 	"net/http"
@@ -48,10 +50,11 @@ const stallTime = 30 * time.Second
 const lateTime = 3 * time.Second
 
 // aloneFunc makes, for a reader and within its context, what asks the origin for the content from a position on
-// in the reader's own name. have reads the content before that position. What it makes returns nil if the origin
+// in the reader's own name. begins reports whether a body begins with what the reader has been given up to a position,
+// which it takes from the body. What it makes returns nil if the origin
 // does not give that; else until says where the source ends, -1 if its end tells. With whole, the origin is asked for
 // all of the content.
-type aloneFunc func(ctx context.Context, have io.ReaderAt, whole bool) func(position int64) (source io.ReadCloser, until int64)
+type aloneFunc func(ctx context.Context, begins func(body io.Reader, position int64) bool, whole bool) func(position int64) (source io.ReadCloser, until int64)
 
 // download is safe for concurrent use. Positions count from the beginning of the whole content,
 // whose stretch from base on, up to limit, comes from the origin. What lies before and after that
@@ -85,9 +88,9 @@ type download struct {
 	length   int64 // of the whole content, -1 if unknown
 	limit    int64 // -1 if unknown
 	draft    *guardedDraft
-	staged   int64 // up to here content can be read from held and draft
-	pending  int64 // up to here content has come: beyond staged it is in window
-	window   []byte
+	staged   int64       // up to here content can be read from held and draft
+	pending  int64       // up to here content has come: beyond staged it is in window
+	window   []byte      // what has come last, if that is not staged or may be lost by the store
 	overdue  *time.Timer // runs while readers wait for others to take what is in window
 	gather   bool        // the draft is still to be begun with what is held before base
 	skip     int64       // where base is in the draft
@@ -98,7 +101,6 @@ type download struct {
 	writes   bool        // the draft is being written, or finished
 	finished bool        // finish was called
 	ending   error       // what end will be, while finish stores what has come
-	closing  func()      // closes d when finish has returned, if the last reader did not wait for that
 	stopped  bool        // close was called while a step was under way
 	end      error
 	readers  map[*reader]struct{}
@@ -287,9 +289,10 @@ func (d *download) write(piece []byte) {
 	d.pending += int64(len(piece))
 	if d.kept {
 		d.staged = d.pending
-		return
 	}
-	d.window = append(d.window[:0], piece...)
+	if !d.kept || !d.draft.a.looksUpAtOnce() { // a store that may hang is not needed for what has just come
+		d.window = append(d.window[:0], piece...)
+	}
 }
 
 // finishWith has the content stored, with the lock held but for the while of storing.
@@ -303,13 +306,7 @@ func (d *download) finishWith(end error) {
 	}
 	d.writes, d.finished = true, true
 	d.draft.until = d.patient()
-	defer func() {
-		d.writes = false
-		if closing := d.closing; closing != nil {
-			d.closing = nil
-			d.unlocked(closing)
-		}
-	}()
+	defer func() { d.writes = false }()
 	d.unlocked(func() { d.finish(draft, taken, end) })
 }
 
@@ -335,7 +332,7 @@ func (d *download) advance(stays bool, late time.Duration) (came bool) {
 	if d.fetches || d.writes || d.end != nil {
 		return false
 	}
-	if len(d.window) > 0 {
+	if !d.kept && len(d.window) > 0 {
 		for r := range d.readers {
 			if r.position < d.pending {
 				if d.overdue == nil {
@@ -461,19 +458,40 @@ func (d *download) drain(budget int64, patience time.Duration) {
 	}
 }
 
-// close ends d when the last reader has left, and by cancel the request to the origin. If what has come is still
-// being stored after the patience of that reader, closing is left to the goroutine that stores it.
+// leaveTime is the least that the last reader waits for what has come to be stored: about what a healthy store takes.
+const leaveTime = 100 * time.Millisecond
+
+// close ends d when the last reader has left, and by cancel the request to the origin. A store that takes longer than the
+// patience of that reader goes on by itself.
 func (d *download) close(cancel func()) {
 	d.ends.Store(true)
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.writes && d.finished {
-		d.wait(d.patience, func() bool { return d.writes })
-	}
-	if d.writes && d.finished {
-		d.closing = func() { d.close(cancel) }
+	over, most := d.end != nil && !d.writes && d.draft.a.looksUpAtOnce(), max(d.patience, leaveTime)
+	d.mu.Unlock()
+	if over {
+		d.shut(cancel)
 		return
 	}
+	endings := &d.draft.a.t.endings
+	endings.add()
+	done := make(chan struct{})
+	go func() {
+		defer endings.done()
+		defer close(done)
+		d.shut(cancel)
+	}()
+	timer := time.NewTimer(most)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	}
+}
+
+// shut has what has come stored, unless that was done, and closes all that d holds.
+func (d *download) shut(cancel func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	for d.writes {
 		d.changed.Wait()
 	}
@@ -552,7 +570,8 @@ type reader struct {
 	left     bool  // leave has returned
 	leave    func(stopped bool)
 	unwatch  func() bool
-	atEnd    func() // called when all content was read, if not nil
+	atEnd    func()        // called when all content was read, if not nil
+	sum      *maphash.Hash // of what was given, if the store may fail to give that again; else nil
 
 	// Of a reader that has the rest for itself: from a position on, for a reason.
 	alone  aloneFunc // nil if it can't
@@ -568,6 +587,9 @@ type reader struct {
 // start makes r ready for use; the lock is held.
 func (r *reader) start(ctx context.Context, leave func(stopped bool), alone aloneFunc) {
 	r.ctx, r.leave, r.alone, r.from = ctx, leave, alone, -1
+	if alone != nil && !r.d.draft.a.looksUpAtOnce() {
+		r.sum = new(maphash.Hash)
+	}
 	if ctx.Done() != nil {
 		// Whoever has a context that ended need neither read nor close, and may be busy elsewhere.
 		r.unwatch = context.AfterFunc(ctx, func() { r.end(context.Cause(ctx)) })
@@ -575,7 +597,12 @@ func (r *reader) start(ctx context.Context, leave func(stopped bool), alone alon
 }
 
 // patience returns how long r waits for what others do.
-func (r *reader) patience() time.Duration { return patience(r.ctx, time.Now(), maxPatience) }
+func (r *reader) patience() time.Duration {
+	if r.ctx.Err() != nil {
+		return 0
+	}
+	return patience(r.ctx, time.Now(), maxPatience)
+}
 
 func (r *reader) Read(p []byte) (n int, err error) {
 	n, err = r.read(p)
@@ -626,6 +653,16 @@ func (r *reader) read(p []byte) (int, error) {
 			d.changed.Broadcast()
 		}
 	}()
+	n, err := r.next(p)
+	if r.sum != nil {
+		r.sum.Write(p[:n])
+	}
+	return n, err
+}
+
+// next reads what comes next. The lock is held.
+func (r *reader) next(p []byte) (int, error) {
+	d := r.d
 	for {
 		switch {
 		case r.err != nil:
@@ -638,19 +675,21 @@ func (r *reader) read(p []byte) (int, error) {
 			if n, err, ok := r.readAlone(p); ok {
 				return n, err
 			}
+		case r.position < d.pending && r.position >= d.pending-int64(len(d.window)):
+			n := copy(p, d.window[int64(len(d.window))-(d.pending-r.position):])
+			r.position += int64(n)
+			if !d.kept {
+				d.changed.Broadcast() // others may have waited for this reader
+			}
+			return n, nil
 		case r.position < d.staged:
 			n, err := r.readStaged(p[:min(int64(len(p)), d.staged-r.position)])
 			if err == nil || r.err != nil || r.alone == nil {
 				return n, err
 			}
 			r.goAlone(r.position, err) // the origin still has what the store has lost
-		case r.position < d.pending-int64(len(d.window)):
-			return 0, errLate
 		case r.position < d.pending:
-			n := copy(p, d.window[int64(len(d.window))-(d.pending-r.position):])
-			r.position += int64(n)
-			d.changed.Broadcast() // others may have waited for this reader
-			return n, nil
+			return 0, errLate
 		case (d.end == io.EOF || d.ending == io.EOF) && d.limit >= 0 && r.position < d.length:
 			return r.readStaged(p) // what is held behind
 		case d.end != nil && d.end != io.EOF && r.shared && r.alone != nil:
@@ -717,7 +756,7 @@ func (r *reader) readStaged(p []byte) (n int, err error) {
 			r.d.changed.Broadcast()
 		}
 	}()
-	r.d.unlocked(func() { n, err = r.d.readAt(p, position) })
+	r.d.unlocked(func() { n, err = r.d.readAt(r.ctx, p, position) })
 	r.position += int64(n)
 	if n > 0 {
 		err = nil
@@ -732,7 +771,7 @@ func (r *reader) readAlone(p []byte) (n int, err error, ok bool) {
 	if r.again == nil && r.alone != nil {
 		var ctx context.Context
 		ctx, r.stop = context.WithCancel(r.ctx)
-		r.again, r.until = r.alone(ctx, sharedContent{d}, r.whole), d.limit
+		r.again, r.until = r.alone(ctx, r.begins, r.whole), d.limit
 	}
 	for r.until < 0 || r.position < r.until {
 		position, source := r.position, r.source
@@ -790,10 +829,34 @@ func (r *reader) readAlone(p []byte) (n int, err error, ok bool) {
 	return 0, io.EOF, true
 }
 
-// sharedContent reads what a download has staged or held.
-type sharedContent struct{ *download }
-
-func (c sharedContent) ReadAt(p []byte, position int64) (int, error) { return c.readAt(p, position) }
+// begins takes what comes before a position from body, and reports whether that is what r was given.
+func (r *reader) begins(body io.Reader, position int64) bool {
+	if r.sum != nil {
+		var sum maphash.Hash
+		sum.SetSeed(r.sum.Seed())
+		_, err := io.CopyN(&sum, body, position)
+		return err == nil && sum.Sum64() == r.sum.Sum64()
+	}
+	const size = 32 << 10
+	came, had := make([]byte, size), make([]byte, size)
+	for at := int64(0); at < position; {
+		n := min(size, position-at)
+		if _, err := io.ReadFull(body, came[:n]); err != nil {
+			return false
+		}
+		for got := int64(0); got < n; {
+			m, err := r.d.readAt(r.ctx, had[got:n], at+got)
+			if got += int64(m); m == 0 || err != nil && got < n {
+				return false
+			}
+		}
+		if !bytes.Equal(came[:n], had[:n]) {
+			return false
+		}
+		at += n
+	}
+	return true
+}
 
 // unlocked calls f without the lock, which is held before and after, even if f panics.
 func (d *download) unlocked(f func()) {
@@ -802,8 +865,8 @@ func (d *download) unlocked(f func()) {
 	f()
 }
 
-// readAt reads what is staged or held.
-func (d *download) readAt(p []byte, position int64) (n int, err error) {
+// readAt reads what is staged or held, within the context of the reader.
+func (d *download) readAt(ctx context.Context, p []byte, position int64) (n int, err error) {
 	switch {
 	case position < d.base:
 		return d.held.ReadAt(p[:min(int64(len(p)), d.base-position)], position)
@@ -812,7 +875,7 @@ func (d *download) readAt(p []byte, position int64) (n int, err error) {
 	case d.held != nil && d.limit >= 0:
 		p = p[:min(int64(len(p)), d.limit-position)]
 	}
-	n, err = d.draft.ReadAt(p, position-d.base+d.skip)
+	n, err = d.draft.readAt(ctx, p, position-d.base+d.skip)
 	if n == 0 && err == io.EOF {
 		err = io.ErrUnexpectedEOF // of what was written
 	}
@@ -834,32 +897,50 @@ func (r *reader) end(err error) bool {
 	if r.stop != nil {
 		r.stop()
 	}
-	for r.reads { // from files, which the last to leave closes
-		r.d.changed.Wait()
+	reading := func() bool { return r.reads } // from files, which the last to leave closes
+	if d := r.d; !d.wait(r.patience(), reading) {
+		d.draft.a.t.endings.add()
+		go func() {
+			defer d.draft.a.t.endings.done()
+			d.mu.Lock()
+			for r.reads {
+				d.changed.Wait()
+			}
+			d.mu.Unlock()
+			r.depart()
+		}()
+		d.mu.Unlock()
+		return true
 	}
-	source := r.source
 	r.d.mu.Unlock()
+	r.depart()
+	return true
+}
+
+// depart ends what r holds, once it reads no more.
+func (r *reader) depart() {
 	if r.unwatch != nil {
 		r.unwatch()
 	}
+	r.d.mu.Lock()
+	source := r.source
+	r.d.mu.Unlock()
 	if source != nil {
 		source.Close()
 	}
 	r.leave(r.ctx.Err() != nil)
 	r.d.mu.Lock()
+	defer r.d.mu.Unlock()
 	r.left = true
 	r.d.changed.Broadcast()
-	r.d.mu.Unlock()
-	return true
 }
 
 func (r *reader) Close() error {
 	if !r.end(http.ErrBodyReadAfterClose) {
 		r.d.mu.Lock()
 		r.err = http.ErrBodyReadAfterClose
-		for !r.left { // so that what was read is stored, and files are closed, when this returns
-			r.d.changed.Wait()
-		}
+		// What was read is stored, and files are closed, when this returns, if the store does its part.
+		r.d.wait(max(r.patience(), leaveTime), func() bool { return !r.left })
 		r.d.mu.Unlock()
 	}
 	return nil

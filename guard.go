@@ -601,11 +601,16 @@ func (b *guardedBody) unuse() {
 
 // ReadAt implements [store.Body].
 func (b *guardedBody) ReadAt(p []byte, offset int64) (n int, err error) {
+	return b.readAt(b.ctx, p, offset)
+}
+
+// readAt is ReadAt within the context of who reads.
+func (b *guardedBody) readAt(ctx context.Context, p []byte, offset int64) (n int, err error) {
 	if b.a.looksUpAtOnce() {
 		defer recovered(&err)
 		return b.body.ReadAt(p, offset)
 	}
-	err = b.use(b.ctx, manner{op: "read", reads: true}, func(c *call) error {
+	err = b.use(ctx, manner{op: "read", reads: true}, func(c *call) error {
 		piece := pieces.Get().(*[pieceSize]byte)
 		defer pieces.Put(piece)
 		m, err := b.body.ReadAt(piece[:min(len(p), pieceSize)], offset)
