@@ -231,7 +231,10 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 				a.notStored(resp.StatusCode, contentLength(resp), why, nil)
 				return x.unshared(f, outcome{resp: resp, redirected: a.redirected()})
 			}
-			was, repeated = refused{ownConditions, status}, "unmatched-304"
+			repeated = "unmatched-304"
+			if chosen, _ := added.identify(x.rules, stored, resp.Header); chosen < 0 { // else it is another user's
+				was = refused{ownConditions, status}
+			}
 		case !added.none() && refusesConditions(status, resp.Header):
 			was, repeated = refused{ownConditions, status}, "conditions-refused"
 		default:
