@@ -44,37 +44,37 @@ func slowBehind(t *testing.T) (url string, requests *atomic.Int64, let func()) {
 }
 
 // TestLeavesSlowOrigin has the origin answer only after the program has ended.
+// The programs run at the same time, because each waits for two seconds.
 func TestLeavesSlowOrigin(t *testing.T) {
-	for name, args := range map[string][]string{
-		"get":         {"get"},
-		"get quietly": {"get", "-q"},
-		"explain":     {"explain", "--fetch"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			url, requests, _ := slowBehind(t)
-			command(t, "get", url)
-			self, err := os.Executable()
-			if err != nil {
-				t.Fatal(err)
-			}
-			cmd := exec.CommandContext(t.Context(), self, append(args, url)...)
-			cmd.Env = append(os.Environ(), "CACHETRIP_TEST_COMMAND=1")
-			var stdout, stderr bytes.Buffer
-			cmd.Stdout, cmd.Stderr = &stdout, &stderr
-			if err := cmd.Run(); err != nil {
-				t.Errorf("%v: %s", err, &stderr)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"get"}, {"get", "-q"}, {"explain", "--fetch"}} {
+		url, requests, _ := slowBehind(t)
+		command(t, "get", url)
+		cmd := exec.CommandContext(t.Context(), self, append(args, url)...)
+		cmd.Env = append(os.Environ(), "CACHETRIP_TEST_COMMAND=1")
+		var stdout, stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("%q: %v: %s", args, err, &stderr)
 			}
 			if requests.Load() != 2 {
-				t.Errorf("%d requests, want 2", requests.Load())
+				t.Errorf("%q: %d requests, want 2", args, requests.Load())
 			}
 			if args[0] == "get" && stdout.String() != "old\n" {
-				t.Errorf("stdout %q", &stdout)
+				t.Errorf("%q: stdout %q", args, &stdout)
 			}
 			const want = "revalidating what was served stale, for up to 2s\nthe origin has not answered yet; the next run asks it again\n"
 			if quiet := len(args) > 1 && args[1] == "-q"; quiet && stderr.Len() > 0 || !quiet && !strings.HasSuffix(stderr.String(), want) {
-				t.Errorf("stderr:\n%s", &stderr)
+				t.Errorf("%q: stderr:\n%s", args, &stderr)
 			}
-		})
+		}()
 	}
 }
 
