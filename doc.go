@@ -1,6 +1,6 @@
 /*
-Package cachetrip is a caching [http.RoundTripper]: a private HTTP cache
-(RFC 9111) inside a program, kept on disk or in memory.
+Package cachetrip is a caching [http.RoundTripper]: a private HTTP cache (RFC
+9111) inside a program, kept on disk or in memory.
 
 	cache, err := cachetrip.Open(dir)
 	if err != nil {
@@ -24,21 +24,22 @@ The URI is normalised only where no origin can tell the difference: the letter
 case of scheme and host, the default port, an empty path. User information and
 fragment are not part of it. If [http.Request.Host] differs from the URL's host,
 both are part of the key. So what one server says in the name of another is kept
-apart, and only an unsafe request with the same two hosts invalidates it. GET and
-HEAD share a key. Field names mean the same in any letter case, also in the map
-that an [http.Header] is.
+apart, and only an unsafe request with the same two hosts invalidates it. GET
+and HEAD share a key. Field names mean the same in any letter case, also in the
+map that an [http.Header] is.
 
-The identity is what [Transport.Identity] returns. Without that, it is the values
-of Authorization and Proxy-Authorization. Each identity has, in effect, a private
-cache of its own. Credentials are never stored; keyed digests stand for them.
+The identity is what [Transport.Identity] returns. Without that, it is the
+values of Authorization and Proxy-Authorization. Each identity has, in effect, a
+private cache of its own. Credentials are never stored; keyed digests stand for
+them.
 
 Put the cache below a transport that adds credentials, because the cache cannot
-see credentials that are added below it. If it finds out afterwards that a request
-was sent with other credentials, it asks the origin before each reuse of the
-response, and reuses it only for a request that is sent with the same credentials
-again. Identity lifts that, because it says whose the response is. Under one
-identity, tokens may change: if the origin's Vary names Authorization, what was
-stored for the last token is validated and then stored for the new one.
+see credentials that are added below it. It may find out afterwards that a
+request was sent with other credentials. Then it asks the origin before each
+reuse of the response, and reuses it only if the request is sent with the same
+credentials again. Identity lifts that, because it says whose the response is.
+Under one identity, tokens may change: if the origin's Vary names Authorization,
+what was stored for the last token is validated and then stored for the new one.
 
 Cookies and client certificates do not identify. A response that depends on
 cookies must say so in Vary. A program that acts for several users, and tells
@@ -53,43 +54,43 @@ If a response has a Vary field, the request fields that it names tell the
 responses of one key apart (section 4.1). They are kept side by side. Field
 values that mean the same, such as lists with other spacing, select the same
 response. A compressed response is served only to requests that accept that
-encoding. If net/http decodes a response for a request that asked for no encoding,
-the decoded bytes are stored. Values of fields that may hold a secret are kept as
-digests.
+encoding. If net/http decodes a response for a request that asked for no
+encoding, the decoded bytes are stored. Values of fields that may hold a secret
+are kept as digests.
 
 # What is stored
 
-The cache stores responses to GET and HEAD. It also stores the response to a POST
-that says that it is the content of its own target (RFC 9110, section 9.3.3).
-Nothing is stored if the request or the response has no-store. A response is
-stored only if it can be of use later: it has a lifetime or a validator, or it may
-be served stale. An error (401, 403, 407, 408, 429, and 5xx except 501) is stored
-only if it states its lifetime or is marked public, and it never replaces a
-response that is not an error. A private cache stores what is marked private and
-ignores s-maxage (section 3).
+The cache stores responses to GET and HEAD. It also stores the response to a
+POST that says that it is the content of its own target (RFC 9110, section
+9.3.3). Nothing is stored if the request or the response has no-store. A
+response is stored only if it can be of use later: it has a lifetime or a
+validator, or it may be served stale. Errors are 401, 403, 407, 408, 429, and
+5xx except 501. An error is stored only if it states its lifetime or is marked
+public, and it never replaces a response that is not an error. A private cache
+stores what is marked private and ignores s-maxage (section 3).
 
 A body is stored while the caller reads it. If the caller closes it early, the
 remaining bytes are read if they are few ([Transport.DrainBytes]). A truncated
-body is never taken for a complete one. If the response has a strong validator and
-the origin accepts byte ranges, the rest is requested with Range and If-Range while
-the caller reads on, up to three times without progress. If that fails, the caller
-gets the original error, the received part is kept, and the next request asks only
-for the rest.
+body is never taken for a complete one. If the response has a strong validator
+and the origin accepts byte ranges, the rest is requested with Range and
+If-Range while the caller reads on, up to three times without progress. If that
+fails, the caller gets the original error, the received part is kept, and the
+next request asks only for the rest.
 
 # Freshness
 
-A stored response is fresh while its age (section 4.2.3) is less than its lifetime
-(section 4.2.1). The lifetime is max-age, or else Expires. Without both, it is a
-tenth of the time since Last-Modified, where the status allows that. Directives of
-the request (section 5.2.1) narrow or widen it. [WithCacheControl] puts directives
-into a context, for a client library whose header cannot be reached. A fresh
-response is served without a request to the origin. [Transport.ModifyResponse] can
-add a lifetime that an origin forgot.
+A stored response is fresh while its age (section 4.2.3) is less than its
+lifetime (section 4.2.1). The lifetime is max-age, or else Expires. Without
+both, it is a tenth of the time since Last-Modified, where the status allows
+that. Directives of the request (section 5.2.1) narrow or widen it.
+[WithCacheControl] puts directives into a context, for a client library whose
+header cannot be reached. A fresh response is served without a request to the
+origin. [Transport.ModifyResponse] can add a lifetime that an origin forgot.
 
-If you need the current version, as a crawler does, send Cache-Control: max-age=0
-in the request or by [WithCacheControl]. Otherwise a page that says that it is
-fresh for a day is served for a day, whatever happens to it. If nothing has
-changed, max-age=0 costs a 304.
+If you need the current version, as a crawler does, send Cache-Control:
+max-age=0 in the request or by [WithCacheControl]. Otherwise a page that says
+that it is fresh for a day is served for a day, whatever happens to it. If
+nothing has changed, max-age=0 costs a 304.
 
 # Validation
 
@@ -99,10 +100,11 @@ variants stored for a different secret. If there is no entity tag, it carries
 If-Modified-Since.
 
 A 304 tells which stored response is still good. Its header fields replace the
-stored ones, except those that describe the stored bytes, and the caller gets that
-response. Nothing of the body is transferred or rewritten. The fields are stored
-while the caller reads: at the end of the body, or when the body or the cache is
-closed. If the program exits before, the next run validates the response again.
+stored ones, except those that describe the stored bytes, and the caller gets
+that response. Nothing of the body is transferred or rewritten. The fields are
+stored while the caller reads: at the end of the body, or when the body or the
+cache is closed. If the program exits before, the next run validates the
+response again.
 
 A 304 that matches nothing stored is disregarded, and the request is repeated
 without conditions. A 304 to the caller's own conditions goes to the caller. Any
@@ -112,70 +114,73 @@ other response replaces what was stored, if it may be stored itself.
 
 A stale response is served in two cases. The request (max-stale) or the response
 (stale-while-revalidate, stale-if-error, RFC 5861) allows it. Or
-[Transport.StaleIfError] allows it, after the origin failed. A failure is an error,
-an expired deadline, or a status of 500, 502, 503 or 504; for
+[Transport.StaleIfError] allows it, after the origin failed. A failure is an
+error, an expired deadline, or a status of 500, 502, 503 or 504; for
 [Transport.StaleIfError], any status of 500 or more. A response with
 must-revalidate or no-cache is never served stale.
 
-After stale-while-revalidate, the origin is asked in the background, independently
-of the caller's context. At most 32 of these requests run at once, and at most 8 to
-one origin. After a failure, the next one for the same response starts 1 s later at
-the earliest. The pause doubles with each failure, up to 1 min. [Transport.Close]
-waits for them, but at most 3 s for a response that has not begun.
+After stale-while-revalidate, the origin is asked in the background,
+independently of the caller's context. At most 32 of these requests run at once,
+and at most 8 to one origin. After a failure, the next one for the same response
+starts 1 s later at the earliest. The pause doubles with each failure, up to 1
+min. [Transport.Close] waits for them, but at most 3 s for a response that has
+not begun.
 
 # Invalidation
 
-A successful response to a method that is not known to be safe invalidates the
-stored responses of its target, and of what Location and Content-Location name on
-the same origin (section 4.4). They stay stored and are validated before the next
-use. The same happens after [Transport.Invalidate], and after a newer response that
-would have replaced them but is not stored. [Transport.Purge] removes them.
+A successful response to a method that is not known to be safe invalidates
+stored responses (section 4.4): those of its target, and those of the URLs in
+Location and Content-Location, if they are on the same origin. They stay stored
+and are validated before the next use. The same happens after
+[Transport.Invalidate], and after a newer response that would have replaced them
+but is not stored. [Transport.Purge] removes them.
 
 # What happened
 
 Each response tells in Cache-Status (RFC 9211) how it was obtained. [StatusOf]
-reads that field. A response whose body came from the cache has X-From-Cache, and
-no [http.Response.TLS], because no connection brought it. If you need the
-certificate, send no-store. [Transport.Stats] counts. A [Trace] and a Logger hear
-of each answered request, and of each response that is stored or not, with the
-reason. [Transport.Explain] tells what would be done with a request, and why,
-without doing it.
+reads that field. A response whose body came from the cache has X-From-Cache,
+and no [http.Response.TLS], because no connection brought it. If you need the
+certificate, send no-store. [Transport.Stats] counts. A [Trace] and a Logger
+hear of each answered request, and of each response that is stored or not, with
+the reason. [Transport.Explain] tells what would be done with a request, and
+why, without doing it.
 
 # Concurrency
 
-A Transport is safe for concurrent use. Its fields must not be changed once it is
-in use. Any number of Transports, in any number of processes, may use the same
-directory at the same time.
+A Transport is safe for concurrent use. Its fields must not be changed once it
+is in use. Any number of Transports, in any number of processes, may use the
+same directory at the same time.
 
-Concurrent requests for the same thing, or the same range of it, share one request
-to the origin, if nobody can tell the difference. A waiting request gets the
-response to another request in two cases. Either the store could serve the response
-to it at that moment. Or the response only lacks a lifetime, and the two requests
-have the same values in all fields except those that trace a request; then
-must-revalidate and no-cache forbid it. A response that sets cookies and is not
-public is never shared. These requests wait for nobody: HEAD, several ranges,
-no-cache, and max-age=0. A request with preconditions waits only if it also
-validates a stored response, because a 304 to a caller's own preconditions is no
-response for others.
+Concurrent requests for the same thing, or the same range of it, share one
+request to the origin, if nobody can tell the difference. A waiting request gets
+the response to another request in two cases. Either the store could serve the
+response to it at that moment. Or the response only lacks a lifetime, and has
+neither must-revalidate nor no-cache, and the two requests have the same values
+in all fields except those that trace a request. A response that sets cookies
+and is not public is never shared. These requests wait for nobody: HEAD, several
+ranges, no-cache, and max-age=0. A request with preconditions waits only if it
+also validates a stored response, because a 304 to a caller's own preconditions
+is no response for others.
 
-A request waits for at most a quarter of the time that its own deadline leaves, and
-at most [Transport.ShareTimeout]. Then it asks the origin itself, and so do later
-requests. If a shared body stalls or breaks off, its readers ask for the rest
-themselves. Errors are never shared. If a response cannot be shared, this is
-remembered for 10 s, and requests do not wait. After a failure, the waiting requests
-ask the origin 4 at a time.
+A request waits for at most a quarter of the time that its own deadline leaves,
+and at most [Transport.ShareTimeout]. Then it asks the origin itself, and so do
+later requests. If a shared body stalls or breaks off, its readers ask for the
+rest themselves. Errors are never shared. If a response cannot be shared, this
+is remembered for 10 s, and requests do not wait. After a failure, the waiting
+requests ask the origin 4 at a time.
 
 # Errors
 
-RoundTrip returns the error of Base, of ModifyResponse or of the request's context.
-Reading a body returns the errors of the connection. If the store cannot be read,
-that is a miss; if it cannot be written, nothing is stored. [Stats] counts both by
-cause, and the Logger hears of each cause at warn level, at most once a minute.
+RoundTrip returns the error of Base, of ModifyResponse or of the request's
+context. Reading a body returns the errors of the connection. If the store
+cannot be read, that is a miss; if it cannot be written, nothing is stored.
+[Stats] counts both by cause, and the Logger hears of each cause at warn level,
+at most once a minute.
 
 Checksums find damage on disk before a damaged byte is served. A large body is
-verified piece by piece while it is read. So damage after the first piece ends the
-read with an error, if the rest cannot be had from the origin; the next request
-fetches the response anew.
+verified piece by piece while it is read. So damage after the first piece ends
+the read with an error, if the rest cannot be had from the origin; the next
+request fetches the response anew.
 
 A request with only-if-cached that no stored response can answer gets a 504
 (section 5.2.1.7). This also holds where the cache has no part in the request:
@@ -184,9 +189,9 @@ methods are forwarded whatever the request says (section 4).
 
 # Compatibility
 
-There is no release yet, and until v1.0.0 a minor version (v0.x) may break anything
-below. CHANGELOG.md then says so under "Changed" and tells what to do. From v1.0.0 on
-these promises hold within a major version:
+There is no release yet, and until v1.0.0 a minor version (v0.x) may break
+anything below. CHANGELOG.md then says so under "Changed" and tells what to do.
+From v1.0.0 on these promises hold within a major version:
 
   - API. A program that compiles goes on compiling, and its calls keep their documented
     meaning. This covers the exported names of this module's public packages. Structs may
@@ -196,8 +201,8 @@ these promises hold within a major version:
     explanations, are not covered.
   - Disk format. A version of the format has a directory of its own (v1). A program reads
     what another program with the same format version has written. A change that older
-    programs would misread gets a new directory; the old one is ignored, and the cache
-    starts empty. That may happen in a minor version, because a cache can be filled again.
+    programs would misread or remove gets a new directory; the old one is ignored, and the
+    cache starts empty. That may happen in a minor version, because a cache can be filled again.
     Nothing else on disk is an interface.
   - Cache-Status words. The parameters are those of RFC 9211. The words of fwd and detail,
     which [Status] and [StoreInfo] also carry, keep their meaning; new words may be added
