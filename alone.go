@@ -57,15 +57,17 @@ func (x *exchange) repeat(ctx context.Context, o *outcome, position int64, begin
 	if err := x.modify(resp); err != nil {
 		return nil
 	}
-	if followed(resp, out, x.own.URL) || !o.repeatedBy(resp) || !begins(resp.Body, position) {
+	a := &answer{exchange: x, resp: resp, sent: out}
+	if a.redirected() || !o.repeatedBy(a) || !begins(resp.Body, position) {
 		resp.Body.Close()
 		return nil
 	}
 	return resp.Body
 }
 
-// repeatedBy reports whether resp may have the same content as the response of o, by its header.
-func (o *outcome) repeatedBy(resp *http.Response) bool {
+// repeatedBy reports whether what a brings may have the same content as the response of o, by its header.
+func (o *outcome) repeatedBy(a *answer) bool {
+	resp := a.resp
 	for _, name := range []string{etagField, "Last-Modified", "Content-Type", "Content-Encoding"} {
 		if resp.Header.Get(name) != o.entry.Header.Get(name) {
 			return false
@@ -76,6 +78,6 @@ func (o *outcome) repeatedBy(resp *http.Response) bool {
 			return false
 		}
 	}
-	return resp.StatusCode == o.code && resp.Uncompressed == o.entry.Uncompressed &&
+	return resp.StatusCode == o.code && a.sending().decoded(resp, contentLength(resp)) == o.entry.Uncompressed &&
 		(o.announced < 0 || resp.ContentLength < 0 || resp.ContentLength == o.announced)
 }

@@ -177,12 +177,14 @@ func TestHungConnection(t *testing.T) {
 		stored bool
 		part   string   // what comes before it hangs
 		fields []string // of all responses
+		codes  bool     // Base asks for a coding by itself, and does not tell lengths
 	}{
 		{name: "before the header", fields: []string{"Cache-Control", "max-age=60"}},
 		{name: "in a revalidation", stored: true, fields: []string{"Cache-Control", "max-age=0", "ETag", `"1"`}},
 		{name: "in the body", part: half, fields: []string{"Cache-Control", "max-age=60"}},
 		{name: "in the body, with a validator", part: half, fields: []string{"Cache-Control", "max-age=60", "ETag", `"1"`}},
 		{name: "in the body, with a validator and ranges", part: half, fields: []string{"Cache-Control", "max-age=60", "ETag", `"1"`, "Accept-Ranges", "bytes"}},
+		{name: "in the body, of a transport that decodes", part: half, fields: []string{"Cache-Control", "max-age=60", "ETag", `"1"`}, codes: true},
 		{name: "in the body, with a date", part: half, fields: []string{"Cache-Control", "max-age=60", "Last-Modified", "Mon, 02 Jan 2006 15:04:05 GMT"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -192,6 +194,9 @@ func TestHungConnection(t *testing.T) {
 						rw.Header().Add(test.fields[i], test.fields[i+1])
 					}
 					http.ServeContent(rw, r, "page.txt", time.Time{}, strings.NewReader(half+half))
+				}
+				if test.codes {
+					w.cache.Base = asksForGzip{w.cache.Base}
 				}
 				if test.stored {
 					w.handle(whole)
@@ -236,6 +241,20 @@ func TestHungConnection(t *testing.T) {
 			})
 		})
 	}
+}
+
+// asksForGzip is a transport that asks for a coding by itself, and would decode it.
+type asksForGzip struct{ http.RoundTripper }
+
+func (b asksForGzip) RoundTrip(req *http.Request) (*http.Response, error) {
+	own := req.Clone(req.Context())
+	own.Header.Set("Accept-Encoding", "gzip")
+	resp, err := b.RoundTripper.RoundTrip(own)
+	if err == nil {
+		delete(resp.Header, "Content-Length")
+		resp.ContentLength = -1
+	}
+	return resp, err
 }
 
 // TestStalledAndChanged: a shared body stalls, and the origin has another one by then. Whoever has joined gets what was
