@@ -31,6 +31,7 @@ func newScene() *scene {
 	for i := range p.actions {
 		a := &p.actions[i]
 		done := outcome{start: a.at, end: a.at + 20*time.Millisecond, ok: true, status: 200}
+		done.began, done.finished = uint64(done.start), uint64(done.end)
 		s.plain.outcomes[a.id], s.cached.outcomes[a.id] = done, done
 		s.plain.exchanges = append(s.plain.exchanges, &exchange{serial: i, action: i, path: "/a"})
 	}
@@ -50,7 +51,7 @@ func (s *scene) exchange(serial int, a *action, status int) *exchange {
 		h.Set(bornField, strconv.Itoa(serial))
 		h.Set(representationField, is.String())
 	}
-	e := &exchange{serial: serial, action: a.id, method: "GET", path: "/a", request: a.header(s.program), arrived: a.at, answered: a.at + 10*time.Millisecond, status: status, header: h}
+	e := &exchange{serial: serial, came: uint64(a.at + 5*time.Millisecond), action: a.id, method: "GET", path: "/a", request: a.header(s.program), arrived: a.at, answered: a.at + 10*time.Millisecond, status: status, header: h}
 	s.cached.exchanges = append(s.cached.exchanges, e)
 	return e
 }
@@ -59,6 +60,7 @@ func (s *scene) exchange(serial int, a *action, status int) *exchange {
 func (s *scene) call(a *action, e *exchange) *call {
 	c := &call{action: a.id, method: "GET", path: "/a", header: a.header(s.program), start: a.at, answered: a.at + 10*time.Millisecond, ended: a.at + 20*time.Millisecond,
 		status: e.status, response: e.header.Clone(), body: contentOf(e.header.Get(representationField), 40), eof: true, length: 40}
+	c.began, c.returned, c.finished = uint64(c.start), uint64(c.answered), uint64(c.ended)
 	s.cached.calls = append(s.cached.calls, c)
 	return c
 }
@@ -70,7 +72,7 @@ func (s *scene) says(control string) {
 
 // meets has the second action begin before the first is answered.
 func (s *scene) meets() {
-	s.two.start, s.two.cache.Collapsed = time.Millisecond, true
+	s.two.start, s.two.began, s.two.cache.Collapsed = time.Millisecond, uint64(time.Millisecond), true
 }
 
 // validates has the second action ask the origin, which answers with a status.
@@ -148,7 +150,7 @@ func TestJudge(t *testing.T) {
 		}, []rule{ruleUnvalidated}},
 		{"purged since", func(s *scene) {
 			s.program.actions = append(s.program.actions, action{id: 2, at: time.Second, kind: purge})
-			s.cached.outcomes[2] = outcome{start: time.Second, end: time.Second, ok: true}
+			s.cached.outcomes[2] = outcome{start: time.Second, end: time.Second, began: uint64(time.Second), finished: uint64(time.Second), ok: true}
 		}, []rule{ruleUnvalidated}},
 		{"too late", func(s *scene) {
 			s.second.deadline = time.Second

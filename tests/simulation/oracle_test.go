@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -153,7 +154,7 @@ func (o *oracle) changedMeanwhile(a *action) bool {
 // fairTime returns how much of a deadline an answer may take.
 func (o *oracle) fairTime(a *action) time.Duration {
 	r := &o.program.resources[a.resource]
-	if o.program.processes == 1 && o.program.store == storeWorks && a.fate.body == 0 && r.redirect == "" &&
+	if o.program.processes == 1 && o.program.store == storeWorks && a.fate.body == 0 && r.redirect == "" && r.revoked == 0 && r.control304 == "" && !slices.Contains(refusals, r.status) &&
 		(r.conditions == conditionsWork || r.conditions == conditionsAsText || r.conditions == conditionsIgnored) && (r.ranges == rangesWork || r.ranges == rangesIgnored) {
 		return a.deadline * 6 / 10 // nothing has to be repeated, nor waited for twice
 	}
@@ -182,12 +183,14 @@ func (o *oracle) answer(c *call) {
 		return
 	}
 	born := o.exchange(c.response.Get(bornField))
+	updated := false
 	if born != nil && born.method == http.MethodHead && c.method == http.MethodGet { // it has updated what a GET had brought
 		updates := born
 		for _, e := range o.cached.exchanges[:updates.serial] {
-			if e.method == http.MethodGet && e.path == updates.path && (e.status == http.StatusOK || e.status == http.StatusPartialContent) &&
-				e.request.Get("Authorization") == c.header.Get("Authorization") && e.header.Get(representationField) == updates.header.Get(representationField) {
-				born = e
+			id := e.header.Get(representationField)
+			same := id == updates.header.Get(representationField) || updates.header.Get("Etag") == "" && bytes.HasPrefix(o.content(id), c.body)
+			if e.method == http.MethodGet && e.path == updates.path && same && e.request.Get("Authorization") == c.header.Get("Authorization") {
+				born, updated = e, true
 			}
 		}
 	}
@@ -199,7 +202,7 @@ func (o *oracle) answer(c *call) {
 		o.add(ruleWhose, c.action, "asked for %s and got what was sent for %s (exchange %d)", c.path, last.path, last.serial)
 		return
 	}
-	if !o.statusFits(c, last, born) || !o.bytesFit(c, born) {
+	if !o.statusFits(c, last, born) || !o.bytesFit(c, born, updated) {
 		return
 	}
 	if own {
@@ -304,14 +307,14 @@ func (o *oracle) statusFits(c *call, last, born *exchange) bool {
 	return fits
 }
 
-// bytesFit checks the body against what the header says it is.
-func (o *oracle) bytesFit(c *call, born *exchange) bool {
+// bytesFit checks the body against what the header says it is, which may have been updated by a HEAD.
+func (o *oracle) bytesFit(c *call, born *exchange, updated bool) bool {
 	if born == nil {
 		return true
 	}
 	id := c.response.Get(representationField)
-	if born.method == http.MethodHead && c.method == http.MethodGet && strings.HasPrefix(id, "=") {
-		return true // it has updated the header of what another exchange had brought
+	if updated {
+		id = born.header.Get(representationField)
 	}
 	if id != born.header.Get(representationField) {
 		o.add(ruleBytes, c.action, "the body of exchange %d is called %q, and was %q", born.serial, id, born.header.Get(representationField))
@@ -435,7 +438,7 @@ func (o *oracle) reuse(c *call, born, last *exchange) {
 			return
 		}
 	}
-	if why := o.invalidated(c, last); why != "" {
+	if why := o.invalidated(c, born, last); why != "" {
 		refuse(ruleUnvalidated, "although %s", why)
 		return
 	}
@@ -569,12 +572,12 @@ func fieldsOf(a, b http.Header) (names []string) {
 }
 
 // invalidated says what has happened since an exchange that has it validated before it is used for c; empty if nothing.
-func (o *oracle) invalidated(c *call, last *exchange) string {
+func (o *oracle) invalidated(c *call, born, last *exchange) string {
 	if o.program.store != storeWorks {
 		return "" // it may have lost that
 	}
 	for _, other := range o.cached.calls {
-		if other.path != c.path || other.answered >= c.start {
+		if other.path != c.path || other.returned >= c.began {
 			continue
 		}
 		var e *exchange
@@ -588,10 +591,10 @@ func (o *oracle) invalidated(c *call, last *exchange) string {
 				}
 			}
 		}
-		if e == nil || e.action != other.action || last.arrived >= e.arrived {
+		if e == nil || e.action != other.action || last.came >= e.came {
 			continue
 		}
-		if other.process != c.process && last.answered >= other.start {
+		if other.process != c.process && (o.taken(born, last) >= other.start || other.answered >= c.start) {
 			continue // nothing was stored yet that another process could have marked
 		}
 		switch {
@@ -616,11 +619,25 @@ func (o *oracle) invalidated(c *call, last *exchange) string {
 		if a.kind != purge && a.kind != invalidate || o.program.resources[a.resource].path != c.path {
 			continue
 		}
-		if done := o.cached.outcomes[a.id]; done.ok && done.end < c.start && last.arrived < done.start && (a.process == c.process || last.answered < done.start) {
+		if done := o.cached.outcomes[a.id]; done.ok && done.finished < c.began && last.came < done.began && (a.process == c.process || o.taken(born, last) < done.start && done.end < c.start) {
 			return fmt.Sprintf("action %d was %v", a.id, a.kind)
 		}
 	}
 	return ""
+}
+
+// taken returns when what born has brought, and last has confirmed, may have been stored; never if nobody has read it to
+// its end.
+func (o *oracle) taken(born, last *exchange) time.Duration {
+	if last.status == http.StatusNotModified {
+		return last.answered
+	}
+	for _, c := range o.cached.calls {
+		if c.eof && c.response.Get(bornField) == strconv.Itoa(born.serial) && c.start <= born.answered {
+			return c.ended
+		}
+	}
+	return math.MaxInt64
 }
 
 // completed reports whether an action has read its body to the end.
@@ -760,10 +777,10 @@ func (o *oracle) savings() {
 	for i, c := range o.cached.calls {
 		var before *call // the last one, if it was over, and nothing came between
 		for j, other := range o.cached.calls {
-			if j == i || other.path != c.path || other.start > c.answered {
+			if j == i || other.path != c.path || other.began > c.returned {
 				continue
 			}
-			if other.start >= c.start || other.ended < 0 || other.ended >= c.start || before != nil && before.ended >= other.start {
+			if other.began >= c.began || other.ended < 0 || other.finished >= c.began || before != nil && before.finished >= other.began {
 				before = nil
 				break
 			}
@@ -773,7 +790,7 @@ func (o *oracle) savings() {
 			continue
 		}
 		for _, e := range o.cached.exchanges {
-			if e.action == c.action && e.path == c.path && e.arrived >= c.start {
+			if e.action == c.action && e.path == c.path && e.came >= c.began {
 				o.add(ruleSaved, c.action, "asked (exchange %d) for what action %d had read to its end, and was fresh by a %d; below lies %v", e.serial, before.action, o.exchange(before.response.Get(serialField)).status, o.program.below)
 				break
 			}
@@ -796,6 +813,11 @@ func (o *oracle) simple(before, c *call) bool {
 			return false
 		}
 	}
+	for _, other := range o.cached.calls {
+		if other.process != c.process && other.path == c.path && other.ended >= before.start && other.start <= c.start {
+			return false // clocks do not tell which of them was first
+		}
+	}
 	born, last := o.exchange(before.response.Get(bornField)), o.exchange(before.response.Get(serialField))
 	if born == nil || last == nil || born.path != c.path || last.header.Get("Set-Cookie") != "" || strings.Contains(born.header.Get("Vary"), "*") {
 		return false
@@ -803,7 +825,10 @@ func (o *oracle) simple(before, c *call) bool {
 	for i := range o.program.actions {
 		a := &o.program.actions[i]
 		done := o.cached.outcomes[a.id]
-		if (a.kind == purge || a.kind == invalidate || a.kind == restart) && done.end >= before.start && done.start <= c.start {
+		if a.kind != purge && a.kind != invalidate && a.kind != restart {
+			continue
+		}
+		if a.process != c.process && done.end >= before.start && done.start <= c.start || done.finished >= before.began && done.began <= c.began {
 			return false
 		}
 	}

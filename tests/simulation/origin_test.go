@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -92,7 +93,8 @@ func contentOf(id string, length int) []byte {
 // exchange is a request that reached the origin, and its answer.
 type exchange struct {
 	serial   int
-	action   int // whose request it is
+	came     uint64 // when it arrived, in the order of what happens in a run
+	action   int    // whose request it is
 	method   string
 	path     string
 	request  http.Header
@@ -109,6 +111,7 @@ type exchange struct {
 type origin struct {
 	program *program
 	begin   time.Time
+	ticks   atomic.Uint64 // numbers what happens, as many things may happen in one instant
 
 	mu        sync.Mutex
 	exchanges []*exchange
@@ -158,7 +161,7 @@ type answer struct {
 
 func (o *origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	o.mu.Lock()
-	e := &exchange{serial: len(o.exchanges), action: -1, method: r.Method, path: r.URL.Path, request: r.Header.Clone(), arrived: o.now(), answered: -1}
+	e := &exchange{serial: len(o.exchanges), came: o.ticks.Add(1), action: -1, method: r.Method, path: r.URL.Path, request: r.Header.Clone(), arrived: o.now(), answered: -1}
 	o.exchanges = append(o.exchanges, e)
 	o.mu.Unlock()
 	is := fate{}
@@ -275,8 +278,10 @@ func (o *origin) answer(h http.Header, r *http.Request, e *exchange, is fate) an
 	set("Vary", vary)
 	modified := time.Time{}
 	switch res.modified {
-	case modifiedOld, modifiedAndFuture:
+	case modifiedOld:
 		modified = o.begin.AddDate(-10, 0, 0)
+	case modifiedLately, modifiedAndFuture:
+		modified = o.begin.AddDate(0, 0, -20)
 	case modifiedEpoch:
 		modified = time.Unix(0, 0)
 	case modifiedTruthful:
@@ -374,6 +379,9 @@ func (o *origin) conditions(h http.Header, r *http.Request, e *exchange, res *re
 	case conditionsWrong:
 		e.provoked = "condition"
 		h.Set("Etag", `"wrong"`)
+		if !modified.IsZero() {
+			h.Set("Last-Modified", modified.AddDate(-1, 0, 0).UTC().Format(http.TimeFormat))
+		}
 		return true
 	case conditionsAsText:
 		if line != "" {

@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 // program is everything that one run does.
 type program struct {
 	seed      uint64
+	theme     string
 	disk      bool // the store is a directory that all processes share, else each has one in memory
 	processes int
 	stale     time.Duration // Transport.StaleIfError
@@ -153,11 +155,12 @@ const (
 	modifiedOld                           // ten years before
 	modifiedEpoch                         // 1970
 	modifiedTruthful                      // when the version changed
-	modifiedAndFuture                     // ten years before, with a Date a year ahead
+	modifiedAndFuture                     // twenty days before, with a Date a year ahead
+	modifiedLately                        // twenty days before
 )
 
 func (m modification) String() string {
-	return [...]string{"not told", "long ago", "1970", "told", "long ago, by a clock a year ahead"}[m]
+	return [...]string{"not told", "long ago", "1970", "told", "lately, by a clock a year ahead", "lately"}[m]
 }
 
 // resource is what the origin has at one path.
@@ -204,6 +207,7 @@ func (k kind) String() string {
 type action struct {
 	id       int // in the tracing field of its requests
 	at       time.Duration
+	follows  bool // it begins when the action before it has ended, in the same instant
 	process  int
 	kind     kind
 	resource int
@@ -287,9 +291,17 @@ func generate(seed uint64) *program {
 			p.resources[1].redirect = ""
 		}
 	}
-	if oneIn(r, 3) {
+	switch {
+	case oneIn(r, 2):
+		about := pick(r, themes...)
+		p.theme = about.name
+		p.actions = about.make(r, p, &p.resources[0])
+		if oneIn(r, 3) {
+			disturb(r, p, p.actions)
+		}
+	case oneIn(r, 3):
 		p.actions = generateSeries(r, p)
-	} else {
+	default:
 		p.actions = generateClusters(r, p)
 	}
 	slices.SortStableFunc(p.actions, func(a, b action) int { return int(a.at - b.at) })
@@ -387,7 +399,7 @@ func generateResource(r *rand.Rand, i int) resource {
 	if is.tags == tagsShared && (is.personal || is.languages) {
 		is.vary = "Cookie, Private-Token, Accept-Language" // else the origin itself confirms one user's page to another
 	}
-	is.modified = modification(r.IntN(5))
+	is.modified = modification(r.IntN(6))
 	is.conditions = pick(r, conditionsWork, conditionsWork, conditionsWork, conditionsAsText, conditionsIgnored, conditionsRefused, conditionsWrong)
 	is.ranges = pick(r, rangesWork, rangesWork, rangesIgnored, rangesRefused, rangesWrong, rangesChanged)
 	is.length = pick(r, 40, 40, 600, 600, 5000, 5000, 40_000, 0)
@@ -600,7 +612,7 @@ const traceField = "X-Request-Id"
 
 func (p *program) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: %d processes, disk %t, stale %v, drain %d, below lies %v, the store %v\n", p.seed, p.processes, p.disk, p.stale, p.drain, p.below, p.store)
+	fmt.Fprintf(&b, "seed %d (%s): %d processes, disk %t, stale %v, drain %d, below lies %v, the store %v\n", p.seed, cmp.Or(p.theme, "anything"), p.processes, p.disk, p.stale, p.drain, p.below, p.store)
 	for _, r := range p.resources {
 		fmt.Fprintf(&b, "  %s: %d, Cache-Control %q (304 %q, 206 %q), Vary %q, length %d (chunked %t, gzip %t), personal %t, languages %t,\n"+
 			"      tags %v, modified %v, conditions %v, ranges %v (refused with %d), session %t, redirect %q, changes %v, revoked %v\n",
@@ -627,6 +639,7 @@ func (a *action) describe(p *program) string {
 			fmt.Fprintf(&b, ", "+format, args...)
 		}
 	}
+	add(a.follows, "when the one before has ended")
 	add(a.jar, "keeps cookies")
 	add(a.deadline > 0, "deadline %v", a.deadline)
 	add(a.cancel > 0, "cancelled after %v", a.cancel)

@@ -38,7 +38,10 @@ type call struct {
 	start    time.Duration
 	answered time.Duration // when RoundTrip returned
 	ended    time.Duration // when the body was read to its end, or closed
-	err      error         // of RoundTrip
+	// The same in the order of what happens in a run.
+	began, returned, finished uint64
+
+	err      error // of RoundTrip
 	status   int
 	response http.Header
 	length   int64 // Response.ContentLength
@@ -51,9 +54,12 @@ type call struct {
 // outcome is what became of an action.
 type outcome struct {
 	start, end time.Duration
-	err        error
-	ok         bool // the caller has what it wanted
-	status     int
+	// The same in the order of what happens in a run.
+	began, finished uint64
+
+	err    error
+	ok     bool // the caller has what it wanted
+	status int
 }
 
 // asking is a request as Base is given it.
@@ -145,10 +151,18 @@ func (r *runner) run() {
 		r.processes = append(r.processes, r.launch())
 	}
 	var group sync.WaitGroup
+	var before chan struct{} // closed when the action before has ended
 	for i := range r.program.actions {
 		a := &r.program.actions[i]
+		after, ended := before, make(chan struct{})
+		before = ended
 		group.Go(func() {
-			time.Sleep(a.at)
+			defer close(ended)
+			if a.follows && after != nil {
+				<-after
+			} else {
+				time.Sleep(a.at)
+			}
 			out := r.act(a)
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -163,7 +177,7 @@ func (r *runner) run() {
 		time.Sleep(2 * storeTime) // nothing can end what hangs there
 	}
 	slices.SortStableFunc(r.record.calls, func(a, b *call) int {
-		return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.action, b.action), a.hop-b.hop)
+		return cmp.Or(cmp.Compare(a.began, b.began))
 	})
 }
 
@@ -284,9 +298,9 @@ func (r *runner) fault(format string, args ...any) {
 
 // act does an action.
 func (r *runner) act(a *action) (out outcome) {
-	out.start = r.origin.now()
+	out.start, out.began = r.origin.now(), r.origin.ticks.Add(1)
 	defer func() {
-		out.end = r.origin.now()
+		out.end, out.finished = r.origin.now(), r.origin.ticks.Add(1)
 		if v := recover(); v != nil {
 			out.err = fmt.Errorf("panic: %v", v)
 			r.fault("action %d: panic: %v\n%s", a.id, v, debug.Stack())
@@ -349,11 +363,9 @@ func (r *runner) act(a *action) (out outcome) {
 	}
 	out.status = resp.StatusCode
 	// The response is the caller's, to do with as it likes.
-	if mangles {
-		resp.StatusCode = mangledStatus
-		resp.Header.Set(mangledField, "1")
-		delete(resp.Header, "Etag")
-	}
+	resp.StatusCode = mangledStatus
+	resp.Header.Set(mangledField, "1")
+	delete(resp.Header, "Etag")
 	out.err = read(resp.Body, a.read, a.pause)
 	resp.Body.Close() // counts as well, as the caller is kept by it
 	out.ok = out.err == nil
@@ -402,6 +414,7 @@ func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 	now := w.runner.origin.now
 	c := &call{action: w.action.id, hop: w.hops, process: w.action.process, method: req.Method, path: req.URL.Path, header: req.Header.Clone(), start: now()}
 	w.hops++
+	c.began = w.runner.origin.ticks.Add(1)
 	c.answered, c.ended = -1, -1
 	defer func() {
 		w.runner.mu.Lock()
@@ -414,21 +427,21 @@ func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 	} else {
 		resp, c.err = w.process.base.RoundTrip(req)
 	}
-	c.answered = now()
+	c.answered, c.returned = now(), w.runner.origin.ticks.Add(1)
 	if c.err != nil {
-		c.ended = c.answered
+		c.ended, c.finished = c.answered, c.returned
 		return nil, c.err
 	}
 	c.status, c.response, c.length, c.cache = resp.StatusCode, resp.Header.Clone(), resp.ContentLength, cachetrip.StatusOf(resp)
-	resp.Body = &watchedBody{ReadCloser: resp.Body, call: c, now: now}
+	resp.Body = &watchedBody{ReadCloser: resp.Body, call: c, runner: w.runner}
 	return resp, nil
 }
 
 // watchedBody notes what is read.
 type watchedBody struct {
 	io.ReadCloser
-	call *call
-	now  func() time.Duration
+	call   *call
+	runner *runner
 }
 
 func (b *watchedBody) Read(p []byte) (int, error) {
@@ -440,7 +453,7 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 	case err != nil:
 		b.call.readErr = err
 	}
-	b.call.ended = b.now()
+	b.call.ended, b.call.finished = b.runner.origin.now(), b.runner.origin.ticks.Add(1)
 	return n, err
 }
 
