@@ -23,9 +23,9 @@ on whose behalf the request is made (section 2).
 The URI is normalised only where no origin can tell the difference: the letter
 case of scheme and host, the default port, an empty path. User information and
 fragment are not part of it. If [http.Request.Host] differs from the URL's host,
-both are part of the key. So what one server says in the name of another is kept
-apart, and only an unsafe request with the same two hosts invalidates it. GET
-and HEAD share a key. Field names mean the same in any letter case, also in the
+both are part of the key. So the cache keeps apart what one server answers in
+the name of another. Only an unsafe request with the same two hosts invalidates
+it. GET and HEAD share a key. Field names mean the same in any letter case, also in the
 map that an [http.Header] is.
 
 The identity is what [Transport.Identity] returns. Without that, it is the
