@@ -1,15 +1,16 @@
-// Package debug serves a page that shows what a cache holds and does, in the manner of
-// [net/http/pprof]: counters, the last decisions with their reasons, what is stored, and for each URL
-// what the next request would do.
+// Package debug serves a page that shows what a cache holds and does, in the
+// manner of [net/http/pprof]: counters, the last decisions with their reasons,
+// the stored responses, and for each URL what the next request would do.
 //
 //	cache, err := cachetrip.Open(dir)
 //	…
 //	mux.Handle("/debug/cache/", debug.New(cache, debug.Options{}))
 //
-// Importing the package registers nothing. The page needs no script, shows no bodies and changes
-// nothing, and is for the machine that it runs on: see [Options.Allow]. What may be a secret is left
-// out: values in the queries of URLs, and header fields that have nothing to do with caching. The
-// work for one request is bounded, however much is stored.
+// Importing the package registers nothing. The page needs no script, shows no
+// bodies and changes nothing. By default, it answers only requests from the
+// machine that it runs on: see [Options.Allow]. It hides values that may be
+// secrets: those in the queries of URLs, and header fields that have nothing to
+// do with caching. The work for one request is limited, however much is stored.
 package debug
 
 import (
@@ -24,40 +25,45 @@ import (
 )
 
 const (
-	// DefaultRecent is how many decisions are kept if the options name no number: what a screen or two
-	// show.
+	// DefaultRecent is the number of decisions that are kept if
+	// [Options].Recent is 0: enough for a screen or two.
 	DefaultRecent = 100
 
-	// requestTime bounds the work for one request, beyond which it fails.
+	// requestTime limits the work for one request. After it, the request fails.
 	requestTime = 5 * time.Second
 )
 
 // Options configures a [Handler]. The zero value is safe.
 type Options struct {
-	// Allow reports whether a request is answered; others get a 403. It takes the place of the
-	// default, which answers requests from this machine only: the remote address is a loopback
-	// address, the Host field names the machine itself (so that no web site can have a browser here
-	// read the page under its own name), and no proxy has forwarded the request.
+	// Allow reports whether the page answers a request; other requests get a
+	// 403.
+	//
+	// nil means the default, which answers requests from this machine only.
+	// Such a request comes from a loopback address, and no proxy has forwarded
+	// it. Its Host field names the machine itself, so that no web site can have
+	// a browser on this machine read the page under the site's own name.
 	Allow func(*http.Request) bool
 
-	// Unredacted shows URLs with the values in their queries, and all fields of stored headers but those
-	// that have credentials by their name, such as Set-Cookie and X-Auth-Token.
+	// Unredacted shows the values in the queries of URLs, and all fields of
+	// stored headers except those whose names suggest credentials, such as
+	// Set-Cookie and X-Auth-Token.
 	Unredacted bool
 
-	// Recent is how many decisions are kept, some hundred bytes each. 0 means DefaultRecent; if
-	// negative, none are.
+	// Recent is the number of decisions that are kept. Each takes some hundred
+	// bytes. 0 means DefaultRecent; a negative number keeps none.
 	Recent int
 }
 
-// Handler is the page. It is safe for concurrent use, and works at whatever path it is served.
+// Handler is the page. It is safe for concurrent use, and may be served under
+// any path.
 type Handler struct {
 	cache  *cachetrip.Transport
 	opts   Options
 	recent *recorder
 }
 
-// New returns the page for cache. It adds its hooks to cache.Trace, and so has to be called before
-// cache is used. They cost about a microsecond for each request.
+// New returns the page for cache. It adds its hooks to cache.Trace, so call it
+// before cache is used. The hooks cost about a microsecond per request.
 func New(cache *cachetrip.Transport, opts Options) *Handler {
 	if opts.Recent == 0 {
 		opts.Recent = DefaultRecent
@@ -105,7 +111,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// local reports whether r was made on this machine, by something that knows where it goes.
+// local reports whether r came from this machine and was addressed to it.
 func local(r *http.Request) bool {
 	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Via"} {
 		if r.Header[name] != nil {

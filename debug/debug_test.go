@@ -91,7 +91,8 @@ func (s *site) show(query string) (int, string) {
 	return resp.StatusCode, string(b)
 }
 
-// checkSecret fails the test if a secret is in a page, or in the name or content of a file in the store.
+// checkSecret fails the test if a secret is in a page, or in the name or
+// content of a file in the store.
 func (s *site) checkSecret(secret string, pages ...string) {
 	s.t.Helper()
 	for _, page := range pages {
@@ -116,7 +117,8 @@ func (s *site) checkSecret(secret string, pages ...string) {
 	}
 }
 
-// Credentials are neither stored nor on a page; those that an origin sent not even on one that shows the rest.
+// Credentials are neither stored nor shown. Credentials that an origin sent are
+// not even on a page that shows all other fields.
 func TestSecrets(t *testing.T) {
 	for _, unredacted := range []bool{false, true} {
 		s := newSite(t, debug.Options{Unredacted: unredacted}, func(w http.ResponseWriter, r *http.Request) {
@@ -155,7 +157,7 @@ func TestSecrets(t *testing.T) {
 
 var tags = regexp.MustCompile(`<style>[^<]*</style>|<[^>]*>`)
 
-// text returns what a page says: a table row a line.
+// text returns the text of a page, with one line for each row of a table.
 func text(page string) string {
 	var lines []string
 	for line := range strings.SplitSeq(strings.ReplaceAll(strings.ReplaceAll(page, "\n", " "), "<tr>", "\n"), "\n") {
@@ -222,7 +224,7 @@ func TestOverview(t *testing.T) {
 	got = text(page)
 	for _, want := range []string{
 		"/fresh?q=xxxxx", "lifetime 10m by max-age", "body 1.23 kB",
-		"Stored response 1 was selected by another value of X-Api-Key", // which is not known
+		"Stored response 1 was selected by another value of X-Api-Key", // unknown
 		"Cache-Control max-age=600", "Vary Accept-Language, X-Api-Key",
 	} {
 		if !strings.Contains(got, want) {
@@ -239,7 +241,8 @@ func TestOverview(t *testing.T) {
 	}
 }
 
-// What is stored for a variant, and on behalf of an identity, is explained as far as the page can ask for it.
+// The page explains what is stored for a variant and for an identity, as far as
+// it can make such a request.
 func TestVariants(t *testing.T) {
 	s := newSite(t, debug.Options{}, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=600")
@@ -306,7 +309,8 @@ func TestAllow(t *testing.T) {
 	}
 }
 
-// The page is to be read: nothing else is answered, and nothing but its own style is loaded.
+// The page can only be read: it answers no other method, and loads nothing but
+// its own style.
 func TestReadOnly(t *testing.T) {
 	s := newSite(t, debug.Options{}, func(http.ResponseWriter, *http.Request) {})
 	for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions, "PURGE"} {
@@ -364,7 +368,7 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
-// What origins and callers send is text.
+// Text from origins and callers is shown as text.
 func TestHostile(t *testing.T) {
 	const attack = `"><script>alert(1)</script><img/src=x/onerror=alert(1)>'{{.}}`
 	s := newSite(t, debug.Options{Unredacted: true}, func(w http.ResponseWriter, r *http.Request) {
@@ -403,8 +407,9 @@ func TestHostile(t *testing.T) {
 	check("explain=" + url.QueryEscape("javascript:alert(1)"))
 }
 
-// A page of a large store is as quick to make as one of a small one, and all pages together have each
-// entry once. A host that few entries have is found among many.
+// A page of a large store takes no longer to make than a page of a small one.
+// All pages together have each entry once. Entries of a host are found even if
+// few have it.
 func TestPages(t *testing.T) {
 	memory := store.NewMemory(1 << 30)
 	const n = 9_000
@@ -495,8 +500,8 @@ func (c *counting) All(ctx context.Context, prefix string) iter.Seq2[*store.Entr
 	}
 }
 
-// Decisions are kept up to a number, shared among requests that run at once, and the hooks that were there
-// are still called.
+// A limited number of decisions is kept, shared by concurrent requests. Hooks
+// that were set before are still called.
 func TestRecent(t *testing.T) {
 	var mu sync.Mutex
 	told := 0
@@ -545,7 +550,7 @@ func TestRecent(t *testing.T) {
 	}
 }
 
-// A store that fails is said to.
+// The page says when a store fails.
 func TestBroken(t *testing.T) {
 	handler := debug.New(&cachetrip.Transport{Store: broken{store.NewMemory(0)}}, debug.Options{})
 	r := httptest.NewRequest(http.MethodGet, "/", nil)

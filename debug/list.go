@@ -10,32 +10,36 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// Listing a store a page at a time. Keys are evenly spread digests, so that a prefix of the right
-// length has about a page of them, whatever the store holds.
+// This file lists a store one page at a time. Keys are evenly spread digests,
+// so a prefix of the right length matches about one page of them, whatever the
+// store holds.
 
 const (
-	pageRows = 100 // entries on a page, and the rest of the variants of the last key
+	pageRows = 100 // entries on a page; the other variants of the last key follow
 
-	// visitRows is how many entries a prefix may have to be taken in one piece; the sixteen that are
-	// one digit longer are tried otherwise. More than a shard of a small store, so that one is listed at once.
+	// visitRows is the largest number of entries of a prefix that are listed in
+	// one piece. If a prefix has more, the sixteen prefixes that are one digit
+	// longer are listed instead. It exceeds a shard of a small store, so that
+	// such a store is listed at once.
 	visitRows = 500
 
-	// listTime is how long entries are looked for that match, before the page is shown with what was found.
+	// listTime limits the search for matching entries. After it, the page shows
+	// those that were found.
 	listTime = 300 * time.Millisecond
 )
 
-// cursor is where a page begins: with the keys that begin with at and come after the key after, if there is
-// one. Empty is the first page.
+// cursor is where a page begins: at the keys that begin with At and come after
+// the key After, if it is not empty. The zero cursor is the first page.
 type cursor struct{ At, After string }
 
 // page is a part of what a store holds.
 type page struct {
-	entries []*store.Entry // in the order of their URLs
-	scanned int            // entries that were looked at
-	next    *cursor        // where the next page begins, nil if this is the last
+	entries []*store.Entry // ordered by URL
+	scanned int            // entries that were examined
+	next    *cursor        // where the next page begins; nil on the last page
 }
 
-// list returns the page at from, of the entries that match.
+// list returns the page of matching entries that begins at from.
 func list(ctx context.Context, s store.Store, from cursor, match func(*store.Entry) bool) (page, error) {
 	var p page
 	started := time.Now()
@@ -71,8 +75,8 @@ func list(ctx context.Context, s store.Store, from cursor, match func(*store.Ent
 	return p, nil
 }
 
-// visit returns the entries that match and whose key begins with prefix and comes after after, in the order of their
-// keys, unless there are too many: then all is false.
+// visit returns the matching entries whose key begins with prefix and comes
+// after after, ordered by key. If there are too many, all is false.
 func visit(ctx context.Context, s store.Store, prefix, after string, match func(*store.Entry) bool) (found []*store.Entry, scanned int, all bool, err error) {
 	for e, err := range s.All(ctx, prefix) {
 		if err != nil {
@@ -94,7 +98,8 @@ const (
 	hexDigits = "0123456789abcdef"
 )
 
-// following returns the shortest prefix of the keys after those that begin with prefix; false if there are none.
+// following returns the shortest prefix of the keys that come after those with
+// the given prefix; false if there are none.
 func following(prefix string) (string, bool) {
 	prefix = strings.TrimRight(prefix, "f")
 	if prefix == "" {

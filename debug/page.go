@@ -37,7 +37,7 @@ var contentSecurityPolicy = func() string {
 		"'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 }()
 
-// show writes a page, or the error that it could not be made.
+// show writes a page, or the error if it could not be made.
 func show(w http.ResponseWriter, code int, name string, data any) {
 	var b bytes.Buffer
 	if err := pages.ExecuteTemplate(&b, name, data); err != nil {
@@ -65,7 +65,7 @@ type overview struct {
 	Bar       []segment
 	Decisions []decisionRow
 	Rows      []row
-	Used      bool // the store knows when an entry was used last
+	Used      bool // the store records when an entry was last used
 	Scanned   int
 	Next      *cursor
 	First     bool // this is the first one
@@ -180,7 +180,8 @@ func (h *Handler) row(e *store.Entry, now time.Time) row {
 	return r
 }
 
-// user is a store that knows when an entry was used last, such as [store.Disk].
+// user is a store that records when an entry was last used, such as
+// [store.Disk].
 type user interface{ LastUse(key string) time.Time }
 
 // state says whether a response is fresh, and until when.
@@ -223,10 +224,10 @@ func (h *Handler) variant(e *store.Entry) []string {
 type keyPage struct {
 	At       string
 	URL      string
-	Asked    bool     // about a URL that was typed in
-	Plan     []string // what a request without further fields does
+	Asked    bool     // about a URL that the user entered
+	Plan     []string // the explanation for a request without further fields
 	Variants []variantPage
-	Others   int // of other identities
+	Others   int // stored for other identities
 	Err      string
 }
 
@@ -234,7 +235,7 @@ type variantPage struct {
 	row
 	Facts  []tile
 	Fields []fieldRow
-	Plan   []string // what a request for this variant does
+	Plan   []string // the explanation for a request for this variant
 }
 
 type fieldRow struct {
@@ -294,7 +295,7 @@ func (h *Handler) variantPage(ctx context.Context, e *store.Entry, now time.Time
 		return v
 	}
 	for name, value := range e.Selecting {
-		if !redact.Secret(name) && !strings.HasPrefix(name, ":") { // which is no field
+		if !redact.Secret(name) && !strings.HasPrefix(name, ":") { // the request line, which is not a field
 			req.Header[name] = []string{value}
 		}
 	}
@@ -338,7 +339,8 @@ func (h *Handler) showURL(ctx context.Context, w http.ResponseWriter, rawURL str
 	show(w, http.StatusOK, "key", page)
 }
 
-// sentences returns an explanation without what the page keeps to itself.
+// sentences returns an explanation without the sentences that the page leaves
+// out.
 func sentences(e *cachetrip.Explanation) []string {
 	lines := e.Sentences()
 	for i := range lines {
@@ -347,7 +349,7 @@ func sentences(e *cachetrip.Explanation) []string {
 	return lines
 }
 
-// held says how much of a body is held.
+// held says how many bytes of a body are stored.
 func held(e *store.Entry) string {
 	if e.Method == http.MethodHead {
 		return "none (HEAD)"

@@ -11,12 +11,13 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// What was decided last: a ring that the hooks of a Trace fill.
+// This file records the last decisions: the hooks of a Trace fill a ring.
 
 // outcomes are the ways in which a request is answered, in the order of the bar.
 var outcomes = [...]string{"hit", "stale hit", "revalidated", "collapsed", "miss", "refused"}
 
-// decision is one thing that a hook was told. URLs are redacted before they are kept.
+// decision is one event that a hook reported. URLs are redacted before they are
+// kept.
 type decision struct {
 	At         time.Time
 	What       string // one of outcomes, or "not stored", "store error", "evicted"
@@ -32,7 +33,7 @@ type recorder struct {
 	redact func(*url.URL) string
 
 	mu     sync.Mutex
-	ring   []decision // used from next on, once it is full
+	ring   []decision // once the ring is full, the oldest decision is at next
 	next   int
 	counts [len(outcomes)]uint64
 }
@@ -41,7 +42,7 @@ func newRecorder(size int, redact func(*url.URL) string) *recorder {
 	return &recorder{redact: redact, ring: make([]decision, 0, size)}
 }
 
-// add keeps d in place of the oldest.
+// add stores d, in place of the oldest decision if the ring is full.
 func (r *recorder) add(outcome int, d decision) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -57,8 +58,8 @@ func (r *recorder) add(outcome int, d decision) {
 	}
 }
 
-// last returns the decisions about host, or all if it is empty, the last one first, and how often
-// requests were answered in each way.
+// last returns the decisions about host (all decisions if host is empty), the
+// latest first, and the number of requests for each outcome.
 func (r *recorder) last(host string) ([]decision, [len(outcomes)]uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -107,13 +108,14 @@ func (r *recorder) trace() *cachetrip.Trace {
 		},
 		StoreError: func(info cachetrip.StoreErrorInfo) {
 			d := r.about(info.Request, "store error")
-			d.Detail = info.Op + ": " + store.CauseOf(info.Err).String() // the error may name files
+			d.Detail = info.Op + ": " + store.CauseOf(info.Err).String() // the error may contain file names
 			r.add(-1, d)
 		},
 	}
 }
 
-// reason says why a request was answered as it was, as far as that does not go without saying.
+// reason says why a request had its outcome, if the outcome alone does not say
+// it.
 func reason(s cachetrip.Status) string {
 	forwarded := map[string]string{
 		"uri-miss": "nothing is stored for the URL", "vary-miss": "no stored variant was selected by the request",
@@ -121,7 +123,7 @@ func reason(s cachetrip.Status) string {
 		"method": "the method is not answered from a cache", "bypass": "the cache has no part in it", "request": "the request asks for it",
 	}[s.Fwd]
 	switch detail := words(s.Detail); {
-	case detail == "", s.Fwd == "uri-miss", s.Fwd == "vary-miss": // a detail says why the answer is not stored then, and so does a line of its own
+	case detail == "", s.Fwd == "uri-miss", s.Fwd == "vary-miss": // the detail explains why the response was not stored, and NotStored records that on a line of its own
 		return forwarded
 	default:
 		return detail
@@ -135,7 +137,8 @@ func words(detail string) string {
 	return detail
 }
 
-// join returns a trace that calls the hooks of a, and then those of b, which may be nil.
+// join returns a trace that calls the hooks of a, and then those of b if b is
+// not nil.
 func join(a, b *cachetrip.Trace) *cachetrip.Trace {
 	if b == nil {
 		return a

@@ -7,13 +7,14 @@ import (
 	"github.com/cachetrip/cachetrip/internal/redact"
 )
 
-// What is shown of URLs and header fields.
+// This file decides what is shown of URLs and header fields.
 
-// maxShown is how many bytes of a URL or field value are shown.
+// maxShown is the number of bytes of a URL or field value that are shown.
 const maxShown = 500
 
-// redact returns a URL as it is shown: without user information and fragment, and unless all is to be
-// seen without the values in its query, which may be keys and tokens.
+// redact returns a URL as it is shown: without user information and fragment
+// and, unless the page is unredacted, without the values in its query, which
+// may be keys and tokens.
 func (h *Handler) redact(rawURL string) string {
 	u, err := url.Parse(rawURL)
 	if err != nil {
@@ -31,14 +32,16 @@ func (h *Handler) redactURL(given *url.URL) string {
 	return shorten(redact.URL(u.String(), h.opts.Unredacted))
 }
 
-// shownFields are the response fields that matter to caching, and say nothing about who asked.
+// shownFields are the response fields that matter to caching and do not
+// identify the user.
 var shownFields = map[string]bool{
 	"Accept-Ranges": true, "Age": true, "Cache-Control": true, "Cache-Status": true, "Content-Encoding": true,
 	"Content-Language": true, "Content-Length": true, "Content-Range": true, "Content-Type": true, "Date": true,
 	"Etag": true, "Expires": true, "Last-Modified": true, "Pragma": true, "Vary": true,
 }
 
-// field returns the value of a stored header field as it is shown, and whether it is.
+// field returns the value of a stored header field as it is shown; false if it
+// is hidden.
 func (h *Handler) field(name string, lines []string) (value string, shown bool) {
 	if !shownFields[name] && (!h.opts.Unredacted || redact.Secret(name)) {
 		return "not shown", false

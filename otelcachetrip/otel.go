@@ -50,7 +50,7 @@ const (
 	reasonKey  = attribute.Key("cachetrip.reason")
 	errorKey   = attribute.Key("error.type")
 
-	other = "_OTHER" // as the semantic conventions name what has no name
+	other = "_OTHER" // the value that the semantic conventions give to anything unknown
 )
 
 // Options configures [Register].
@@ -58,18 +58,22 @@ type Options struct {
 	// MeterProvider makes the instruments. nil means the global one.
 	MeterProvider metric.MeterProvider
 
-	// Name is the value of the attribute cachetrip.cache.name, which tells several caches of one
-	// program apart. If it is empty there is no such attribute.
+	// Name is the value of the attribute cachetrip.cache.name, which
+	// distinguishes several caches of one program. If it is empty, there is no
+	// such attribute.
 	Name string
 
-	// CountDiskEvery is how often, at most, the size of a [store.Disk] is found out, when metrics are
-	// collected. That lists the whole directory, at some microseconds a file. If it is 0, the size of
-	// a Disk is not reported. That of a [store.Memory] always is: it is known.
+	// CountDiskEvery is the shortest time between two measurements of the size
+	// of a [store.Disk]. A measurement takes place when metrics are collected,
+	// and lists the whole directory, at some microseconds per file. If 0, the
+	// size of a Disk is not reported. The size of a [store.Memory] is always
+	// reported, because it is known.
 	CountDiskEvery time.Duration
 }
 
-// Register has the metrics of cache reported until Unregister is called on what it returns. It adds its
-// hooks to cache.Trace, and so has to be called before cache is used.
+// Register reports the metrics of cache until Unregister is called on the
+// returned registration. It adds its hooks to cache.Trace, so call it before
+// cache is used.
 func Register(cache *cachetrip.Transport, opts Options) (metric.Registration, error) {
 	provider := opts.MeterProvider
 	if provider == nil {
@@ -128,7 +132,8 @@ func (r *reporter) register(meter metric.Meter) (metric.Registration, error) {
 	var err error
 	r.age, err = meter.Float64Histogram("cachetrip.requests.age", metric.WithUnit("s"),
 		metric.WithDescription("Age of stored responses when they were served."),
-		// From what was just stored to what is not worth counting any more.
+		// The buckets reach from just stored to so old that differences no
+		// longer matter.
 		metric.WithExplicitBucketBoundaries(1, 10, 60, 300, 900, 3600, 4*3600, 86400, 7*86400, 30*86400))
 	errs = append(errs, err)
 	size, err := meter.Int64ObservableUpDownCounter("cachetrip.store.size", metric.WithUnit("By"), metric.WithDescription("What the store holds."))
@@ -158,7 +163,7 @@ func (r *reporter) register(meter metric.Meter) (metric.Registration, error) {
 	}, served, received, stored, evictions, faults, size)
 }
 
-// size returns what the store holds, if that is to be known.
+// size returns the number of bytes that the store holds, if it is known.
 func (r *reporter) size(ctx context.Context) (bytes int64, known bool, err error) {
 	switch s := r.cache.Store.(type) {
 	case interface{ Bytes() int64 }:
@@ -183,12 +188,13 @@ func (r *reporter) size(ctx context.Context) (bytes int64, known bool, err error
 	return 0, false, nil
 }
 
-// with returns the attributes besides the common ones.
+// with returns the common attributes and the given ones.
 func (r *reporter) with(more ...attribute.KeyValue) metric.MeasurementOption {
 	return metric.WithAttributeSet(attribute.NewSet(append(more, r.common...)...))
 }
 
-// about returns the attributes for an outcome and a reason; each may be empty. They are made once.
+// about returns the attributes for an outcome and a reason; each may be empty.
+// They are made once.
 func (r *reporter) about(outcome, reason string) metric.MeasurementOption {
 	key := [2]string{outcome, reason}
 	r.mu.RLock()
@@ -231,17 +237,18 @@ func (r *reporter) trace() *cachetrip.Trace {
 		NotStored: func(info cachetrip.StoreInfo) {
 			reason := info.Reason
 			if cachetrip.ReasonText(reason) == "" {
-				reason = other // so that no more values can come up than are known
+				reason = other // so that the attribute has only known values
 			}
 			r.notStored.Add(info.Request.Context(), 1, r.about("", reason))
 		},
 	}
 }
 
-// fromCache reports whether the body of a response is a stored one.
+// fromCache reports whether the body of a response came from the cache.
 func fromCache(resp *http.Response) bool { return resp != nil && resp.Header.Get("X-From-Cache") != "" }
 
-// join returns a trace that calls the hooks of a, and then those of b, which may be nil.
+// join returns a trace that calls the hooks of a, and then those of b if b is
+// not nil.
 func join(a, b *cachetrip.Trace) *cachetrip.Trace {
 	if b == nil {
 		return a

@@ -74,8 +74,8 @@ func use(t *testing.T, cache *cachetrip.Transport, path, directives string) {
 	}
 }
 
-// collect returns the values of all instruments, by name and attributes. Of histograms it is the count and
-// the sum.
+// collect returns the values of all instruments, by name and attributes. The
+// value of a histogram is its count and sum.
 func collect(t *testing.T, reader metric.Reader) map[string]string {
 	t.Helper()
 	var rm metricdata.ResourceMetrics
@@ -173,7 +173,7 @@ func TestMetrics(t *testing.T) {
 	})
 }
 
-// failing is a store that a device without space is below.
+// failing is a store on a full device.
 type failing struct{ *store.Memory }
 
 func (failing) Create(context.Context, string, int64) (store.Draft, error) {
@@ -196,7 +196,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// A directory is listed only as often as was asked for.
+// A directory is listed no more often than CountDiskEvery allows.
 func TestDiskSize(t *testing.T) {
 	for _, test := range []struct {
 		name  string

@@ -1,5 +1,6 @@
-// Package field reads the values of the HTTP fields that caching is decided by. It is pure: text
-// in, values out. Where a value is malformed, the reading that reuses less wins.
+// Package field parses the values of the HTTP fields that decide about caching.
+// It is pure: text in, values out. If a value is malformed, the interpretation
+// that reuses less wins.
 package field
 
 import (
@@ -9,9 +10,10 @@ import (
 	"strings"
 )
 
-// Members calls yield for each member of a comma-separated list that may stand on several lines,
-// without surrounding white space and empty members. Commas within quoted strings do not separate;
-// a quote that is never closed is an ordinary character. RFC 9110, section 5.6.1.
+// Members calls yield for each member of a comma-separated list, which may
+// stand on several lines. It drops surrounding white space and empty members.
+// Commas within quoted strings do not separate members. A quote that is never
+// closed is an ordinary character. RFC 9110, section 5.6.1.
 func Members(lines []string, yield func(member string) bool) {
 	for _, line := range lines {
 		quotes := true
@@ -26,9 +28,10 @@ func Members(lines []string, yield func(member string) bool) {
 	}
 }
 
-// Combined returns the lines of a field as one value, without white space around the commas that separate
-// members. Quoted strings stay as they are, and so do empty members, which may mean something where the
-// field is no list. RFC 9110, section 5.3.
+// Combined returns the lines of a field as one value, without white space
+// around the commas that separate members. Quoted strings stay as they are.
+// Empty members stay too, because they may have a meaning in a field that is
+// not a list. RFC 9110, section 5.3.
 func Combined(lines []string) string {
 	rest := trim(strings.Join(lines, ", "))
 	combined := make([]byte, 0, len(rest))
@@ -43,9 +46,10 @@ func Combined(lines []string) string {
 	}
 }
 
-// memberEnd returns where the first member of list ends: at a comma or at the end. quotes tells
-// whether there may be quoted strings: once a quote is never closed, none that follows it is, and
-// looking again for each would cost the square of the length.
+// memberEnd returns where the first member of list ends: at a comma or at the
+// end. quotes says whether list may contain quoted strings. Once a quote is
+// never closed, no later quote is closed either, and searching again for each
+// would take quadratic time.
 func memberEnd(list string, quotes *bool) int {
 	for i := 0; i < len(list); i++ {
 		switch {
@@ -61,7 +65,8 @@ func memberEnd(list string, quotes *bool) int {
 	return len(list)
 }
 
-// quotedEnd returns the length of the quoted string that s begins with, 0 if it is never closed.
+// quotedEnd returns the length of the quoted string that s begins with, 0 if it
+// is never closed.
 func quotedEnd(s string) int {
 	for i := 1; i < len(s); i++ {
 		switch s[i] {
@@ -74,19 +79,20 @@ func quotedEnd(s string) int {
 	return 0
 }
 
-// maxNames bounds the names in one list, each of which costs something for each variant; what depends
-// on more fields than this can as well be taken to depend on everything.
+// maxNames limits the names in one list, because each name costs work for each
+// variant. A response that depends on more fields is treated as if it depended
+// on everything.
 const maxNames = 256
 
-// Names returns the canonical field names listed in lines, as in Vary and Connection, without
-// duplicates and in order. "*" stands for itself, for what cannot be a field name, and for the rest
-// of a list that is too long.
+// Names returns the canonical field names listed in lines, as in Vary and
+// Connection, in order and without duplicates. "*" stands for itself, for a
+// member that is not a field name, and for the rest of a list that is too long.
 func Names(lines []string) []string {
 	if len(lines) == 1 && IsToken(lines[0]) && textproto.CanonicalMIMEHeaderKey(lines[0]) == lines[0] {
-		return lines[:1:1] // as nearly all are
+		return lines[:1:1] // the common case
 	}
 	var names []string
-	var known map[string]bool // instead of comparing each with all, once that is much
+	var known map[string]bool // used for long lists, where comparing all names would be slow
 	Members(lines, func(member string) bool {
 		name := "*"
 		if len(names) < maxNames && IsToken(member) {
@@ -109,8 +115,9 @@ func Names(lines []string) []string {
 	return names
 }
 
-// Canonical returns h with all its names in canonical form, the lines of names that become one
-// together; changed tells that it is a copy, and not h itself.
+// Canonical returns h with all its names in canonical form. Lines of names that
+// become equal are joined. If changed is true, canonical is a copy; otherwise
+// it is h itself.
 func Canonical(h http.Header) (canonical http.Header, changed bool) {
 	var odd []string
 	for name := range h {
@@ -121,7 +128,7 @@ func Canonical(h http.Header) (canonical http.Header, changed bool) {
 	if odd == nil {
 		return h, false
 	}
-	slices.Sort(odd) // so that the same header always becomes the same
+	slices.Sort(odd) // so that equal headers have equal results
 	canonical = h.Clone()
 	for _, name := range odd {
 		delete(canonical, name)
@@ -156,10 +163,12 @@ func IsValue(s string) bool {
 	return true
 }
 
-// MaxSeconds is what larger numbers of seconds are taken for, about 68 years. RFC 9111, section 1.2.2.
+// MaxSeconds, about 68 years, replaces larger numbers of seconds. RFC 9111,
+// section 1.2.2.
 const MaxSeconds = 1 << 31
 
-// Seconds reads delta-seconds: digits only, bounded by MaxSeconds. RFC 9111, section 1.2.2.
+// Seconds parses delta-seconds: digits only. A larger number than MaxSeconds
+// becomes MaxSeconds. RFC 9111, section 1.2.2.
 func Seconds(s string) (seconds int64, ok bool) {
 	for i := 0; i < len(s); i++ {
 		if s[i] < '0' || s[i] > '9' {
@@ -170,7 +179,8 @@ func Seconds(s string) (seconds int64, ok bool) {
 	return seconds, s != ""
 }
 
-// Age reads the Age field: its first member counts, and an invalid one is none. RFC 9111, section 5.1.
+// Age parses the Age field. Only its first member counts; if it is invalid, ok
+// is false. RFC 9111, section 5.1.
 func Age(lines []string) (seconds int64, ok bool) {
 	if len(lines) == 0 {
 		return 0, false

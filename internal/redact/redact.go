@@ -1,5 +1,5 @@
-// Package redact leaves out of what is shown to people what may be a secret: such output ends up in bug
-// reports.
+// Package redact removes possible secrets from text that is shown to people,
+// because such text ends up in bug reports.
 package redact
 
 import (
@@ -11,19 +11,20 @@ import (
 )
 
 const (
-	// Mark stands for a part that is not shown, as in [url.URL.Redacted].
+	// Mark replaces a hidden part, as in [url.URL.Redacted].
 	Mark = "xxxxx"
 
 	hidden = "(not shown)"
 )
 
-// secretParts are what the names of fields with credentials have in them. They hit others too, which costs
-// less than to miss one.
+// secretParts are parts of the names of fields that hold credentials. They
+// match other names too, which is better than to miss one.
 var secretParts = []string{
 	"auth", "cookie", "token", "key", "secret", "session", "signature", "credential", "pass", "bearer", "jwt", "csrf", "xsrf", "otp", "pin",
 }
 
-// Secret reports whether the values of a header field may be secrets, going by its name.
+// Secret reports whether the name of a header field suggests that its values
+// are secrets.
 func Secret(name string) bool {
 	name = strings.ToLower(name)
 	for _, part := range secretParts {
@@ -34,17 +35,18 @@ func Secret(name string) bool {
 	return false
 }
 
-// Field returns the value of a header field without what may be a secret; see [URL] for those that hold URLs.
+// Field returns the value of a header field without possible secrets. If
+// showQuery is set, URLs keep the values in their queries; see [URL].
 func Field(name, value string, showQuery bool) string {
 	switch strings.ToLower(name) {
 	case "authorization", "proxy-authorization", "www-authenticate", "proxy-authenticate":
-		// Without a blank it is no scheme with credentials, but credentials alone.
+		// A value without a blank may be credentials without a scheme.
 		if scheme, _, found := strings.Cut(strings.TrimLeft(value, " "), " "); found && field.IsToken(scheme) {
 			return scheme + " " + hidden
 		}
 		return hidden
 	case "location", "content-location", "referer", "refresh":
-		return URL(value, showQuery) // as a whole: a broken one may have anything in it
+		return URL(value, showQuery) // the whole value: a malformed URL may contain anything
 	}
 	if Secret(name) {
 		return hidden
@@ -53,17 +55,19 @@ func Field(name, value string, showQuery bool) string {
 }
 
 var (
-	// urlLike are the pieces of a text that may be URLs: between brackets, between quotes, or between blanks.
+	// urlLike matches the parts of a text that may be URLs: text between
+	// brackets, between quotes, or between blanks.
 	urlLike = regexp.MustCompile(`<[^>]*>|"[^"]*"|[^\s<>"]+`)
 
-	// badPort is how net/url calls a password that it took for a port.
+	// badPort matches the message of net/url that quotes a password, which it
+	// took for a port.
 	badPort = regexp.MustCompile(`invalid port .*? after host`)
 )
 
-// Text returns a text with all URLs in it as [URL] has them.
+// Text returns a text in which each URL is redacted as by [URL].
 func Text(text string, showQuery bool) string {
 	if !strings.ContainsAny(text, "/?") {
-		return text // most are
+		return text // most texts have no URL
 	}
 	text = badPort.ReplaceAllString(text, "invalid port after host")
 	return urlLike.ReplaceAllStringFunc(text, func(piece string) string {
@@ -78,8 +82,9 @@ func Text(text string, showQuery bool) string {
 	})
 }
 
-// URL returns a URL, or what was meant to be one, without user information and, unless showQuery, without
-// the values in its query and its fragment, which may be keys and tokens.
+// URL returns raw, which need not be a valid URL, without user information.
+// Unless showQuery is set, it also hides the fragment and the values in the
+// query, which may be keys and tokens.
 func URL(raw string, showQuery bool) string {
 	raw = withoutUserInfo(raw)
 	i := strings.IndexAny(raw, "?#")
@@ -109,7 +114,7 @@ func URL(raw string, showQuery bool) string {
 	return b.String()
 }
 
-// withoutUserInfo removes what is before the host, after each "//".
+// withoutUserInfo removes the user information after each "//".
 func withoutUserInfo(raw string) string {
 	last := strings.LastIndexByte(raw, '@')
 	var b strings.Builder
@@ -128,7 +133,7 @@ func withoutUserInfo(raw string) string {
 		}
 		host := authority[strings.LastIndexByte(authority, '@')+1:]
 		if _, err := url.Parse("//" + host); err != nil && done <= last {
-			done = last + 1 // it is the beginning of a password with what ends an authority
+			done = last + 1 // a password contains a character that ends an authority
 		} else {
 			done += len(authority) - len(host)
 		}

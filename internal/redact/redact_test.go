@@ -22,7 +22,7 @@ func TestURL(t *testing.T) {
 		"//user:pass@example.com/":                 "//example.com/",
 		"https://[::1]:80/a":                       "https://[::1]:80/a",
 		"https://h/https://u:secret@h2/":           "https://h/https://h2/",
-		// What url.Parse refuses.
+		// These are strings that url.Parse refuses.
 		"https://u:p@example.com/%zz?a=secret": "https://example.com/%zz?a=xxxxx",
 		"http://u:pa%zzsecret@h/?m=a@b":        "http://h/?m=xxxxx",
 		"http://u:pa@secret@h/":                "http://h/",
@@ -105,7 +105,8 @@ func TestTextOfErrors(t *testing.T) {
 	}
 }
 
-// TestHostileLength has a value that takes ages if each part of it is looked at to its end.
+// TestHostileLength has a value that would take minutes if each part were
+// searched to the end of the value.
 func TestHostileLength(t *testing.T) {
 	long := "//u:SECRET/@" + strings.Repeat("//:x", 1<<20)
 	if got := redact.URL(long, false); strings.Contains(got, "SECRET") {
