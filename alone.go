@@ -13,7 +13,7 @@ import (
 // proves that a rest belongs to what the caller has, that is asked for. Else the request is repeated, and what comes
 // must begin with what the caller has, byte by byte: then it is as if that had been the response all along.
 func (x *exchange) alone(f *flight) aloneFunc {
-	if x.rules.cc.OnlyIfCached || f.asked == nil {
+	if x.rules.cc.OnlyIfCached {
 		return nil
 	}
 	return func(ctx context.Context, begins func(io.Reader, int64) bool, whole bool) func(int64) (io.ReadCloser, int64) {

@@ -88,20 +88,21 @@ type download struct {
 	length   int64 // of the whole content, -1 if unknown
 	limit    int64 // -1 if unknown
 	draft    *guardedDraft
-	staged   int64       // up to here content can be read from held and draft
-	pending  int64       // up to here content has come: beyond staged it is in window
-	window   []byte      // what has come last, if that is not staged or may be lost by the store
-	overdue  *time.Timer // runs while readers wait for others to take what is in window
-	gather   bool        // the draft is still to be begun with what is held before base
-	skip     int64       // where base is in the draft
-	ends     atomic.Bool // nobody is left
-	kept     bool        // the draft has taken everything so far
-	refused  error       // why it has not
-	fetches  bool        // a step is under way
-	writes   bool        // the draft is being written, or finished
-	finished bool        // finish was called
-	ending   error       // what end will be, while finish stores what has come
-	stopped  bool        // close was called while a step was under way
+	staged   int64            // up to here content can be read from held and draft
+	pending  int64            // up to here content has come: beyond staged it is in window
+	window   []byte           // what has come last, for who has not taken it yet
+	piece    *[pieceSize]byte // what window lies in; nil if that is empty
+	overdue  *time.Timer      // runs while readers wait for others to take what is in window
+	gather   bool             // the draft is still to be begun with what is held before base
+	skip     int64            // where base is in the draft
+	ends     atomic.Bool      // nobody is left
+	kept     bool             // the draft has taken everything so far
+	refused  error            // why it has not
+	fetches  bool             // a step is under way
+	writes   bool             // the draft is being written, or finished
+	finished bool             // finish was called
+	ending   error            // what end will be, while finish stores what has come
+	stopped  bool             // close was called while a step was under way
 	end      error
 	readers  map[*reader]struct{}
 	patience time.Duration // of the reader that left last
@@ -162,7 +163,6 @@ func (d *download) step() {
 // bring takes one piece from the source, and what follows from it.
 func (d *download) bring() {
 	piece := pieces.Get().(*[pieceSize]byte)
-	defer pieces.Put(piece)
 	if d.gather {
 		d.copyHeld()
 	}
@@ -176,7 +176,9 @@ func (d *download) bring() {
 		n, err = int(d.limit-d.pending), errLength
 	}
 	if d.end == nil && n > 0 {
-		d.write(piece[:n])
+		d.write(piece, n)
+	} else {
+		pieces.Put(piece)
 	}
 	if d.end != nil || err == nil {
 		return
@@ -266,9 +268,9 @@ func (d *download) stop(err error) {
 	d.end = err
 }
 
-// write hands a piece to the draft, or, once that takes no more, to the readers alone. It is called
-// with the lock held, and gives it up while it writes.
-func (d *download) write(piece []byte) {
+// write hands the first n bytes of a piece to the draft, as long as that takes any, and to the readers: who keeps up with
+// the network needs no store for what has just come. It is called with the lock held, and gives it up while it writes.
+func (d *download) write(piece *[pieceSize]byte, n int) {
 	if d.kept && len(d.readers) <= 1 && d.draft.a.t.guard.isShut() {
 		d.kept, d.refused = false, errShut
 	}
@@ -279,20 +281,27 @@ func (d *download) write(piece []byte) {
 		}
 		var err error
 		d.unlocked(func() {
-			if _, err = d.draft.Write(piece); err != nil && d.lost != nil {
+			if _, err = d.draft.Write(piece[:n]); err != nil && d.lost != nil {
 				d.lost()
 			}
 		})
 		d.writes = false
 		d.kept, d.refused = err == nil, err
 	}
-	d.pending += int64(len(piece))
+	d.dropWindow()
+	d.window, d.piece = piece[:n], piece
+	d.pending += int64(n)
 	if d.kept {
 		d.staged = d.pending
 	}
-	if !d.kept || !d.draft.a.looksUpAtOnce() { // a store that may hang is not needed for what has just come
-		d.window = append(d.window[:0], piece...)
+}
+
+// dropWindow gives the piece of the window back. The lock is held.
+func (d *download) dropWindow() {
+	if d.piece != nil {
+		pieces.Put(d.piece)
 	}
+	d.window, d.piece = nil, nil
 }
 
 // finishWith has the content stored, with the lock held but for the while of storing.
@@ -343,7 +352,7 @@ func (d *download) advance(stays bool, late time.Duration) (came bool) {
 			}
 		}
 		d.emptied()
-		d.window = d.window[:0]
+		d.dropWindow()
 	}
 	d.fetches = true
 	if stays {
@@ -678,8 +687,11 @@ func (r *reader) next(p []byte) (int, error) {
 		case r.position < d.pending && r.position >= d.pending-int64(len(d.window)):
 			n := copy(p, d.window[int64(len(d.window))-(d.pending-r.position):])
 			r.position += int64(n)
-			if !d.kept {
+			switch {
+			case !d.kept:
 				d.changed.Broadcast() // others may have waited for this reader
+			case r.position == d.pending && len(d.readers) <= 1:
+				d.dropWindow() // whoever joins reads what is staged
 			}
 			return n, nil
 		case r.position < d.staged:

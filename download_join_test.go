@@ -52,3 +52,36 @@ func TestJoinAfterLoss(t *testing.T) {
 		t.Errorf("lost %d, finished %d, left %d, want 1, 1, 2", lost, finished, left)
 	}
 }
+
+// forgetting is a draft that takes all, and gives nothing back.
+type forgetting struct{ store.Draft }
+
+func (forgetting) Write(p []byte) (int, error)       { return len(p), nil }
+func (forgetting) ReadAt([]byte, int64) (int, error) { return 0, errors.New("input/output error") }
+func (forgetting) Close() error                      { return nil }
+
+// TestDraftThatForgets: who keeps up with the network reads nothing back, whatever the store, and whether there is anybody
+// to ask for the rest or not.
+func TestDraftThatForgets(t *testing.T) {
+	for name, kept := range map[string]store.Store{"in memory": store.NewMemory(0), "another": nil} {
+		t.Run(name, func(t *testing.T) {
+			draft := &guardedDraft{
+				guardedBody: guardedBody{a: access{t: &Transport{Store: kept}}, ctx: context.Background(), body: forgetting{}},
+				draft:       forgetting{}, until: context.Background(),
+			}
+			content := strings.Repeat("content ", pieceSize)
+			d := newDownload(io.NopCloser(strings.NewReader(content)), draft, -1)
+			d.received = new(atomic.Int64)
+			var taken int64
+			d.finish = func(draft *guardedDraft, all int64, end error) { taken = all }
+			r := d.take(context.Background(), func(bool) {}, nil)
+			if got, err := io.ReadAll(r); string(got) != content || err != nil {
+				t.Errorf("got %d bytes, %v", len(got), err)
+			}
+			d.close(func() {})
+			if int(taken) != len(content) {
+				t.Errorf("%d bytes were taken", taken)
+			}
+		})
+	}
+}
