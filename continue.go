@@ -229,15 +229,23 @@ func connectionLost(err error) bool {
 	switch {
 	case errors.As(err, &tooLarge):
 		return false
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errors.As(err, &op), errors.Is(err, net.ErrClosed),
+	case err == io.ErrUnexpectedEOF || err == io.EOF: // as net/http's bodies end; others wrap them to say something else
+		return true
+	case errors.As(err, &op), errors.Is(err, net.ErrClosed),
 		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.ECONNABORTED), errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ETIMEDOUT):
 		return true
 	}
-	// net/http does not export the errors of its HTTP/2.
 	for ; err != nil; err = errors.Unwrap(err) {
-		if text := err.Error(); strings.HasPrefix(text, "stream error: stream ID ") || strings.HasPrefix(text, "http2: ") || strings.HasPrefix(text, "connection error: ") {
+		text := err.Error()
+		if slices.ContainsFunc(lostTexts, func(begin string) bool { return strings.HasPrefix(text, begin) }) {
 			return true
 		}
 	}
 	return false
+}
+
+// lostTexts is how errors of net/http begin, of types that it does not export, that say that a connection broke.
+var lostTexts = []string{
+	"stream error: stream ID ", "http2: ", "connection error: ", // of HTTP/2
+	"net/http: HTTP/1.x transport connection broken: ", "net/http: Transport failed to read from server: ",
 }

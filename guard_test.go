@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"iter"
 	"net/http"
-	"net/http/httptest"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -765,38 +764,89 @@ func TestCloseWaits(t *testing.T) {
 	}
 }
 
-// TestDraftCannotBeRead: what a draft does not give back its reader gets from the origin.
+// TestDraftCannotBeRead: whoever reads alone does not need what a draft has taken, even where the origin can't be asked for
+// the rest.
 func TestDraftCannotBeRead(t *testing.T) {
-	for how, mood := range map[string]func() error{
-		"fails":  func() error { return fs.ErrInvalid },
-		"panics": func() error { panic("oh") },
-		"hangs":  func() error { time.Sleep(time.Minute); return nil },
+	const tag = "ETag: \"1\""
+	for _, test := range []struct {
+		name, method string
+		fields       []string // of the request
+		lines        []string // of the response
+	}{
+		{"a miss", "GET", nil, []string{tag}},
+		{"without a validator", "GET", nil, nil},
+		{"for nobody else", "GET", []string{"Cache-Control", "no-cache"}, []string{tag}},
+		{"for nobody else, without a validator", "GET", []string{"Cache-Control", "max-age=0"}, nil},
+		{"a POST that GETs can use", "POST", nil, []string{"Content-Location: /"}},
 	} {
-		t.Run(how, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				kept := &moodyStore{Store: store.NewMemory(0)}
-				modified := time.Now().Add(-time.Hour)
-				c := &cachetrip.Transport{Store: kept, Base: baseFunc(func(req *http.Request) (*http.Response, error) {
-					rec := httptest.NewRecorder()
-					rec.Header().Set("Etag", `"1"`)
-					rec.Header().Set("Date", time.Now().UTC().Format(http.TimeFormat))
-					rec.Header().Set("Cache-Control", "max-age=60")
-					http.ServeContent(rec, req, "a.txt", modified, strings.NewReader(large))
-					return rec.Result(), nil
-				})}
-				kept.feel("DraftReadAt", mood)
-				s := storeSituation{path: "/"}
-				if _, got, err := s.ask(t.Context(), c); got != large || err != nil {
-					t.Errorf("got %d bytes, %v", len(got), err)
-				}
-				time.Sleep(2 * time.Minute)
-				c.Close()
-				if kept.open != 0 {
-					t.Errorf("%d bodies and drafts are open", kept.open)
-				}
+		for how, mood := range map[string]func() error{
+			"fails":  func() error { return fs.ErrInvalid },
+			"panics": func() error { panic("oh") },
+			"hangs":  func() error { time.Sleep(time.Minute); return nil },
+		} {
+			t.Run(test.name+", "+how, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					kept := &moodyStore{Store: store.NewMemory(0)}
+					asked := 0
+					c := &cachetrip.Transport{Store: kept, Base: baseFunc(func(req *http.Request) (*http.Response, error) {
+						asked++
+						lines := append(test.lines, "Cache-Control: max-age=60", fmt.Sprintf("Content-Length: %d", len(large)))
+						return withBody(scripted(req, 200, nil, lines...), large), nil
+					})}
+					kept.feel("DraftReadAt", mood)
+					req, err := http.NewRequestWithContext(t.Context(), test.method, "http://origin.example/", nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					for i := 0; i < len(test.fields); i += 2 {
+						req.Header.Set(test.fields[i], test.fields[i+1])
+					}
+					resp, err := c.RoundTrip(req)
+					if err != nil {
+						t.Fatal(err)
+					}
+					got, err := io.ReadAll(resp.Body)
+					if string(got) != large || err != nil || asked != 1 {
+						t.Errorf("got %d bytes, %v, by %d requests", len(got), err, asked)
+					}
+					if err := resp.Body.Close(); err != nil {
+						t.Error(err)
+					}
+					if n := c.Stats().Stored; n != 1 {
+						t.Errorf("%d were stored", n)
+					}
+					time.Sleep(2 * time.Minute)
+					c.Close()
+					if kept.open != 0 {
+						t.Errorf("%d bodies and drafts are open", kept.open)
+					}
+				})
 			})
-		})
+		}
 	}
+}
+
+// TestCloseByTwo: whoever closes a Transport that is being closed waits as well.
+func TestCloseByTwo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := storeSituation{path: "/fresh"}
+		c, kept := s.moodyCache(t)
+		kept.feel("Update", func() error { time.Sleep(3 * time.Second); return nil })
+		go s.ask(t.Context(), c)
+		time.Sleep(2 * originTime)
+		began := time.Now()
+		go c.Close()
+		synctest.Wait()
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); took < 2*time.Second {
+			t.Errorf("the second Close returned after %v, before the store did", took)
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestInvalidationWhileTooMuchHangs: what is invalidated while the store is not even called is validated later.

@@ -219,6 +219,7 @@ func (b *limited) Read(p []byte) (int, error) {
 func TestErrorsOnPurpose(t *testing.T) {
 	body := noise(200_000, 63)
 	failed := errors.New("checksum mismatch")
+	cut, ended := fmt.Errorf("too much: %w", io.ErrUnexpectedEOF), fmt.Errorf("too much: %w", io.EOF)
 	for _, test := range []struct {
 		name  string
 		limit func(body io.ReadCloser) io.ReadCloser
@@ -227,6 +228,8 @@ func TestErrorsOnPurpose(t *testing.T) {
 		{"a limit", func(b io.ReadCloser) io.ReadCloser { return http.MaxBytesReader(nil, b, 50_000) }, &http.MaxBytesError{Limit: 50_000}},
 		{"another limit", func(b io.ReadCloser) io.ReadCloser { return &limited{b, 50_000, failed} }, failed},
 		{"a checksum", func(b io.ReadCloser) io.ReadCloser { return &limited{b, 1 << 30, failed} }, failed},
+		{"a limit that is like a broken connection", func(b io.ReadCloser) io.ReadCloser { return &limited{b, 50_000, cut} }, cut},
+		{"a limit that is like an end", func(b io.ReadCloser) io.ReadCloser { return &limited{b, 50_000, ended} }, ended},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			inEachStore(t, func(r *rig) {

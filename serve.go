@@ -316,6 +316,13 @@ func (f *flight) give(resp *http.Response, r *reader) {
 	}
 }
 
+// textBody returns a body with a text, which may be used by several goroutines at once, like all bodies of hits.
+func textBody(text string) io.ReadCloser {
+	whole := span{0, int64(len(text))}
+	parts := []store.Part{{Length: whole.end, Blob: store.Blob{Size: whole.end, Inline: []byte(text)}}}
+	return &served{content: &content{parts: parts}, span: whole, count: new(atomic.Int64)}
+}
+
 // refuse answers only-if-cached when nothing stored can be used; status says why. RFC 9111, section 5.2.1.7.
 func (t *Transport) refuse(req *http.Request, status Status) *http.Response {
 	const text = "cachetrip: only-if-cached, and nothing stored can be used\n"
@@ -326,7 +333,7 @@ func (t *Transport) refuse(req *http.Request, status Status) *http.Response {
 		ProtoMajor:    1,
 		ProtoMinor:    1,
 		Header:        http.Header{"Content-Type": {"text/plain; charset=utf-8"}, "Content-Length": {strconv.Itoa(len(text))}},
-		Body:          io.NopCloser(strings.NewReader(text)),
+		Body:          textBody(text),
 		ContentLength: int64(len(text)),
 		Request:       req,
 	}

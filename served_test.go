@@ -10,8 +10,10 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
+	"github.com/cachetrip/cachetrip"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -273,4 +275,51 @@ func TestDamageWhileCopying(t *testing.T) {
 			r.Store = good
 		}
 	})
+}
+
+// TestRefusalReadByMany: the body of a refusal is like those of hits.
+func TestRefusalReadByMany(t *testing.T) {
+	c := &cachetrip.Transport{Store: store.NewMemory(0)}
+	refused := func() io.ReadCloser {
+		req, err := http.NewRequest("GET", "http://origin.example/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Cache-Control", "only-if-cached")
+		resp, err := c.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.Body
+	}
+	want, err := io.ReadAll(refused())
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := refused()
+	var got atomic.Int64
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			b := make([]byte, 3)
+			for {
+				n, err := body.Read(b)
+				got.Add(int64(n))
+				if err != nil {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if int(got.Load()) != len(want) {
+		t.Errorf("got %d bytes, want %d", got.Load(), len(want))
+	}
+	body.Close()
+	if n, err := body.Read(make([]byte, 10)); n != 0 || err != http.ErrBodyReadAfterClose {
+		t.Errorf("after Close: got %d, %v", n, err)
+	}
+	if n := c.Stats().BytesServed; n != 0 {
+		t.Errorf("%d bytes are said to come from the store", n)
+	}
 }

@@ -95,7 +95,8 @@ type Transport struct {
 	takes    atomic.Bool // the store took what it was given last
 
 	secret atomic.Pointer[digester]
-	closed atomic.Bool // requests are forwarded; set with mu
+	closed atomic.Bool   // requests are forwarded; set with mu
+	ended  chan struct{} // closed when Close has ended; nil before it; needs mu
 
 	mu         sync.Mutex
 	background sync.WaitGroup // what is done when callers have been answered
@@ -125,14 +126,18 @@ func (t *Transport) Client() *http.Client { return &http.Client{Transport: t} }
 // not stored, and the Store is not used any more, except that responses that are being read can be read to their end.
 func (t *Transport) Close() error {
 	t.mu.Lock()
-	closed := t.closed.Swap(true)
+	if t.ended != nil {
+		t.mu.Unlock()
+		<-t.ended // somebody else closes t, or has done so
+		return nil
+	}
+	t.ended = make(chan struct{})
+	t.closed.Store(true)
 	t.mu.Unlock()
+	defer close(t.ended)
 	timer := time.AfterFunc(closeGrace, t.forgoRefreshes)
 	t.background.Wait() // which may still store what the origin sends
 	timer.Stop()
-	if closed {
-		return nil
-	}
 	limit := time.Now().Add(maxPatience)
 	t.endings.wait(limit)
 	t.guard.shut(time.Until(limit))
