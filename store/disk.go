@@ -578,7 +578,7 @@ func (l *locked) write(key string, st keyState, next []*Entry, page *usagePage, 
 		if len(next) == 0 {
 			break
 		}
-		if heads, err = encode.encodeHeads(key, next); err != nil {
+		if heads, err = encode.encodeEntries(key, next); err != nil {
 			return -1, opError("update", err)
 		}
 		if blobs, live, err = inlineBlobs(next); err != nil {
@@ -661,7 +661,7 @@ func (l *locked) put(key string, st keyState, blobs []inlineBlob, encode *encode
 		return -1, err
 	}
 	there := blobFinder(current)
-	added := int64(recordHeader + len(encode.heads))
+	added := int64(recordHeader + len(encode.entries))
 	for _, b := range blobs {
 		if there(b.id) == nil {
 			added += int64(recordHeader + blobIDLen + len(b.data))
@@ -689,7 +689,7 @@ func (l *locked) put(key string, st keyState, blobs []inlineBlob, encode *encode
 			buf = appendRecord(buf, recordBlob, b.id[:], b.data)
 		}
 	}
-	buf = appendRecord(buf, recordHeads, encode.heads)
+	buf = appendRecord(buf, recordEntries, encode.entries)
 	encode.file = buf
 	switch {
 	case st.size == 0 && !st.damaged && l.alone:

@@ -1652,18 +1652,18 @@ func FuzzKeyFile(f *testing.F) {
 	e.Length = 5
 	e.Trailer = http.Header{"X": {"y"}}
 	e.Parts = []Part{{Length: 5, Blob: Blob{ID: id.String(), Size: 5, Inline: []byte("hello")}}}
-	heads, err := new(encodeBuffers).encodeHeads(key, []*Entry{e, testHead(key)})
+	heads, err := new(encodeBuffers).encodeEntries(key, []*Entry{e, testHead(key)})
 	if err != nil {
 		f.Fatal(err)
 	}
-	whole := appendRecord(appendRecord(nil, recordBlob, id[:], []byte("hello")), recordHeads, heads)
+	whole := appendRecord(appendRecord(nil, recordBlob, id[:], []byte("hello")), recordEntries, heads)
 	f.Add(whole, true)
 	f.Add(whole[:len(whole)-3], false)
 	f.Add(heads, true)
 	f.Add(append(bytes.Clone(whole), whole[30:]...), false)
 	f.Fuzz(func(t *testing.T, b []byte, wrap bool) {
 		if wrap { // so that what is inside the checksums is reached
-			b = appendRecord(nil, recordHeads, b)
+			b = appendRecord(nil, recordEntries, b)
 		}
 		given := bytes.Clone(b)
 		st := decodeKeyFile(key, b)
@@ -1676,7 +1676,7 @@ func FuzzKeyFile(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		again, err := new(encodeBuffers).encodeHeads(key, st.entries)
+		again, err := new(encodeBuffers).encodeEntries(key, st.entries)
 		if err != nil {
 			return
 		}
@@ -1688,7 +1688,7 @@ func FuzzKeyFile(f *testing.F) {
 		for _, b := range blobs {
 			out = appendRecord(out, recordBlob, b.id[:], b.data)
 		}
-		st2 := decodeKeyFile(key, appendRecord(out, recordHeads, again))
+		st2 := decodeKeyFile(key, appendRecord(out, recordEntries, again))
 		if st2.damaged {
 			t.Fatal("what was encoded does not decode")
 		}
@@ -1712,7 +1712,7 @@ func FuzzFooter(f *testing.F) {
 func TestDecoderBoundsMemory(t *testing.T) {
 	// A head that lies about how much follows.
 	for _, lie := range []uint64{1 << 20, 1 << 40, 1<<63 - 1} {
-		heads := append([]byte{headsVersion}, make([]byte, keyLen/2)...)
+		heads := append([]byte{entriesVersion}, make([]byte, keyLen/2)...)
 		heads = append(heads, 1)
 		e := []byte{flagHeader | flagSelecting, 0, 0, 0, 0}
 		for lie := lie; ; lie >>= 7 {
@@ -1724,7 +1724,7 @@ func TestDecoderBoundsMemory(t *testing.T) {
 		}
 		heads = append(heads, byte(len(e)))
 		heads = append(heads, e...)
-		b := appendRecord(nil, recordHeads, heads)
+		b := appendRecord(nil, recordEntries, heads)
 		allocs := testing.AllocsPerRun(1, func() {
 			if st := decodeKeyFile(strings.Repeat("0", 64), b); len(st.entries) > 0 || !st.damaged {
 				t.Errorf("lie of %d: accepted", lie)

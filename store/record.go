@@ -5,11 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"hash/crc32"
-	"net/http"
-	"slices"
-	"sync"
-	"time"
-	"unsafe"
 )
 
 // The file of a key is a sequence of records, each of which proves itself:
@@ -27,10 +22,10 @@ import (
 // be taken from what it said before, as that may have been invalidated since.
 
 const (
-	recordMagic  = "\xc7\x0etr"
-	recordHeader = 16
-	recordBlob   = 1
-	recordHeads  = 2
+	recordMagic   = "\xc7\x0etr"
+	recordHeader  = 16
+	recordBlob    = 1
+	recordEntries = 2
 
 	blobIDLen = 16 // bytes; in text twice as many hexadecimal digits
 
@@ -45,7 +40,7 @@ const (
 	// maxKeyFile is what a file can grow to by these rules; anything larger is none of ours.
 	maxKeyFile = 2*maxLive + maxLive + compactSlack
 
-	headsVersion = 1
+	entriesVersion = 1
 )
 
 var (
@@ -147,7 +142,7 @@ func decodeKeyFile(key string, b []byte) keyState {
 		switch {
 		case kind == recordBlob && len(payload) >= blobIDLen:
 			blobs = append(blobs, inlineBlob{id: blobID(payload[:blobIDLen]), data: payload[blobIDLen:]})
-		case kind == recordHeads:
+		case kind == recordEntries:
 			heads = payload
 		default:
 			st.damaged = true
@@ -160,7 +155,7 @@ func decodeKeyFile(key string, b []byte) keyState {
 	}
 	live := int64(recordHeader + len(heads))
 	find := blobFinder(blobs)
-	entries, err := decodeHeads(key, heads, func(id blobID) ([]byte, bool) {
+	entries, err := decodeEntries(key, heads, func(id blobID) ([]byte, bool) {
 		b := find(id)
 		if b == nil {
 			return nil, false
@@ -195,349 +190,4 @@ func blobFinder(blobs []inlineBlob) func(blobID) *inlineBlob {
 		m[blobs[i].id] = &blobs[i]
 	}
 	return func(id blobID) *inlineBlob { return m[id] }
-}
-
-// Flags of an encoded entry.
-const (
-	flagUncompressed = 1 << iota
-	flagForeignCredentials
-	flagHeader
-	flagTrailer
-	flagSelecting
-)
-
-// encodeBuffers are what an Update encodes in.
-type encodeBuffers struct {
-	heads, entry, file []byte
-}
-
-var encodePool = sync.Pool{New: func() any { return new(encodeBuffers) }}
-
-// maxPooled bounds the bytes of a buffer that is kept for the next Update.
-const maxPooled = 256 << 10
-
-func (buf *encodeBuffers) free() {
-	if max(cap(buf.heads), cap(buf.entry), cap(buf.file)) <= maxPooled {
-		encodePool.Put(buf)
-	}
-}
-
-// encodeHeads encodes the entries of key, in memory of buf. It fails with ErrTooLarge if one of them is over maxMetadata.
-func (buf *encodeBuffers) encodeHeads(key string, entries []*Entry) ([]byte, error) {
-	b := append(buf.heads[:0], headsVersion)
-	raw, err := hex.DecodeString(key)
-	if err != nil {
-		return nil, err
-	}
-	b = append(b, raw...)
-	b = binary.AppendUvarint(b, uint64(len(entries)))
-	for _, e := range entries {
-		one, err := appendEntry(buf.entry[:0], e)
-		if err != nil {
-			return nil, err
-		}
-		if len(one) > maxMetadata {
-			return nil, ErrTooLarge
-		}
-		b = binary.AppendUvarint(b, uint64(len(one)))
-		b = append(b, one...)
-		buf.entry = one
-	}
-	buf.heads = b
-	return b, nil
-}
-
-func appendEntry(b []byte, e *Entry) ([]byte, error) {
-	var flags byte
-	for _, f := range []struct {
-		set bool
-		bit byte
-	}{
-		{e.Uncompressed, flagUncompressed},
-		{e.ForeignCredentials, flagForeignCredentials},
-		{e.Header != nil, flagHeader},
-		{e.Trailer != nil, flagTrailer},
-		{e.Selecting != nil, flagSelecting},
-	} {
-		if f.set {
-			flags |= f.bit
-		}
-	}
-	b = append(b, flags)
-	b = appendString(b, e.URL)
-	b = appendString(b, e.Method)
-	b = binary.AppendVarint(b, int64(e.Status))
-	b = appendString(b, e.Proto)
-	if e.Header != nil {
-		b = appendHeader(b, e.Header)
-	}
-	if e.Trailer != nil {
-		b = appendHeader(b, e.Trailer)
-	}
-	if e.Selecting != nil {
-		b = binary.AppendUvarint(b, uint64(len(e.Selecting)))
-		for _, name := range sortedKeys(e.Selecting) {
-			b = appendString(b, name)
-			b = appendString(b, e.Selecting[name])
-		}
-	}
-	b = appendTime(b, e.RequestTime)
-	b = appendTime(b, e.ResponseTime)
-	b = appendTime(b, e.InvalidatedAt)
-	b = binary.AppendVarint(b, e.Length)
-	b = binary.AppendUvarint(b, uint64(len(e.Parts)))
-	for _, p := range e.Parts {
-		id, ok := parseBlobID(p.Blob.ID)
-		if !ok {
-			return nil, errors.New("cachetrip: store: blob " + p.Blob.ID + " is not of this store")
-		}
-		b = binary.AppendVarint(b, p.Offset)
-		b = binary.AppendVarint(b, p.Length)
-		b = binary.AppendVarint(b, p.Skip)
-		b = append(b, id[:]...)
-		b = binary.AppendVarint(b, p.Blob.Size)
-		if p.Blob.Inline != nil {
-			b = append(b, 1)
-		} else {
-			b = append(b, 0)
-		}
-	}
-	return b, nil
-}
-
-func appendString(b []byte, s string) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
-}
-
-// sortedKeys makes the encoding of a map the same each time.
-func sortedKeys[V any](m map[string]V) []string {
-	names := make([]string, 0, len(m))
-	for name := range m {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
-
-func appendHeader(b []byte, h http.Header) []byte {
-	values := 0
-	for _, v := range h {
-		values += len(v)
-	}
-	b = binary.AppendUvarint(b, uint64(len(h)))
-	b = binary.AppendUvarint(b, uint64(values))
-	for _, name := range sortedKeys(h) {
-		b = appendString(b, name)
-		b = binary.AppendUvarint(b, uint64(len(h[name])))
-		for _, v := range h[name] {
-			b = appendString(b, v)
-		}
-	}
-	return b
-}
-
-func appendTime(b []byte, t time.Time) []byte {
-	if t.IsZero() {
-		return append(b, 0)
-	}
-	b = append(b, 1)
-	b = binary.AppendVarint(b, t.Unix())
-	return binary.AppendUvarint(b, uint64(t.Nanosecond()))
-}
-
-// decoder takes values off the front of s. After the first error all that it returns is zero.
-type decoder struct {
-	s   string
-	bad bool
-}
-
-func (d *decoder) fail() {
-	d.s, d.bad = "", true
-}
-
-func (d *decoder) byte() byte {
-	if len(d.s) == 0 {
-		d.fail()
-		return 0
-	}
-	c := d.s[0]
-	d.s = d.s[1:]
-	return c
-}
-
-func (d *decoder) uvarint() uint64 {
-	var v uint64
-	for i := 0; i < len(d.s) && i < binary.MaxVarintLen64; i++ {
-		c := d.s[i]
-		if c < 0x80 {
-			if i == binary.MaxVarintLen64-1 && c > 1 {
-				break
-			}
-			d.s = d.s[i+1:]
-			return v | uint64(c)<<(7*i)
-		}
-		v |= uint64(c&0x7f) << (7 * i)
-	}
-	d.fail()
-	return 0
-}
-
-func (d *decoder) varint() int64 {
-	u := d.uvarint()
-	return int64(u>>1) ^ -int64(u&1)
-}
-
-// count returns the number of things that follow, each of which takes at least size bytes.
-func (d *decoder) count(size int) int {
-	n := d.uvarint()
-	if n > uint64(len(d.s)/size) {
-		d.fail()
-		return 0
-	}
-	return int(n)
-}
-
-func (d *decoder) take(n int) string {
-	if n > len(d.s) {
-		d.fail()
-		return ""
-	}
-	s := d.s[:n]
-	d.s = d.s[n:]
-	return s
-}
-
-func (d *decoder) string() string {
-	n := d.count(1)
-	return d.take(n)
-}
-
-func (d *decoder) time() time.Time {
-	switch d.byte() {
-	case 0:
-		return time.Time{}
-	case 1:
-		sec, nsec := d.varint(), d.uvarint()
-		if nsec > 999_999_999 {
-			d.fail()
-		}
-		return time.Unix(sec, int64(nsec)).UTC()
-	}
-	d.fail()
-	return time.Time{}
-}
-
-func (d *decoder) header() http.Header {
-	n := d.count(2)
-	values := make([]string, 0, d.count(1))
-	h := make(http.Header, n)
-	for range n {
-		name := d.string()
-		start := len(values)
-		for range d.count(1) {
-			if len(values) == cap(values) {
-				d.fail()
-			}
-			values = append(values, d.string())
-		}
-		// The capacity is cut so that an append to one field's values does not write into the next.
-		h[name] = values[start:len(values):len(values)]
-		if d.bad {
-			return nil
-		}
-	}
-	return h
-}
-
-// decodeHeads decodes what encodeHeads encoded. Entries whose inline blobs are missing are left out.
-func decodeHeads(key string, payload []byte, inline func(blobID) ([]byte, bool)) ([]*Entry, error) {
-	if len(payload) < 1+keyLen/2 || payload[0] != headsVersion {
-		return nil, errRecord
-	}
-	raw := payload[1 : 1+keyLen/2]
-	var text [keyLen]byte
-	if hex.Encode(text[:], raw); string(text[:]) != key {
-		return nil, errRecord // the file of another key, moved here
-	}
-	// The strings of all entries are parts of the payload, which nobody writes to.
-	d := decoder{s: unsafe.String(unsafe.SliceData(payload), len(payload))[1+keyLen/2:]}
-	n := d.count(8)
-	if n > maxVariants {
-		return nil, errRecord
-	}
-	var err error
-	entries := make([]*Entry, 0, n)
-	for range n {
-		ed := decoder{s: d.string()}
-		e, whole := ed.entry(key, inline)
-		if d.bad || ed.bad || ed.s != "" {
-			return nil, errRecord
-		}
-		if !whole {
-			err = errRecord
-			continue
-		}
-		entries = append(entries, e)
-	}
-	if d.bad || d.s != "" {
-		return nil, errRecord
-	}
-	return entries, err
-}
-
-func (d *decoder) entry(key string, inline func(blobID) ([]byte, bool)) (e *Entry, whole bool) {
-	flags := d.byte()
-	e = &Entry{Key: key}
-	e.Uncompressed = flags&flagUncompressed != 0
-	e.ForeignCredentials = flags&flagForeignCredentials != 0
-	e.URL = d.string()
-	e.Method = d.string()
-	e.Status = int(d.varint())
-	e.Proto = d.string()
-	if flags&flagHeader != 0 {
-		e.Header = d.header()
-	}
-	if flags&flagTrailer != 0 {
-		e.Trailer = d.header()
-	}
-	if flags&flagSelecting != 0 {
-		n := d.count(2)
-		e.Selecting = make(map[string]string, n)
-		for range n {
-			name := d.string()
-			e.Selecting[name] = d.string()
-		}
-	}
-	e.RequestTime = d.time()
-	e.ResponseTime = d.time()
-	e.InvalidatedAt = d.time()
-	e.Length = d.varint()
-	whole = true
-	n := d.count(blobIDLen + 5)
-	if n > 0 {
-		e.Parts = make([]Part, 0, n)
-	}
-	for range n {
-		p := Part{Offset: d.varint(), Length: d.varint(), Skip: d.varint()}
-		rawID := d.take(blobIDLen)
-		p.Blob.Size = d.varint()
-		isInline := d.byte()
-		if d.bad {
-			return e, false
-		}
-		id := blobID([]byte(rawID))
-		p.Blob.ID = id.String()
-		if isInline != 0 {
-			data, ok := inline(id)
-			if !ok || int64(len(data)) != p.Blob.Size {
-				whole = false
-			}
-			p.Blob.Inline = data
-		}
-		if checkPart(&p) != nil {
-			whole = false
-		}
-		e.Parts = append(e.Parts, p)
-	}
-	return e, whole
 }

@@ -28,7 +28,9 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// The fields of store.Entry, by number, so that what is stored does not depend on names in Go.
+// head has the fields of store.Entry, by number, so that the format does not depend
+// on names in Go. A new field needs a number here, and a place in encodeEntries and
+// decodeValue; TestValueKnowsAllFields fails as long as one of them lacks it.
 type head struct {
 	URL                string            `cbor:"1,keyasint"`
 	Method             string            `cbor:"2,keyasint"`

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/cachetrip/cachetrip/store"
+	"github.com/cachetrip/cachetrip/store/internal/fill"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -224,7 +225,14 @@ func testRoundTrip(t *testing.T, s store.Store) {
 	for i := range 300 {
 		many.Header[fmt.Sprint("X-", i)] = slices.Repeat([]string{strings.Repeat("v", i)}, 1+i%3)
 	}
-	for _, want := range []*store.Entry{entry(Key(1, 2), 1), entry(Key(1, 3), 6), plain, empty, many} {
+	full := new(store.Entry) // with all fields, including those that this version of the test does not know
+	fill.Fill(full)
+	full.Key = Key(5, 2)
+	for i := range full.Parts {
+		p := &full.Parts[i]
+		p.Length, p.Skip, p.Blob = 3, 2, stage(t, s, full.Key, []byte("content"), -1)
+	}
+	for _, want := range []*store.Entry{entry(Key(1, 2), 1), entry(Key(1, 3), 6), plain, empty, many, full} {
 		given := want.Clone()
 		update(t, s, want.Key, func([]*store.Entry) []*store.Entry { return []*store.Entry{given} })
 		if diff := cmp.Diff([]*store.Entry{want}, entries(t, s, want.Key), ignoreBlob); diff != "" {
