@@ -810,22 +810,22 @@ func TestRedactedURL(t *testing.T) {
 
 // TestShunned has more files than are remembered be not to be used.
 func TestShunned(t *testing.T) {
-	var s shunned
+	var s unusableFiles
 	now := time.Now().UnixNano()
 	st := fileStat{ino: 1, size: 2, mtime: now - int64(time.Minute), regular: true}
 	changed := fileStat{ino: 1, size: 3, mtime: now + int64(time.Minute), regular: true}
-	for i := range 2 * shunMax {
+	for i := range 2 * maxUnusable {
 		if s.has(testKey(i), &changed) {
 			t.Fatalf("file %d is not to be used before it is said", i)
 		}
 		s.add(testKey(i), &st)
 	}
-	for i := range 2 * shunMax {
+	for i := range 2 * maxUnusable {
 		if !s.has(testKey(i), &st) || s.has(testKey(i), &changed) {
 			t.Fatalf("file %d: to be used as it is %t, when changed %t", i, !s.has(testKey(i), &st), !s.has(testKey(i), &changed))
 		}
 	}
-	if len(s.files) > shunMax {
+	if len(s.files) > maxUnusable {
 		t.Errorf("%d are remembered", len(s.files))
 	}
 }

@@ -118,11 +118,15 @@ func nextRecord(b []byte) (kind byte, payload, rest []byte, ok, torn bool) {
 	return b[4], payload, rest, true, false
 }
 
+// inlineBlob is a blob that is kept in the file of its key.
 type inlineBlob struct {
 	id   blobID
 	data []byte
 	used bool // by an entry
 }
+
+// recordSize returns the size of the record with the blob.
+func (b *inlineBlob) recordSize() int64 { return int64(recordHeader + blobIDLen + len(b.data)) }
 
 // decodeKeyFile reads the file of key, whose bytes the entries go on using. It never fails: what does
 // not prove itself is not among the entries. Its memory is bounded by len(b).
@@ -162,7 +166,7 @@ func decodeKeyFile(key string, b []byte) keyState {
 		}
 		if !b.used {
 			b.used = true
-			live += int64(recordHeader + blobIDLen + len(b.data))
+			live += b.recordSize()
 		}
 		return b.data, true
 	})

@@ -13,11 +13,11 @@ import (
 // that was just invalidated would go on being fresh. To remove a file needs no space, so then the file of the key goes,
 // with the other variants in it; and if not even that is possible, this Disk at least does not look at it any more.
 
-// shunMax bounds how many keys are remembered as not to be used: 4096 take less than a megabyte.
-const shunMax = 4096
+// maxUnusable bounds how many keys are remembered as not to be used: 4096 take less than a megabyte.
+const maxUnusable = 4096
 
-// shunned remembers files of keys that could be neither changed nor removed.
-type shunned struct {
+// unusableFiles remembers files of keys that could be neither changed nor removed.
+type unusableFiles struct {
 	any   atomic.Bool
 	mu    sync.Mutex
 	files map[string]fileStat
@@ -25,13 +25,13 @@ type shunned struct {
 }
 
 // add notes that the file of a key is not to be used as long as it is as st says.
-func (s *shunned) add(key string, st *fileStat) {
+func (s *unusableFiles) add(key string, st *fileStat) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.files == nil {
 		s.files = make(map[string]fileStat)
 	}
-	if len(s.files) == shunMax {
+	if len(s.files) == maxUnusable {
 		clear(s.files)
 		s.until = time.Now().UnixNano()
 	}
@@ -40,7 +40,7 @@ func (s *shunned) add(key string, st *fileStat) {
 }
 
 // has reports whether the file of a key, which is as st says, is not to be used.
-func (s *shunned) has(key string, st *fileStat) bool {
+func (s *unusableFiles) has(key string, st *fileStat) bool {
 	if !s.any.Load() {
 		return false
 	}
@@ -91,7 +91,7 @@ func (d *Disk) retract(ctx context.Context, key string, change func([]*Entry) []
 	}
 	switch {
 	case err != nil:
-		d.shunned.add(key, &it.stat)
+		d.unusable.add(key, &it.stat)
 	case lerr == nil:
 		l.account(-allocated(st.size), &page)
 	}
