@@ -2,7 +2,8 @@ package store
 
 import "time"
 
-// fileStat is what the store wants to know of a file. Times are nanoseconds since 1970.
+// fileStat has the properties of a file that the store uses. Times are nanoseconds
+// since 1970.
 type fileStat struct {
 	ino     uint64 // 0 where files have no such number
 	size    int64
@@ -13,9 +14,9 @@ type fileStat struct {
 	dir     bool
 }
 
-// settle is how long after a change the time of change may still stand for a further one: clocks of
-// file systems tick every 1 to 10 ms, those of old ones every second or two, which then have no
-// fraction.
+// settle returns how long after a change a second one may still get the same mtime.
+// Clocks of file systems tick every 1 to 10 ms. Those of old file systems tick every
+// second or two, and their times have no fraction.
 func settle(mtime int64) time.Duration {
 	if mtime%int64(time.Second) == 0 {
 		return 3 * time.Second
@@ -23,9 +24,9 @@ func settle(mtime int64) time.Duration {
 	return 20 * time.Millisecond
 }
 
-// unchanged reports whether a file seen as old and now as st is still the same, if what was read of it
-// was read at the time seen. A file that was changed just before it was read is never known to be the
-// same: a second change within one tick of the clock would not show.
+// unchanged reports whether a file that was old when it was read, at the time seen, and
+// is st now, did not change in between. It reports false if the file was changed just
+// before it was read: a second change within one tick of the clock would not show.
 func (st *fileStat) unchanged(old *fileStat, seen int64) bool {
 	return st.same(old) && seen-old.mtime > int64(settle(old.mtime))
 }
@@ -34,18 +35,21 @@ func (st *fileStat) same(old *fileStat) bool {
 	return st.ino == old.ino && st.size == old.size && st.mtime == old.mtime && st.regular
 }
 
-// written is what a file was like once it was written under its shard's lock.
+// written has the properties of a file right after it was written under the lock of its
+// shard.
 //
-// Where the system takes it, what writes a key's file gives it a time of change that counts nanoseconds, taken after
-// the writing. It is then exact: the file of a key only ever grows until another takes its place, and the one
-// that does was given a later time, even if it has the same number and length. So the two need no time to tell them
-// apart, as they do where the time of change is that of a tick of the clock.
+// Where the system allows it, the writer of a key's file sets its mtime to the
+// nanosecond, after writing. Then exact is true: no other state of the file has these
+// properties. The file only grows until another one replaces it. That one gets a later
+// mtime, even if it has the same inode number and size. Two states can therefore be
+// told apart at once, without waiting for a tick of the clock.
 type written struct {
 	stat  fileStat
 	exact bool
 }
 
-// allocated is what a file of size bytes counts against the bound: whole blocks of 4 KiB.
+// allocated returns how much a file of size bytes counts against the size limit: whole
+// blocks of 4 KiB.
 func allocated(size int64) int64 {
 	return (size + 4095) &^ 4095
 }

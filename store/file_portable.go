@@ -40,13 +40,13 @@ func statOpen(f *os.File, st *fileStat) error {
 	return nil
 }
 
-// linked: an open file cannot lose its name here.
+// linked: here an open file cannot lose its name.
 func linked(uintptr) bool { return true }
 
-// stands: an open file cannot lose its name here.
+// stands: here an open file cannot lose its name.
 func stands(uintptr, string) bool { return true }
 
-// setMode: there is no umask here.
+// setMode does nothing: these systems have no umask.
 func setMode(*os.File) {}
 
 func readFile(path string, max int64, st *fileStat, buf []byte) ([]byte, error) {
@@ -72,7 +72,7 @@ func readFile(path string, max int64, st *fileStat, buf []byte) ([]byte, error) 
 	return b, nil
 }
 
-// writeNew makes a file, which must not exist, with b in it.
+// writeNew makes a file with the content b. The file must not exist.
 func writeNew(path string, b []byte, w *written) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -107,7 +107,8 @@ func rename(from, to string) error { return os.Rename(from, to) }
 
 func markAlive(*os.File) {}
 
-// abandoned: on Windows what is open cannot be removed, so that it does no harm to try; elsewhere it is not known.
+// abandoned: on Windows an open file cannot be removed, so that trying does no harm.
+// Elsewhere nobody knows whether the process lives.
 func abandoned(string) bool { return runtime.GOOS == "windows" }
 
 func setUsed(path string, t int64) error {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// nofollow makes opening a symbolic link that was planted where a file of the cache should be fail, and
-// opening a pipe there not wait for its other end.
+// nofollow protects from what somebody planted in the place of a file: opening a
+// symbolic link fails, and opening a pipe does not wait for its other end.
 const nofollow = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
 
 func (st *fileStat) set(s *syscall.Stat_t) {
@@ -58,7 +58,7 @@ func linked(fd uintptr) bool {
 	return syscall.Fstat(int(fd), &s) == nil && s.Nlink > 0
 }
 
-// stands reports whether the open file fd is what path names.
+// stands reports whether path names the open file fd.
 func stands(fd uintptr, path string) bool {
 	var open, there syscall.Stat_t
 	if syscall.Fstat(int(fd), &open) != nil {
@@ -72,7 +72,7 @@ func stands(fd uintptr, path string) bool {
 	}
 }
 
-// setMode gives an open file the mode that it is to have, whatever the umask was when it was made.
+// setMode gives an open file mode 0600, whatever the umask was when it was made.
 func setMode(f *os.File) {
 	var s syscall.Stat_t
 	if fd := int(f.Fd()); syscall.Fstat(fd, &s) == nil && s.Mode&0o7777 != 0o600 {
@@ -80,9 +80,10 @@ func setMode(f *os.File) {
 	}
 }
 
-// readFile reads a regular file of at most max bytes, into buf if it is large enough, past package os, whose files cost a second system
-// call for the network poller. Reading does not count as use where the system can be told so.
-// O_NONBLOCK is for a pipe in the file's place, which would not open otherwise.
+// readFile reads a regular file of at most max bytes, into buf if that is large enough.
+// It does not use package os, whose files cost another system call for the network
+// poller. Where the system allows it, reading does not count as use. O_NONBLOCK keeps a
+// pipe in the place of the file from blocking.
 func readFile(path string, max int64, st *fileStat, buf []byte) ([]byte, error) {
 	const flags = syscall.O_RDONLY | syscall.O_CLOEXEC | syscall.O_NOFOLLOW | syscall.O_NONBLOCK
 	fd, err := openRetry(path, flags|noatime, 0)
@@ -99,7 +100,7 @@ func readFile(path string, max int64, st *fileStat, buf []byte) ([]byte, error) 
 	return b, err
 }
 
-// readOpen is the rest of readFile, once the file is open. It also tells which call failed.
+// readOpen reads an open file and closes it; see readFile. op is the call that failed.
 func readOpen(fd int, max int64, st *fileStat, buf []byte) (b []byte, op string, err error) {
 	defer syscall.Close(fd)
 	var s syscall.Stat_t
@@ -140,7 +141,7 @@ func openRetry(path string, flags int, perm uint32) (int, error) {
 	}
 }
 
-// writeNew makes a file, which must not exist, with b in it.
+// writeNew makes a file with the content b. The file must not exist.
 func writeNew(path string, b []byte, w *written) error {
 	fd, err := openRetry(path, syscall.O_WRONLY|syscall.O_CREAT|syscall.O_EXCL|nofollow, 0o600)
 	if err != nil {
@@ -153,8 +154,9 @@ func writeNew(path string, b []byte, w *written) error {
 	return nil
 }
 
-// finish writes b, says in w what the file is like then, and closes it. If that fails the file gets size bytes again,
-// unless size is negative: then it is new, and to be removed. It also tells which call failed.
+// finish writes b, fills w with the properties of the file, and closes it. If that fails,
+// it cuts the file to size bytes again, unless size is negative: then the file is new,
+// and the caller removes it. op is the call that failed.
 func finish(fd int, b []byte, size int64, w *written) (op string, err error) {
 	fail := func(op string, err error) (string, error) {
 		if size >= 0 {
@@ -194,7 +196,8 @@ func finish(fd int, b []byte, size int64, w *written) (op string, err error) {
 	return "", nil
 }
 
-// rename is os.Rename without its look at what is in the way: the system does not put a file in place of a directory.
+// rename is os.Rename without a look at the target: the system does not replace a
+// directory with a file.
 func rename(from, to string) error {
 	for {
 		err := syscall.Rename(from, to)
@@ -213,12 +216,13 @@ func setUsed(path string, t int64) error {
 	return os.Chtimes(path, time.Unix(0, t), time.Time{})
 }
 
-// markAlive lets abandoned know that the owner of a draft lives, by a lock that ends with the process.
+// markAlive locks the file of a draft. The lock ends with the process, so that
+// abandoned knows whether the owner lives.
 func markAlive(f *os.File) {
 	syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 }
 
-// abandoned reports whether the process that wrote the draft at path is gone.
+// abandoned reports whether the process that wrote the draft at path has ended.
 func abandoned(path string) bool {
 	f, err := os.OpenFile(path, os.O_RDONLY|nofollow, 0)
 	if err != nil {
@@ -228,12 +232,12 @@ func abandoned(path string) bool {
 	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil
 }
 
-// lockUnsupported reports whether err says that there are no locks to be had here.
+// lockUnsupported reports whether err says that the file system has no locks.
 func lockUnsupported(err error) bool {
 	switch errno(err) {
 	case syscall.ENOSYS, syscall.EOPNOTSUPP, syscall.ENOLCK, syscall.EINVAL:
 		return true
-	// A full disk must not keep anybody from removing what fills it.
+	// On a full disk, callers must still be able to remove files.
 	case syscall.ENOSPC, syscall.EDQUOT:
 		return true
 	}

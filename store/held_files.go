@@ -5,16 +5,17 @@ import (
 	"sync/atomic"
 )
 
-// heldFiles are the files of the hottest keys, held open: what an open file is like is told in less than half the time
-// that it takes by name. Which they are is decided by CLOCK: whoever wants in takes the place of one that was not used
-// since the hand came by last.
+// heldFiles are the files of the hottest keys, kept open: looking at an open file takes
+// less than half the time of looking at it by name. The CLOCK algorithm chooses them: a
+// new file takes the place of one that was not used since the hand came by last.
 //
-// A file that is held keeps its room on the disk even if it is removed, by another process say, without being counted
-// against the bound; hence they are bounded by bytes as well.
+// An open file uses space on the disk even after another process has removed it, and
+// that space does not count against the size limit. The bytes of all held files are
+// therefore limited as well.
 type heldFiles struct {
 	max   int64       // bytes
-	limit int32       // of how many all stores of the process may hold
-	off   atomic.Bool // closed, or the file system is none that tells all that has to be known of an open file
+	limit int32       // files that all stores of the process may hold
+	off   atomic.Bool // closed, or the file system does not report enough about an open file
 
 	mu    sync.Mutex
 	files []*heldFile
@@ -22,25 +23,26 @@ type heldFiles struct {
 	bytes int64
 }
 
-// filesHeld counts what the stores of the process hold.
+// filesHeld counts the files that all stores of the process hold.
 var filesHeld atomic.Int32
 
 const (
-	maxFilesHeld = 1024    // of the process, but not more of its descriptors than for directories; see dirShare
+	maxFilesHeld = 1024    // of the process, and no more than directories; see dirShare
 	maxHeldBytes = 8 << 20 // of a store
-	heldShare    = 128     // which part of the bound a store may hold
+	heldShare    = 128     // a store may hold this part of its size limit: one in so many
 
-	holdAfter = 4 // by how many looks by name a key shows that it is hot
-	holdTries = 4 // for how many places it is seen whether they can be had
+	holdAfter = 4 // looks by name after which a key counts as hot
+	holdTries = 4 // places that are tried for a new file
 )
 
-// init takes the bound of the cache in bytes, and how many descriptors the process may use for this.
+// init takes the size limit of the cache in bytes, and the descriptors that the process
+// may use for held files.
 func (h *heldFiles) init(bound int64, descriptors int32) {
 	h.max = min(bound/heldShare, maxHeldBytes)
 	h.limit = min(descriptors, maxFilesHeld)
 }
 
-// named is told of every look by name at the file of an item, with what it has shown.
+// named is called after every look by name at the file of an item; st is the result.
 func (h *heldFiles) named(dir *shardDir, it *tierItem, st *fileStat) {
 	if f := it.held.Load(); f != nil && f.renew(st) || it.looks.Add(1)%holdAfter != 0 || h.off.Load() || !h.mu.TryLock() {
 		return
@@ -64,7 +66,7 @@ func (h *heldFiles) named(dir *shardDir, it *tierItem, st *fileStat) {
 	it.held.Store(f)
 }
 
-// room makes room for a file of size bytes, if a few tries are enough for that.
+// room makes room for a file of size bytes, and reports whether a few tries were enough.
 func (h *heldFiles) room(size int64) bool {
 	for try := 0; h.bytes+size > h.max || filesHeld.Load() >= h.limit; try++ {
 		if try == holdTries || len(h.files) == 0 {
@@ -85,7 +87,7 @@ func (h *heldFiles) room(size int64) bool {
 	return true
 }
 
-// close closes all, and has none be held any more.
+// close closes all files. No file is held afterwards.
 func (h *heldFiles) close() {
 	h.off.Store(true)
 	h.mu.Lock()

@@ -15,12 +15,12 @@ type heldFile struct {
 	bytes int64
 	lost  runtime.Cleanup
 
-	changed atomic.Int64 // its ctime when it was last known to be what its name leads to, in nanoseconds since 1970
+	changed atomic.Int64 // the ctime when its name last led to it, in nanoseconds since 1970
 	used    atomic.Bool  // since the hand of CLOCK came by
 }
 
-// toldOfOpenFiles are the file systems that tell of an open file, at once and whoever did it, that it has lost its
-// name, or was given another. Network file systems do not; nor does one that is laid over another.
+// toldOfOpenFiles are the file systems that report at once when an open file loses its
+// name or gets another, whoever did it. Network file systems do not; nor do overlays.
 var toldOfOpenFiles = map[int64]bool{
 	unix.EXT4_SUPER_MAGIC:  true, // ext2 and ext3 as well
 	unix.XFS_SUPER_MAGIC:   true,
@@ -29,10 +29,11 @@ var toldOfOpenFiles = map[int64]bool{
 	unix.TMPFS_MAGIC:       true,
 }
 
-// hold opens the file of a key that was as st says when it was looked at by its name. It returns nil if it is not so
-// any more. It also tells whether the file system is one where files can be held.
+// hold opens the file of a key, for which a look by name gave st. It returns nil if the
+// file has changed since. able is false if the file system does not allow files to be
+// held.
 func hold(dir *shardDir, name string, st *fileStat) (f *heldFile, able bool) {
-	fd, err := dir.open(name, unix.O_PATH, 0) // for reading, it would count as read
+	fd, err := dir.open(name, unix.O_PATH, 0) // opening for reading would count as use
 	if err != nil {
 		return nil, true
 	}
@@ -50,17 +51,19 @@ func hold(dir *shardDir, name string, st *fileStat) (f *heldFile, able bool) {
 	f.fd.Store(int32(fd))
 	f.changed.Store(st.ctime)
 	filesHeld.Add(1)
-	f.lost = runtime.AddCleanup(f, func(fd int) { // of a store that nobody has closed
+	f.lost = runtime.AddCleanup(f, func(fd int) { // for a store that nobody closes
 		syscall.Close(fd)
 		filesHeld.Add(-1)
 	}, fd)
 	return f, true
 }
 
-// stat looks at the file, and reports whether it still is what its name leads to. What loses its name, is renamed or
-// linked also changes its ctime; within one tick of the clock, that it has not just one name tells.
+// stat fills st and reports whether the name of the file still leads to it. A file that
+// loses its name, or is renamed or linked, gets a new ctime. Within one tick of the
+// clock it shows by its number of names, which is not 1.
 //
-// The file may be closed meanwhile, and its descriptor be that of another file, of which it then is found to be another.
+// Another goroutine may close the file meanwhile, and its descriptor may be reused for
+// another file. That shows by the device and inode number.
 func (f *heldFile) stat(st *fileStat) bool {
 	if f == nil || !f.open() {
 		return false
@@ -77,7 +80,8 @@ func (f *heldFile) stat(st *fileStat) bool {
 	return true
 }
 
-// renew reports whether the file is held, and is the one that was looked at by its name. It is closed if it is not.
+// renew reports whether the file is held and is the one that a look by name gave st
+// for. If it is another file, renew closes it.
 func (f *heldFile) renew(st *fileStat) bool {
 	if f.id.ino != st.ino {
 		f.close()

@@ -4,7 +4,8 @@ package store
 
 import "sync/atomic"
 
-// heldFile is not used here: what the file systems tell of an open file was not looked into.
+// heldFile is not used on these systems: nobody has checked what their file systems
+// report about an open file.
 type heldFile struct {
 	bytes int64
 	used  atomic.Bool

@@ -2,8 +2,9 @@
 
 package store
 
-// noatime is not known here.
+// noatime does not exist on these systems.
 const noatime = 0
 
-// stampFile: no call is known here that sets the time of an open file to the nanosecond.
+// stampFile does nothing: no call is known here that sets the mtime of an open file to
+// the nanosecond.
 func stampFile(int) int64 { return 0 }

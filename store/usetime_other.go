@@ -4,7 +4,7 @@ package store
 
 import "os"
 
-// useTime falls back to the time of change: here, eviction is in the order of writing.
+// useTime returns the mtime: on these systems the oldest file is evicted first.
 func useTime(fi os.FileInfo) int64 { return fi.ModTime().UnixNano() }
 
 func lockUnsupported(err error) bool { return true }
