@@ -145,6 +145,38 @@ func TestContextThatEndsDuringLookup(t *testing.T) {
 	})
 }
 
+// endingSecret ends the request's context while its secret is asked for.
+type endingSecret struct {
+	store.Store
+	end func()
+}
+
+func (s endingSecret) Secret(ctx context.Context) ([]byte, error) {
+	s.end()
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// TestContextThatEndsDuringTheFirstStep: nor does the request reach Base if its context ends before the cache has its
+// secret.
+func TestContextThatEndsDuringTheFirstStep(t *testing.T) {
+	onEachStore(t, func(w *world) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		why, calls := errors.New("gone home"), 0
+		transport := &cachetrip.Transport{
+			Store: endingSecret{w.store, func() { cancel(why) }},
+			Base: roundTripper(func(req *http.Request) (*http.Response, error) {
+				calls++
+				return nil, errors.New("asked")
+			}),
+		}
+		defer transport.Close()
+		if resp, err := transport.RoundTrip(w.request("GET", "/").WithContext(ctx)); !errors.Is(err, why) || calls != 0 {
+			t.Errorf("got %v, %v, and %d calls of Base", resp, err, calls)
+		}
+	})
+}
+
 // follows is a Base that follows redirects by itself, as transports that retry do: by a client of its own, which
 // sends on the header that it was given.
 func follows(base http.RoundTripper) roundTripper {

@@ -160,6 +160,12 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, context.Cause(ctx)
 	}
 	x, status := t.begin(req)
+	if ctx := req.Context(); x == nil && ctx.Err() != nil { // meanwhile, so that Base has no part in it
+		if req.Body != nil {
+			req.Body.Close()
+		}
+		return nil, context.Cause(ctx)
+	}
 	if x == nil && !onlyCached(req) {
 		return t.forward(req, status)
 	}
