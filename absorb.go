@@ -399,7 +399,8 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 	}
 	// Callers may do with the header what they like, and net/http with the trailer, until the end.
 	continues := o.response.continuable() && (d.exact || a.takesRanges())
-	o.continues, o.brings = continues && a.rules.header["Range"] == nil && a.sent.Method != http.MethodPost, brings
+	ranged := a.rules.header["Range"] != nil && a.resp.StatusCode == http.StatusPartialContent
+	o.continues, o.brings = continues && !ranged && a.sent.Method != http.MethodPost, brings
 	rests := &rests{answer: a, entry: e}
 	if o.continues {
 		d.again = a.continuation(a.flight.ctx, o.response, brings.end, rests)

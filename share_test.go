@@ -257,6 +257,25 @@ func (b asksForGzip) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
+// TestWholeInsteadOfARangeHangs: the origin takes no notice of a range, and hangs while it sends the whole. Those who have
+// joined get the rest, although the origin takes notice of the range when it is asked the same again.
+func TestWholeInsteadOfARangeHangs(t *testing.T) {
+	body := strings.Repeat("half", 100_000)
+	fields := []string{"Cache-Control", "max-age=60", "ETag", `"1"`, "Accept-Ranges", "bytes"}
+	inBubbles(t, func(w *world) {
+		w.handle(inTurn(func(rw http.ResponseWriter, r *http.Request) { hang(rw, r, body[:len(body)/2], fields...) }, tagged(`"1"`, body, fields...)))
+		ctx, cancel := context.WithCancel(w.Context())
+		defer cancel()
+		go w.try(w.request("GET", "/", "Range", "bytes=5-").WithContext(ctx))
+		synctest.Wait()
+		within, stop := context.WithTimeout(w.Context(), 500*time.Millisecond)
+		defer stop()
+		if r, err := w.try(w.request("GET", "/", "Range", "bytes=5-").WithContext(within)); err != nil || r.Code != 200 || r.Body != body {
+			w.Errorf("got %v, %v", r != nil, err)
+		}
+	})
+}
+
 // TestStalledAndChanged: a shared body stalls, and the origin has another one by then. Whoever has joined gets what was
 // sent first if that goes on soon, and an error if it does not. Nobody gets a mixture.
 func TestStalledAndChanged(t *testing.T) {
