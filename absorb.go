@@ -665,7 +665,13 @@ func (a *answer) absorbPartial(e *store.Entry) outcome {
 		return a.unshared(a.flight, outcome{resp: a.resp, detail: why})
 	}
 	wholeOf(e, length)
-	return a.record(e, s, nil)
+	r := newResponse(e)
+	r.held = []span{s}
+	o := a.record(e, s, nil)
+	if o.download != nil && !admit(a.rules, &r, a.stored, order{}).keep {
+		o.unsaved, o.detail = true, "outdated"
+	}
+	return o
 }
 
 // wholeOf makes the head of a partial response that of the response that it is a part of, with a

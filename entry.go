@@ -101,6 +101,10 @@ func joinParts(others []store.Part, part store.Part) []store.Part {
 func joined(other, e *store.Entry) *store.Entry {
 	both := e.Clone()
 	both.Length = max(other.Length, e.Length)
+	if other.Complete() { // what e holds is held already: it updates the header
+		both.Parts, both.Trailer = slices.Clone(other.Parts), other.Trailer.Clone()
+		return both
+	}
 	for _, part := range other.Parts {
 		both.Parts = joinParts(both.Parts, part)
 	}

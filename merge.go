@@ -74,7 +74,7 @@ type admission struct {
 	keep     bool  // store it
 	distrust bool  // store it as in need of validation
 	replaces []int // the stored responses that it takes the place of
-	join     int   // the one of these whose content it completes, -1 if none
+	join     int   // the one of these whose content it completes, or updates the header of, -1 if none
 }
 
 // admit decides about a response to req that is allowed to be stored. It takes the place of what
@@ -92,10 +92,11 @@ func admit(req *request, fresh *response, stored []response, known order) admiss
 		if fresh.headOnly && !r.headOnly || isError(fresh.status) && !isError(r.status) {
 			return admission{join: -1} // neither a head nor an error is worth a good response
 		}
-		if r.complete() && len(fresh.held) > 0 && !fresh.complete() && !differentContent(r, fresh) {
+		later := r.received.After(fresh.requested) || known.overtaken && r.received.Equal(fresh.requested)
+		joins := joinable(r, fresh) && r.askedBy(req)
+		if r.complete() && len(fresh.held) > 0 && !fresh.complete() && !differentContent(r, fresh) && (later || !joins) {
 			return admission{join: -1} // a part of what may be the same is worth less than the whole
 		}
-		later := r.received.After(fresh.requested) || known.overtaken && r.received.Equal(fresh.requested)
 		if later && !sameContent(r, fresh) {
 			// Another answer came while this one was under way. Which of them was made later is
 			// told by Date, to the second; within one it can't be known.
@@ -107,7 +108,7 @@ func admit(req *request, fresh *response, stored []response, known order) admiss
 			}
 		}
 		a.replaces = append(a.replaces, i)
-		if a.join < 0 && joinable(r, fresh) && r.askedBy(req) {
+		if a.join < 0 && joins {
 			a.join = i
 		}
 	}
@@ -170,5 +171,5 @@ func joinable(a, b *response) bool {
 	return sameContent(a, b) && a.selecting[sentBy] == b.selecting[sentBy] && a.status == http.StatusOK && b.status == http.StatusOK &&
 		!a.uncompressed && !b.uncompressed && !a.headOnly && !b.headOnly &&
 		a.header.Get("Content-Encoding") == b.header.Get("Content-Encoding") &&
-		(a.length == b.length || a.length < 0 || b.length < 0) && !a.complete()
+		(a.length == b.length || a.length < 0 || b.length < 0) && !(a.complete() && b.complete())
 }

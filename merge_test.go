@@ -120,7 +120,9 @@ func TestAdmit(t *testing.T) {
 		{"of another coding", later(holding(selectedBy(req, `ETag: "a"`, "Content-Encoding: gzip"), span{5, 10})), []response{holding(selectedBy(req, `ETag: "a"`), span{0, 5})}, kept(0)},
 		{"decompressed", later(changed(holding(answering(`ETag: "a"`), span{5, 10}), func(r *response) { r.uncompressed = true })), []response{holding(answering(`ETag: "a"`), span{0, 5})}, kept(0)},
 		{"the rest joins one of two", later(holding(answering(`ETag: "a"`), span{5, 10})), []response{holding(answering(`ETag: "a"`), span{0, 5}), holding(answering(`ETag: "a"`), span{0, 4})}, admission{keep: true, replaces: []int{0, 1}, join: 0}},
-		{"a whole needs no part", later(holding(answering(`ETag: "a"`), span{5, 10})), []response{answering(`ETag: "a"`)}, rejected},
+		{"a part updates the whole", later(holding(answering(`ETag: "a"`), span{5, 10})), []response{answering(`ETag: "a"`)}, admission{keep: true, replaces: []int{0}, join: 0}},
+		{"a part that was asked for before the whole", between(-time.Minute, time.Minute, holding(answering(`ETag: "a"`), span{5, 10})), []response{answering(`ETag: "a"`)}, rejected},
+		{"a part with the weak tag of the whole", later(holding(answering(`ETag: W/"a"`), span{5, 10})), []response{answering(`ETag: W/"a"`)}, rejected},
 		{"a part of what may be the same", later(holding(answering(), span{5, 10})), []response{answering()}, rejected},
 		{"a part of what is newer", later(holding(answering(`ETag: "b"`), span{5, 10})), []response{answering(`ETag: "a"`)}, kept(0)},
 	}

@@ -391,3 +391,33 @@ func TestErrorsOnPurposeForAll(t *testing.T) {
 		}
 	})
 }
+
+// TestPartUpdatesTheWhole: an origin that answers a range whatever else is asked says, with a part of what is stored as
+// a whole, what holds for that from now on. A part that may be of something else is not said to be stored.
+func TestPartUpdatesTheWhole(t *testing.T) {
+	const body = "hello, world"
+	for _, test := range []struct{ tag, directives, status, next, field string }{
+		{`"1"`, "no-cache", "fwd=request; fwd-status=206; stored; detail=no-cache", "fwd=stale; fwd-status=304; stored; detail=no-cache", "new"},
+		{`"1"`, "max-age=0", "fwd=request; fwd-status=206; stored; detail=no-cache", "fwd=stale; fwd-status=304; stored", "new"},
+		{`"1"`, "max-age=100", "fwd=request; fwd-status=206; stored; detail=no-cache", "hit", "new"},
+		{`"1"`, "no-store", "fwd=request; fwd-status=206; detail=no-cache", "fwd=stale; fwd-status=304; detail=invalidated", "new"},
+		{`W/"1"`, "max-age=100", "fwd=request; fwd-status=206; detail=no-cache", "hit", "old"},
+	} {
+		t.Run(test.tag+" "+test.directives, func(t *testing.T) {
+			onEachStore(t, func(w *world) {
+				w.handle(tagged(`"1"`, body, "Cache-Control", "max-age=60", "Accept-Ranges", "bytes", "X-Field", "old"))
+				w.get("/")
+				w.handle(func(rw http.ResponseWriter, r *http.Request) {
+					if r.Header.Get("Range") != "" {
+						delete(r.Header, "If-None-Match")
+					}
+					tagged(test.tag, body, "Cache-Control", test.directives, "Accept-Ranges", "bytes", "X-Field", "new")(rw, r)
+				})
+				w.wantGet("206 world | "+test.status, "/", "Range", "bytes=7-", "Cache-Control", "no-cache")
+				r := w.wantGet("200 "+body+" | "+test.next, "/")
+				check(w, "a field", r.Header.Get("X-Field"), test.field)
+				check(w, "the length", r.resp.ContentLength, int64(len(body)))
+			})
+		})
+	}
+}
