@@ -10,18 +10,19 @@ import (
 	"github.com/urfave/cli/v3"
 )
 
-// newCommand returns the whole command line, writing to stdout and stderr.
+// newCommand returns the whole command line, which writes to stdout and stderr.
 func newCommand(stdout, stderr io.Writer) *cli.Command {
 	root := &cli.Command{
 		Name:      "cachetrip",
 		Usage:     "fetch through an HTTP cache on disk, look into it, and keep it in order",
 		UsageText: "cachetrip COMMAND [options]",
 		Description: "A private HTTP cache (RFC 9111) that is kept in a directory and shared by all runs.\n\n" +
-			"All commands but demo work on the cache of 'cachetrip get', or on that of any program with --dir or\n" +
-			"CACHETRIP_DIR, also while programs use it. On a terminal output is coloured, unless NO_COLOR is set.\n" +
-			"Credentials are not shown, nor without --show-query the values in the query of URLs.\n\n" +
+			"All commands but demo work on the cache of 'cachetrip get'. With --dir or CACHETRIP_DIR they work on\n" +
+			"the cache of any program, also while the program runs. On a terminal, output is coloured unless\n" +
+			"NO_COLOR is set. Credentials are never shown. Values in the queries of URLs are shown only with\n" +
+			"--show-query.\n\n" +
 			"Exit codes: 0 done; 1 failed (no connection, broken transfer, unwritable file); 2 bad usage;\n" +
-			"3 not in the cache, or nothing stored matches; 4 verify found damage; 22 an answer's HTTP status is\n" +
+			"3 not in the cache, or nothing stored matches; 4 verify found damage; 22 a response's HTTP status is\n" +
 			"400 or more; 130 interrupted.",
 		Version:                         version(),
 		Writer:                          stdout,
@@ -53,18 +54,19 @@ func newCommand(stdout, stderr io.Writer) *cli.Command {
 				}
 			}
 			if meant == nil {
-				return usagef("there is no command %q; 'cachetrip help' lists those there are", name)
+				return usagef("there is no command %q; 'cachetrip help' lists all commands", name)
 			}
 			return usagef("there is no command %q; did you mean %s?", name, strings.Join(meant, " or "))
 		},
 	}
-	// The library asks only the command at hand, not its parents, what to do about bad usage.
+	// On bad usage, the library consults only the command itself, not its
+	// parents.
 	for _, c := range append(root.Commands, root) {
 		c.HideHelpCommand = c != root
 		c.OnUsageError = func(_ context.Context, c *cli.Command, err error, _ bool) error {
 			text, _, number := strings.Cut(err.Error(), ": strconv.")
 			if number {
-				text += ": not a number that can be used"
+				text += ": not a valid number"
 			}
 			return usagef("%s\nRun '%s --help' for its options.", text, c.FullName())
 		}
@@ -72,8 +74,9 @@ func newCommand(stdout, stderr io.Writer) *cli.Command {
 	return root
 }
 
-// mayMean reports whether typed could be meant for the name of a command: the beginning of it, or the whole
-// with one letter too many, missing, wrong, or swapped with the next.
+// mayMean reports whether typed may be a misspelt name of a command. It is the
+// beginning of the name, or the whole name with one letter too many, missing,
+// wrong, or swapped with the next.
 func mayMean(typed, name string) bool {
 	typed = strings.ToLower(typed)
 	if len(typed) > 1 && strings.HasPrefix(name, typed) || typed == name {

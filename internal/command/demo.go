@@ -36,7 +36,7 @@ func demoCommand() *cli.Command {
 	}
 }
 
-// scene is a part of the demo: what is to be seen, and the requests that show it.
+// scene is a part of the demo: its title, and the requests that show it.
 type scene struct {
 	title string
 	steps []step
@@ -46,7 +46,7 @@ type scene struct {
 type step struct {
 	path     string
 	language string        // Accept-Language, if any
-	before   func(*origin) // what happens at the origin first, if anything
+	before   func(*origin) // what the origin does before the request, if anything
 }
 
 func (s step) String() string {
@@ -82,16 +82,17 @@ var scenes = []scene{
 	}},
 }
 
-// outcome is what a step did.
+// outcome is the result of a step.
 type outcome struct {
 	status   int
 	words    string
-	requests int64 // that reached the origin
+	requests int64 // requests that reached the origin
 	wire     int64 // bytes, both directions
 	body     [sha256.Size]byte
 }
 
-// demo plays the scenes with a cache in dir and without one, and writes to w what it saw.
+// demo plays the scenes with a cache in dir, then without a cache, and writes
+// the results to w.
 func demo(ctx context.Context, dir string, w io.Writer) (err error) {
 	cache, err := openCache(dir, "demo", 0)
 	if err != nil {
@@ -214,7 +215,7 @@ func storedResponses(ctx context.Context, cache *cachetrip.Transport) (int, erro
 	return n, nil
 }
 
-// printTable writes what each step did.
+// printTable writes the outcome of each step.
 func printTable(w io.Writer, outcomes []outcome) {
 	const row = "  %-20s  %6v  %8v  %10v  %s\n"
 	fmt.Fprintln(w)
@@ -243,7 +244,7 @@ func times(n int64) string {
 	return fmt.Sprintf("%d times", n)
 }
 
-// printTotals compares what the origin saw with the cache and without.
+// printTotals compares the origin's counts with the cache and without.
 func printTotals(w io.Writer, with, without []outcome) {
 	sum := func(outcomes []outcome) (requests, wire int64) {
 		for _, o := range outcomes {

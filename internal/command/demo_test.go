@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// TestDemo runs the demo twice on one directory, and checks what it says that the cache did.
+// TestDemo runs the demo twice in one directory, and checks what the demo says
+// about the cache.
 func TestDemo(t *testing.T) {
 	const (
 		stored    = "not in the cache: fetched and stored"

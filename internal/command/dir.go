@@ -22,12 +22,12 @@ import (
 func dirFlag() cli.Flag {
 	return &cli.StringFlag{
 		Name: "dir", TakesFile: true, Sources: cli.EnvVars("CACHETRIP_DIR"),
-		Usage:       "use the cache in `DIR`, which may be that of any program",
+		Usage:       "use the cache in `DIR`, which may belong to any program",
 		DefaultText: "cachetrip/http in the user's cache directory",
 	}
 }
 
-// storeFlag is for what can be done with any store.
+// storeFlag is the flag of commands that work with any store.
 func storeFlag() cli.Flag {
 	return &cli.StringFlag{
 		Name: "store", Sources: cli.EnvVars("CACHETRIP_STORE"), Hidden: openStore == nil,
@@ -35,12 +35,12 @@ func storeFlag() cli.Flag {
 	}
 }
 
-// cache is an open cache directory, or another store.
+// cache is an open cache: a directory, or another store.
 type cache struct {
 	*cachetrip.Transport
 	kept Store
-	disk *store.Disk // nil if it is another store
-	dir  string      // as an absolute path; what to call another store
+	disk *store.Disk // nil for another store
+	dir  string      // absolute path of the directory, or the name of another store
 }
 
 // cacheDir returns the absolute path of dir or, if that is empty, of the directory called name in the
@@ -56,7 +56,8 @@ func cacheDir(dir, name string) (string, error) {
 	return filepath.Abs(dir)
 }
 
-// openCache opens the cache in the given directory, see cacheDir, with a bound in bytes, 0 for the default.
+// openCache opens the cache in dir, or the one called name if dir is empty; see
+// cacheDir. maxBytes is its size limit; 0 means the default.
 func openCache(dir, name string, maxBytes int64) (*cache, error) {
 	dir, err := cacheDir(dir, name)
 	if err != nil {
@@ -69,8 +70,9 @@ func openCache(dir, name string, maxBytes int64) (*cache, error) {
 	return &cache{&cachetrip.Transport{Store: disk}, disk, disk, dir}, nil
 }
 
-// openExisting opens a cache to look at, or to remove from: it makes none, and evicts nothing, whatever the
-// bound of those who use it is.
+// openExisting opens a cache to list it or to remove entries. It creates no
+// cache. It evicts nothing, whatever the size limit of the programs that use
+// the cache.
 func openExisting(c *cli.Command) (*cache, error) {
 	if url := c.String("store"); url != "" {
 		return openElsewhere(url)
@@ -86,14 +88,15 @@ func openExisting(c *cli.Command) (*cache, error) {
 	return openCache(dir, "", unbounded)
 }
 
-// unbounded is the bound of who evicts nothing, with room to calculate with.
+// unbounded is a size limit that evicts nothing. It leaves room for sums of
+// sizes.
 const unbounded = math.MaxInt64 / 4
 
-// openElsewhere opens the store that a URL names, if this program has such stores.
+// openElsewhere opens the store at a URL, if this program supports such stores.
 func openElsewhere(rawURL string) (*cache, error) {
 	if openStore == nil {
-		return nil, usagef("this program has no stores but directories; for Redis and Valkey\n" +
-			"there is cachetrip-redis, in github.com/cachetrip/cachetrip/store/redisstore/cmd")
+		return nil, usagef("this program supports only directories; for Redis and Valkey, use cachetrip-redis\n" +
+			"from github.com/cachetrip/cachetrip/store/redisstore/cmd")
 	}
 	kept, err := openStore(context.Background(), rawURL)
 	if err != nil {
@@ -106,7 +109,8 @@ func openElsewhere(rawURL string) (*cache, error) {
 	return &cache{&cachetrip.Transport{Store: kept}, kept, nil, name}, nil
 }
 
-// lastUse returns when what is stored under key was last used, zero if the store does not say.
+// lastUse returns when the entries under key were last used; zero if the store
+// does not record it.
 func (c *cache) lastUse(key string) time.Time {
 	if c.disk == nil {
 		return time.Time{}
@@ -114,7 +118,7 @@ func (c *cache) lastUse(key string) time.Time {
 	return c.disk.LastUse(key)
 }
 
-// remove removes the entries that match, and returns how many they were.
+// remove removes the entries that match, and returns their number.
 func (c *cache) remove(ctx context.Context, match func(*store.Entry) bool) (removed int, err error) {
 	if c.disk != nil {
 		return c.disk.Purge(ctx, "", match)
@@ -142,17 +146,20 @@ func (c *cache) remove(ctx context.Context, match func(*store.Entry) bool) (remo
 }
 
 const (
-	// leaveTime is how long a program stays to have revalidated what it served stale: its user has what they
-	// wanted, but where nobody stays the same stale response is served until it may not be any more.
+	// leaveTime is how long the program waits for the revalidation of a
+	// response that it served stale. The user has the response already. But if
+	// no run waited, the same stale response would be served until its grace
+	// period ends.
 	leaveTime = 2 * time.Second
 
-	// leaveSilently is how much of it passes before the user is told what is waited for.
+	// leaveSilently is how long leave waits before it tells the user why.
 	leaveSilently = 200 * time.Millisecond
 )
 
-// leave closes a cache through which requests were made, after leaveTime at the latest: then the program is
-// about to end, and the revalidations under way, which may take half a minute, with it. Files are complete at
-// all times, so that nothing comes to harm.
+// leave closes a cache after the last request. It waits for revalidations for
+// leaveTime at most, because one may take half a minute. After that the program
+// ends, and its revalidations with it. Files are complete at all times, so
+// nothing is damaged.
 func (c *cache) leave(ctx context.Context, stderr io.Writer, quiet bool) {
 	closed := make(chan error, 1)
 	go func() { closed <- c.Close() }()
@@ -167,12 +174,12 @@ func (c *cache) leave(ctx context.Context, stderr io.Writer, quiet bool) {
 	for {
 		select {
 		case err := <-closed:
-			if err != nil { // the bodies have arrived all the same
+			if err != nil { // the user has all bodies already
 				fmt.Fprintf(stderr, "cachetrip: closing the cache: %v\n", err)
 			}
 			return
 		case <-silence.C:
-			say(fmt.Sprintf("revalidating what was served stale, for up to %s", leaveTime))
+			say(fmt.Sprintf("revalidating the response that was served stale, for up to %s", leaveTime))
 		case <-end.C:
 			say("the origin has not answered yet; the next run asks it again")
 			return
@@ -182,5 +189,5 @@ func (c *cache) leave(ctx context.Context, stderr io.Writer, quiet bool) {
 	}
 }
 
-// Close ends what the cache does and releases it.
+// Close closes the Transport, then the store.
 func (c *cache) Close() error { return errors.Join(c.Transport.Close(), c.kept.Close()) }

@@ -12,19 +12,20 @@ import (
 	"github.com/cachetrip/cachetrip/internal/redact"
 )
 
-// How the program ends. The codes are documented in the package comment and in the help.
+// This file maps errors to exit codes. The package comment of cmd/cachetrip and
+// the help document them.
 const (
 	exitDone        = 0
 	exitFailed      = 1
-	exitUsage       = 2   // as the flag package and most shells have it
-	exitNotCached   = 3   // only the cache was asked, and has nothing
-	exitDamaged     = 4   // what was damaged is removed
-	exitHTTP        = 22  // as curl --fail has it
+	exitUsage       = 2   // the code of the flag package and most shells
+	exitNotCached   = 3   // only the cache was asked, and it had nothing usable
+	exitDamaged     = 4   // damaged entries were removed
+	exitHTTP        = 22  // the code of curl --fail
 	exitInterrupted = 130 // 128 + SIGINT, as shells report it
 )
 
-// failure is an error that ends the program with a code of its own. Without err there is nothing to
-// say that was not said.
+// failure is an error with an exit code of its own. If err is nil, the user has
+// been told already.
 type failure struct {
 	code int
 	err  error
@@ -43,12 +44,12 @@ func usagef(format string, args ...any) error {
 	return &failure{exitUsage, fmt.Errorf(format, args...)}
 }
 
-// notCached says that only the cache was asked, and has nothing.
+// notCached returns a failure that says that the cache had nothing usable.
 func notCached(format string, args ...any) error {
 	return &failure{exitNotCached, fmt.Errorf(format, args...)}
 }
 
-// report writes what there is to say about err and returns the exit code for it.
+// report writes a message about err, if it has one, and returns the exit code.
 func report(ctx context.Context, stderr io.Writer, err error) int {
 	if err == nil {
 		return exitDone
@@ -64,11 +65,13 @@ func report(ctx context.Context, stderr io.Writer, err error) int {
 		}
 		code = f.code
 	} else if _, ok := errors.AsType[cli.ExitCoder](err); ok {
-		// The library's own: help for a command that does not exist.
+		// The library returns this error if help was asked about an unknown
+		// command.
 		code, err = exitUsage, fmt.Errorf("%w; 'cachetrip help' lists the commands", err)
 	}
-	// Errors of net/http and net/url repeat URLs, also those of origins.
+	// Errors of net/http and net/url contain URLs, including those that origins
+	// sent.
 	text := redact.Text(err.Error(), false)
-	fmt.Fprintf(stderr, "cachetrip: %s\n", strings.TrimPrefix(text, "cachetrip: ")) // the library's own prefix
+	fmt.Fprintf(stderr, "cachetrip: %s\n", strings.TrimPrefix(text, "cachetrip: ")) // the prefix that the library adds
 	return code
 }

@@ -15,13 +15,13 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// filter says which stored responses a command is about.
+// filter selects the stored responses that a command works on.
 type filter struct {
 	patterns  []string
 	hosts     []string
 	fresh     bool
 	stale     bool
-	unusedFor time.Duration // 0: any
+	unusedFor time.Duration // 0 means any
 	now       time.Time
 	lastUse   func(key string) time.Time
 }
@@ -35,7 +35,7 @@ func filterFlags() []cli.Flag {
 	}
 }
 
-// newFilter reads the flags, and arguments as patterns.
+// newFilter reads the filter flags, and the arguments as patterns.
 func newFilter(c *cli.Command, cache *cache) (*filter, error) {
 	f := &filter{
 		patterns: c.Args().Slice(), hosts: c.StringSlice("host"),
@@ -57,12 +57,12 @@ func newFilter(c *cli.Command, cache *cache) (*filter, error) {
 	return f, nil
 }
 
-// all reports whether everything passes.
+// all reports whether the filter selects every response.
 func (f *filter) all() bool {
 	return len(f.patterns) == 0 && len(f.hosts) == 0 && !f.fresh && !f.stale && f.unusedFor == 0
 }
 
-// matches reports whether e passes.
+// matches reports whether the filter selects e.
 func (f *filter) matches(e *store.Entry) bool {
 	if len(f.patterns) > 0 && !slices.ContainsFunc(f.patterns, func(p string) bool { return matchURL(p, e.URL) }) {
 		return false
@@ -78,13 +78,13 @@ func (f *filter) matches(e *store.Entry) bool {
 	return f.unusedFor == 0 || f.now.Sub(f.lastUse(e.Key)) >= f.unusedFor
 }
 
-// matchURL matches a whole URL with a pattern in which a star stands for any text. Without a scheme, the
-// pattern is for what follows "://".
+// matchURL matches a whole URL with a pattern in which a star stands for any
+// text. A pattern without a scheme is compared with the part after "://".
 func matchURL(pattern, url string) bool {
 	if !strings.Contains(pattern, "://") {
 		_, url, _ = strings.Cut(url, "://")
 		if !strings.ContainsAny(pattern, "/*") {
-			pattern += "/" // a host alone
+			pattern += "/" // a host without a path
 		}
 	}
 	parts := strings.Split(pattern, "*")
@@ -120,7 +120,7 @@ func ofHost(rawURL, host string) bool {
 	return err == nil && (strings.EqualFold(u.Host, host) || strings.EqualFold(u.Hostname(), host))
 }
 
-// entries returns what is stored and passes.
+// entries returns the stored responses that the filter selects.
 func (c *cache) entries(ctx context.Context, f *filter) ([]*store.Entry, error) {
 	var entries []*store.Entry
 	for e, err := range c.kept.All(ctx, "") {
@@ -134,7 +134,8 @@ func (c *cache) entries(ctx context.Context, f *filter) ([]*store.Entry, error) 
 	return entries, nil
 }
 
-// parseDuration reads a duration, also in days and weeks.
+// parseDuration parses a duration. Besides the units of package time it knows
+// days and weeks.
 func parseDuration(text string) (time.Duration, error) {
 	for suffix, unit := range map[string]time.Duration{"d": 24 * time.Hour, "w": 7 * 24 * time.Hour} {
 		if number, found := strings.CutSuffix(text, suffix); found {
@@ -149,8 +150,8 @@ func parseDuration(text string) (time.Duration, error) {
 	return 0, fmt.Errorf("%q is not a duration such as 90s, 12h, 30d or 2w", text)
 }
 
-// parseSize reads a number of bytes with a unit: kB, MB, GB in powers of 1000, KiB, MiB, GiB in powers of
-// 1024.
+// parseSize parses a number of bytes with a unit: kB, MB and GB are powers of
+// 1000; KiB, MiB and GiB are powers of 1024.
 func parseSize(text string) (int64, error) {
 	units := []struct {
 		suffix string

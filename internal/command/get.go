@@ -25,14 +25,14 @@ func getCommand() *cli.Command {
 		Name:      "get",
 		Usage:     "fetch URLs through the per-user cache",
 		ArgsUsage: "URL...",
-		Description: "The bodies go to standard output, one after the other, or to files that are replaced only once a\n" +
-			"whole body has arrived. How each response was obtained is said on standard error. Redirects are\n" +
-			"followed. A transfer that broke off is resumed by the next run, where the origin allows it.\n\n" +
-			"What an origin lets be served while it is revalidated (stale-while-revalidate) is written at once. The\n" +
-			"revalidation gets 2s more before the program ends; one that takes longer is left to the next run.\n\n" +
-			"If an answer's status is 400 or more the exit code is 22, and its file is left as it is. With\n" +
-			"--offline it is 3 if the cache has nothing to answer with.",
-		DisableSliceFlagSeparator: true, // a comma belongs to the field's value
+		Description: "Writes the bodies to standard output, one after the other, or to files. A file is replaced only when\n" +
+			"the whole body has arrived. Standard error says how each response was obtained. Redirects are\n" +
+			"followed. If a transfer breaks off, the next run resumes it if the origin allows that.\n\n" +
+			"If an origin allows stale-while-revalidate, a stale response is written at once. The program then\n" +
+			"waits for the revalidation for up to 2s. If it takes longer, the next run does it.\n\n" +
+			"If a response's status is 400 or more, the exit code is 22 and the file stays as it is. With\n" +
+			"--offline, the exit code is 3 if the cache has no usable response.",
+		DisableSliceFlagSeparator: true, // a comma is part of the field's value
 		Flags: []cli.Flag{
 			headerFlag(),
 			&cli.StringFlag{
@@ -53,28 +53,28 @@ func getCommand() *cli.Command {
 			},
 			&cli.BoolFlag{
 				Name:  "offline",
-				Usage: "ask only the cache (only-if-cached); with --max-stale for what is stale as well",
+				Usage: "ask only the cache (only-if-cached); add --max-stale to accept stale responses",
 			},
 			&cli.BoolFlag{
 				Name:  "refresh",
-				Usage: "have the origin asked even about what is fresh (no-cache)",
+				Usage: "ask the origin even if the stored response is fresh (no-cache)",
 			},
 			&cli.StringFlag{
 				Name:  "max-stale",
-				Usage: "accept what has been stale for up to `DURATION`, such as 12h or 30d, or 'any'",
+				Usage: "accept responses that have been stale for up to `DURATION`, such as 12h or 30d, or 'any'",
 			},
 			&cli.BoolFlag{
 				Name: "q", Aliases: []string{"quiet"},
-				Usage: "say nothing on standard error but what went wrong",
+				Usage: "write only errors to standard error",
 			},
 			&cli.BoolFlag{
 				Name: "v", Aliases: []string{"verbose"},
-				Usage: "show on standard error what is sent to the origin (>), what it answers (<), what the cache hands out (=), and why (*)",
+				Usage: "show on standard error requests to the origin (>), its responses (<), responses from the cache (=), and reasons (*)",
 			},
 			showQueryFlag(),
 			&cli.StringFlag{
 				Name:        "max-size",
-				Usage:       "keep the cache within `SIZE`, such as 500MB or 2GiB, by removing what was not used for longest",
+				Usage:       "keep the cache within `SIZE`, such as 500MB or 2GiB, by removing the least recently used responses",
 				DefaultText: "1GiB",
 			},
 			dirFlag(),
@@ -99,7 +99,7 @@ func getCommand() *cli.Command {
 	}
 }
 
-// getting is one run of get.
+// getting is one run of the command get.
 type getting struct {
 	quiet, verbose, showQuery bool
 
@@ -114,16 +114,16 @@ type getting struct {
 	progress *progress
 
 	mu     sync.Mutex
-	failed error // the first failure that ends the program with a code of its own, or any other
+	failed error // the first failure with an exit code of its own, or else the first error
 }
 
-// target is a URL to get, and where to.
+// target is a URL to fetch, and the file to write its body to.
 type target struct {
 	req    *http.Request
 	output string // a path; empty for standard output
 }
 
-// plan reads the command line.
+// plan reads the flags and arguments.
 func (g *getting) plan(ctx context.Context, c *cli.Command) error {
 	const help = "\nRun 'cachetrip get --help' for its options."
 	urls, output, named := c.Args().Slice(), c.String("o"), c.Bool("O")
@@ -187,20 +187,20 @@ func (g *getting) plan(ctx context.Context, c *cli.Command) error {
 	return nil
 }
 
-// remoteName returns the name of a file for what u names: the last part of its path.
+// remoteName returns a file name for u: the last part of its path.
 func remoteName(u *url.URL) (string, error) {
 	name := path.Base(u.Path)
 	if strings.HasSuffix(u.Path, "/") || u.Path == "" {
 		name = "index.html"
 	}
-	// Origins choose URLs: the name must not lead anywhere else.
+	// Origins choose URLs, so the name must not point into another directory.
 	if !filepath.IsLocal(name) || strings.ContainsAny(name, `/\`) || strings.ContainsFunc(name, isControl) || strings.HasPrefix(name, ".") {
 		return "", usagef("%q is no name for a file; name one with -o", name)
 	}
 	return name, nil
 }
 
-// run gets everything.
+// run fetches all URLs.
 func (g *getting) run(ctx context.Context, dir string, maxBytes int64) error {
 	cache, err := openCache(dir, "http", maxBytes)
 	if err != nil {
@@ -214,7 +214,8 @@ func (g *getting) run(ctx context.Context, dir string, maxBytes int64) error {
 		g.client.CheckRedirect = g.log.checkRedirect
 	}
 	g.log.say("* cache directory: %s", cache.dir)
-	// Where bodies and progress would share a terminal, or the log is shown, there is no place for it.
+	// Progress is not shown if bodies go to the same terminal or the log is
+	// shown.
 	shared := g.targets[0].output == "" && newScreen(g.stdout).terminal
 	g.progress = newProgress(g.stderr, !g.quiet && !g.verbose && !shared)
 	began := time.Now()
@@ -239,7 +240,7 @@ func (g *getting) run(ctx context.Context, dir string, maxBytes int64) error {
 
 	stats := cache.Stats()
 	if err := addTally(cache.dir, stats, began); err != nil {
-		g.log.say("* not counted: %v", err) // a directory that can't be written, most likely
+		g.log.say("* not counted: %v", err) // usually a directory that cannot be written to
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -252,7 +253,7 @@ func (g *getting) run(ctx context.Context, dir string, maxBytes int64) error {
 	return g.failed
 }
 
-// one gets one URL, and says what happened.
+// one fetches one URL, and reports the outcome.
 func (g *getting) one(to target) {
 	said, err := g.fetch(to)
 	if said != "" && (!g.quiet || err != nil) {
@@ -270,7 +271,7 @@ func (g *getting) one(to target) {
 		if ok {
 			code = f.code
 		}
-		err = &failure{code: code} // which was said
+		err = &failure{code: code} // the user has been told already
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -279,7 +280,7 @@ func (g *getting) one(to target) {
 	}
 }
 
-// fetch gets one URL, writes its body, and returns what to say about it.
+// fetch fetches one URL, writes its body, and returns the message for the user.
 func (g *getting) fetch(to target) (said string, err error) {
 	out, err := createOutput(to.output, g.stdout)
 	if err != nil {
@@ -289,25 +290,25 @@ func (g *getting) fetch(to target) (said string, err error) {
 
 	resp, err := g.client.Do(to.req)
 	if err != nil {
-		// The URL is another one after a redirect.
+		// After a redirect, the response has another URL.
 		if failed, ok := errors.AsType[*url.Error](err); ok && failed.URL == to.req.URL.String() && g.usableStale(to.req) {
-			err = fmt.Errorf("%w; what is stored can be had with --offline --max-stale any", err)
+			err = fmt.Errorf("%w; add --offline --max-stale any to get the stored response", err)
 		}
 		return "", err
 	}
 	defer resp.Body.Close()
 	g.log.handedOut(resp)
 
-	if cachetrip.StatusOf(resp) == (cachetrip.Status{}) { // the cache's own 504
+	if cachetrip.StatusOf(resp) == (cachetrip.Status{}) { // a 504 that the cache made
 		if shown := redact.URL(to.req.URL.String(), g.showQuery); resp.Request.URL.String() == to.req.URL.String() && g.usableStale(to.req) {
-			return "", notCached("%s is stored, but stale; --max-stale any takes it all the same", shown)
+			return "", notCached("%s is stored, but stale; add --max-stale any to get it", shown)
 		}
-		return "", notCached("%s is not in the cache, or may not be used without asking the origin; leave --offline out to ask it, or see 'cachetrip explain'", redact.URL(to.req.URL.String(), g.showQuery))
+		return "", notCached("%s is not in the cache, or may not be used without asking the origin; omit --offline to ask it, or see 'cachetrip explain'", redact.URL(to.req.URL.String(), g.showQuery))
 	}
 	refused := resp.StatusCode >= 400
 	var w io.Writer = out
 	if refused && out.temporary != "" {
-		w = io.Discard // an error page is not what the file is for
+		w = io.Discard // do not overwrite the file with an error page
 	}
 	bar := g.progress.follow(w, path.Base(to.req.URL.Path), resp.ContentLength)
 	n, err := io.Copy(bar, resp.Body)
@@ -327,7 +328,8 @@ func (g *getting) fetch(to target) (said string, err error) {
 	return said, nil
 }
 
-// usableStale reports whether a body is stored that a request gets if it asks only the cache, and takes what is stale.
+// usableStale reports whether a request that asks only the cache, and accepts
+// stale responses, would get a body.
 func (g *getting) usableStale(req *http.Request) bool {
 	patient := req.Clone(context.WithoutCancel(req.Context()))
 	patient.Header.Set("Cache-Control", "only-if-cached, max-stale")
@@ -335,10 +337,10 @@ func (g *getting) usableStale(req *http.Request) bool {
 	if err != nil || req.Context().Err() != nil || explained.Action != "serve" || explained.Selected < 0 {
 		return false
 	}
-	return explained.Stored[explained.Selected].Entry.Header.Get("Location") == "" // where that leads may not be stored
+	return explained.Stored[explained.Selected].Entry.Header.Get("Location") == "" // the target of a redirect may not be stored
 }
 
-// nextTime says what to do after a transfer broke off.
+// nextTime returns advice for the user after a transfer broke off.
 func nextTime(resp *http.Response) string {
 	if strings.EqualFold(resp.Header.Get("Accept-Ranges"), "bytes") && cachetrip.StatusOf(resp).Stored {
 		return "; run it again to fetch the rest"
@@ -346,7 +348,8 @@ func nextTime(resp *http.Response) string {
 	return "; run it again"
 }
 
-// newRequest returns a GET request for rawURL that carries fields, each a "Name: value".
+// newRequest returns a GET request for rawURL with the given fields, each of
+// the form "Name: value".
 func newRequest(ctx context.Context, rawURL string, fields []string) (*http.Request, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
@@ -364,14 +367,15 @@ func newRequest(ctx context.Context, rawURL string, fields []string) (*http.Requ
 	for i, line := range fields {
 		name, value, found := strings.Cut(line, ":")
 		value = strings.Trim(value, " \t")
-		// It is not repeated: any part may be a credential.
+		// The message does not repeat the field, because any part may be a
+		// credential.
 		if !found || !field.IsToken(name) || strings.ContainsFunc(value, isControl) {
 			return nil, usagef("the %s -H is not a header field of the form 'Name: value'", ordinal(i+1))
 		}
 		given.Add(name, value)
 	}
 	for name, values := range given {
-		if name == "Host" { // net/http takes it from elsewhere
+		if name == "Host" { // net/http takes the host from req.Host
 			req.Host = values[0]
 			continue
 		}
@@ -380,7 +384,7 @@ func newRequest(ctx context.Context, rawURL string, fields []string) (*http.Requ
 	return req, nil
 }
 
-// ordinal returns a number as it is counted with.
+// ordinal returns n as an ordinal number, such as "2nd".
 func ordinal(n int) string {
 	if n <= 3 {
 		return []string{"first", "second", "third"}[n-1]

@@ -8,7 +8,7 @@ import (
 	"github.com/urfave/cli/v3"
 )
 
-// The library takes what it prints as help from variables.
+// The library takes parts of its help texts from package variables.
 func init() {
 	cli.UsageCommandHelp = "show all commands, or the help of one"
 	cli.HelpPrinter = func(w io.Writer, templ string, data any) {
@@ -19,12 +19,12 @@ func init() {
 	stringify := cli.FlagStringer
 	cli.FlagStringer = func(f cli.Flag) string {
 		names, usage, _ := strings.Cut(stringify(f), "\t")
-		names, _, _ = strings.Cut(names, " [ ") // the same once more: it may be repeated
+		names, _, _ = strings.Cut(names, " [ ") // the library repeats the flag if it may be given more than once
 		return names + "\t" + usage
 	}
 }
 
-const completionHelp = `A shell that has read the script completes commands and their options.
+const completionHelp = `After a shell has read the script, it completes commands and options.
 
 # ~/.bashrc, with the package bash-completion
 source <(cachetrip completion bash)
@@ -38,10 +38,11 @@ cachetrip completion fish > ~/.config/fish/completions/cachetrip.fish
 # PowerShell: keep it as cachetrip.ps1, and run that in the profile
 cachetrip completion pwsh > cachetrip.ps1`
 
-// configureCompletion has the library's command for completion speak like the others.
+// configureCompletion gives the library's completion command a help text like
+// those of the other commands.
 func configureCompletion(c *cli.Command) {
 	c.Hidden = false
-	c.Usage = "print the script by which a shell completes commands and options"
+	c.Usage = "print a script for shell completion"
 	c.UsageText = "cachetrip completion bash|zsh|fish|pwsh"
 	c.Description = completionHelp
 	for _, shell := range c.Commands {

@@ -139,7 +139,7 @@ func TestVerifyFindsDamage(t *testing.T) {
 		w.Write(make([]byte, 100_000))
 	})
 	command(t, "get", url)
-	if code, stdout, _ := command(t, "verify"); code != exitDone || !strings.HasSuffix(stdout, "Nothing is damaged.\n") {
+	if code, stdout, _ := command(t, "verify"); code != exitDone || !strings.HasSuffix(stdout, ", all intact.\n") {
 		t.Errorf("exit code %d, %q", code, stdout)
 	}
 	err := filepath.WalkDir(filepath.Join(os.Getenv("CACHETRIP_DIR"), "v1", "data"), func(path string, d fs.DirEntry, err error) error {
@@ -165,7 +165,8 @@ func TestVerifyFindsDamage(t *testing.T) {
 	}
 }
 
-// TestOtherProgramsCache looks into the cache of a program that tells users apart and is at work.
+// TestOtherProgramsCache lists the cache of a program that has several users
+// and is running.
 func TestOtherProgramsCache(t *testing.T) {
 	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=86400")
@@ -224,7 +225,8 @@ func TestOtherProgramsCache(t *testing.T) {
 	if s := ask("alice"); s.Detail != "invalidated" {
 		t.Errorf("after invalidating: %+v", s)
 	}
-	// What was sent with another Host is listed under that.
+	// A response to a request with another Host field is listed under that
+	// host.
 	if s := ask("host other.example"); s.Fwd != "uri-miss" {
 		t.Errorf("with another Host: %+v", s)
 	}
@@ -248,7 +250,8 @@ func TestOtherProgramsCache(t *testing.T) {
 	}
 }
 
-// TestLookingIsNoUse lists and explains something long unused.
+// TestLookingIsNoUse checks that listing and explaining a response do not count
+// as uses.
 func TestLookingIsNoUse(t *testing.T) {
 	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Cache-Control", "max-age=86400") })
 	command(t, "get", url)
@@ -275,7 +278,7 @@ func TestLookingIsNoUse(t *testing.T) {
 	}
 }
 
-// TestTally has runs count at the same time.
+// TestTally has several runs count at the same time.
 func TestTally(t *testing.T) {
 	dir := t.TempDir()
 	var wg sync.WaitGroup
@@ -301,7 +304,7 @@ func TestTally(t *testing.T) {
 	}
 }
 
-// TestInterruptedCause ends a run as a signal does.
+// TestInterruptedCause cancels a run as a signal does.
 func TestInterruptedCause(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {

@@ -16,7 +16,8 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// TestMain makes the test's own program the command, for what has to be seen of one that ends.
+// TestMain turns the test program into the command, for tests that need a
+// process that ends.
 func TestMain(m *testing.M) {
 	if os.Getenv("CACHETRIP_TEST_COMMAND") != "" {
 		os.Exit(run(context.Background(), os.Args, os.Stdout, os.Stderr))
@@ -24,7 +25,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// slowBehind starts an origin whose page may be served stale, and which answers about it only once it is let.
+// slowBehind starts an origin whose page may be served stale. The origin
+// answers the second request only after let is called.
 func slowBehind(t *testing.T) (url string, requests *atomic.Int64, let func()) {
 	waiting := make(chan struct{})
 	let = sync.OnceFunc(func() { close(waiting) })
@@ -39,7 +41,7 @@ func slowBehind(t *testing.T) (url string, requests *atomic.Int64, let func()) {
 		<-waiting
 		io.WriteString(w, "new\n")
 	})
-	t.Cleanup(let) // before the server is closed, which waits
+	t.Cleanup(let) // before the server is closed, because closing waits for the handler
 	return url, requests, let
 }
 
@@ -70,7 +72,7 @@ func TestLeavesSlowOrigin(t *testing.T) {
 			if args[0] == "get" && stdout.String() != "old\n" {
 				t.Errorf("%q: stdout %q", args, &stdout)
 			}
-			const want = "revalidating what was served stale, for up to 2s\nthe origin has not answered yet; the next run asks it again\n"
+			const want = "revalidating the response that was served stale, for up to 2s\nthe origin has not answered yet; the next run asks it again\n"
 			if quiet := len(args) > 1 && args[1] == "-q"; quiet && stderr.Len() > 0 || !quiet && !strings.HasSuffix(stderr.String(), want) {
 				t.Errorf("%q: stderr:\n%s", args, &stderr)
 			}
@@ -78,7 +80,7 @@ func TestLeavesSlowOrigin(t *testing.T) {
 	}
 }
 
-// callingWriter calls a function when something is written.
+// callingWriter calls a function for each text that is written.
 type callingWriter struct {
 	bytes.Buffer
 	call func(text string)
@@ -89,7 +91,7 @@ func (w *callingWriter) Write(b []byte) (int, error) {
 	return w.Buffer.Write(b)
 }
 
-// TestLeavesWithAnswer has the origin answer while the program stays for it.
+// TestLeavesWithAnswer has the origin answer while the program waits.
 func TestLeavesWithAnswer(t *testing.T) {
 	url, _, let := slowBehind(t)
 	command(t, "get", url)
@@ -110,7 +112,7 @@ func TestLeavesWithAnswer(t *testing.T) {
 	}
 }
 
-// slowToClose is a store that takes its time.
+// slowToClose is a store whose Close waits.
 type slowToClose struct {
 	*store.Memory
 	wait chan struct{}
@@ -121,7 +123,7 @@ func (s slowToClose) Close() error {
 	return nil
 }
 
-// TestLeavesInterrupted is interrupted while it stays.
+// TestLeavesInterrupted interrupts the program while it waits.
 func TestLeavesInterrupted(t *testing.T) {
 	kept := slowToClose{store.NewMemory(1 << 20), make(chan struct{})}
 	defer close(kept.wait)
@@ -129,7 +131,7 @@ func TestLeavesInterrupted(t *testing.T) {
 	defer interrupt()
 	stderr := &callingWriter{call: func(string) { interrupt() }}
 	(&cache{Transport: &cachetrip.Transport{Store: kept}, kept: kept}).leave(ctx, stderr, false)
-	if got, want := stderr.String(), "revalidating what was served stale, for up to 2s\n"; got != want {
+	if got, want := stderr.String(), "revalidating the response that was served stale, for up to 2s\n"; got != want {
 		t.Errorf("it says %q, want %q", got, want)
 	}
 }

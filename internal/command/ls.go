@@ -26,11 +26,11 @@ func showQueryFlag() cli.Flag {
 func lsCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "ls",
-		Usage:     "list what is stored",
+		Usage:     "list the stored responses",
 		ArgsUsage: "[PATTERN...]",
 		Description: "Lists the stored responses whose whole URL matches a PATTERN, in which * stands for any text:\n" +
 			"'https://example.com/*', or without the scheme 'example.com/a*'. Without a PATTERN it lists all.\n" +
-			"Listing does not count as use. LAST USE is recorded to the hour. If nothing matches the exit code is 3.",
+			"Listing does not count as use. LAST USE is accurate to the hour. If nothing matches, the exit code is 3.",
 		Flags: append(filterFlags(),
 			&cli.StringFlag{Name: "sort", Value: "url", Usage: "order by `KEY`: url, size, age or use; the largest, oldest and last used first"},
 			&cli.BoolFlag{Name: "json", Usage: "print a JSON object for each response, one a line"},
@@ -66,30 +66,31 @@ func lsCommand() *cli.Command {
 					fmt.Fprintf(c.Root().ErrWriter, "nothing is stored in %s\n", cache.dir)
 					return nil
 				}
-				return notCached("nothing that is stored matches; 'cachetrip ls' lists all")
+				return notCached("no stored response matches; 'cachetrip ls' lists all")
 			}
 			return printRows(out, rows)
 		},
 	}
 }
 
-// row is a stored response as it is listed. Its JSON form may gain members, and loses none.
+// row is a listed response. Later versions may add members to its JSON form,
+// but never remove any.
 type row struct {
-	URL          string            `json:"url"` // without values in its query, unless asked for
+	URL          string            `json:"url"` // without the values in its query, unless --show-query is given
 	Method       string            `json:"method"`
 	Status       int               `json:"status"`
-	Variant      map[string]string `json:"variant,omitempty"`  // the selecting fields that the request had
-	Identity     string            `json:"identity,omitempty"` // a digest of on whose behalf it was requested
-	Bytes        int64             `json:"bytes"`              // of the body, as far as it is held
-	Length       int64             `json:"length"`             // of the complete body, -1 if not known
+	Variant      map[string]string `json:"variant,omitempty"`  // the values of the fields that Vary names, in the stored response's request
+	Identity     string            `json:"identity,omitempty"` // a digest of the identity that made the request
+	Bytes        int64             `json:"bytes"`              // stored bytes of the body
+	Length       int64             `json:"length"`             // of the complete body; -1 if unknown
 	Complete     bool              `json:"complete"`
-	Received     time.Time         `json:"received"` // or last validated
+	Received     time.Time         `json:"received"` // stored, or last validated
 	AgeSeconds   int64             `json:"age_seconds"`
 	Lifetime     int64             `json:"lifetime_seconds"`
-	LifetimeFrom string            `json:"lifetime_from,omitempty"` // max-age, expires or heuristic
+	LifetimeFrom string            `json:"lifetime_from,omitempty"` // source of the lifetime: max-age, expires or heuristic
 	Fresh        bool              `json:"fresh"`
-	FreshUntil   *time.Time        `json:"fresh_until,omitempty"` // unless it must be validated in any case
-	Validate     string            `json:"validate,omitempty"`    // why it must be validated in any case
+	FreshUntil   *time.Time        `json:"fresh_until,omitempty"` // absent if the response must always be validated
+	Validate     string            `json:"validate,omitempty"`    // why the response must always be validated
 	LastUse      *time.Time        `json:"last_use,omitempty"`
 	ETag         string            `json:"etag,omitempty"`
 	LastModified string            `json:"last_modified,omitempty"`
@@ -100,7 +101,7 @@ func newRow(e *store.Entry, now, lastUse time.Time, showQuery bool) row {
 	f := cachetrip.FreshnessOf(e, now)
 	url := redact.URL(e.URL, showQuery)
 	if url == "" {
-		url = "(encrypted)" // by the program that stored it
+		url = "(encrypted)" // by the program that stored the response
 	}
 	r := row{
 		URL:          url,
@@ -132,11 +133,12 @@ func newRow(e *store.Entry, now, lastUse time.Time, showQuery bool) row {
 	return r
 }
 
-// digest is a value of which the cache keeps no more.
+// digest is a value of which the cache keeps only a digest.
 var digest = regexp.MustCompile(`^[0-9a-f]{32}$`)
 
-// selecting returns the selecting fields that the request for e had. What the cache takes for a secret it keeps
-// as a digest, which is shown as such, to tell variants apart.
+// selecting returns the selecting fields of the request for e. The cache keeps
+// only a digest of a value that may be a secret. The digest is shown, so that
+// variants can be told apart.
 func selecting(e *store.Entry, showQuery bool) map[string]string {
 	shown := make(map[string]string, len(e.Selecting))
 	for name, value := range e.Selecting {
@@ -148,7 +150,8 @@ func selecting(e *store.Entry, showQuery bool) map[string]string {
 	return shown
 }
 
-// identity returns the part of a key that stands for an identity, empty if that is nobody in particular.
+// identity returns the part of a key that stands for the identity; empty if the
+// request had none.
 func identity(key string) string {
 	if id := key[len(key)/2:]; strings.Trim(id, "0") != "" {
 		return id
@@ -189,7 +192,8 @@ func sortRows(rows []row, key string) error {
 	return nil
 }
 
-// variant names what tells a response from others of its URL.
+// variant returns the values by which a response differs from others of its
+// URL.
 func variant(r row) string {
 	var parts []string
 	if r.Method != http.MethodGet {
@@ -220,7 +224,7 @@ func printJSON(out *screen, rows []row) error {
 	return nil
 }
 
-// clock formats a time of day in the user's zone.
+// clock formats a time in the user's time zone.
 func clock(t time.Time) string { return t.Local().Format("2006-01-02 15:04") }
 
 func printRows(out *screen, rows []row) error {
@@ -231,7 +235,7 @@ func printRows(out *screen, rows []row) error {
 		r := &rows[i]
 		bytes := size(r.Bytes)
 		if !r.Complete {
-			bytes += "+" // a part
+			bytes += "+" // only a part is stored
 		}
 		var until, used string
 		switch {
@@ -253,7 +257,8 @@ func printRows(out *screen, rows []row) error {
 			until, used, out.fit(name, 36), printable(r.URL))
 	}
 	table.Flush()
-	// Colours are added last, as they have no width.
+	// Colours are added last, because the table would count their bytes as
+	// columns.
 	for i, line := range strings.SplitAfter(strings.TrimSuffix(text.String(), "\n"), "\n") {
 		bare := strings.TrimSuffix(line, "\n")
 		switch {

@@ -1,5 +1,5 @@
-// Package command is the command cachetrip, for the programs that it is part of: cmd/cachetrip, and those
-// of other modules that add stores to it.
+// Package command implements the command cachetrip. It is used by
+// cmd/cachetrip, and by programs in other modules that add stores.
 package command
 
 import (
@@ -12,26 +12,26 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// OpenStore opens a store that is not a directory, by its URL, to be looked into. The error is shown; it must not
-// tell the credentials that the URL may have.
+// OpenStore opens a store that is not a directory. Its error is shown to the
+// user, so it must not contain the credentials of the URL.
 type OpenStore func(ctx context.Context, url string) (Store, error)
 
-// Store is a store that is closed after use.
+// Store is a store that must be closed after use.
 type Store interface {
 	store.Store
 	io.Closer
 }
 
-// Main runs the command line that the program was given, and ends it. open is what --store opens, nil if
-// this program has no such stores.
+// Main runs the command line of the process and exits. open implements the flag
+// --store; if it is nil, this program supports no such stores.
 func Main(open OpenStore) {
 	openStore = open
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // so that a second Ctrl-C ends the program at once
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
 	os.Exit(run(ctx, os.Args, os.Stdout, os.Stderr))
 }
 
-// openStore is set before anything is run.
+// openStore is set before the command line runs.
 var openStore OpenStore
 
 // run runs the command line args and returns its exit code.

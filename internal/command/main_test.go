@@ -19,7 +19,7 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// command runs the command line with a cache directory of the test's own.
+// command runs the command line in the test's cache directory.
 func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -27,7 +27,8 @@ func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	return code, out.String(), errs.String()
 }
 
-// serve starts an origin, which counts the requests, and gives the test a cache directory.
+// serve starts an origin that counts its requests, and sets a cache directory
+// for the test.
 func serve(t *testing.T, handler http.HandlerFunc) (url string, requests *int) {
 	t.Helper()
 	t.Setenv("CACHETRIP_DIR", filepath.Join(t.TempDir(), "cache"))
@@ -107,7 +108,7 @@ func TestGetRevalidates(t *testing.T) {
 	}
 }
 
-// TestGetStale asks an origin that fails after its first answer, in two ways.
+// TestGetStale has an origin that fails after its first response, in two ways.
 func TestGetStale(t *testing.T) {
 	for name, test := range map[string]struct {
 		fail func(w http.ResponseWriter)
@@ -155,7 +156,7 @@ func TestGetOnlyIfCached(t *testing.T) {
 	}
 }
 
-// TestGetSaysWhyNotStored looks for the reason in the verbose output.
+// TestGetSaysWhyNotStored checks the reason in the verbose output.
 func TestGetSaysWhyNotStored(t *testing.T) {
 	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
@@ -226,7 +227,7 @@ func TestGetStreams(t *testing.T) {
 	if _, err := io.ReadFull(r, first); err != nil {
 		t.Fatal(err)
 	}
-	close(proceed) // only now the origin goes on
+	close(proceed) // the origin continues only now
 	rest, err := io.ReadAll(r)
 	if err != nil || string(rest) != "second" {
 		t.Errorf("the rest is %q, %v", rest, err)
@@ -236,13 +237,13 @@ func TestGetStreams(t *testing.T) {
 	}
 }
 
-// TestGetResumes breaks a transfer off: the next run asks only for the rest.
+// TestGetResumes breaks off a transfer. The next run requests only the rest.
 func TestGetResumes(t *testing.T) {
 	page := strings.Repeat("0123456789", 10_000)
 	var working atomic.Bool
 	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("ETag", `"1"`)
-		if !working.Load() { // the cache tries again by itself, but not forever
+		if !working.Load() { // the cache retries a few times by itself
 			if r.Header.Get("Range") != "" {
 				panic(http.ErrAbortHandler)
 			}
@@ -268,7 +269,8 @@ func TestGetResumes(t *testing.T) {
 	}
 }
 
-// TestWhatIsStoredIsOffered asks for what is stale when nobody answers: what can be had all the same is said only if it can.
+// TestWhatIsStoredIsOffered has an origin that does not answer. The message
+// offers the stale response only if one is stored.
 func TestWhatIsStoredIsOffered(t *testing.T) {
 	t.Setenv("CACHETRIP_DIR", filepath.Join(t.TempDir(), "cache"))
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -287,11 +289,11 @@ func TestWhatIsStoredIsOffered(t *testing.T) {
 	paths["/nothing"] = false
 	for path, offered := range paths {
 		code, _, stderr := command(t, "get", "--refresh", url+path)
-		if code != exitFailed || strings.Contains(stderr, "; what is stored can be had with --offline --max-stale any\n") != offered {
+		if code != exitFailed || strings.Contains(stderr, "; add --offline --max-stale any to get the stored response\n") != offered {
 			t.Errorf("%s: exit code %d, stderr %q, want an offer: %v", path, code, stderr, offered)
 		}
 		code, _, stderr = command(t, "get", "--offline", url+path)
-		if code != exitNotCached || strings.Contains(stderr, "is stored, but stale; --max-stale any takes it all the same\n") != offered {
+		if code != exitNotCached || strings.Contains(stderr, "is stored, but stale; add --max-stale any to get it\n") != offered {
 			t.Errorf("%s, offline: exit code %d, stderr %q, want an offer: %v", path, code, stderr, offered)
 		}
 		if code, _, stderr = command(t, "get", "--offline", "--max-stale", "any", url+path); (code == exitDone) != offered {
@@ -320,8 +322,10 @@ func TestGetInterrupted(t *testing.T) {
 	}
 }
 
-// TestExplainFetchFails has a request fail half-way that explain makes: what is stored is explained all the same, and so is
-// that a part is, which the bound of get would not allow. For explain has none: the program whose cache it is has.
+// TestExplainFetchFails has the request of explain --fetch fail half-way. The
+// stored part is explained all the same. That part is larger than get's size
+// limit allows: explain has no limit, because the cache may be another
+// program's.
 func TestExplainFetchFails(t *testing.T) {
 	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("ETag", `"1"`)
@@ -345,7 +349,7 @@ func TestExplainFetchFails(t *testing.T) {
 	}
 }
 
-// openAndClose makes a cache in the test's directory.
+// openAndClose creates a cache in the test's directory.
 func openAndClose(t *testing.T) {
 	t.Helper()
 	c, err := openCache(os.Getenv("CACHETRIP_DIR"), "", 0)
@@ -367,7 +371,7 @@ func TestBadUsage(t *testing.T) {
 		{[]string{"pur"}, `there is no command "pur"; did you mean "purge"?`},
 		{[]string{"verfy"}, `there is no command "verfy"; did you mean "verify"?`},
 		{[]string{"shot"}, `there is no command "shot"; did you mean "show"?`},
-		{[]string{"frob"}, `there is no command "frob"; 'cachetrip help' lists those there are`},
+		{[]string{"frob"}, `there is no command "frob"; 'cachetrip help' lists all commands`},
 		{[]string{"--nonsense"}, "--help"},
 		{[]string{"help", "nonsense"}, "'nonsense'; 'cachetrip help' lists the commands"},
 		{[]string{"get"}, "one URL or more"},
@@ -378,7 +382,7 @@ func TestBadUsage(t *testing.T) {
 		{[]string{"get", "-O", "http://a/%5cx"}, "no name for a file"},
 		{[]string{"get", "-j", "2", "http://a/x", "http://b/x"}, "-j needs -O"},
 		{[]string{"get", "-j", "0", "http://a/x"}, "at least one"},
-		{[]string{"get", "-j", "x", "http://a/x"}, `"x" for flag -j: not a number that can be used` + "\nRun "},
+		{[]string{"get", "-j", "x", "http://a/x"}, `"x" for flag -j: not a valid number` + "\nRun "},
 		{[]string{"get", "--offline", "--refresh", "http://a/x"}, "exclude each other"},
 		{[]string{"get", "--max-stale", "long", "http://a/x"}, "not a duration"},
 		{[]string{"get", "--max-size", "much", "http://a/x"}, "not a size"},

@@ -17,21 +17,23 @@ import (
 func verifyCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "verify",
-		Usage: "check everything that is stored, and remove what is damaged",
-		Description: "Reads all heads and bodies and compares them with their checksums. What does not prove itself is\n" +
-			"removed; the next request for it fetches it anew. If there was any the exit code is 4.",
+		Usage: "check all stored responses, and remove damaged ones",
+		Description: "Reads all headers and bodies and compares them with their checksums. Removes damaged responses; the\n" +
+			"next request fetches them again. If any was damaged, the exit code is 4.",
 		Flags: []cli.Flag{dirFlag()},
 		Action: withoutArguments(func(ctx context.Context, c *cli.Command, cache *cache) error {
 			report, err := cache.disk.Verify(ctx)
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(c.Root().Writer, "%s proved themselves, with %s of bodies in files of their own.\n", count(report.Entries, "response", "responses"), size(report.Bytes))
+			out := c.Root().Writer
+			intact, bytes := count(report.Entries, "response", "responses"), size(report.Bytes)
 			if report.Damaged > 0 {
-				fmt.Fprintf(c.Root().Writer, "%s damaged and removed.\n", count(report.Damaged, "URL was", "URLs were"))
+				fmt.Fprintf(out, "%s intact (%s in separate body files).\n", intact, bytes)
+				fmt.Fprintf(out, "%s damaged and removed.\n", count(report.Damaged, "URL was", "URLs were"))
 				return &failure{code: exitDamaged}
 			}
-			fmt.Fprintln(c.Root().Writer, "Nothing is damaged.")
+			fmt.Fprintf(out, "%s checked (%s in separate body files), all intact.\n", intact, bytes)
 			return nil
 		}),
 	}
@@ -40,14 +42,14 @@ func verifyCommand() *cli.Command {
 func pruneCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "prune",
-		Usage: "make room: remove what is old, stale or too much",
-		Description: "Removes what was not used for a while, what is stale, and then what was not used for longest, until\n" +
-			"the cache takes no more than a size. Programs keep their own bounds besides. See purge for removing\n" +
-			"particular URLs.",
+		Usage: "make room: remove unused or stale responses, or shrink the cache to a size",
+		Description: "Removes responses that were not used for a while, responses that are stale, and then the least\n" +
+			"recently used ones until the cache fits a size. Programs keep their own size limits as well. To\n" +
+			"remove particular URLs, see purge.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "max-size", Usage: "down to `SIZE` on disk, such as 500MB or 2GiB"},
-			&cli.StringFlag{Name: "unused-for", Usage: "what was not used for `DURATION`, such as 12h or 30d"},
-			&cli.BoolFlag{Name: "stale", Usage: "what may not be used without asking the origin"},
+			&cli.StringFlag{Name: "max-size", Usage: "shrink the cache to `SIZE` on disk, such as 500MB or 2GiB"},
+			&cli.StringFlag{Name: "unused-for", Usage: "remove responses not used for `DURATION`, such as 12h or 30d"},
+			&cli.BoolFlag{Name: "stale", Usage: "remove responses that may not be used without asking the origin"},
 			dirFlag(),
 		},
 		Action: withoutArguments(func(ctx context.Context, c *cli.Command, cache *cache) error {
@@ -70,7 +72,7 @@ func pruneCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				f.stale = false // which is another reason, not a further condition
+				f.stale = false // another reason to remove a response, not a further condition
 				if _, err := cache.disk.Purge(ctx, "", f.matches); err != nil {
 					return err
 				}
@@ -99,13 +101,13 @@ func pruneCommand() *cli.Command {
 func purgeCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "purge",
-		Usage:     "forget URLs, or have them validated before their next use",
+		Usage:     "remove the stored responses of URLs, or have them validated before their next use",
 		ArgsUsage: "URL|PATTERN...",
-		Description: "Removes what is stored for the URLs, of all variants and identities. In a PATTERN, * stands for any\n" +
-			"text, as with ls. The flags narrow it down further, or stand alone: purge --host example.com.\n" +
-			"If nothing matches the exit code is 3.",
+		Description: "Removes the stored responses of the URLs, for all variants and identities. In a PATTERN, * stands\n" +
+			"for any text, as with ls. Flags narrow the selection, or stand alone: purge --host example.com.\n" +
+			"If nothing matches, the exit code is 3.",
 		Flags: append(filterFlags(),
-			&cli.BoolFlag{Name: "invalidate", Usage: "remove nothing, but have the origin asked before the next use, which may cost no more than a 304"},
+			&cli.BoolFlag{Name: "invalidate", Usage: "remove nothing, but ask the origin before the next use, which may cost only a 304"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "only say what would be removed or invalidated"},
 			showQueryFlag(), storeFlag(), dirFlag(),
 		),
@@ -123,7 +125,8 @@ func purgeCommand() *cli.Command {
 				return usagef("purge needs a URL, a pattern or a flag that says what to remove; 'cachetrip clear' removes everything")
 			}
 			for i, pattern := range f.patterns {
-				// As a request would have it: the host in lower case, no default port, no fragment.
+				// The URL is normalised as for a request: host in lower case,
+				// no default port, no fragment.
 				if req, err := newRequest(ctx, pattern, nil); err == nil && !strings.Contains(pattern, "*") {
 					switch e, err := cache.Explain(req); {
 					case err != nil:
@@ -140,7 +143,7 @@ func purgeCommand() *cli.Command {
 				return err
 			}
 			if len(entries) == 0 {
-				return notCached("nothing that is stored matches; 'cachetrip ls' lists all")
+				return notCached("no stored response matches; 'cachetrip ls' lists all")
 			}
 			out := c.Root().Writer
 			done := "removed"
@@ -155,7 +158,8 @@ func purgeCommand() *cli.Command {
 				}
 			case c.Bool("invalidate"):
 				done = "invalidated"
-				// By their keys, as a URL does not say which Host a request had.
+				// Entries are found by key, because the URL alone does not tell
+				// the Host field of the request.
 				now := time.Now().Round(0)
 				seen := make(map[string]bool)
 				for _, e := range entries {
@@ -190,8 +194,8 @@ func purgeCommand() *cli.Command {
 func clearCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "clear",
-		Usage:       "remove everything that is stored",
-		Description: "The directory stays a cache; programs that use it at the moment find it empty. What stats says of past\nuse begins anew.",
+		Usage:       "remove all stored responses",
+		Description: "The directory stays a cache. Programs that use it now find it empty. The counts of stats are reset.",
 		Flags:       []cli.Flag{dirFlag()},
 		Action: withoutArguments(func(ctx context.Context, c *cli.Command, cache *cache) error {
 			before, err := cache.disk.Usage(ctx)
@@ -210,7 +214,8 @@ func clearCommand() *cli.Command {
 	}
 }
 
-// withoutArguments returns the action of a command that takes only flags, on a cache that is there.
+// withoutArguments returns the action of a command that takes only flags. The
+// action runs on an existing cache.
 func withoutArguments(act func(context.Context, *cli.Command, *cache) error) cli.ActionFunc {
 	return func(ctx context.Context, c *cli.Command) error {
 		if c.Args().Present() {

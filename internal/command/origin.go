@@ -14,11 +14,13 @@ import (
 	"time"
 )
 
-// demoSite is the address that the demo's pages have in the cache. It must be the same in all runs,
-// while the origin listens on another port each time. RFC 2606 reserves the name for examples.
+// demoSite is the address under which the demo's pages are cached. It is the
+// same in all runs, although the origin listens on another port each time. RFC
+// 2606 reserves the name for examples.
 const demoSite = "http://demo.cachetrip.example"
 
-// origin is a small web site on a loopback port, which counts what passes its sockets.
+// origin is a small web site on a loopback port. It counts the bytes that pass
+// its sockets.
 type origin struct {
 	server   *http.Server
 	listener net.Listener
@@ -29,8 +31,7 @@ type origin struct {
 	wire     atomic.Int64 // bytes in both directions
 }
 
-// startOrigin starts a site that opened at a given time, which makes its news differ from those of
-// earlier ones.
+// startOrigin starts a site. Its news differ for each value of opened.
 func startOrigin(opened time.Time) (*origin, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -42,13 +43,13 @@ func startOrigin(opened time.Time) (*origin, error) {
 		Handler:  o.site(),
 		ErrorLog: log.New(io.Discard, "", 0),
 	}
-	go o.server.Serve(countingListener{listener, &o.wire}) // ends with close
+	go o.server.Serve(countingListener{listener, &o.wire}) // close ends it
 	return o, nil
 }
 
 func (o *origin) close() { o.server.Close() }
 
-// transport returns a transport that finds the site under its name.
+// transport returns a transport that connects to the site, whatever the host.
 func (o *origin) transport() *http.Transport {
 	return &http.Transport{
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -57,8 +58,8 @@ func (o *origin) transport() *http.Transport {
 	}
 }
 
-// site returns the pages. Their content type and validators are those that matter to the demo;
-// conditional requests are answered by net/http itself.
+// site returns the handler of the pages. It sets their content type and
+// validators; net/http answers conditional requests.
 func (o *origin) site() http.Handler {
 	mux := http.NewServeMux()
 	page := func(path string, serve func(w http.ResponseWriter, r *http.Request)) {
@@ -105,12 +106,12 @@ func (o *origin) site() http.Handler {
 	return mux
 }
 
-// content answers r with body, or as its conditions ask.
+// content answers r with body, or with 304 if the conditions of r say so.
 func content(w http.ResponseWriter, r *http.Request, body string) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader([]byte(body)))
 }
 
-// countingListener adds up the bytes that pass its connections.
+// countingListener counts the bytes that pass its connections.
 type countingListener struct {
 	net.Listener
 	wire *atomic.Int64
@@ -135,7 +136,8 @@ func (c countingConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write counts before it writes, so that whoever has read a response finds it counted.
+// Write counts before it writes, so that the bytes of a response are counted
+// when its reader has them.
 func (c countingConn) Write(p []byte) (int, error) {
 	c.wire.Add(int64(len(p)))
 	n, err := c.Conn.Write(p)

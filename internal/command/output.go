@@ -10,17 +10,18 @@ import (
 	"path/filepath"
 )
 
-// output is where a body goes: a stream, or a file that is replaced at once by commit, so that it is
-// never there half written.
+// output is the destination of a body: a stream, or a file. The file is
+// replaced as a whole by commit, so that it never exists half written.
 type output struct {
 	io.Writer
 	file      *os.File // nil for standard output
-	temporary string   // the file's path until commit; empty if it is written in place
-	final     string   // and after it
+	temporary string   // the temporary file's path until commit; empty if the file is written in place
+	final     string   // the path after commit
 }
 
-// createOutput returns the output that path names: stdout if path is empty or "-". What is not a
-// regular file, such as a device or a pipe, is written in place.
+// createOutput returns the output for path. An empty path or "-" means stdout.
+// A path that is not a regular file, such as a device or a pipe, is written in
+// place.
 func createOutput(path string, stdout io.Writer) (*output, error) {
 	if path == "" || path == "-" {
 		return &output{Writer: stdout}, nil
@@ -50,14 +51,14 @@ func createOutput(path string, stdout io.Writer) (*output, error) {
 	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		if named, ok := errors.AsType[*fs.PathError](err); ok {
-			err = named.Err // the name is of no use to anybody
+			err = named.Err // users do not know the name of the temporary file
 		}
 		return nil, fmt.Errorf("cannot write a file in %s: %w; name another place with -o or --output-dir", filepath.Dir(final), err)
 	}
 	return &output{Writer: file, file: file, temporary: temporary, final: final}, nil
 }
 
-// commit makes what was written the file's content.
+// commit makes the written bytes the content of the file.
 func (o *output) commit() error {
 	if o.file == nil {
 		return nil
@@ -76,7 +77,8 @@ func (o *output) commit() error {
 	return nil
 }
 
-// discard gives up what was not committed; the file stays as it was.
+// discard removes an output that was not committed. An existing file stays as
+// it was.
 func (o *output) discard() {
 	if o.file == nil {
 		return

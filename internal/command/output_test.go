@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// TestGetOutput fetches a page into a file that existed before, in various kinds of trouble.
+// TestGetOutput fetches a page into an existing file, with several kinds of
+// failures.
 func TestGetOutput(t *testing.T) {
 	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -100,7 +101,7 @@ func TestOutputThroughLink(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := os.Symlink("file", link); err != nil {
-		t.Skip(err) // as on Windows, without the privilege
+		t.Skip(err) // as on Windows without the privilege
 	}
 	out, err := createOutput(link, nil)
 	if err != nil {
@@ -118,7 +119,7 @@ func TestOutputThroughLink(t *testing.T) {
 	}
 }
 
-// TestOutputDevice writes to what is not a regular file where it is.
+// TestOutputDevice writes to a device in place.
 func TestOutputDevice(t *testing.T) {
 	out, err := createOutput(os.DevNull, nil)
 	if err != nil {

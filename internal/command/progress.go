@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// progress shows a line for each download that is under way, on a terminal only.
+// progress shows a line on the terminal for each current download.
 type progress struct {
 	out  *screen
 	stop chan struct{}
@@ -20,13 +20,13 @@ type progress struct {
 }
 
 const (
-	// progressAfter is how long a download has to take to be shown: what comes at once needs no line
-	// that is gone before it was read.
+	// progressAfter is how long a download must take before it is shown. The
+	// line of a shorter one would vanish before it can be read.
 	progressAfter = 300 * time.Millisecond
 	progressEvery = 100 * time.Millisecond
 )
 
-// newProgress returns a progress that draws if draws is true.
+// newProgress returns a progress. It draws only if draws is true.
 func newProgress(out *screen, draws bool) *progress {
 	p := &progress{out: out}
 	if draws && out.moves {
@@ -52,7 +52,7 @@ func (p *progress) run() {
 	}
 }
 
-// close ends the drawing, and removes what is drawn.
+// close stops drawing, and removes the drawn lines.
 func (p *progress) close() {
 	if p.stop == nil {
 		return
@@ -62,7 +62,7 @@ func (p *progress) close() {
 	p.erase()
 }
 
-// say writes a line above those that are drawn.
+// say writes a line above the drawn ones.
 func (p *progress) say(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -93,17 +93,18 @@ func (p *progress) draw() {
 	io.WriteString(p.out, b.String())
 }
 
-// download is a body on its way to w.
+// download is a body that is being written to w.
 type download struct {
 	w      io.Writer
 	p      *progress
 	name   string
-	length int64 // -1 if not known
+	length int64 // -1 if unknown
 	began  time.Time
 	got    int64
 }
 
-// follow returns a writer to w that shows how much of length bytes has come, until it is closed.
+// follow returns a writer to w that shows how much of length bytes has arrived,
+// until it is closed.
 func (p *progress) follow(w io.Writer, name string, length int64) *download {
 	d := &download{w: w, p: p, name: name, length: length, began: time.Now()}
 	p.mu.Lock()

@@ -11,16 +11,16 @@ import (
 	"golang.org/x/term"
 )
 
-// screen is where something is written, and what it can show.
+// screen is an output with its capabilities.
 type screen struct {
 	io.Writer
-	terminal bool // somebody looks at it
+	terminal bool // the output is a terminal
 	moves    bool // the cursor can be moved
 	colours  bool
-	width    int // in columns; 0 if lines have no end
+	width    int // in columns; 0 if lines have no limit
 }
 
-// newScreen looks at w. Everything that is not a terminal gets plain text.
+// newScreen examines w. Anything but a terminal gets plain text.
 func newScreen(w io.Writer) *screen {
 	s := &screen{Writer: w}
 	file, ok := w.(*os.File)
@@ -45,7 +45,7 @@ const (
 	yellow = "33"
 )
 
-// paint returns text in a colour, if the screen has any.
+// paint returns text in a colour, if the screen shows colours.
 func (s *screen) paint(colour, text string) string {
 	if !s.colours || text == "" {
 		return text
@@ -53,7 +53,7 @@ func (s *screen) paint(colour, text string) string {
 	return "\x1b[" + colour + "m" + text + "\x1b[0m"
 }
 
-// fit cuts text to n columns, if lines have an end.
+// fit cuts text to n columns, if lines have a limit.
 func (s *screen) fit(text string, n int) string {
 	if runes := []rune(text); s.width > 0 && len(runes) > n {
 		return string(runes[:max(n-1, 0)]) + "…"
@@ -61,7 +61,8 @@ func (s *screen) fit(text string, n int) string {
 	return text
 }
 
-// wrap breaks text into lines that fit the screen, all but the first indented by n columns.
+// wrap breaks text into lines that fit the screen. All lines but the first are
+// indented by n columns.
 func (s *screen) wrap(text string, n int) string {
 	if s.width == 0 {
 		return text
@@ -85,7 +86,8 @@ func (s *screen) wrap(text string, n int) string {
 	return b.String()
 }
 
-// flow breaks what does not fit the screen: paragraphs, which are made anew, and the last columns of tables.
+// flow breaks lines that do not fit the screen. It wraps paragraphs anew, and
+// the last column of each table row.
 func (s *screen) flow(text string) string {
 	if s.width == 0 {
 		return text
@@ -103,7 +105,7 @@ func (s *screen) flow(text string) string {
 			n++
 		}
 		switch whole := strings.Join(lines[:n], "\n"); {
-		case fits || strings.HasPrefix(line[indent:], "#"): // what is to be copied stays as it is
+		case fits || strings.HasPrefix(line[indent:], "#"): // commands to be copied stay as they are
 			b.WriteString(whole)
 		case column < 0:
 			b.WriteString(line[:indent] + s.wrap(whole, indent))
@@ -122,8 +124,8 @@ func (s *screen) flow(text string) string {
 	return b.String()
 }
 
-// printable returns text without what could make a terminal do something: header fields come from
-// anywhere.
+// printable replaces characters that could control a terminal, because header
+// fields come from anywhere.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\t' || unicode.IsPrint(r) {

@@ -4,5 +4,6 @@ package command
 
 import "os"
 
-// enableEscapes reports whether a terminal understands escape sequences: all do.
+// enableEscapes reports whether a terminal understands escape sequences. All
+// terminals on these systems do.
 func enableEscapes(*os.File) bool { return true }

@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// checkSecret fails the test if a secret is in what was seen, or in the name or content of a file in the cache
-// directory.
+// checkSecret fails the test if a secret is in the output, or in the name or
+// content of a file in the cache directory.
 func checkSecret(t *testing.T, secret string, seen ...string) {
 	t.Helper()
 	for _, text := range seen {
@@ -38,8 +38,8 @@ func checkSecret(t *testing.T, secret string, seen ...string) {
 	}
 }
 
-// TestSecretsAreNotShown has secrets in all places of requests and responses, and every command say what it
-// can about them.
+// TestSecretsAreNotShown puts secrets into all places of requests and
+// responses, and runs every command.
 func TestSecretsAreNotShown(t *testing.T) {
 	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -128,10 +128,11 @@ func TestSecretsAreNotShown(t *testing.T) {
 	if !regexp.MustCompile(`selected by .*X-Api-Key: [0-9a-f]{32}`).MatchString(all.String()) {
 		t.Errorf("variants are not told apart:\n%s", all.String())
 	}
-	// What the origin said and the URL are stored, as they have to be served again; what the client said is not.
+	// The URL and the origin's fields are stored, because they must be served
+	// again. The client's secrets are not stored.
 	checkSecret(t, "REQSECRET")
 
-	// Asked for, queries are shown, and nothing besides.
+	// With --show-query, queries are shown, and no other secret.
 	for _, args := range [][]string{with("get", "-v", "--refresh", "--show-query", page), with("explain", "--show-query", page), with("show", "--show-query", page)} {
 		_, stdout, stderr := command(t, args...)
 		if seen := stdout + stderr; !strings.Contains(seen, query) || strings.Contains(seen, "RESPSECRET-3") || strings.Contains(seen, "REQSECRET") {

@@ -18,8 +18,8 @@ import (
 
 var update = flag.Bool("update", false, "write what the sessions say to testdata")
 
-// session is a user's: every command, on one cache directory. HOST stands for the origin, OUT for a
-// directory.
+// session is a user's session: it runs every command on one cache directory.
+// HOST stands for the origin, OUT for a directory.
 var session = []string{
 	"ls",
 	"get HOST/fresh",
@@ -66,7 +66,8 @@ var session = []string{
 	"stats --json",
 }
 
-// changing is what differs from run to run, and what stands for it. Widths stay as they are.
+// changing matches text that differs from run to run, with its replacement.
+// Column widths stay the same.
 var changing = []struct {
 	is     *regexp.Regexp
 	stands string
@@ -82,7 +83,7 @@ var changing = []struct {
 	{regexp.MustCompile(`User-Agent: cachetrip/.*`), "User-Agent: cachetrip/VERSION"},
 	{regexp.MustCompile(`in \d+(\.\d+)?m?s:`), "in 0s:"},
 	{regexp.MustCompile(`\b\d+s\b`), "0s"},
-	{regexp.MustCompile(`, by 0s`), ""}, // the first second of what is stale at once
+	{regexp.MustCompile(`, by 0s`), ""}, // within the first second of a response that is stale at once
 	{regexp.MustCompile(`"age_seconds":\d+`), `"age_seconds":0`},
 	{regexp.MustCompile(`stale by 0s`), "at the end of its lifetime"},
 	{regexp.MustCompile(`at the end of its lifetime: served from the cache all the same`), "at the end of its lifetime: served from the cache"},
@@ -93,8 +94,8 @@ var changing = []struct {
 	{regexp.MustCompile(`removed, [\d.]+ .?B\.`), "removed, SIZE."},
 }
 
-// playSession has every command of the session run by play, which returns what is to be seen of it, and
-// compares all of it with a golden file.
+// playSession has play run every command of the session and return its output.
+// It compares all output with a golden file.
 func playSession(t *testing.T, golden string, play func(args []string) (code int, seen string)) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -168,7 +169,7 @@ func playSession(t *testing.T, golden string, play func(args []string) (code int
 	}
 }
 
-// TestSession plays the session to a pipe: there is nothing but text.
+// TestSession plays the session into a pipe, which gets plain text.
 func TestSession(t *testing.T) {
 	playSession(t, filepath.Join("testdata", "session.txt"), func(args []string) (int, string) {
 		var seen bytes.Buffer

@@ -34,7 +34,8 @@ func requestFlags() []cli.Flag {
 	}
 }
 
-// requestOf returns the request that a command is about, and sets the identity that it is made for.
+// requestOf returns the request that the flags and the URL describe, and sets
+// the identity that makes it.
 func requestOf(ctx context.Context, c *cli.Command, cache *cache) (*http.Request, error) {
 	if c.NArg() != 1 {
 		return nil, usagef("%s takes one URL, not %d\nRun 'cachetrip %s --help' for its options.", c.Name, c.NArg(), c.Name)
@@ -48,14 +49,15 @@ func requestOf(ctx context.Context, c *cli.Command, cache *cache) (*http.Request
 func showCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "show",
-		Usage:     "show what is stored for a URL",
+		Usage:     "show the stored responses of a URL",
 		ArgsUsage: "URL",
-		Description: "Shows the head of each stored response, what selects it, and how fresh it is; or with --body the\n" +
-			"body of one, on standard output. Showing does not count as use. If nothing is stored the exit code is 3.",
+		Description: "Shows the header of each stored response, what selects it, and how fresh it is. With --body, writes\n" +
+			"the body of one to standard output. Showing does not count as use. If nothing is stored, the exit\n" +
+			"code is 3.",
 		DisableSliceFlagSeparator: true,
 		Flags: append(requestFlags(),
 			&cli.BoolFlag{Name: "body", Usage: "write the stored body to standard output, and nothing else"},
-			&cli.IntFlag{Name: "variant", Aliases: []string{"n"}, Usage: "show only response `N` of those that are stored", DefaultText: "all; with --body, that which the request selects"},
+			&cli.IntFlag{Name: "variant", Aliases: []string{"n"}, Usage: "show only stored response `N`", DefaultText: "all; with --body, the one that the request selects"},
 			showQueryFlag(), storeFlag(), dirFlag(),
 		),
 		Action: func(ctx context.Context, c *cli.Command) error {
@@ -78,7 +80,7 @@ func showCommand() *cli.Command {
 			}
 			stored = append(stored, explained.Others...)
 			if len(stored) == 0 {
-				return notCached("nothing is stored for %s; 'cachetrip ls' lists what is", redact.URL(req.URL.String(), c.Bool("show-query")))
+				return notCached("nothing is stored for %s; 'cachetrip ls' lists all stored responses", redact.URL(req.URL.String(), c.Bool("show-query")))
 			}
 			n := c.Int("variant")
 			if n < 0 || n > len(stored) {
@@ -111,7 +113,8 @@ func showCommand() *cli.Command {
 	}
 }
 
-// showEntry writes what there is to know of a stored response.
+// showEntry writes the header of a stored response, what selects it, and how
+// fresh it is.
 func showEntry(out *screen, n int, e *store.Entry, lastUse time.Time, showQuery bool) {
 	now := time.Now()
 	f := cachetrip.FreshnessOf(e, now)
@@ -181,7 +184,7 @@ func showEntry(out *screen, n int, e *store.Entry, lastUse time.Time, showQuery 
 	}
 }
 
-// kind says what is special about the bytes of a stored body.
+// kind names the unusual properties of a stored body.
 func kind(e *store.Entry) string {
 	if e.Uncompressed {
 		return ", decompressed on arrival"
@@ -189,7 +192,7 @@ func kind(e *store.Entry) string {
 	return ""
 }
 
-// writeBody writes a stored body, which was or is verified by its checksums.
+// writeBody writes a stored body. The store verifies it by its checksums.
 func (c *cache) writeBody(ctx context.Context, w io.Writer, e *store.Entry) error {
 	if e.Method != http.MethodGet {
 		return fmt.Errorf("there is no body: the response answered a %s", e.Method)
@@ -199,7 +202,7 @@ func (c *cache) writeBody(ctx context.Context, w io.Writer, e *store.Entry) erro
 	}
 	for _, part := range e.Parts {
 		if err := c.writePart(ctx, w, e.Key, part); err != nil {
-			return fmt.Errorf("%w; 'cachetrip verify' removes what is damaged", err)
+			return fmt.Errorf("%w; 'cachetrip verify' removes damaged responses", err)
 		}
 	}
 	return nil
@@ -225,20 +228,20 @@ func (c *cache) writePart(ctx context.Context, w io.Writer, key string, part sto
 func explainCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "explain",
-		Usage:     "explain what the cache holds of a URL, what the next request would do, and why",
+		Usage:     "explain what is stored for a URL, what the next request would do, and why",
 		ArgsUsage: "URL",
 		Description: "Says in sentences whether a response is stored, how its lifetime and age are computed, what the next\n" +
-			"request would do and what would be sent, with the sections of RFC 9111. It sends nothing, unless\n" +
-			"--fetch has the request made first: then it also says why a response was not stored.",
+			"request would do and what it would send, with the sections of RFC 9111. It sends nothing unless\n" +
+			"--fetch is given. Then it makes the request first, and also says why a response was not stored.",
 		DisableSliceFlagSeparator: true,
 		Flags: append(requestFlags(),
-			&cli.BoolFlag{Name: "fetch", Usage: "make the request first, through the cache, and say what became of it"},
+			&cli.BoolFlag{Name: "fetch", Usage: "make the request first, through the cache, and report its outcome"},
 			showQueryFlag(), storeFlag(), dirFlag(),
 		),
 		Action: func(ctx context.Context, c *cli.Command) (err error) {
 			var cache *cache
 			if c.Bool("fetch") {
-				cache, err = openCache(c.String("dir"), "http", unbounded) // the program whose cache it is keeps its own bound
+				cache, err = openCache(c.String("dir"), "http", unbounded) // the program that owns the cache keeps its own size limit
 			} else {
 				cache, err = openExisting(c)
 			}
@@ -272,7 +275,7 @@ func explainCommand() *cli.Command {
 			if explained.Sent == nil {
 				return failed
 			}
-			fmt.Fprintf(out, "\nSent would be, besides what net/http adds:\n")
+			fmt.Fprintf(out, "\nThe request would send these fields, besides those that net/http adds:\n")
 			fmt.Fprintf(out, "  > GET %s\n", printable(redact.URL(req.URL.String(), c.Bool("show-query"))))
 			for _, name := range sortedNames(explained.Sent) {
 				for _, value := range explained.Sent[name] {
@@ -293,7 +296,8 @@ func sortedNames(h http.Header) []string {
 	return names
 }
 
-// fetchTold makes a request, without following redirects, and says what became of it.
+// fetchTold makes a request without following redirects, and reports its
+// outcome.
 func fetchTold(cache *cache, req *http.Request, say func(string)) error {
 	var kept string
 	trace := &cachetrip.Trace{

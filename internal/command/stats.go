@@ -17,8 +17,8 @@ import (
 func statsCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "stats",
-		Usage: "sum up what is stored, by host, and what it has saved",
-		Description: "What the runs of 'cachetrip get' on this directory saved is counted in it; other programs count for\n" +
+		Usage: "sum up the stored responses by host, and what the cache has saved",
+		Description: "The runs of 'cachetrip get' count in this directory what they save. Other programs count for\n" +
 			"themselves (Transport.Stats).",
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "hosts", Value: 10, Usage: "show the `N` largest hosts; 0: all"},
@@ -42,17 +42,17 @@ func statsCommand() *cli.Command {
 	}
 }
 
-// summary is what stats says, also as JSON.
+// summary is the output of stats, also in its JSON form.
 type summary struct {
-	Dir       string        `json:"dir"`        // or the URL of another store
-	DiskBytes int64         `json:"disk_bytes"` // of all files, in blocks of 4 KiB; 0 of another store
-	URLs      int           `json:"urls"`       // per identity
+	Dir       string        `json:"dir"`        // the directory, or the URL of another store
+	DiskBytes int64         `json:"disk_bytes"` // of all files, in blocks of 4 KiB; 0 for another store
+	URLs      int           `json:"urls"`       // counted once for each identity
 	Responses int           `json:"responses"`
 	Fresh     int           `json:"fresh"` // may be used without asking the origin
 	Bytes     int64         `json:"bytes"` // of bodies
 	Hosts     []hostSummary `json:"hosts"` // the largest first
 	Get       *tally        `json:"get,omitempty"`
-	elsewhere bool          // not in a directory
+	elsewhere bool          // another store than a directory
 }
 
 type hostSummary struct {
@@ -76,7 +76,7 @@ func (c *cache) summary(ctx context.Context) (*summary, error) {
 	hosts := make(map[string]*hostSummary)
 	now := time.Now()
 	last := ""
-	counted := make(map[string]bool) // bodies of the key at hand: variants may share one
+	counted := make(map[string]bool) // body files of the current key, because variants may share one
 	for e, err := range c.kept.All(ctx, "") {
 		if err != nil {
 			return nil, err
@@ -167,7 +167,7 @@ func (s *summary) print(out *screen, most int) {
 	}
 }
 
-// bar draws n of largest in eighths of columns.
+// bar draws a bar for n, where largest fills the width, in eighths of a column.
 func bar(n, largest int64, columns int) string {
 	eighths := int(float64(n) / float64(largest) * float64(columns*8))
 	if n > 0 {

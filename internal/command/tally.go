@@ -13,21 +13,22 @@ import (
 	"github.com/cachetrip/cachetrip"
 )
 
-// tally is what all runs of get on a cache directory have counted, kept in a file of that directory.
-// Other programs that use the cache count for themselves.
+// tally is the sum of the counts of all runs of get on a cache directory. It is
+// kept in a file of that directory. Other programs count for themselves.
 type tally struct {
 	Since         time.Time `json:"since"`
 	Runs          uint64    `json:"runs"`
 	Requests      uint64    `json:"requests"`
 	Hits          uint64    `json:"hits"`          // answered without asking the origin
 	Revalidations uint64    `json:"revalidations"` // answered after a 304
-	BytesServed   int64     `json:"bytes_served"`  // of bodies, from the cache
+	BytesServed   int64     `json:"bytes_served"`  // of bodies from the cache
 	BytesReceived int64     `json:"bytes_received"`
 }
 
 const tallyName = "get.json"
 
-// addTally adds what one run counted. A file that can't be read, for a power cut say, begins anew.
+// addTally adds the counts of one run. A file that cannot be read, such as
+// after a power cut, is replaced by a new one.
 func addTally(dir string, s cachetrip.Stats, now time.Time) error {
 	return underLock(dir, func(path string) error {
 		t := readTally(path)
@@ -54,7 +55,7 @@ func addTally(dir string, s cachetrip.Stats, now time.Time) error {
 
 func loadTally(dir string) tally { return readTally(filepath.Join(dir, tallyName)) }
 
-// forgetTally has it begin anew.
+// forgetTally resets the counts.
 func forgetTally(dir string) error {
 	return underLock(dir, func(path string) error {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -72,7 +73,7 @@ func readTally(path string) (t tally) {
 	return t
 }
 
-// underLock has one process at a time change the file.
+// underLock runs change while no other process changes the file.
 func underLock(dir string, change func(path string) error) error {
 	path := filepath.Join(dir, tallyName)
 	lock := flock.New(path+".lock", flock.SetPermissions(0o600))

@@ -16,7 +16,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// onTerminal runs a command with a terminal for its output, and returns what that shows.
+// onTerminal runs a command whose output is a terminal, and returns the
+// terminal's output.
 func onTerminal(t *testing.T, args []string) (code int, seen string) {
 	t.Helper()
 	user, program, err := pty.Open()
@@ -29,7 +30,7 @@ func onTerminal(t *testing.T, args []string) (code int, seen string) {
 	}
 	shown := make(chan string)
 	go func() {
-		text, _ := io.ReadAll(user) // an error tells that the program has closed its end
+		text, _ := io.ReadAll(user) // an error means that the program has closed its end
 		shown <- string(text)
 	}()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -45,13 +46,14 @@ func terminalEnv(t *testing.T) {
 	t.Setenv("COLUMNS", "")
 }
 
-// TestSessionOnTerminal plays the session where it has colours, bars, and a width.
+// TestSessionOnTerminal plays the session on a terminal, with colours, bars and
+// a width.
 func TestSessionOnTerminal(t *testing.T) {
 	terminalEnv(t)
 	playSession(t, filepath.Join("testdata", "terminal.txt"), func(args []string) (int, string) { return onTerminal(t, args) })
 }
 
-// TestNoColour looks for colours where none are wanted.
+// TestNoColour checks that NO_COLOR and the like turn colours off.
 func TestNoColour(t *testing.T) {
 	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Cache-Control", "max-age=90000") })
 	for _, env := range []string{"NO_COLOR=1", "TERM=dumb", ""} {
@@ -71,7 +73,8 @@ func TestNoColour(t *testing.T) {
 	}
 }
 
-// TestProgress downloads something slow to a file: a bar is shown, and is gone in the end.
+// TestProgress downloads a slow body to a file. A bar is shown, and removed in
+// the end.
 func TestProgress(t *testing.T) {
 	terminalEnv(t)
 	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -96,8 +99,8 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// TestHelpFits reads the help of every command on a narrow terminal: it says what it says elsewhere, and every
-// line fits but those that are to be copied.
+// TestHelpFits reads the help of every command on a narrow terminal. It has the
+// same words as in a pipe, and every line fits except commands to be copied.
 func TestHelpFits(t *testing.T) {
 	terminalEnv(t)
 	t.Setenv("COLUMNS", "72")

@@ -15,25 +15,27 @@ import (
 	"github.com/cachetrip/cachetrip/internal/redact"
 )
 
-// wireLog is an [http.RoundTripper] that writes the heads of all requests and responses that pass
-// it. Below a cache, those are the ones that really went to the origin. Without w it writes nothing.
+// wireLog is an [http.RoundTripper] that writes the headers of all requests and
+// responses that pass it. Below a cache, those are the ones that reached the
+// origin. If w is nil, it writes nothing.
 type wireLog struct {
 	base      http.RoundTripper
 	showQuery bool
 
-	mu sync.Mutex // serves lines and heads whole: the cache may also revalidate in the background
+	mu sync.Mutex // keeps lines and headers whole: the cache may revalidate in the background at the same time
 	w  io.Writer
 }
 
 func (l *wireLog) RoundTrip(req *http.Request) (*http.Response, error) {
-	// What is sent is known only to the transport, which adds fields of its own.
+	// Only the transport knows the fields that are sent, because it adds its
+	// own.
 	var (
-		mu     sync.Mutex // the transport calls the hooks from a goroutine of its own
+		mu     sync.Mutex // the transport calls the hooks on another goroutine
 		fields []string
 	)
 	trace := &httptrace.ClientTrace{
 		WroteHeaderField: func(name string, values []string) {
-			if strings.HasPrefix(name, ":") { // HTTP/2 has the request line there
+			if strings.HasPrefix(name, ":") { // HTTP/2 sends the request line as fields
 				return
 			}
 			mu.Lock()
@@ -46,7 +48,7 @@ func (l *wireLog) RoundTrip(req *http.Request) (*http.Response, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			l.lines(append([]string{fmt.Sprintf("> %s %s", req.Method, redact.URL(req.URL.String(), l.showQuery))}, fields...))
-			fields = nil // a request that is sent again, on another connection, is shown again
+			fields = nil // the transport may send the request again on another connection
 		},
 	}
 	resp, err := l.base.RoundTrip(req.WithContext(httptrace.WithClientTrace(req.Context(), trace)))
@@ -58,21 +60,24 @@ func (l *wireLog) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// handedOut writes the head of a response that the cache gave to its caller, and what it means.
+// handedOut writes the header of a response that the cache gave to its caller,
+// and how it was obtained.
 func (l *wireLog) handedOut(resp *http.Response) {
 	l.lines(append(l.head("=", resp), "* "+describe(resp)))
 }
 
-// checkRedirect is an [http.Client]'s CheckRedirect that writes each response on the way.
+// checkRedirect is the CheckRedirect of an [http.Client]. It writes each
+// redirect.
 func (l *wireLog) checkRedirect(next *http.Request, via []*http.Request) error {
-	if len(via) >= 10 { // what net/http does without a function like this
+	if len(via) >= 10 { // the default of net/http
 		return fmt.Errorf("stopped after %d redirects", len(via))
 	}
 	l.handedOut(next.Response)
 	return nil
 }
 
-// logger returns a logger that writes its records among the other lines, without time, level and what says nothing.
+// logger returns a logger that writes its records between the other lines. It
+// omits the time, the level and empty values.
 func (l *wireLog) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(starred{l}, &slog.HandlerOptions{
 		Level: slog.LevelDebug,
@@ -109,7 +114,7 @@ func (l *wireLog) lines(lines []string) {
 	io.WriteString(l.w, strings.Join(lines, "\n")+"\n")
 }
 
-// head returns the lines of resp's head, marked.
+// head returns the status line and header of resp, each line with a mark.
 func (l *wireLog) head(mark string, resp *http.Response) []string {
 	lines := []string{fmt.Sprintf("%s %s %s", mark, resp.Proto, resp.Status)}
 	names := make([]string, 0, len(resp.Header))
@@ -125,7 +130,7 @@ func (l *wireLog) head(mark string, resp *http.Response) []string {
 	return lines
 }
 
-// fieldLine returns a field line, marked, without what may be a secret.
+// fieldLine returns a field with a mark, without possible secrets.
 func fieldLine(mark, name, value string, showQuery bool) string {
 	return mark + " " + name + ": " + printable(redact.Field(name, value, showQuery))
 }

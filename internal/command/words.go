@@ -18,7 +18,7 @@ func describe(resp *http.Response) string {
 	say := func(format string, args ...any) { words = append(words, fmt.Sprintf(format, args...)) }
 
 	switch {
-	case s == cachetrip.Status{}: // which only the cache's own 504 has
+	case s == cachetrip.Status{}: // only a 504 that the cache made has no status
 		return "not usable from the cache, and only-if-cached forbids to ask the origin"
 	case s.Hit && s.TTL < 0:
 		say("stale by %s: served from the cache all the same", span(-s.TTL))
@@ -72,7 +72,7 @@ func reason(fwd string) string {
 	return fwd
 }
 
-// span formats d as tables and sentences say it.
+// span formats a duration for tables and sentences.
 func span(d time.Duration) string { return duration.Format(d, "") }
 
 // size formats a number of bytes in powers of 1000, such as "12.3 kB".
@@ -81,14 +81,14 @@ func size(n int64) string {
 		return fmt.Sprintf("%d B", n)
 	}
 	f, unit := float64(n)/1000, 0
-	for f >= 999.95 && unit < 4 { // what would be rounded to 1000.0
+	for f >= 999.95 && unit < 4 { // a value that would be rounded to 1000.0
 		f /= 1000
 		unit++
 	}
 	return fmt.Sprintf("%.1f %cB", f, "kMGTP"[unit])
 }
 
-// count puts a number before the word for it.
+// count formats n with the singular or plural of its noun.
 func count(n int, one, many string) string {
 	if n == 1 {
 		return "1 " + one
