@@ -51,6 +51,9 @@ func ParseCacheControl(lines []string) CacheControl {
 		}
 		return true
 	})
+	if cc.Malformed {
+		cc.MustUnderstand = false // which would override no-store
+	}
 	return cc
 }
 

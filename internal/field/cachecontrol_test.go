@@ -113,6 +113,7 @@ func TestParseCacheControl(t *testing.T) {
 		{"malformed directives of a request", []string{"max-stale; min-fresh"}, malformed(func(cc *CacheControl) { cc.MaxStale, cc.MinFresh = 0, MaxSeconds })},
 		{"names that only contain those of directives", []string{"a no-storex xno-cache"}, malformed(func(*CacheControl) {})},
 
+		{"must-understand does not override no-store beside what is malformed", []string{"must-understand, no-store; x"}, with(func(cc *CacheControl) { cc.NoStore, cc.Malformed = true, true })},
 		{"after a quoted argument", []string{`x="a" , no-store`}, with(func(cc *CacheControl) { cc.NoStore = true })},
 	}
 	for _, test := range tests {
