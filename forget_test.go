@@ -48,18 +48,18 @@ func TestNoSecretStaysInMemory(t *testing.T) {
 	name := strings.Repeat("\x5b\x74\x78\x70\x38", 5)           // "Name-", hidden
 	const urls = 50
 	onEachStore(t, func(w *world) {
+		w.cache.Base = roundTripper(func(req *http.Request) (*http.Response, error) { // keeps no buffers
+			control := "max-age=60"
+			switch req.URL.Query().Get("kind") {
+			case "stale":
+				control = "max-age=0, stale-while-revalidate=60"
+			case "private":
+				control = "no-store"
+			}
+			h := http.Header{"Cache-Control": {control}, "Vary": {"Cookie, X-Api-Key"}, "Etag": {`"1"`}}
+			return &http.Response{StatusCode: 200, Header: h, ContentLength: 4, Body: io.NopCloser(strings.NewReader("body")), Request: req}, nil
+		})
 		for _, named := range []bool{false, true} {
-			w.cache.Base = roundTripper(func(req *http.Request) (*http.Response, error) { // keeps no buffers
-				control := "max-age=60"
-				switch req.URL.Query().Get("kind") {
-				case "stale":
-					control = "max-age=0, stale-while-revalidate=60"
-				case "private":
-					control = "no-store"
-				}
-				h := http.Header{"Cache-Control": {control}, "Vary": {"Cookie, X-Api-Key"}, "Etag": {`"1"`}}
-				return &http.Response{StatusCode: 200, Header: h, ContentLength: 4, Body: io.NopCloser(strings.NewReader("body")), Request: req}, nil
-			})
 			w.cache.Identity = nil
 			if named {
 				w.cache.Identity = func(*http.Request) string { return hidden(name) }
