@@ -1,6 +1,7 @@
 package cachetrip
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net/http"
@@ -80,4 +81,27 @@ func (o *outcome) repeatedBy(a *answer) bool {
 	}
 	return resp.StatusCode == o.code && a.sending().decoded(resp, contentLength(resp)) == o.entry.Uncompressed &&
 		(o.announced < 0 || resp.ContentLength < 0 || resp.ContentLength == o.announced)
+}
+
+// sameStart takes what comes before a position from body, and reports whether that is what readAt reads there.
+func sameStart(body io.Reader, readAt func(p []byte, at int64) (int, error), position int64) bool {
+	const size = 32 << 10
+	came, had := make([]byte, size), make([]byte, size)
+	for at := int64(0); at < position; {
+		n := min(size, position-at)
+		if _, err := io.ReadFull(body, came[:n]); err != nil {
+			return false
+		}
+		for got := int64(0); got < n; {
+			m, err := readAt(had[got:n], at+got)
+			if got += int64(m); m == 0 || err != nil && got < n {
+				return false
+			}
+		}
+		if !bytes.Equal(came[:n], had[:n]) {
+			return false
+		}
+		at += n
+	}
+	return true
 }

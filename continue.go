@@ -88,10 +88,11 @@ func (rs *rests) joined() (e *store.Entry, why string) {
 	return rs.merged, storable(rs.rules, &r, rs.StaleIfError > 0)
 }
 
-// remainder returns what asks for the rest of a stored response when the store has failed while it was
-// being read: a store on a network can do so in the middle of a body. It is nil if the origin can't be asked.
-func (x *exchange) remainder(held *content, r *response) func(span) io.ReadCloser {
-	if held.bodies == nil || x.rules.cc.OnlyIfCached || !r.continuable() {
+// remainder returns what asks for the rest of a stored response, the whole of e, when the store has failed while it was
+// being read: a store on a network can do so in the middle of a body. Without a validator the request is repeated, and
+// what comes must begin with what is stored. remainder is nil if the origin can't be asked.
+func (x *exchange) remainder(held *content, r *response, e *store.Entry) func(span) io.ReadCloser {
+	if held.bodies == nil || x.rules.cc.OnlyIfCached {
 		return nil
 	}
 	if x.own == nil {
@@ -100,6 +101,12 @@ func (x *exchange) remainder(held *content, r *response) func(span) io.ReadClose
 	a, stored := &answer{exchange: x, requested: wallClock()}, *r
 	return func(s span) io.ReadCloser {
 		ctx := x.req.Context()
+		if !stored.continuable() {
+			o := &outcome{code: stored.status, entry: e, announced: stored.length}
+			return x.repeat(ctx, o, s.start, func(body io.Reader, position int64) bool {
+				return sameStart(body, held.ReadAt, position)
+			})
+		}
 		rest, _, err := a.askAgain(ctx, &stored, s)
 		if err != nil && ctx.Err() == nil {
 			rest, err = a.askWhole(ctx, &stored, s)

@@ -1,7 +1,6 @@
 package cachetrip
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -849,25 +848,7 @@ func (r *reader) begins(body io.Reader, position int64) bool {
 		_, err := io.CopyN(&sum, body, position)
 		return err == nil && sum.Sum64() == r.sum.Sum64()
 	}
-	const size = 32 << 10
-	came, had := make([]byte, size), make([]byte, size)
-	for at := int64(0); at < position; {
-		n := min(size, position-at)
-		if _, err := io.ReadFull(body, came[:n]); err != nil {
-			return false
-		}
-		for got := int64(0); got < n; {
-			m, err := r.d.readAt(r.ctx, had[got:n], at+got)
-			if got += int64(m); m == 0 || err != nil && got < n {
-				return false
-			}
-		}
-		if !bytes.Equal(came[:n], had[:n]) {
-			return false
-		}
-		at += n
-	}
-	return true
+	return sameStart(body, func(p []byte, at int64) (int, error) { return r.d.readAt(r.ctx, p, at) }, position)
 }
 
 // unlocked calls f without the lock, which is held before and after, even if f panics.

@@ -355,6 +355,40 @@ func (b failingBody) ReadAt(p []byte, offset int64) (int, error) {
 	return b.Body.ReadAt(p[:min(int64(len(p)), b.offset-offset)], offset)
 }
 
+// TestStoredBodyThatFailsWithoutValidator: what a store has lost of a stored body without a validator comes from the
+// origin as well, if the origin still has the same. If it has another body, the caller is not given a mixture.
+func TestStoredBodyThatFailsWithoutValidator(t *testing.T) {
+	body, other := noise(500_000, 67), noise(500_000, 68)
+	for _, test := range []struct {
+		name   string
+		second []byte
+		fails  bool
+	}{{"the same", body, false}, {"another body", other, true}} {
+		t.Run(test.name, func(t *testing.T) {
+			inEachStore(t, func(r *rig) {
+				origin := newRaw(r, func(c *rawCall) {
+					if c.n == 0 {
+						c.whole(body, fresh)
+						return
+					}
+					c.whole(test.second, fresh)
+				})
+				defer origin.close()
+				r.get(origin.url())
+				kept := r.Store
+				defer func() { r.Store = kept }()
+				r.Store = failsBehind{kept, 200_000}
+				resp := r.send(r.Context(), origin.url())
+				got, err := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				if (err != nil) != test.fails || !bytes.Equal(got, body[:len(got)]) || err == nil && len(got) != len(body) {
+					r.Errorf("got %d bytes, %v", len(got), err)
+				}
+			})
+		})
+	}
+}
+
 // TestErrorsOnPurposeForAll: who reads along with another request is limited as that is, though each asks the origin for
 // itself when a shared transfer breaks off.
 func TestErrorsOnPurposeForAll(t *testing.T) {

@@ -70,7 +70,7 @@ func (x *exchange) serve(now time.Time, e *store.Entry, r *response, status Stat
 		} else {
 			trailed(resp)
 			b := &whole.body
-			b.content, b.span, b.count, b.last, b.again = held, span{0, r.length}, &x.counters.bytesServed, true, x.remainder(held, r)
+			b.content, b.span, b.count, b.last, b.again = held, span{0, r.length}, &x.counters.bytesServed, true, x.remainder(held, r, e)
 			resp.Body = b
 		}
 	}
