@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestShortRun is a run of the program, short and with few workers.
+// TestShortRun runs the program for a short time with few workers.
 func TestShortRun(t *testing.T) {
 	d := testtier.Pick(2*time.Second, 9*time.Second)
 	var out bytes.Buffer
@@ -49,7 +49,7 @@ func TestDirectoryInUse(t *testing.T) {
 	}
 }
 
-// TestHistory shows what the checks of histories find, and what they allow.
+// TestHistory shows what the checks of a history reject and what they allow.
 func TestHistory(t *testing.T) {
 	for _, test := range []struct {
 		name      string
@@ -110,7 +110,7 @@ func TestHistory(t *testing.T) {
 	}
 }
 
-// TestVerify shows that no wrong content passes.
+// TestVerify shows that wrong content is detected.
 func TestVerify(t *testing.T) {
 	w := &worker{resources: catalogue()}
 	r := representation{resource: 20, variant: "a", version: 3}
@@ -153,7 +153,7 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-// TestCheckChange shows which changes of the store are found wrong.
+// TestCheckChange shows which changes of the store are rejected.
 func TestCheckChange(t *testing.T) {
 	now := time.Now()
 	entry := func(version int, requested, invalidated time.Time) *store.Entry {

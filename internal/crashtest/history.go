@@ -8,15 +8,17 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// What the workers saw of each key, and whether it can have happened. A key is a register that is changed
-// under a lock: every change must begin with what the one before it left, and every reading must find what
-// some change left that was not overtaken when the reading began. Only who was killed leaves it open
-// whether a change was made.
+// This file records what workers saw of each key, and checks that it is
+// possible. A key is a register that changes under a lock. Every change must
+// begin with the state that the previous change left. Every reading must find
+// the state of a change that was not overwritten when the reading began. Only
+// if a worker was killed is it unknown whether its last change was made.
 
-// state stands for the entries of a key; 0 for none. States that differ in anything that matters differ.
+// state identifies the entries of a key; 0 means no entries. Entries that
+// differ in anything that matters have different states.
 type state uint64
 
-// stateOf returns the state that entries are.
+// stateOf returns the state of entries.
 func stateOf(entries []*store.Entry) state {
 	var sum uint64
 	for i, e := range entries {
@@ -50,7 +52,7 @@ func stateOf(entries []*store.Entry) state {
 			number(p.Skip)
 			text(p.Blob.ID)
 		}
-		sum += h // their order does not matter
+		sum += h // the order of entries does not matter
 	}
 	if sum == 0 && len(entries) > 0 {
 		return 1
@@ -61,29 +63,29 @@ func stateOf(entries []*store.Entry) state {
 // change is one Update of a key.
 type change struct {
 	key    string
-	begun  int64 // under the lock, before anything was written
-	done   int64 // after the Update returned without an error; 0 if it did not, as far as is known
+	begun  int64 // under the lock, before the write
+	done   int64 // after Update returned nil; 0 if it failed or is not known to have returned
 	before state
 	after  state
 	who    string
 }
 
-// reading is one look at the entries of a key.
+// reading is one lookup of the entries of a key.
 type reading struct {
 	begun, ended int64
 	found        state
 	who          string
 }
 
-// history is what happened to one key.
+// history is the record of one key.
 type history struct {
 	changes  []change
 	readings []reading
-	possible map[state]bool // what the key may have held before all of these; nil: nothing
+	possible map[state]bool // the possible states before all recorded changes; nil means no entries
 }
 
-// check returns what can't have happened. vanishing tells that a key may lose its entries at any time, by
-// eviction.
+// check returns the contradictions in the history. If vanishing is set,
+// eviction may remove the entries of the key at any time.
 func (h *history) check(key string, vanishing bool) (wrong []string) {
 	slices.SortStableFunc(h.changes, func(a, b change) int {
 		switch {
@@ -118,7 +120,7 @@ func (h *history) check(key string, vanishing bool) (wrong []string) {
 			c := &h.changes[i]
 			found = c.after == r.found && c.begun <= r.ended
 			if !found && c.done != 0 && c.done <= r.begun {
-				settled = i // made for certain when the reading began: nothing before it counts
+				settled = i // certainly made when the reading began, so earlier changes do not count
 				break
 			}
 		}
@@ -130,8 +132,8 @@ func (h *history) check(key string, vanishing bool) (wrong []string) {
 	return wrong
 }
 
-// forget leaves of a history what the next check needs. It is for when nobody is at work. now is what the key
-// was found to hold.
+// forget removes all records but those that the next check needs. No worker may
+// be running. now is the state that the key was found in.
 func (h *history) forget(now state) {
 	h.changes, h.readings = nil, nil
 	h.possible = map[state]bool{now: true}
@@ -144,7 +146,7 @@ func (h *history) name(s state) string {
 	return fmt.Sprintf("state %016x", uint64(s))
 }
 
-// story tells of the changes around one.
+// story describes the changes around one.
 func (h *history) story(i int) string {
 	var b strings.Builder
 	from, to := max(0, i-4), min(len(h.changes), i+4)

@@ -1,28 +1,38 @@
-// Crashtest kills processes that share a cache, at random moments, and looks whether anybody notices.
+// Crashtest kills processes that share a cache, at random moments, and checks
+// that the cache keeps its promises.
 //
 //	go run ./internal/crashtest -d 30s
 //
-// Worker processes, each with a Transport of its own on one directory, make requests to an origin in this
-// process, whose resources change all the time. They are killed with SIGKILL from outside, at any moment,
-// and kill themselves in the midst of a change of the store; others take their place. Everybody tells what
-// happens, and this is checked:
+// Each worker process has its own Transport on one directory. It makes requests
+// to an origin in the main process, whose resources change all the time. The
+// main process kills workers with SIGKILL at random moments, and replaces them.
+// Workers also kill themselves in the midst of a change of the store. All
+// processes report what they see, and the main process checks it:
 //
-//   - Every byte of every body is that of the version which the header names, and a body that ends without
-//     an error is whole. Only what the origin itself breaks off may end in an error.
-//   - A response is served without asking the origin only as long as its max-age allows.
-//   - Nothing is served that is older than what the request found in the store. In the store nothing takes
-//     the place of something newer, or comes back into use after it was invalidated, without validation.
-//   - What one process has stored the next request of every process finds; no update is lost or undone, but
-//     for one that was under way when its process was killed: of that there is all or nothing.
-//   - The bound is respected at all times, to 10 %.
-//   - Every few seconds all workers are killed at once. Then the directory opens, everything in it proves
-//     itself, it holds what was stored last, and what the dead left behind goes once it is an hour old.
+//   - Every byte of every body belongs to the version that the header names. A
+//     body that ends without an error is whole. Only a body that the origin
+//     breaks off may end in an error.
+//   - A response is served without asking the origin only as long as its
+//     max-age allows.
+//   - No served response is older than the one that the request found in the
+//     store. In the store, no response replaces a newer one, and no invalidated
+//     response is used again without validation.
+//   - A response that one process has stored is found by the next request of
+//     every process. No update is lost or undone. If a process is killed during
+//     an update, the update is made as a whole or not at all.
+//   - The cache never exceeds its size limit by more than 10 %.
+//   - Every few seconds all workers are killed at once. Then the directory
+//     opens, all entries match their checksums, and it holds the latest stored
+//     responses. Files that dead processes left are removed once they are an
+//     hour old.
 //
-// Half of the time goes to a directory that is too small for the resources, so that there is eviction all the
-// time, the other half to one that is large enough, from which nothing may vanish.
+// During the first half, the directory is too small for the resources, so that
+// the store evicts all the time. During the second half it is large enough, and
+// no entry may vanish.
 //
-// It ends no process but its own workers, which also end when it does. If something is wrong it says what and exits
-// with 1, and the directory stays; if it could not run, it exits with 2.
+// The program kills only its own workers. They also end when it does. If a
+// promise is broken, it prints the details, keeps the directory, and exits with
+// 1. If it could not run, it exits with 2.
 package main
 
 import (
@@ -74,10 +84,10 @@ type config struct {
 	out      io.Writer
 }
 
-// errViolated reports that what must hold did not. What it was has been printed.
+// errViolated reports that a promise was broken. The details have been printed.
 var errViolated = errors.New("crashtest: violated")
 
-// crashtest runs both rounds and prints what happened.
+// crashtest runs both rounds and prints their results.
 func crashtest(ctx context.Context, c config) error {
 	if c.seed == 0 {
 		c.seed = rand.Uint64()

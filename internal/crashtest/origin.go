@@ -14,31 +14,33 @@ import (
 	"time"
 )
 
-// The origin: resources whose representations follow from their name, so that whoever receives one can
-// tell whether each of its bytes is right.
+// This file is the origin. The bytes of a resource follow from its name and
+// version, so that a receiver can check each byte.
 
 // resource is one of the origin's resources.
 type resource struct {
-	size   int64 // of its first version; the others' lie around it unless it is exact
+	size   int64 // of the first version; other versions have similar sizes, unless exact is set
 	exact  bool
 	maxAge int // seconds
 	vary   bool
 }
 
-// variants are the values of the field that some resources vary on. What does not vary has the first.
+// variants are the values of the request field that some resources vary on.
+// Other resources have only the first.
 var variants = []string{"a", "b", "c"}
 
-// variantField names that field of requests.
+// variantField is the name of that request field.
 const variantField = "X-Variant"
 
 // Fields of the origin's responses.
 const (
-	versionField = "X-Version" // resource, variant and version of what is in the content
-	cutField     = "X-Cut"     // "1" if the origin is going to break off before the end
+	versionField = "X-Version" // resource, variant and version of the content
+	cutField     = "X-Cut"     // "1" if the origin will break off before the end
 )
 
-// catalogue returns the origin's resources: many small ones, sizes on both sides of each boundary at
-// which the store does something else, and some that are a large part of a small cache.
+// catalogue returns the origin's resources: many small ones, sizes on both
+// sides of each threshold of the store, and some that are a large part of a
+// small cache.
 func catalogue() []resource {
 	var rs []resource
 	add := func(n int, size int64, exact bool) {
@@ -64,7 +66,7 @@ func catalogue() []resource {
 	return rs
 }
 
-// representation is what a resource is at one time, for one kind of request.
+// representation is one version of a resource, for one variant.
 type representation struct {
 	resource int
 	variant  string
@@ -124,7 +126,7 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// fill makes p the bytes of the representation at an offset.
+// fill fills p with the bytes of the representation from offset on.
 func (r representation) fill(p []byte, offset int64) {
 	seed := r.seed()
 	var word [8]byte
@@ -141,7 +143,8 @@ func (r representation) fill(p []byte, offset int64) {
 	}
 }
 
-// origin serves the resources, changes them, and remembers since when each version was the current one.
+// origin serves the resources and changes them. It records when each version
+// became current.
 type origin struct {
 	resources []resource
 	server    *http.Server
@@ -149,7 +152,7 @@ type origin struct {
 
 	mu     sync.Mutex
 	rand   *rand.Rand
-	starts [][]int64 // of each version of each resource, in nanoseconds since 1970; the first is version 1
+	starts [][]int64 // of each version of each resource, in nanoseconds since 1970; versions count from 1
 	counts originCounts
 }
 
@@ -158,7 +161,7 @@ type originCounts struct {
 	bytes                                      int64
 }
 
-// startOrigin makes an origin and has it listen on the loopback interface.
+// startOrigin makes an origin that listens on the loopback interface.
 func startOrigin(seed uint64) (*origin, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -177,20 +180,21 @@ func startOrigin(seed uint64) (*origin, error) {
 
 func (o *origin) close() { o.server.Close() }
 
-// change makes some resource another one.
+// change starts a new version of a random resource.
 func (o *origin) change() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.bump(o.rand.IntN(len(o.resources)))
 }
 
-// bump ends the current version of a resource. mu is held.
+// bump ends the current version of a resource. The caller holds mu.
 func (o *origin) bump(resource int) (version int) {
 	o.starts[resource] = append(o.starts[resource], time.Now().UnixNano())
 	return len(o.starts[resource])
 }
 
-// lifetime returns since when, and until when, a version was the current one; end is 0 if it still is.
+// lifetime returns when a version became current, and when it ended; end is 0
+// if it is still current.
 func (o *origin) lifetime(resource, version int) (start, end int64, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -204,13 +208,13 @@ func (o *origin) lifetime(resource, version int) (start, end int64, ok bool) {
 	return starts[version-1], end, true
 }
 
-// mood is how the origin treats a request: none of it may make any difference.
+// mood is how the origin treats a request. No mood may change the outcome.
 type mood struct {
-	before, after time.Duration // how long it takes, before and after it has chosen the version
-	piece         time.Duration // how long each piece of the content takes
-	cut           bool          // whether it breaks off somewhere
+	before, after time.Duration // delays before and after the version is chosen
+	piece         time.Duration // the delay before each piece of the content
+	cut           bool          // whether the response breaks off
 	cutAt         float64
-	ranges        bool // whether it says that it takes ranges
+	ranges        bool // whether the response has Accept-Ranges
 }
 
 func (o *origin) mood() mood {
@@ -242,8 +246,8 @@ func (o *origin) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	m := o.mood()
 	time.Sleep(m.before)
 
-	// Version and date are taken at one moment: that an origin dates its responses right is what caches
-	// must rely on.
+	// Version and date are read together, because caches rely on the origin's
+	// dates.
 	o.mu.Lock()
 	r := representation{index, variants[0], len(o.starts[index])}
 	o.counts.requests++
@@ -291,12 +295,12 @@ func (o *origin) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	o.mu.Unlock()
 	if content.broken {
-		http.NewResponseController(w).Flush() // the head at least arrives
+		http.NewResponseController(w).Flush() // the header arrives at least
 		panic(http.ErrAbortHandler)
 	}
 }
 
-// countingWriter sees what ServeContent answers.
+// countingWriter counts what ServeContent writes.
 type countingWriter struct {
 	http.ResponseWriter
 	status     int
@@ -323,7 +327,7 @@ type generated struct {
 	representation
 	size     int64
 	position int64
-	end      int64 // where it breaks off; negative if it does not
+	end      int64 // where the content breaks off; negative if it does not
 	broken   bool
 	pause    time.Duration
 }

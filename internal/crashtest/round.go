@@ -23,22 +23,27 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// A round: workers on one directory, from its beginning to its end.
+// This file runs a round: workers on one directory, from its beginning to its
+// end.
 
 const (
-	// epoch is how long workers are at it before all are killed and the directory is examined.
+	// epoch is how long workers run before all are killed and the directory is
+	// examined.
 	epoch = 3 * time.Second
 
 	// killEvery is the mean time between two kills from outside.
 	killEvery = 120 * time.Millisecond
 
-	// suicides is the share of the changes of the store within which a worker kills itself.
+	// suicides is the share of store changes during which a worker kills
+	// itself.
 	suicides = .01
 
-	// changeEvery is how often one of the origin's resources changes: each about once a second.
+	// changeEvery is how often one of the origin's resources changes. Each
+	// resource changes about once a second.
 	changeEvery = 5 * time.Millisecond
 
-	// clockSlack allows for the time between reading the clock and acting upon it.
+	// clockSlack allows for the time between reading the clock and using its
+	// value.
 	clockSlack = 20 * time.Millisecond
 )
 
@@ -46,14 +51,14 @@ type round struct {
 	name      string
 	dir       string
 	maxBytes  int64
-	vanishing bool // entries may vanish at any time, as there is eviction
+	vanishing bool // the cache evicts, so entries may vanish at any time
 	workers   int
 	seed      uint64
 	log       io.Writer
 
 	origin *origin
 	rand   *rand.Rand
-	names  int // of workers so far
+	names  int // of all workers so far
 
 	mu        sync.Mutex
 	histories map[string]*history
@@ -61,21 +66,21 @@ type round struct {
 	counts    counts
 }
 
-// counts is what a round has to show.
+// counts is the statistics of a round.
 type counts struct {
 	answers         map[string]int64 // by result
 	bytes           int64            // verified
 	readings        int64
 	changes         int64 // begun
-	done            int64 // changes known to be made
+	done            int64 // changes known to have been made
 	evictions       int64
 	kills, suicides int64
 	starts          int64
-	examined        int64 // times that the directory was examined
+	examined        int64 // examinations of the directory
 	leftovers       int64 // files that dead processes left
-	most            int64 // bytes that the cache took when all were killed
+	most            int64 // bytes on disk when all workers were killed
 	errors          map[string]int64
-	entries         int64 // at the end
+	entries         int64 // at the end of the round
 	originCounts    originCounts
 	took            time.Duration
 }
@@ -92,7 +97,8 @@ func (r *round) violated() bool {
 	return len(r.wrong) > 0
 }
 
-// run runs the round. Its error tells that it could not be run; what was wrong is in r.wrong.
+// run runs the round. Its error says that the round could not run; broken
+// promises are in r.wrong.
 func (r *round) run(ctx context.Context, d time.Duration) error {
 	start := time.Now()
 	r.histories = make(map[string]*history)
@@ -153,7 +159,8 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// epoch has workers at work for a while, killing and restarting them, and kills all of them in the end.
+// epoch keeps workers running for a while, killing and replacing them, and
+// kills all of them in the end.
 func (r *round) epoch(ctx context.Context, d time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, max(d, 500*time.Millisecond))
 	defer cancel()
@@ -202,12 +209,12 @@ func (r *round) epoch(ctx context.Context, d time.Duration) error {
 	return failed
 }
 
-// process is a worker as seen from here.
+// process is a worker, seen from the main process.
 type process struct {
 	name   string
 	cmd    *exec.Cmd
-	over   chan struct{} // closed when it has ended and all that it told was heard
-	atWork atomic.Bool   // it has told something
+	over   chan struct{} // closed when the worker has ended and all its output was read
+	atWork atomic.Bool   // the worker has written an event
 	mu     sync.Mutex
 	killed bool
 }
@@ -219,7 +226,8 @@ func (p *process) kill() {
 	p.cmd.Process.Kill()
 }
 
-// start starts a worker. ended is called when it has ended, unless nobody listens any more.
+// start starts a worker. It calls ended when the worker has ended, unless the
+// epoch is over.
 func (r *round) start(ended func()) (*process, error) {
 	r.names++
 	p := &process{name: fmt.Sprintf("worker %d", r.names), over: make(chan struct{})}
@@ -235,7 +243,7 @@ func (r *round) start(ended func()) (*process, error) {
 	}
 	p.cmd = exec.Command(program)
 	p.cmd.Env = append(os.Environ(), workerVariable+"="+string(config))
-	if _, err := p.cmd.StdinPipe(); err != nil { // it ends when this process does
+	if _, err := p.cmd.StdinPipe(); err != nil { // the worker ends when this pipe closes, which it does when this process ends
 		return nil, err
 	}
 	out, err := p.cmd.StdoutPipe()
@@ -268,10 +276,12 @@ func (r *round) start(ended func()) (*process, error) {
 	return p, nil
 }
 
-// diedByKill reports whether a worker that nobody else has killed did so itself.
+// diedByKill reports whether a worker that this process did not kill has killed
+// itself.
 func diedByKill(err error) bool {
 	var exit *exec.ExitError
-	// Where there are signals the state says "signal: killed"; on Windows the exit code of a killed process is 1.
+	// On systems with signals the state is "signal: killed"; on Windows a
+	// killed process has exit code 1.
 	return errors.As(err, &exit) && (strings.Contains(exit.Error(), "killed") || exit.ExitCode() == 1)
 }
 
@@ -282,7 +292,7 @@ func tail(s string) string {
 	return s
 }
 
-// listen takes in what a worker tells, until its end.
+// listen reads the events of a worker until it ends.
 func (r *round) listen(p *process, out io.Reader) {
 	lines := bufio.NewScanner(out)
 	lines.Buffer(make([]byte, 64<<10), 64<<10)
@@ -320,7 +330,7 @@ func (r *round) take(p *process, e *event, begun map[uint64]change) {
 	defer r.mu.Unlock()
 	switch e.Kind {
 	case eventChange:
-		if c, again := begun[e.ID]; again { // tried a second time: the first has come to nothing, or may have
+		if c, again := begun[e.ID]; again { // a second attempt: the first failed, or may have
 			r.history(e.Key).changes = append(r.history(e.Key).changes, c)
 		}
 		begun[e.ID] = change{key: e.Key, begun: e.Begun, before: e.Before, after: e.After, who: p.name}
@@ -346,7 +356,8 @@ func (r *round) take(p *process, e *event, begun map[uint64]change) {
 	}
 }
 
-// checkAnswer makes sure that a response was the origin's at a time that its use allows for.
+// checkAnswer checks that the origin's response was current at a time that its
+// use allows.
 func (r *round) checkAnswer(p *process, e *event) {
 	v, err := parseRepresentation(e.Version)
 	if err != nil {
@@ -367,8 +378,9 @@ func (r *round) checkAnswer(p *process, e *event) {
 	}
 }
 
-// checkBound makes sure that the cache is within its bound. While workers are at it, one pass over the files
-// may count what was evicted behind it as well as what took its place, so that it takes several to be sure.
+// checkBound checks that the cache is within its size limit. While workers run,
+// one pass over the files may count an evicted file as well as its replacement,
+// so several passes are needed to be sure.
 func (r *round) checkBound(passes int) {
 	limit := r.maxBytes + r.maxBytes/10
 	sum := r.measure()
@@ -385,7 +397,7 @@ func (r *round) checkBound(passes int) {
 	}
 }
 
-// measure adds up the files of the cache, in blocks.
+// measure returns the size of all files of the cache, in blocks.
 func (r *round) measure() (sum int64) {
 	filepath.WalkDir(filepath.Join(r.dir, "v1"), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
@@ -402,7 +414,8 @@ func (r *round) measure() (sum int64) {
 	return sum
 }
 
-// examine looks at the directory while nobody uses it, and leaves it as it would be an hour later.
+// examine examines the directory while nobody uses it, and leaves it as if an
+// hour had passed.
 func (r *round) examine(ctx context.Context) error {
 	r.counts.examined++
 	r.checkBound(1)
@@ -462,8 +475,9 @@ func (r *round) keys() []string {
 	return keys
 }
 
-// hourLater makes what was left behind look an hour old, and makes sure that who uses the cache then
-// removes it. Nothing but time has it looked for: a lost file "usage" stands for that.
+// hourLater makes leftover files look an hour old, and checks that the next
+// user removes them. Users look for leftovers only after some time, or if the
+// file "usage" is missing, so hourLater removes that file.
 func (r *round) hourLater(ctx context.Context, d *store.Disk) error {
 	left, err := r.leftovers(ctx, d)
 	if err != nil {
@@ -484,7 +498,7 @@ func (r *round) hourLater(ctx context.Context, d *store.Disk) error {
 		return nil
 	}
 	defer d.Close()
-	// Each change of the cache has one shard looked at; there are 256.
+	// Each change of the cache examines one of the 256 shards.
 	for i := range 300 {
 		key := fmt.Sprintf("%02x%062x", i%256, 0)
 		entry := &store.Entry{Key: key, Method: "GET", Status: 200, RequestTime: past, ResponseTime: past}
@@ -531,7 +545,7 @@ func (r *round) leftovers(ctx context.Context, d *store.Disk) (left []string, er
 	return left, nil
 }
 
-// printTable prints what happened in each round.
+// printTable prints the statistics of each round.
 func printTable(out io.Writer, rounds []*round) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	defer w.Flush()

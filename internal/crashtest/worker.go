@@ -21,34 +21,36 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// A worker: a process with a Transport of its own on the shared directory, that makes requests, verifies
-// what it is given, and tells on its standard output what it saw, until it is killed.
+// This file is the worker: a process with its own Transport on the shared
+// directory. It makes requests, verifies the responses, and writes what it saw
+// to its standard output, until it is killed.
 
-// workerVariable names the environment variable that makes a process a worker.
+// workerVariable is the environment variable that makes a process a worker.
 const workerVariable = "CRASHTEST_WORKER"
 
-// workerConfig is what that variable holds, as JSON.
+// workerConfig is the value of workerVariable, as JSON.
 type workerConfig struct {
 	Name     string
 	Dir      string
 	MaxBytes int64
 	Origin   string
 	Seed     uint64
-	Clients  int     // requests at a time
-	Suicides float64 // the share of changes of the store within which the worker kills itself
+	Clients  int     // concurrent requests
+	Suicides float64 // the share of store changes during which the worker kills itself
 }
 
-// event is a line of what a worker tells. A line is short enough to be written whole or not at all.
+// event is a line of a worker's output. It is short enough to be written whole
+// or not at all.
 type event struct {
 	Kind string `json:"k"`
 
-	ID            uint64 `json:"i,omitempty"` // of an Update
+	ID            uint64 `json:"i,omitempty"` // of the Update
 	Key           string `json:"y,omitempty"`
 	Begun         int64  `json:"b,omitempty"`
 	Ended         int64  `json:"e,omitempty"`
 	Before, After state  `json:",omitempty"`
 
-	Result  string `json:"r,omitempty"` // how a request was answered
+	Result  string `json:"r,omitempty"` // how the request was answered
 	Version string `json:"v,omitempty"`
 	Bytes   int64  `json:"n,omitempty"`
 	Text    string `json:"t,omitempty"`
@@ -60,12 +62,12 @@ const (
 	eventDone      = "done"      // the Update returned without an error
 	eventReading   = "reading"   // the entries of a key were read
 	eventAnswer    = "answer"    // a request was answered, and its content verified
-	eventError     = "error"     // something failed that may fail
-	eventViolation = "violation" // something happened that must not
+	eventError     = "error"     // an expected failure
+	eventViolation = "violation" // a broken promise
 	eventEvictions = "evictions"
 )
 
-// How a request was answered.
+// These are the ways in which a request is answered.
 const (
 	resultHit       = "hit"
 	resultCollapsed = "collapsed"
@@ -82,10 +84,11 @@ type worker struct {
 	ids       atomic.Uint64
 
 	mu     sync.Mutex
-	posted map[int]int // the version that each resource had after this process's last unsafe request
+	posted map[int]int // the version of each resource after this process's last unsafe request
 }
 
-// runWorker is the worker's main function. It returns when something is wrong, or who started it has ended.
+// runWorker is the worker's main function. It returns when a promise is broken,
+// or when the main process has ended.
 func runWorker(config string, out io.Writer) error {
 	w := &worker{out: out, resources: catalogue(), posted: make(map[int]int)}
 	if err := json.Unmarshal([]byte(config), &w.workerConfig); err != nil {
@@ -116,13 +119,14 @@ func runWorker(config string, out io.Writer) error {
 			last = now
 		}
 	}()
-	// A worker does not outlive who started it: its standard input ends then.
+	// Standard input ends when the main process ends, so that no worker
+	// outlives it.
 	_, err = io.Copy(io.Discard, os.Stdin)
 	return err
 }
 
-// tell writes one line. A pipe takes up to 4 KiB at once or not at all, so that no line is torn when the
-// worker is killed.
+// tell writes one line. A pipe takes up to 4 KiB at once or not at all, so a
+// killed worker never writes part of a line.
 func (w *worker) tell(e event) {
 	if len(e.Text) > 2000 {
 		e.Text = e.Text[:2000]
@@ -145,7 +149,7 @@ func (w *worker) failed(what string, err error) {
 	}
 }
 
-// kindOf sorts errors into those that are to be expected, and others.
+// kindOf returns whether an error is an expected failure or a broken promise.
 func kindOf(err error) string {
 	switch {
 	case errors.Is(err, store.ErrTooLarge):
@@ -162,7 +166,8 @@ func kindOf(err error) string {
 	return "other"
 }
 
-// die has the process kill itself at some moment within the next steps of the store.
+// die has the process kill itself at a random moment within the next steps of
+// the store.
 func die(r *rand.Rand) {
 	wait := time.Duration(r.ExpFloat64() * float64(60*time.Microsecond))
 	go func() {
@@ -174,7 +179,7 @@ func die(r *rand.Rand) {
 	}()
 }
 
-// watched is the Disk, and tells of what is read from and written to it.
+// watched is a Disk that reports all lookups and changes.
 type watched struct {
 	*store.Disk
 	w *worker
@@ -195,11 +200,12 @@ func (s *watched) dieSoon() {
 	die(s.rand)
 }
 
-// lookedUp is what a request found in the store; it travels in its context.
+// lookedUp is what a request found in the store. The request's context carries
+// it.
 type lookedUp struct {
 	mu      sync.Mutex
 	entries []*store.Entry
-	newest  map[string]int // the newest version of each variant that was found by this request
+	newest  map[string]int // the newest version of each variant that this request found
 }
 
 type lookedUpKey struct{}
@@ -298,12 +304,13 @@ func (d *watchedDraft) Commit() (store.Blob, error) {
 	return b, err
 }
 
-// checkChange makes sure that a change does not put an older response in the place of a newer one, or one
-// that is to be validated back into use, without having the origin asked.
+// checkChange checks that a change neither replaces a newer response by an
+// older one, nor makes an invalidated response usable without asking the
+// origin.
 func (w *worker) checkChange(current, next []*store.Entry) {
 	for _, e := range next {
 		if e == nil || !e.InvalidatedAt.IsZero() {
-			continue // is not used without asking
+			continue // it must be validated before use
 		}
 		r, err := parseRepresentation(e.Header.Get(versionField))
 		if err != nil {
@@ -328,8 +335,9 @@ func (w *worker) checkChange(current, next []*store.Entry) {
 	}
 }
 
-// request makes one request and verifies its answer: for the resource with the given index, or for any if that
-// is negative. It returns which one is to be asked for next.
+// request makes one request for the resource with the given index, or for a
+// random one if index is negative, and verifies the response. It returns the
+// index for the next request.
 func (w *worker) request(r *rand.Rand, index int) (next int) {
 	next = -1
 	method, action := http.MethodGet, r.Float64()
@@ -339,7 +347,7 @@ func (w *worker) request(r *rand.Rand, index int) (next int) {
 	case r.Float64() < .5:
 		index = r.IntN(len(w.resources))
 	default:
-		index = int(float64(len(w.resources)) * r.Float64() * r.Float64() * r.Float64()) // some are hot
+		index = int(float64(len(w.resources)) * r.Float64() * r.Float64() * r.Float64()) // some resources are requested more often
 	}
 	url := w.Origin + "/" + strconv.Itoa(index)
 	want := representation{resource: index, variant: variants[0]}
@@ -349,7 +357,7 @@ func (w *worker) request(r *rand.Rand, index int) (next int) {
 	switch {
 	case action < .02:
 		method = http.MethodPost
-		next = index // to see what it has changed, while what was asked for before is on its way
+		next = index // requests the changed resource while earlier requests for it are under way
 		for range 3 {
 			other := rand.New(rand.NewPCG(r.Uint64(), 0))
 			go w.request(other, index)
@@ -462,7 +470,8 @@ func (w *worker) answeredPost(index int, begun int64, resp *http.Response) {
 
 var errWrong = errors.New("wrong bytes")
 
-// verify reads the content of a response, or its beginning, and compares it with what it is to be.
+// verify reads the content of a response, or its beginning, and compares it
+// with the expected bytes.
 func (w *worker) verify(resp *http.Response, r representation, stopAt int64) (n int64, err error) {
 	offset, end := int64(0), r.length(w.resources)
 	whole := end

@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// Format formats d by the two largest of its units that are not zero, with separator between them, such as "1d3h" or
-// "59m12s". What is left is cut off; less than a second, or less than nothing, is "0s".
+// Format formats d by its two largest units that are not zero, separated by
+// separator, such as "1d3h" or "59m12s". It truncates the rest. Durations below
+// one second, including negative ones, are "0s".
 func Format(d time.Duration, separator string) string {
 	units := []struct {
 		name string

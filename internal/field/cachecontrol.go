@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// None stands for a directive that is absent.
+// None is the value of an absent directive.
 const None = -1
 
 // CacheControl holds the directives of a Cache-Control field that a private cache acts upon, of
@@ -13,7 +13,7 @@ const None = -1
 // RFC 9111, section 5.2; RFC 5861; RFC 8246.
 type CacheControl struct {
 	NoStore        bool
-	NoCache        bool     // unqualified, or with a list that cannot be read
+	NoCache        bool     // unqualified, or with a list that is malformed
 	NoCacheFields  []string // the canonical names of a qualified no-cache
 	MustRevalidate bool
 	MustUnderstand bool
@@ -21,22 +21,24 @@ type CacheControl struct {
 	Private        bool
 	Immutable      bool
 	OnlyIfCached   bool
-	Malformed      bool // something in the field is not a directive
+	Malformed      bool // a member of the field is not a directive
 
 	MaxAge               int64
-	MaxStale             int64 // MaxSeconds without an argument
+	MaxStale             int64 // MaxSeconds if the directive has no argument
 	MinFresh             int64
 	StaleWhileRevalidate int64
 	StaleIfError         int64
 }
 
-// ParseCacheControl reads all lines of a Cache-Control field. Names are compared without regard to
-// case; unknown directives are ignored. Of duplicates, the value that reuses less counts, and a
-// value that can't be read is the one that reuses least.
+// ParseCacheControl parses all lines of a Cache-Control field. Names match in
+// any letter case, and unknown directives are ignored. Of duplicates, the value
+// that reuses less counts. A malformed value counts as the one that reuses
+// least.
 //
-// A member that is not a directive, such as "no-cache; private; no-store", is searched for the names
-// of directives, within quotes as well. Those that restrict count, as if without a value that can be
-// read. Those that allow something do not count.
+// A malformed member, such as "no-cache; private; no-store", is searched for
+// names of directives, even within quotes. Directives that restrict reuse
+// count, as if their values were malformed. Directives that allow reuse do not
+// count.
 func ParseCacheControl(lines []string) CacheControl {
 	cc := CacheControl{MaxAge: None, MaxStale: None, MinFresh: None, StaleWhileRevalidate: None, StaleIfError: None}
 	Members(lines, func(member string) bool {
@@ -57,7 +59,8 @@ func ParseCacheControl(lines []string) CacheControl {
 	return cc
 }
 
-// directive takes a member apart; ok is false if it is not a directive. RFC 9111, section 5.2.
+// directive splits a member into name and argument; ok is false if it is not a
+// directive. RFC 9111, section 5.2.
 func directive(member string) (name, argument string, has, ok bool) {
 	name, argument, has = strings.Cut(member, "=")
 	if !IsToken(name) {
@@ -72,12 +75,13 @@ func directive(member string) (name, argument string, has, ok bool) {
 	return "", "", false, false
 }
 
-// tokens returns the longest tokens that a text contains.
+// tokens returns the longest tokens in a text.
 func tokens(text string) iter.Seq[string] {
 	return strings.FieldsFuncSeq(text, func(r rune) bool { return r >= 0x80 || !isTokenChar(byte(r)) })
 }
 
-// restrict notes a directive that has a number of seconds as its argument, or that forbids something.
+// restrict records a directive that restricts reuse, or whose argument is a
+// number of seconds.
 func (cc *CacheControl) restrict(name, argument string, has bool) {
 	switch {
 	case strings.EqualFold(name, "max-age"):
@@ -110,12 +114,13 @@ func (cc *CacheControl) restrict(name, argument string, has bool) {
 	}
 }
 
-// allow notes a directive that lets something be reused that would not be without it, or that asks
-// for something which must not happen by mistake.
+// allow records a directive that allows more reuse. A malformed member must not
+// do so by mistake. The same holds for only-if-cached, which forbids to ask the
+// origin.
 func (cc *CacheControl) allow(name string) {
 	switch {
 	case strings.EqualFold(name, "must-understand"):
-		cc.MustUnderstand = true // which overrides no-store
+		cc.MustUnderstand = true // must-understand overrides no-store
 	case strings.EqualFold(name, "public"):
 		cc.Public = true
 	case strings.EqualFold(name, "private"):
@@ -127,8 +132,8 @@ func (cc *CacheControl) allow(name string) {
 	}
 }
 
-// least returns the lesser of what was read before, if anything, and argument; 0 if that is not a
-// number of seconds.
+// least returns the smaller of before, if it is not None, and argument. An
+// argument that is not a number of seconds counts as 0.
 func least(before int64, argument string) int64 {
 	seconds, _ := Seconds(argument)
 	if before == None {

@@ -9,14 +9,14 @@ import (
 )
 
 func TestParseCacheControl(t *testing.T) {
-	// with returns what no directives mean, changed.
+	// with returns the CacheControl of an empty field, changed by f.
 	with := func(change func(*CacheControl)) CacheControl {
 		cc := CacheControl{MaxAge: None, MaxStale: None, MinFresh: None, StaleWhileRevalidate: None, StaleIfError: None}
 		change(&cc)
 		return cc
 	}
 	nothing := with(func(*CacheControl) {})
-	// malformed returns what no directives mean, changed, if the field is malformed as well.
+	// malformed is like with, for a malformed field.
 	malformed := func(change func(*CacheControl)) CacheControl {
 		return with(func(cc *CacheControl) { cc.Malformed = true; change(cc) })
 	}
@@ -144,12 +144,14 @@ func FuzzParseCacheControl(f *testing.F) {
 				t.Errorf("%q, %q: no-cache for %q", a, b, name)
 			}
 		}
-		// Lines mean the same in any order, but for the order of no-cache's fields.
+		// The order of lines does not matter, except for the order of
+		// no-cache's fields.
 		swapped := ParseCacheControl([]string{b, a})
 		if diff := cmp.Diff(both, swapped, cmpopts.IgnoreFields(CacheControl{}, "NoCacheFields")); diff != "" {
 			t.Errorf("%q, %q: in the other order (-this +other):\n%s", a, b, diff)
 		}
-		// A line more restricts, or says more; it never takes a restriction away.
+		// Another line can only add restrictions or information. It never
+		// removes a restriction.
 		one := ParseCacheControl([]string{a})
 		switch {
 		case one.NoStore && !both.NoStore, one.NoCache && !both.NoCache, one.MustRevalidate && !both.MustRevalidate,
@@ -157,10 +159,11 @@ func FuzzParseCacheControl(f *testing.F) {
 			one.MaxAge != None && both.MaxAge > one.MaxAge, one.MaxAge != None && both.MaxAge == None, one.MinFresh > both.MinFresh, len(one.NoCacheFields) > len(both.NoCacheFields):
 			t.Errorf("%q: adding %q loosens %+v to %+v", a, b, one, both)
 		}
-		// Text that makes a member malformed restricts no less than the same text as members.
+		// Text that makes a member malformed restricts no less than the same
+		// text in members of its own.
 		members := ParseCacheControl([]string{strings.ReplaceAll(strings.ReplaceAll(a, ";", ","), " ", ",")})
 		switch {
-		case strings.ContainsAny(a, `"=`): // an argument ends elsewhere then
+		case strings.ContainsAny(a, `"=`): // an argument then ends elsewhere
 		case members.NoStore && !one.NoStore, members.NoCache && !one.NoCache, members.MustRevalidate && !one.MustRevalidate,
 			members.MaxAge == 0 && one.MaxAge != 0:
 			t.Errorf("%q: with commas %+v, as it is %+v", a, members, one)

@@ -5,9 +5,10 @@ import (
 	"time"
 )
 
-// Date reads an HTTP-date in any of its three formats. Names of days, months and GMT may be in any
-// letter case (RFC 9111, section 4.2); nothing else may differ. A two-digit year that seems to be
-// more than 50 years after now is in the past century. RFC 9110, section 5.6.7.
+// Date parses an HTTP-date in any of its three formats. Names of days, months
+// and GMT may be in any letter case (RFC 9111, section 4.2); nothing else may
+// differ. A two-digit year that seems to be more than 50 years after now is in
+// the past century. RFC 9110, section 5.6.7.
 func Date(s string, now time.Time) (t time.Time, ok bool) {
 	if t, ok := fixdate(s); ok {
 		return t, true
@@ -68,8 +69,8 @@ func Date(s string, now time.Time) (t time.Time, ok bool) {
 	return time.Date(year, month, day, hour, minute, second, 0, time.UTC), true
 }
 
-// fixdate reads a date as nearly all are written: in the preferred format and letter case, and not
-// at the end of a month, whose length depends.
+// fixdate parses the common case: a date in the preferred format and letter
+// case, on one of the first 28 days of a month, which every month has.
 func fixdate(s string) (t time.Time, ok bool) {
 	const format = "Sun, 06 Nov 1994 08:49:37 GMT"
 	if len(s) != len(format) || s[3] != ',' || s[4] != ' ' || s[7] != ' ' || s[11] != ' ' ||
@@ -96,7 +97,8 @@ var (
 	months    = []string{"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"}
 )
 
-// dateParser takes a date apart from its beginning; once something does not fit, ok is false.
+// dateParser parses a date from its beginning. Once a part does not match, ok
+// is false.
 type dateParser struct {
 	rest string
 	ok   bool

@@ -94,7 +94,8 @@ func TestDate(t *testing.T) {
 	}
 }
 
-// A date as of RFC 850 is at most 50 years ahead, whenever it is read.
+// A date in the format of RFC 850 is at most 50 years ahead of the time at
+// which it is parsed.
 func TestDateOfTwoDigits(t *testing.T) {
 	tests := []struct {
 		now, year, want int
@@ -110,7 +111,7 @@ func TestDateOfTwoDigits(t *testing.T) {
 	}
 }
 
-// layouts are the formats of HTTP-date, as package time has them.
+// layouts are the formats of HTTP-date in package time's notation.
 var layouts = []string{http.TimeFormat, "Monday, 02-Jan-06 15:04:05 GMT", time.ANSIC}
 
 func TestDateReadsWhatTimeFormats(t *testing.T) {
@@ -137,7 +138,8 @@ func FuzzDate(f *testing.F) {
 			if !got.IsZero() {
 				t.Errorf("%q is no date, but %v", s, got)
 			}
-			// Whatever package time reads and writes the same way is a date.
+			// A string that package time parses and formats unchanged is a
+			// date.
 			for i, layout := range layouts {
 				if at, err := time.Parse(layout, s); err == nil && at.Format(layout) == s && (i != 1 || at.Year() >= 1977) {
 					t.Errorf("%q is no date, but by %q it is %v", s, layout, at)
@@ -148,11 +150,13 @@ func FuzzDate(f *testing.F) {
 		if got.Location() != time.UTC || got.Nanosecond() != 0 {
 			t.Errorf("%q is %v", s, got)
 		}
-		// What can be read can be written and read again, in the format that loses nothing.
+		// Each parsed date can be formatted and parsed again, in the format
+		// that loses nothing.
 		if again, ok := Date(got.Format(http.TimeFormat), now); got.Year() <= 9999 && (!ok || !again.Equal(got)) {
 			t.Errorf("%q is %v, then %v, %t", s, got, again, ok)
 		}
-		// Where package time agrees that it is a date, it is the same one, but for the century.
+		// If package time parses the string as well, both results are equal,
+		// except for the century.
 		for i, layout := range layouts {
 			at, err := time.Parse(layout, s)
 			if err != nil {

@@ -2,9 +2,10 @@ package field
 
 import "strings"
 
-// ETags returns the entity tags of an If-None-Match or If-Match field, as written; a "*" is one of
-// them. Tags without quotes, which some servers send, are kept as they are. Unlike quoted strings,
-// entity tags know no escapes. RFC 9110, section 8.8.3.
+// ETags returns the entity tags of an If-None-Match or If-Match field, as
+// written; "*" counts as one. Some servers send tags without quotes; these are
+// kept as they are. Unlike quoted strings, entity tags have no escapes. RFC
+// 9110, section 8.8.3.
 func ETags(lines []string) []string {
 	var tags []string
 	for _, line := range lines {
@@ -43,10 +44,12 @@ func IsStrongETag(tag string) bool {
 	return len(tag) >= 2 && tag[0] == '"' && strings.IndexByte(tag[1:], '"') == len(tag)-2
 }
 
-// ETagStrongMatch compares by the strong function of RFC 9110, section 8.8.3.2.
+// ETagStrongMatch compares entity tags by the strong comparison of RFC 9110,
+// section 8.8.3.2.
 func ETagStrongMatch(a, b string) bool { return a == b && IsStrongETag(a) }
 
-// ETagWeakMatch compares by the weak function of RFC 9110, section 8.8.3.2.
+// ETagWeakMatch compares entity tags by the weak comparison of RFC 9110,
+// section 8.8.3.2.
 func ETagWeakMatch(a, b string) bool {
 	a = strings.TrimPrefix(a, "W/")
 	return a != "" && a == strings.TrimPrefix(b, "W/")

@@ -124,7 +124,7 @@ func TestSeconds(t *testing.T) {
 func TestAge(t *testing.T) {
 	tests := []struct {
 		lines []string
-		want  int64 // -1: none
+		want  int64 // -1 means none
 	}{
 		{nil, -1},
 		{[]string{""}, -1},
@@ -165,7 +165,7 @@ func FuzzMembers(f *testing.F) {
 		if commas := strings.Count(line, ","); len(members) > commas+1 {
 			t.Errorf("%q: %d members", line, len(members))
 		}
-		// Lines of their own are as good as a list.
+		// Members on separate lines equal members of a list.
 		if again := membersOf(members...); !slices.Equal(again, members) {
 			t.Errorf("%q: members %q, then %q", line, members, again)
 		}
@@ -195,7 +195,7 @@ func FuzzNames(f *testing.F) {
 	})
 }
 
-// Lists that come from an origin must not cost more than their length.
+// The time for a list that an origin sends must be proportional to its length.
 func TestLongLists(t *testing.T) {
 	const size = 128 << 10
 	for _, piece := range []string{`"`, `\"`, `\",`, `",`, `"\`, `a,`, ",", `W/"`, `W/",`} {
