@@ -6,20 +6,20 @@ import (
 	"syscall"
 )
 
-// Cause is why a store failed at something, as far as one who runs the program can do something about it.
+// Cause is why a store failed, in terms that the person who runs the program can act on.
 type Cause int
 
 const (
-	CauseOther       Cause = iota // what has no name of its own here
+	CauseOther       Cause = iota // none of the others
 	CauseFull                     // no space is left, or the quota is used up
 	CauseDenied                   // read-only, or not permitted
-	CauseVanished                 // something was taken away while it was in use, such as the directory
+	CauseVanished                 // something was removed while it was in use, such as the directory
 	CauseDescriptors              // too many files are open
-	CauseObstructed               // something else stands where a file or a directory of the store should be
+	CauseObstructed               // something else stands in the place of a file or directory of the store
 	CauseTooLarge                 // a file would become larger than the system allows
-	CauseLocked                   // another process holds a lock and does not go on, as one that is stopped
+	CauseLocked                   // another process holds a lock and makes no progress, perhaps because it is stopped
 
-	// Causes is how many causes there are: they are the numbers below it.
+	// Causes is the number of causes. They are the numbers below it.
 	Causes int = iota
 )
 

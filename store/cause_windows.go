@@ -2,7 +2,8 @@ package store
 
 import "syscall"
 
-// systemCause knows what Windows says in its own numbers; those that package syscall lists are made up on it.
+// systemCause knows the error numbers of Windows. Those in package syscall are invented
+// on this system.
 func systemCause(number syscall.Errno) (c Cause, ok bool) {
 	switch number {
 	case 39, 112, 1295: // ERROR_HANDLE_DISK_FULL, ERROR_DISK_FULL, ERROR_DISK_QUOTA_EXCEEDED

@@ -13,13 +13,14 @@ import (
 
 // Usage is how much a [Disk] holds.
 type Usage struct {
-	Keys   int   // URLs, per identity; each has an entry for every variant, which [Disk.All] tells
+	Keys   int   // one per URL and identity; [Disk.All] returns the variants of each
 	Bodies int   // bodies in files of their own
 	Bytes  int64 // of all files, each rounded up to blocks of 4 KiB, staged ones included
 }
 
-// Usage counts what the cache holds, by listing all of it: some microseconds for each file. The error is of all parts of
-// the cache that could not be listed; the others are counted.
+// Usage counts the content of the cache. It lists all files, which takes some
+// microseconds each. The error joins those of all parts that could not be listed; the
+// others are counted.
 func (d *Disk) Usage(ctx context.Context) (Usage, error) {
 	var u Usage
 	var failed []error
@@ -43,16 +44,17 @@ func (d *Disk) Usage(ctx context.Context) (Usage, error) {
 	return u, errors.Join(failed...)
 }
 
-// Report is what [Disk.Verify] found.
+// Report is the result of [Disk.Verify].
 type Report struct {
-	Entries int   // entries that prove themselves, and their bodies with them
+	Entries int   // intact entries, with intact bodies
 	Bytes   int64 // bytes of bodies that were read
-	Damaged int   // keys of which something did not, and was not merely replaced meanwhile; it was removed
+	Damaged int   // keys with damage, which was removed
 }
 
-// Verify reads everything that the cache holds and compares it with its checksums, whether it was verified
-// before or not. What is damaged is removed, unless the directory cannot be written to. It does not count as use.
-// The error is of all that could not be read, or not be removed in time; the rest is verified.
+// Verify reads the whole cache and compares it with its checksums, even what was
+// verified before. It removes damaged entries and bodies, unless the directory cannot be
+// written to. Verify does not count as use. The error joins those of everything that
+// could not be read, or not be removed in time; the rest is verified.
 func (d *Disk) Verify(ctx context.Context) (Report, error) {
 	var r Report
 	var failed []error
@@ -77,7 +79,8 @@ func (d *Disk) Verify(ctx context.Context) (Report, error) {
 	return r, errors.Join(failed...)
 }
 
-// verifyTries is how often a key is verified anew because its bodies were replaced while they were read.
+// verifyTries is how often a key is verified again because its bodies were replaced
+// while they were read.
 const verifyTries = 5
 
 func (d *Disk) verifyKey(ctx context.Context, key string, r *Report) error {
@@ -94,7 +97,8 @@ func (d *Disk) verifyKey(ctx context.Context, key string, r *Report) error {
 		}
 		damaged = damaged || wrong
 		if len(missing) > 0 {
-			// Files are removed after the entries that name them: those that still do name what was lost.
+			// A body is removed after the entries that name it. An entry that still names it
+			// has lost it.
 			lost, err := d.dropNaming(ctx, key, missing)
 			if err != nil {
 				return err
@@ -112,7 +116,8 @@ func (d *Disk) verifyKey(ctx context.Context, key string, r *Report) error {
 	}
 }
 
-// loadExact is load, but for that what is found damaged is so, and not just being written. It is removed.
+// loadExact is load, but makes sure that a damaged file is not just being written. It
+// removes the damage.
 func (d *Disk) loadExact(ctx context.Context, key string) (keyState, error) {
 	st, _, err := d.load(key)
 	if err != nil || !st.damaged {
@@ -131,7 +136,7 @@ func (d *Disk) loadExact(ctx context.Context, key string) (keyState, error) {
 	return st, d.mayRead(ctx, err)
 }
 
-// mayRead returns err only if it also keeps from reading on; that a directory cannot be written to does not.
+// mayRead returns err only if it also prevents reading. An error of writing does not.
 func (d *Disk) mayRead(ctx context.Context, err error) error {
 	if err == nil || d.begin(ctx) != nil {
 		return err
@@ -140,8 +145,9 @@ func (d *Disk) mayRead(ctx context.Context, err error) error {
 	return nil
 }
 
-// verifyBodies reads the bodies that entries name. It returns how many entries are good, whether a body proved
-// itself wrong, and the bodies that are not there. What is wrong is removed.
+// verifyBodies reads the bodies that entries name, and removes damaged ones. It returns
+// the number of intact entries, whether a body was damaged, and the bodies that do not
+// exist.
 func (d *Disk) verifyBodies(ctx context.Context, key string, entries []*Entry, r *Report) (good int, wrong bool, missing map[string]bool, err error) {
 	bad := make(map[string]bool)
 	checked := make(map[string]bool)
@@ -177,7 +183,8 @@ func (d *Disk) verifyBodies(ctx context.Context, key string, entries []*Entry, r
 	return good, len(bad) > 0, missing, nil
 }
 
-// dropNaming removes the entries under key that name one of the bodies, and tells whether there were any.
+// dropNaming removes the entries under key that name one of the bodies. It reports
+// whether there were any.
 func (d *Disk) dropNaming(ctx context.Context, key string, ids map[string]bool) (dropped bool, err error) {
 	drop := func(entries []*Entry) []*Entry {
 		before := len(entries)
@@ -198,8 +205,8 @@ func (d *Disk) dropNaming(ctx context.Context, key string, ids map[string]bool) 
 	return dropped, err
 }
 
-// verifyBody reads a body in a file of its own. The error is ErrDamaged if it proved itself wrong, and
-// fs.ErrNotExist if it is not there.
+// verifyBody reads a body in a file of its own. The error is ErrDamaged if the body is
+// damaged, and fs.ErrNotExist if it does not exist.
 func (d *Disk) verifyBody(ctx context.Context, key string, blob Blob) (n int64, err error) {
 	id, ok := parseBlobID(blob.ID)
 	if !ok {
@@ -226,8 +233,8 @@ func (d *Disk) verifyBody(ctx context.Context, key string, blob Blob) (n int64, 
 	return n, nil
 }
 
-// LastUse returns when what is stored under key was last used, as far as that is recorded: it may have
-// been up to an hour later. It is zero if nothing is stored.
+// LastUse returns the recorded time of the last use of key. The real last use may be up
+// to an hour later. LastUse returns zero if nothing is stored.
 func (d *Disk) LastUse(key string) time.Time {
 	var st fileStat
 	if checkKey(key) != nil || statFile(d.path(key), &st) != nil {
@@ -236,9 +243,10 @@ func (d *Disk) LastUse(key string) time.Time {
 	return time.Unix(0, st.atime)
 }
 
-// EvictTo evicts what was not used for longest until the cache takes at most maxBytes bytes, however long that
-// takes. Drafts are not evicted: if they, or what cannot be removed, take more, the rest is evicted and the error is what
-// kept it from more, or ErrTooLarge.
+// EvictTo evicts the responses that were not used for longest until the cache has at most
+// maxBytes bytes, however long that takes. It does not evict drafts. If drafts and files
+// that cannot be removed have more than maxBytes, it evicts the rest and returns the
+// error of the removal, or ErrTooLarge.
 func (d *Disk) EvictTo(ctx context.Context, maxBytes int64) error {
 	maxBytes = max(maxBytes, 0)
 	for {
@@ -264,9 +272,9 @@ func (d *Disk) EvictTo(ctx context.Context, maxBytes int64) error {
 	}
 }
 
-// Purge removes the entries under keys with the given prefix that match returns true for, and returns how
-// many they were. match must be quick: a lock may be held. The error is of all that could not be read or changed; the
-// rest is purged.
+// Purge removes the entries that match, among those whose key begins with prefix, and
+// returns how many it removed. match must be quick, because a lock may be held. The error
+// joins those of everything that could not be read or changed; the rest is purged.
 func (d *Disk) Purge(ctx context.Context, prefix string, match func(*Entry) bool) (removed int, err error) {
 	var last string
 	var failed []error
@@ -295,8 +303,8 @@ func (d *Disk) Purge(ctx context.Context, prefix string, match func(*Entry) bool
 	return removed, errors.Join(failed...)
 }
 
-// Clear removes everything that the cache holds but drafts and what makes it a cache: its directories and
-// its secret. The error is of all that could not be removed; the rest is.
+// Clear removes everything except drafts, the directories and the secret. The error joins
+// those of everything that could not be removed; the rest is removed.
 func (d *Disk) Clear(ctx context.Context) error {
 	var failed []error
 	for shard := range shardCount {
@@ -322,13 +330,13 @@ func (d *Disk) clearShard(ctx context.Context, shard int) error {
 		return err
 	}
 	defer l.unlock()
-	if names, err = d.shardNames(shard); err != nil { // again, now that nothing is added
+	if names, err = d.shardNames(shard); err != nil { // again, now that nobody adds files
 		return opError("clear", err)
 	}
 	var first error
 	for _, name := range names {
 		if strings.HasSuffix(name, tempSuffix) {
-			continue // somebody may be writing it; if not, it is swept in time
+			continue // it may be in use; if not, a sweep removes it
 		}
 		if len(name) == keyLen {
 			d.tier.remove(name)

@@ -1,23 +1,27 @@
-// Package store keeps the responses of a cache: a map from a key to a small set of entries, one
-// per variant, and a bag of bodies.
+// Package store keeps the responses of a cache. A [Store] maps a key to a small set
+// of entries, one per variant of a response, and keeps blobs that hold bodies.
 //
-// An [Entry] is the head of a stored response and names the blobs that hold its body. Blobs are
-// written once and never change. Storing a response, freshening one, invalidating, purging and
-// dropping a variant are therefore all the same operation, [Store.Update], with another function,
-// and a body is never rewritten.
+// An [Entry] is the metadata of a stored response. It names the blobs that hold its
+// body. A blob is written once and never changes. Storing, freshening, invalidating,
+// purging and dropping are therefore one operation, [Store.Update], with different
+// functions, and no body is ever rewritten.
 //
-// [Disk] keeps a cache in a directory, [Memory] in the process. Package storetest checks that an
-// implementation keeps what this package promises.
+// [Disk] keeps a cache in a directory, [Memory] in the process. Package storetest
+// checks whether an implementation keeps the promises of this package.
 //
-// # One origin's share
+// # The fair share of an origin
 //
-// All origins and identities share one bound, and what goes first is what was not used for longest. But an
-// origin that has more than half of the bound gives way first: as long as it has, what is evicted is what it has
-// not used for longest, and what others have stored stays. So an origin that is asked for much, or answers with
-// much, or is followed to wherever its links lead, takes no more than half of the cache at the expense of others. That
-// is counted by what this Disk or Memory has stored itself, and by what it learns while it evicts. Below half, an origin
-// can push out what others have not used for longer. That costs misses: it never gives anybody wrong bytes, or those of
-// another key. A body may take no more than a quarter of the bound, and a key has at most 64 variants.
+// All origins and identities share one size limit. A store evicts what was not used
+// for longest. There is one exception: while an origin uses more than half of the
+// limit, the store evicts that origin's own oldest responses first. So an origin that
+// gets many requests, sends large responses, or links to itself without end takes at
+// most half of the cache at the expense of others.
+//
+// A Disk or Memory counts the responses that it has stored itself, and those that it
+// reads while it evicts. Below half of the limit, an origin can push out responses of
+// others that were not used for longer. That costs cache misses. It never gives anybody
+// wrong bytes, or the bytes of another key. A body may use at most a quarter of the
+// limit, and a key has at most 64 variants.
 package store
 
 import (
@@ -33,56 +37,63 @@ import (
 )
 
 var (
-	// ErrDamaged reports that what is stored does not prove itself: a checksum or a length is
-	// wrong, or a blob that an entry names is not there.
+	// ErrDamaged reports damage in the store: a checksum or a length is wrong, or a blob
+	// that an entry names does not exist.
 	ErrDamaged = errors.New("store: damaged")
 
-	// ErrTooLarge reports something over the store's bounds, which is therefore not kept.
+	// ErrTooLarge reports that something is over the limits of the store, which therefore
+	// does not keep it.
 	ErrTooLarge = errors.New("store: too large to keep")
 
 	// ErrClosed reports that the store was closed.
 	ErrClosed = errors.New("store: closed")
 )
 
-// A Store keeps entries and bodies. It is safe for concurrent use, and never holds a lock while a
-// caller reads or writes a body.
+// A Store keeps entries and bodies. It is safe for concurrent use. It never holds a lock
+// while a caller reads or writes a body.
 //
-// Keys are 64 lower-case hexadecimal digits. The first 32 stand for the URL, so that all keys of
-// one URL share a prefix; the rest for the identity on whose behalf it was requested.
+// Keys are 64 lower-case hexadecimal digits. The first 32 stand for the URL, so that all
+// keys of one URL share a prefix. The rest stand for the identity of the requests.
 type Store interface {
-	// Entries returns what is stored under key, the most recently stored first; none is no error.
-	// Looking an entry up counts as using it. Entries are shared: callers must not change them.
+	// Entries returns the entries stored under key, the most recently stored first. It is
+	// no error if there are none. The call counts as use of the key. Callers must not
+	// change the entries, because they are shared.
 	Entries(ctx context.Context, key string) ([]*Entry, error)
 
-	// Update replaces the entries under key by change(current), atomically with respect to every
-	// other Update of key, in this process or another. change may be called more than once, must
-	// not change the entries that it is given, and must be quick: a lock may be held. If it returns
-	// the very slice that it was given, nothing is written. Blobs that no entry names any more are
-	// released. An entry over the store's bounds makes Update fail with ErrTooLarge and leaves what
-	// was there. A store that also has a method Fits(*Entry) bool is asked before the body of a
-	// response arrives whether it keeps its header, so that nobody is told that it is stored if not.
+	// Update replaces the entries under key by change(current). It is atomic with respect
+	// to every other Update of key, in this process or another.
+	//
+	// Update may call change more than once, and may hold a lock meanwhile: change must be
+	// quick, and must not change the entries that it gets. If change returns the slice that
+	// it got, nothing is written. Update releases the blobs that no entry names any more.
+	//
+	// If an entry is over the limits of the store, Update fails with ErrTooLarge and changes
+	// nothing. A store may also have a method Fits(*Entry) bool. The cache calls it before
+	// the body of a response arrives, to learn whether the store will keep the entry.
 	Update(ctx context.Context, key string, change func([]*Entry) []*Entry) error
 
-	// Open opens a blob that an entry under key names. It stays readable until closed, even if
-	// released meanwhile. A blob up to 64 KiB is verified before Open returns, a larger one in
-	// pieces before their bytes are given; damage is ErrDamaged in both cases.
+	// Open opens a blob that an entry under key names. The body stays readable until it is
+	// closed, even if the blob is released meanwhile. A blob of up to 64 KiB is verified
+	// before Open returns. A larger one is verified in pieces, each before its bytes are
+	// returned. Damage is ErrDamaged in both cases.
 	Open(ctx context.Context, key string, blob Blob) (Body, error)
 
-	// Create stages a new blob of size bytes, or of an unknown number if size is negative, to be
-	// named by an entry under key. It fails with ErrTooLarge if size is over the bounds.
+	// Create begins a new blob, which an entry under key will name. size is in bytes, or
+	// negative if it is not known. Create fails with ErrTooLarge if size is over the limits.
 	Create(ctx context.Context, key string, size int64) (Draft, error)
 
-	// All returns every entry whose key begins with prefix, in no particular order, for tools and
-	// for what concerns a whole URL. It does not count as using them. What is damaged is left out.
+	// All returns every entry whose key begins with prefix, in no particular order. It is
+	// for tools, and for changes that concern all keys of a URL. It does not count as use.
+	// Damaged entries are left out.
 	All(ctx context.Context, prefix string) iter.Seq2[*Entry, error]
 
-	// Secret returns at least 32 random bytes that were made when the store was, and are the same
-	// for all its users. Digests of what must not be stored in clear are keyed with them.
+	// Secret returns at least 32 random bytes, which are the same for all users of the
+	// store. They are the key for digests of values that must not be stored in clear.
 	Secret(ctx context.Context) ([]byte, error)
 }
 
-// Entry is the head of a stored response. Entries are values once stored: to change one, change a
-// [Entry.Clone] within [Store.Update].
+// Entry is the metadata of a stored response. An entry must not be changed once it is
+// stored. To replace it, change an [Entry.Clone] within [Store.Update].
 type Entry struct {
 	Key    string // the key that the entry is stored under
 	URL    string // the target URI, without user information and fragment
@@ -90,41 +101,43 @@ type Entry struct {
 
 	Status  int         // of the response, of three digits
 	Proto   string      // the version of HTTP that the response came in, such as "HTTP/2.0"
-	Header  http.Header // of the response, as it was last updated, without what concerned the connection alone
+	Header  http.Header // of the response, as last updated, without the fields of the connection
 	Trailer http.Header // nil if there was none
 
-	// Selecting holds the normalised values, or digests of them, that the original request had in
-	// the fields nominated by Vary; a field that it did not have is absent. RFC 9111, section 4.1.
+	// Selecting has the values of the fields that Vary nominates, from the original
+	// request. They are normalised, or digests. A field that the request did not have is
+	// absent (RFC 9111, section 4.1).
 	Selecting map[string]string
 
-	RequestTime  time.Time // when the request that led to the response, or to its last validation, was made
-	ResponseTime time.Time // when that response was received
+	RequestTime  time.Time // of the request for the response, or for its last validation
+	ResponseTime time.Time // when the response to that request was received
 
-	// InvalidatedAt is when the entry was marked as in need of validation before any further use;
-	// zero if it was not. RFC 9111, section 4.4.
+	// InvalidatedAt is when the entry was invalidated: it must be validated before it is
+	// used again. It is zero if it was not invalidated (RFC 9111, section 4.4).
 	InvalidatedAt time.Time
 
-	// Uncompressed tells that the body was decompressed on arrival, unseen by origin and caller, so
-	// that its bytes are not those that the origin's offsets and lengths speak of.
+	// Uncompressed is true if net/http decompressed the body on arrival. The offsets and
+	// lengths that the origin sends do not apply to its bytes then.
 	Uncompressed bool
 
-	// ForeignCredentials tells that the request was given other credentials or selecting fields
-	// below the cache, so that the cache can't know for whom the response is.
+	// ForeignCredentials is true if the request got other credentials or selecting fields
+	// below the cache. The cache cannot know then for which user the response is.
 	ForeignCredentials bool
 
 	// Length is the length of the complete body in bytes, -1 if it is not known.
 	Length int64
 
-	// Parts are the parts of the body that are held, in order and without overlap. A body is
-	// complete if they cover all of Length.
+	// Parts are the parts of the body that the store has, in order and without overlap. The
+	// body is complete if they cover all of Length.
 	Parts []Part
 }
 
-// Part is a stretch of a body: Length bytes at Offset of the body are those at Skip of Blob.
+// Part is a part of a body: the Length bytes at Offset of the body are the bytes at Skip
+// of Blob.
 type Part struct {
 	Offset int64 // in the body, in bytes
 	Length int64 // in bytes
-	Skip   int64 // where the stretch begins in Blob, in bytes
+	Skip   int64 // in Blob, in bytes
 	Blob   Blob
 }
 
@@ -135,35 +148,35 @@ type Blob struct {
 	Inline []byte // the bytes, if the store keeps them with the entry; must not be changed
 }
 
-// Body reads a stored blob. It is safe for concurrent use but for Close.
+// Body reads a stored blob. It is safe for concurrent use, except Close.
 type Body interface {
 	io.ReaderAt
 	io.Closer
 }
 
-// Draft is a blob that is being written, by one goroutine; it may be read by others meanwhile.
+// Draft is a blob that one goroutine writes. Others may read it at the same time.
 type Draft interface {
-	// Write appends. It fails with ErrTooLarge once the blob is over the store's bounds. What was
-	// written before an error stays readable.
+	// Write appends. It fails with ErrTooLarge once the blob is over the limits of the store.
+	// Bytes that were written before an error stay readable.
 	io.Writer
 
-	// ReaderAt reads what has been written so far, at once; at its end it returns io.EOF.
-	// It may be used until Close, after Commit too.
+	// ReaderAt reads the bytes that were written so far. It does not wait; at their end it
+	// returns io.EOF. It may be used until Close, also after Commit.
 	io.ReaderAt
 
-	// Commit ends the writing and returns the blob, for an entry to name in an Update that follows
-	// soon. What no entry names is discarded after a while.
+	// Commit ends the writing and returns the blob. An Update must follow soon that stores
+	// an entry with it: a blob that no entry names is removed after a while.
 	Commit() (Blob, error)
 
-	// Close releases the draft, and discards what was not committed.
+	// Close releases the draft. A draft that was not committed is discarded.
 	Close() error
 }
 
-// RedactedURL returns URL for showing it: without user information, and with "xxxxx" in place of the values in its query,
-// which may be keys and tokens.
+// RedactedURL returns URL without user information and with "xxxxx" in place of the
+// values in its query, which may be keys and tokens.
 func (e *Entry) RedactedURL() string { return redact.URL(e.URL, false) }
 
-// Complete reports whether the whole body is held.
+// Complete reports whether the store has the whole body.
 func (e *Entry) Complete() bool {
 	var held int64
 	for _, p := range e.Parts {
@@ -175,7 +188,7 @@ func (e *Entry) Complete() bool {
 	return e.Method == http.MethodGet && held == e.Length
 }
 
-// Clone returns a copy that shares nothing with e that can be changed but the bytes of its blobs.
+// Clone returns a copy. It shares only the bytes of inline blobs with e.
 func (e *Entry) Clone() *Entry {
 	c := *e
 	c.Header = e.Header.Clone()
