@@ -1,11 +1,9 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"hash/crc32"
 	"io"
 	"io/fs"
@@ -29,9 +27,6 @@ const (
 	// chunkSize is how many bytes are verified together. It is as much as is verified before a body is
 	// given out at all, and is read in about the time of ten system calls.
 	chunkSize = 64 << 10
-
-	// verifiedMax bounds how many files are remembered as verified: 1024 of 64 MiB take some 200 KiB.
-	verifiedMax = 1024
 )
 
 func chunks(size int64) int64 { return (size + chunkSize - 1) / chunkSize }
@@ -131,137 +126,6 @@ func (d *Disk) openFile(key string, id blobID, blob Blob) (Body, error) {
 		return nil, err
 	}
 	return b, nil
-}
-
-// bytesBody is a body in memory.
-type bytesBody struct {
-	bytes.Reader
-}
-
-func newBytesBody(b []byte) *bytesBody {
-	body := new(bytesBody)
-	body.Reset(b)
-	return body
-}
-
-func (*bytesBody) Close() error { return nil }
-
-// smallFile holds a whole file of a body of one chunk.
-type smallFile [chunkSize + 4 + bodyTrailer]byte
-
-var smallPool = sync.Pool{New: func() any { return new(smallFile) }}
-
-// smallBody is a body of one chunk, read at once into a pooled buffer.
-type smallBody struct {
-	mu     sync.Mutex
-	users  int // who reads the buffer just now
-	closed bool
-	buf    *smallFile // nil once it was given back
-	size   int64
-}
-
-// openSmall reads the file of a body of at most one chunk and verifies it.
-func (d *Disk) openSmall(key string, id blobID, blob Blob) (Body, error) {
-	name, size := blobName(key, blob.ID), blob.Size
-	buf := smallPool.Get().(*smallFile)
-	var st fileStat
-	b, err := d.readFrom(shardOf(key), name, int64(len(buf)), &st, buf[:], time.Now().UnixNano())
-	switch {
-	case notAFile(d.path(name), err) || err == nil && int64(len(b)) != bodyFileSize(size):
-		err = ErrDamaged
-	case err == nil:
-		table, ok := checkFooter(b[size:], id, size)
-		if !ok || size > 0 && !checkChunk(table, 0, b[:size]) {
-			err = ErrDamaged
-		}
-	}
-	if err != nil {
-		smallPool.Put(buf)
-		return nil, err
-	}
-	return &smallBody{buf: buf, size: size}, nil
-}
-
-// acquire returns the bytes of the body. Its buffer is used for nothing else before release, even if the
-// body is closed meanwhile.
-func (b *smallBody) acquire() ([]byte, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return nil, opError("read body", fs.ErrClosed)
-	}
-	b.users++
-	return b.buf[:b.size], nil
-}
-
-func (b *smallBody) release() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.users--; b.users == 0 && b.closed {
-		smallPool.Put(b.buf)
-		b.buf = nil
-	}
-}
-
-func (b *smallBody) ReadAt(p []byte, off int64) (int, error) {
-	all, err := b.acquire()
-	if err != nil {
-		return 0, err
-	}
-	defer b.release()
-	switch {
-	case off < 0:
-		return 0, opError("read body", errors.New("negative offset"))
-	case off >= b.size:
-		return 0, io.EOF
-	}
-	n := copy(p, all[off:])
-	if n < len(p) {
-		return n, io.EOF
-	}
-	return n, nil
-}
-
-// WriteRangeTo writes length bytes from offset on to w.
-func (b *smallBody) WriteRangeTo(w io.Writer, offset, length int64) (int64, error) {
-	if err := checkRange(offset, length, b.size); err != nil {
-		return 0, err
-	}
-	all, err := b.acquire()
-	if err != nil {
-		return 0, err
-	}
-	defer b.release()
-	return writeAll(w, all[offset:offset+length])
-}
-
-func (b *smallBody) Close() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !b.closed {
-		b.closed = true
-		if b.users == 0 {
-			smallPool.Put(b.buf)
-			b.buf = nil
-		}
-	}
-	return nil
-}
-
-// checkRange makes sure that a range lies within a body of size bytes.
-func checkRange(offset, length, size int64) error {
-	if offset < 0 || length < 0 || offset > size || length > size-offset {
-		return fmt.Errorf("cachetrip: store: %d bytes at %d are not within a body of %d", length, offset, size)
-	}
-	return nil
-}
-
-func writeAll(w io.Writer, b []byte) (int64, error) {
-	n, err := w.Write(b)
-	if err == nil && n < len(b) {
-		err = io.ErrShortWrite
-	}
-	return int64(n), err
 }
 
 // fileBody is a body in a file of its own, whose chunks are verified before their bytes are given.
@@ -472,67 +336,3 @@ func (b *fileBody) readSome(p []byte, off int64) (int, error) {
 func (b *fileBody) chunkEnd(chunk int64) int64 { return min((chunk+1)*chunkSize, b.size) }
 
 var chunkPool = sync.Pool{New: func() any { return new([chunkSize]byte) }}
-
-// verified remembers which chunks of a file were verified.
-type verified struct {
-	stat fileStat
-	seen int64
-	bits []atomic.Uint64
-	left atomic.Int64 // chunks that are still to be verified
-}
-
-func (v *verified) has(chunk int64) bool {
-	return v.bits[chunk/64].Load()&(1<<(chunk%64)) != 0
-}
-
-func (v *verified) set(chunk int64) {
-	bit := uint64(1) << (chunk % 64)
-	if v.bits[chunk/64].Or(bit)&bit == 0 {
-		v.left.Add(-1)
-	}
-}
-
-// verifiedFiles remembers, for a bounded number of files, what of them was verified, so that it need not be
-// again as long as they do not change.
-type verifiedFiles struct {
-	mu    sync.Mutex
-	files map[string]*verified
-	ring  [verifiedMax]string // the order in which they came
-	next  int
-}
-
-// get returns what is known of the file of a blob, which was just found to be as st says.
-func (vf *verifiedFiles) get(id string, st *fileStat, now, chunks int64) *verified {
-	vf.mu.Lock()
-	defer vf.mu.Unlock()
-	v := vf.files[id]
-	if v != nil && st.sameVersion(&v.stat, v.seen) {
-		return v
-	}
-	fresh := &verified{stat: *st, seen: now, bits: make([]atomic.Uint64, (chunks+63)/64)}
-	fresh.left.Store(chunks)
-	if v == nil {
-		if vf.files == nil {
-			vf.files = make(map[string]*verified)
-		}
-		delete(vf.files, vf.ring[vf.next])
-		vf.ring[vf.next] = id
-		vf.next = (vf.next + 1) % verifiedMax
-	}
-	vf.files[id] = fresh
-	return fresh
-}
-
-// sameVersion reports whether the file of a body that was seen as old is still the same; see unchanged. Bodies are not
-// changed after they were published and their use times are not recorded, so that any change of the inode
-// is a reason to verify again.
-func (st *fileStat) sameVersion(old *fileStat, seen int64) bool {
-	return st.unchanged(old, seen) && st.ctime == old.ctime && seen-st.ctime > int64(settle(st.ctime))
-}
-
-// forget makes the next reading of a blob verify it again.
-func (vf *verifiedFiles) forget(id string) {
-	vf.mu.Lock()
-	defer vf.mu.Unlock()
-	delete(vf.files, id) // its place in the ring stays, which does no harm
-}

@@ -7,19 +7,20 @@ import (
 	"hash/crc32"
 )
 
-// The file of a key is a sequence of records, each of which proves itself:
+// The file of a key is a sequence of records, each with a checksum:
 //
 //	magic [4] | type [1] | check of type and length [3] | payload length [4] | CRC-32C of type … payload [4] | payload
 //
-// Numbers are little-endian. A blob record holds the ID [16] and the bytes of a small body, a heads
-// record all entries of the key. The last heads record counts, so that storing, freshening and dropping
-// are one append, which either is there whole or not at all. Entries name blobs by ID and not by
-// offset: appends that did not know of each other do no harm.
+// Numbers are little-endian. A blob record has the ID [16] and the bytes of a small body.
+// An entries record has all entries of the key, and the last one counts. Storing,
+// freshening and dropping are therefore one append, which takes effect as a whole or not
+// at all. Entries name blobs by ID and not by offset, so that two appends that did not
+// know of each other do no harm.
 //
-// A file that ends in the middle of a record was cut off while it was appended to: what is before
-// counts. That it does, and is not said to by a length that is damaged itself, the check in the record's beginning
-// shows. Any other damage makes that the file as a whole does not count: what it says last is not known, and must not
-// be taken from what it said before, as that may have been invalidated since.
+// If a file ends in the middle of a record, an append was cut off, and the records before
+// it count. The check of type and length proves that the record is cut off, and not that
+// its length is damaged. After any other damage the whole file counts as missing: nobody
+// knows its last entries then, and those before may have been invalidated since.
 
 const (
 	recordMagic   = "\xc7\x0etr"
@@ -29,15 +30,16 @@ const (
 
 	blobIDLen = 16 // bytes; in text twice as many hexadecimal digits
 
-	// maxLive bounds the heads and small bodies of a key in bytes, as they are read at once. Beyond it
-	// the variants with the oldest ResponseTime go.
+	// maxLive limits the metadata and small bodies of a key in bytes, because they are read
+	// at once. Beyond it the variants with the oldest ResponseTime are dropped.
 	maxLive = 4 << 20
 
-	// compactSlack is how many bytes of a key's file may be obsolete beyond what is in use, before it is
-	// written anew: some fifteen freshened heads of usual size, so that few updates cost a new file.
+	// compactSlack is how many more bytes of a key's file may be obsolete than in use. Beyond
+	// it the file is written anew. Some fifteen freshened entries fit, so that few updates
+	// cost a new file.
 	compactSlack = 16 << 10
 
-	// maxKeyFile is what a file can grow to by these rules; anything larger is none of ours.
+	// maxKeyFile is the largest size that a file can have by these rules.
 	maxKeyFile = 2*maxLive + maxLive + compactSlack
 
 	entriesVersion = 1
@@ -61,15 +63,15 @@ func parseBlobID(s string) (id blobID, ok bool) {
 	return id, true
 }
 
-// keyState is what a key's file says.
+// keyState is the content of a key's file.
 type keyState struct {
 	entries []*Entry
 	size    int64 // of the file in bytes; 0 if there is none
-	live    int64 // bytes of it that are in use
-	damaged bool  // something in it does not prove itself
+	live    int64 // the bytes of it that are in use
+	damaged bool  // a checksum or a record is wrong
 }
 
-// appendRecord appends a record whose payload is the parts joined.
+// appendRecord appends a record. Its payload is the parts, joined.
 func appendRecord(b []byte, kind byte, parts ...[]byte) []byte {
 	start := len(b)
 	b = append(b, recordMagic...)
@@ -91,14 +93,14 @@ func appendRecord(b []byte, kind byte, parts ...[]byte) []byte {
 	return b
 }
 
-// beginCheck returns what is to be in the three bytes after the type of a record.
+// beginCheck returns the check of type and length: the three bytes after the type.
 func beginCheck(record []byte) (check [3]byte) {
 	sum := crc32.Update(crc32.Update(0, castagnoli, record[4:5]), castagnoli, record[8:12])
 	return [3]byte{byte(sum), byte(sum >> 8), byte(sum >> 16)}
 }
 
-// nextRecord takes the first record off b. If that is not possible, torn tells whether b is the beginning of one, as
-// far as can be known.
+// nextRecord takes the first record off b. If that is not possible, torn reports whether b
+// may be the beginning of a record that was cut off.
 func nextRecord(b []byte) (kind byte, payload, rest []byte, ok, torn bool) {
 	if len(b) < recordHeader {
 		return 0, nil, nil, false, true
@@ -128,8 +130,8 @@ type inlineBlob struct {
 // recordSize returns the size of the record with the blob.
 func (b *inlineBlob) recordSize() int64 { return int64(recordHeader + blobIDLen + len(b.data)) }
 
-// decodeKeyFile reads the file of key, whose bytes the entries go on using. It never fails: what does
-// not prove itself is not among the entries. Its memory is bounded by len(b).
+// decodeKeyFile decodes the file of key. The entries keep using b. It never fails: it
+// leaves damaged entries out. It allocates memory in proportion to len(b).
 func decodeKeyFile(key string, b []byte) keyState {
 	st := keyState{size: int64(len(b))}
 	var blobs []inlineBlob
@@ -177,7 +179,8 @@ func decodeKeyFile(key string, b []byte) keyState {
 	return st
 }
 
-// blobFinder looks blobs up by ID; a map only pays for many.
+// blobFinder returns a function that looks blobs up by ID. It makes a map only for many
+// blobs.
 func blobFinder(blobs []inlineBlob) func(blobID) *inlineBlob {
 	if len(blobs) <= 16 {
 		return func(id blobID) *inlineBlob {

@@ -9,22 +9,24 @@ import (
 	"time"
 )
 
-// shardLock serialises the changes of a shard: within the process by a channel, whose wait can be
-// cancelled, and between processes by an advisory lock on its directory, or on a file where directories cannot be
-// locked, which the system releases when its owner dies. Nothing but quick work on files of the shard is done under it, and nobody ever holds two.
+// shardLock serialises the changes of a shard within the process. It is a channel, so that
+// waiting for it can be cancelled. Between processes there is an advisory lock on the
+// directory of the shard, or on a file where directories cannot be locked. The system
+// releases it when its owner dies. Callers do only quick work on files of the shard under
+// the locks, and never hold those of two shards.
 type shardLock chan struct{}
 
-// shardLocks are the locks of all shards. They are made when they are first needed: most processes store to few
-// shards, and many to none.
+// shardLocks has the locks of all shards. A lock is made when it is first needed: most
+// processes store to few shards, and many to none.
 type shardLocks struct {
 	mu    sync.Mutex
 	locks [shardCount]shardLock
 
-	taken   [shardCount]atomic.Uint32 // how often each lock was taken, by which those who wait see that it goes on
-	stalled [shardCount]atomic.Int64  // when it was last waited for in vain, in nanoseconds since 1970
+	taken   [shardCount]atomic.Uint32 // counts how often each lock was taken, so that waiting callers see progress
+	stalled [shardCount]atomic.Int64  // when a caller last waited in vain, in nanoseconds since 1970
 }
 
-// patience returns how long to wait for the lock of a shard, of at most wait.
+// patience returns how long to wait for the lock of a shard: at most wait.
 func (s *shardLocks) patience(shard int, wait time.Duration) time.Duration {
 	if at := s.stalled[shard].Load(); at != 0 {
 		if age := time.Now().UnixNano() - at; age >= 0 && age < int64(stallMemory) {
@@ -34,7 +36,7 @@ func (s *shardLocks) patience(shard int, wait time.Duration) time.Duration {
 	return wait
 }
 
-// queue waits for the lock of a shard within the process, as long as it goes on there.
+// queue waits for the lock of a shard within the process, as long as others make progress.
 func (s *shardLocks) queue(ctx context.Context, shard int, mine shardLock, wait time.Duration) error {
 	seen, idle := s.taken[shard].Load(), 0
 	for {
@@ -57,28 +59,30 @@ func (s *shardLocks) queue(ctx context.Context, shard int, mine shardLock, wait 
 }
 
 const (
-	// lockWait is how long a request waits for the lock of a shard that nobody releases. It is held for tens of
-	// microseconds, for a millisecond or two while a shard is listed or keys are evicted, and for some more only while it
-	// is not known what a shard takes: who holds it for longer is stopped, or waits for a device that does not answer,
-	// and a request is better answered without the cache. It is also longer than the scheduler keeps a process from running
-	// that has used up its share of the processors: on two that many share, those that the race detector makes slow
-	// are kept from it for more than 100 ms.
+	// lockWait is how long a request waits for the lock of a shard that nobody releases. A
+	// lock is held for tens of microseconds, or for a millisecond or two while a shard is
+	// listed or keys are evicted. Only a shard of unknown size takes some more. An owner
+	// that holds it for longer is stopped, or waits for a device that does not answer: then
+	// a request is better answered without the cache. lockWait is also longer than a
+	// scheduler keeps a busy process waiting. On two shared processors, under the race
+	// detector, that is more than 100 ms.
 	lockWait = 250 * time.Millisecond
 
-	// lockPatience is how long maintenance waits, for which nobody but its caller does.
+	// lockPatience is how long maintenance waits, which holds up nobody but its caller.
 	lockPatience = 2 * time.Second
 
-	// Once a lock was waited for in vain, others who want it within stallMemory wait for no longer than lockRetry.
+	// After a caller has waited in vain, others wait no longer than lockRetry, for
+	// stallMemory.
 	stallMemory = time.Second
 	lockRetry   = 2 * time.Millisecond
 
-	// idleTwice is in how many parts such waiting is, each of which must find that nothing went on: when this process is
-	// the one that was stopped, one of them is over at once.
+	// idleTwice is the number of parts of such a wait. In each of them nobody must have made
+	// progress. If this process itself was stopped, one part ends at once, but not both.
 	idleTwice = 2
 )
 
-// errLocked reports that the lock of a shard was not to be had in time.
-var errLocked = errors.New("the lock is held by somebody who does not go on")
+// errLocked reports that the lock of a shard was not released in time.
+var errLocked = errors.New("the lock is held by another process or caller that makes no progress")
 
 // of returns the lock of a shard within the process.
 func (s *shardLocks) of(shard int) shardLock {
@@ -96,12 +100,13 @@ type locked struct {
 	shard int
 	mine  shardLock
 	dir   *shardDir
-	alone bool // other processes keep away; false where locks are not supported
+	alone bool // no other process changes the shard; false where locks are not supported
 }
 
-// lock waits for the lock of a shard, for about as long as wait if who has it does not go on. It makes the shard's
-// directory if there is none. It fails with errLocked if the lock is not to be had, and if ctx ends, if the store is
-// closed, or if there can be no directory.
+// lock waits for the lock of a shard, for about as long as wait if its owner makes no
+// progress. It makes the shard's directory if there is none. It fails with errLocked if
+// the lock is not released, and also if ctx ends, if the store is closed, or if the
+// directory cannot be made.
 func (d *Disk) lock(ctx context.Context, shard int, wait time.Duration) (*locked, error) {
 	mine := d.locks.of(shard)
 	select {
@@ -120,7 +125,8 @@ func (d *Disk) lock(ctx context.Context, shard int, wait time.Duration) (*locked
 	return &locked{d, shard, mine, dir, alone}, nil
 }
 
-// lockDir locks the directory of a shard against other processes, and tells whether that is possible.
+// lockDir locks the directory of a shard against other processes. alone is false if the
+// file system has no locks.
 func (d *Disk) lockDir(ctx context.Context, shard int, patience time.Duration) (dir *shardDir, alone bool, err error) {
 	defer func() {
 		if err != nil && dir != nil {
@@ -151,7 +157,7 @@ func (d *Disk) lockDir(ctx context.Context, shard int, patience time.Duration) (
 			}
 			return dir, alone, nil
 		case ok:
-			// It was taken away, and others lock another.
+			// The directory was removed, and other processes lock another one.
 			dir.unlock()
 			d.dirs.drop(dir)
 			d.usage.suspect.Store(true)
@@ -164,7 +170,7 @@ func (d *Disk) lockDir(ctx context.Context, shard int, patience time.Duration) (
 		patience := d.locks.patience(shard, patience)
 		if tries++; tries == 1 {
 			deadline = now.Add(patience)
-		} else if now.After(deadline) && tries > int(patience/(4*time.Millisecond)) { // else this process was stopped itself
+		} else if now.After(deadline) && tries > int(patience/(4*time.Millisecond)) { // or this process itself was stopped
 			d.locks.stalled[shard].Store(now.UnixNano())
 			return dir, false, opError("lock shard", errLocked)
 		}

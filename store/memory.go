@@ -5,26 +5,15 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"io"
-	"io/fs"
 	"iter"
 	"slices"
-	"sort"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 )
 
-// DefaultMemoryStoreBytes is the bound of a [Memory] that is given none: 64 MiB.
+// DefaultMemoryStoreBytes is the size limit of a [Memory] that is given none: 64 MiB.
 const DefaultMemoryStoreBytes = 64 << 20
-
-const (
-	// chunkMin and chunkMax are the sizes in bytes of the pieces that a body in memory grows by: it is never
-	// copied to grow, and wastes at most as much as it is long, and no more than chunkMax.
-	chunkMin = 1 << 10
-	chunkMax = 256 << 10
-)
 
 // Memory keeps a cache in the memory of the process. It has no goroutine and needs no closing.
 type Memory struct {
@@ -33,14 +22,14 @@ type Memory struct {
 
 	mu   sync.RWMutex // never held while a change function or a body's reader runs
 	keys map[string]*memKey
-	lru  list.List // of *memKey, the one used last in front
+	lru  list.List // of *memKey; the one that was used last is in front
 
 	origins map[string]*memOrigin
-	greedy  *memOrigin // of which the most was stored, when something was last
+	greedy  *memOrigin // the largest origin when something was last stored
 
 	blobs map[string]*memBlob
-	loose list.List // of *memBlob: committed, and not named by an entry yet; the oldest in front
-	bytes int64     // heads, blobs and drafts
+	loose list.List // of *memBlob: committed, but not named by an entry yet; the oldest is in front
+	bytes int64     // of metadata, blobs and drafts
 	next  uint64    // the next blob's ID
 }
 
@@ -52,13 +41,14 @@ type memKey struct {
 	heads   int64
 	elem    *list.Element
 
-	// Whose it is, while it has entries, and what they take.
+	// The origin of the key, its place there, and the size of its entries. Set while the
+	// key has entries.
 	origin *memOrigin
 	its    *list.Element
 	bytes  int64
 
-	update  chan struct{} // held while an Update of the key runs
-	waiting int           // Updates that run or wait; the key stays as long as there are any
+	update  chan struct{} // full while an Update of the key runs
+	waiting int           // Updates that run or wait; the key stays until there are none
 }
 
 // memOrigin is an origin that keys belong to.
@@ -68,9 +58,9 @@ type memOrigin struct {
 	bytes int64
 }
 
-// NewMemory returns a store that keeps at most maxBytes bytes of heads, bodies and drafts, of which one
-// body may take a quarter, and evicts keys in the order of their last use. If maxBytes is not positive,
-// DefaultMemoryStoreBytes is meant.
+// NewMemory returns a store that keeps at most maxBytes bytes of metadata, bodies and
+// drafts. One body may use a quarter of that. The store evicts keys in the order of their
+// last use. If maxBytes is not positive, the limit is DefaultMemoryStoreBytes.
 func NewMemory(maxBytes int64) *Memory {
 	if maxBytes <= 0 {
 		maxBytes = DefaultMemoryStoreBytes
@@ -96,13 +86,13 @@ func (m *Memory) Entries(ctx context.Context, key string) ([]*Entry, error) {
 	defer m.mu.Unlock()
 	k := m.keys[key]
 	if k == nil || len(k.entries) == 0 {
-		return nil, checkKey(key) // what is there was checked when it came
+		return nil, checkKey(key) // a key with entries was checked by Update
 	}
 	m.use(k)
 	return slices.Clone(k.entries), nil
 }
 
-// Fits is like that of [Disk].
+// Fits is like [Disk.Fits].
 func (m *Memory) Fits(e *Entry) bool {
 	const part = 128
 	return metadataSize(e)+part <= min(maxMetadata, m.max/bodyShare)
@@ -125,7 +115,7 @@ func (m *Memory) Update(ctx context.Context, key string, change func([]*Entry) [
 	}
 	defer func() { <-k.update }()
 
-	// Only eviction can change the entries meanwhile: then change is asked again.
+	// Only eviction can change the entries meanwhile. Then change is called again.
 	for {
 		m.mu.Lock()
 		current := slices.Clone(k.entries)
@@ -152,7 +142,7 @@ func (m *Memory) Update(ctx context.Context, key string, change func([]*Entry) [
 	}
 }
 
-// enter returns the key, which then stays until leave.
+// enter returns a key, which stays until leave.
 func (m *Memory) enter(key string) *memKey {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -180,7 +170,7 @@ func (m *Memory) dropEmpty(k *memKey) {
 	}
 }
 
-// replace makes next the entries of k if they still are current.
+// replace makes next the entries of k, if current still are its entries.
 func (m *Memory) replace(k *memKey, current, next []*Entry, heads int64) (done bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -190,13 +180,13 @@ func (m *Memory) replace(k *memKey, current, next []*Entry, heads int64) (done b
 	for _, e := range next {
 		for _, p := range e.Parts {
 			b := m.blobs[p.Blob.ID]
-			if b == nil && p.Blob.Inline != nil && p.Blob.ID != "" { // it was evicted since the caller saw it
+			if b == nil && p.Blob.Inline != nil && p.Blob.ID != "" { // it was evicted after the caller saw it
 				b = &memBlob{id: p.Blob.ID, pieces: [][]byte{p.Blob.Inline}, starts: []int64{0}, size: p.Blob.Size, held: p.Blob.Size}
 				m.blobs[b.id] = b
 				m.bytes += b.held
 			}
 			if b == nil || b.size != p.Blob.Size {
-				return true, opError("update", errors.New("blob "+p.Blob.ID+" is not there any more"))
+				return true, opError("update", errors.New("blob "+p.Blob.ID+" does not exist any more"))
 			}
 		}
 	}
@@ -221,7 +211,7 @@ func (m *Memory) replace(k *memKey, current, next []*Entry, heads int64) (done b
 	return true, nil
 }
 
-// use notes that k was used last.
+// use notes that k is used now.
 func (m *Memory) use(k *memKey) {
 	m.lru.MoveToFront(k.elem)
 	if k.origin != nil {
@@ -229,7 +219,7 @@ func (m *Memory) use(k *memKey) {
 	}
 }
 
-// belong counts what k has to its origin, and no more what it had.
+// belong counts the entries of k for their origin, in place of those that k had before.
 func (m *Memory) belong(k *memKey) {
 	if o := k.origin; o != nil {
 		o.bytes -= k.bytes
@@ -255,7 +245,7 @@ func (m *Memory) belong(k *memKey) {
 	}
 }
 
-// evict drops what k has.
+// evict drops the entries of k.
 func (m *Memory) evict(k *memKey) {
 	m.hold(k.entries, -1)
 	m.bytes -= k.heads
@@ -264,7 +254,7 @@ func (m *Memory) evict(k *memKey) {
 	m.dropEmpty(k)
 }
 
-// keySize returns what entries take with their bodies.
+// keySize returns the size of entries with their bodies.
 func (m *Memory) keySize(entries []*Entry) (n int64) {
 	seen := make(map[string]bool)
 	for _, e := range entries {
@@ -279,7 +269,8 @@ func (m *Memory) keySize(entries []*Entry) (n int64) {
 	return n
 }
 
-// hold counts how often the entries name each blob, and releases those that are not named any more.
+// hold adds to the number of parts that name each blob of the entries. It releases blobs
+// that no part names any more.
 func (m *Memory) hold(entries []*Entry, by int) {
 	for _, e := range entries {
 		for _, p := range e.Parts {
@@ -308,14 +299,14 @@ func (m *Memory) release(b *memBlob) {
 	m.bytes -= b.held
 }
 
-// makeRoom evicts until the store is within its bound, and reports whether it is. keep, if not nil, is not
-// evicted.
+// makeRoom evicts until the store is within its limit, and reports whether it is. It does not
+// evict keep, which may be nil.
 func (m *Memory) makeRoom(keep *memKey) bool {
-	// What was committed so long ago will not be named any more.
+	// No entry will name a blob that was committed so long ago.
 	for el := m.loose.Front(); el != nil && time.Since(el.Value.(*memBlob).committed) > leftAfter; el = m.loose.Front() {
 		m.release(el.Value.(*memBlob))
 	}
-	if o := m.greedy; o != nil { // has it more than its fair share?
+	if o := m.greedy; o != nil { // does it have more than its fair share?
 		for el := o.lru.Back(); el != nil && m.bytes > m.max && o.bytes > m.max/fairShare; {
 			k := el.Value.(*memKey)
 			if el = el.Prev(); k != keep {
@@ -332,7 +323,7 @@ func (m *Memory) makeRoom(keep *memKey) bool {
 	return m.bytes <= m.max
 }
 
-// metadataSize estimates the memory that an entry takes without its body.
+// metadataSize estimates the memory of an entry without its body, in bytes.
 func metadataSize(e *Entry) int64 {
 	n := int64(512) // the struct, its maps and list elements
 	n += int64(len(e.URL) + len(e.Method) + len(e.Proto))
@@ -368,172 +359,6 @@ func (m *Memory) Open(ctx context.Context, key string, blob Blob) (Body, error) 
 		return nil, opError("open body", ErrDamaged)
 	}
 	return memBody{b}, nil
-}
-
-type memBody struct{ *memBlob }
-
-func (memBody) Close() error { return nil }
-
-// memBlob is a body in memory: pieces that are not moved once they are there.
-type memBlob struct {
-	id        string
-	pieces    [][]byte
-	starts    []int64 // the offsets of the pieces
-	size      int64
-	held      int64 // bytes that count against the bound
-	named     int   // parts of entries that name it
-	committed time.Time
-	elem      *list.Element // in Memory.loose
-}
-
-// ReadAt implements io.ReaderAt.
-func (b *memBlob) ReadAt(p []byte, off int64) (n int, err error) {
-	if off < 0 {
-		return 0, opError("read body", errors.New("negative offset"))
-	}
-	for i := sort.Search(len(b.starts), func(i int) bool { return b.starts[i] > off }) - 1; i >= 0 && i < len(b.pieces) && n < len(p); i++ {
-		from := off + int64(n) - b.starts[i]
-		if from >= int64(len(b.pieces[i])) {
-			break
-		}
-		n += copy(p[n:], b.pieces[i][from:])
-	}
-	if n < len(p) || len(p) == 0 && off >= b.size {
-		return n, io.EOF
-	}
-	return n, nil
-}
-
-// Create implements [Store].
-func (m *Memory) Create(ctx context.Context, key string, size int64) (Draft, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	if err := checkKey(key); err != nil {
-		return nil, err
-	}
-	if size > m.max/bodyShare {
-		return nil, opError("create", ErrTooLarge)
-	}
-	return &memDraft{m: m, want: size}, nil
-}
-
-type memDraft struct {
-	m    *Memory
-	want int64
-
-	mu        sync.RWMutex
-	blob      memBlob
-	err       error
-	committed bool
-	closed    bool
-}
-
-func (dr *memDraft) Write(p []byte) (n int, err error) {
-	switch {
-	case dr.err != nil:
-		return 0, dr.err
-	case dr.closed || dr.committed:
-		return 0, opError("write body", fs.ErrClosed)
-	case dr.blob.size+int64(len(p)) > dr.m.max/bodyShare:
-		dr.err = opError("write body", ErrTooLarge)
-		return 0, dr.err
-	}
-	b := &dr.blob
-	for n < len(p) {
-		last := len(b.pieces) - 1
-		if last < 0 || len(b.pieces[last]) == cap(b.pieces[last]) {
-			size := min(max(chunkMin, b.size), chunkMax)
-			if left := dr.want - b.size; left > 0 {
-				size = min(left, chunkMax)
-			}
-			if !dr.reserve(size) {
-				dr.err = opError("write body", ErrTooLarge)
-				return n, dr.err
-			}
-			dr.mu.Lock()
-			b.pieces = append(b.pieces, make([]byte, 0, size))
-			b.starts = append(b.starts, b.size)
-			dr.mu.Unlock()
-			last++
-		}
-		piece := p[n:min(len(p), n+cap(b.pieces[last])-len(b.pieces[last]))]
-		dr.mu.Lock()
-		b.pieces[last] = append(b.pieces[last], piece...)
-		b.size += int64(len(piece))
-		dr.mu.Unlock()
-		n += len(piece)
-	}
-	return n, nil
-}
-
-// reserve makes room for size more bytes.
-func (dr *memDraft) reserve(size int64) bool {
-	m := dr.m
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.bytes += size
-	if !m.makeRoom(nil) {
-		m.bytes -= size
-		return false
-	}
-	dr.blob.held += size
-	return true
-}
-
-func (dr *memDraft) ReadAt(p []byte, off int64) (int, error) {
-	dr.mu.RLock()
-	defer dr.mu.RUnlock()
-	if dr.closed {
-		return 0, opError("read draft", fs.ErrClosed)
-	}
-	n, err := dr.blob.ReadAt(p, off)
-	if off >= dr.blob.size && err == nil {
-		err = io.EOF
-	}
-	return n, err
-}
-
-func (dr *memDraft) Commit() (Blob, error) {
-	switch {
-	case dr.err != nil:
-		return Blob{}, dr.err
-	case dr.closed || dr.committed:
-		return Blob{}, opError("commit", fs.ErrClosed)
-	}
-	m := dr.m
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.next++
-	b := dr.blob // the draft reads its own copy on
-	b.id = strconv.FormatUint(m.next, 36)
-	b.committed = time.Now()
-	dr.committed = true
-	m.blobs[b.id] = &b
-	b.elem = m.loose.PushBack(&b)
-	blob := Blob{ID: b.id, Size: b.size}
-	switch len(b.pieces) {
-	case 0:
-		blob.Inline = []byte{}
-	case 1:
-		blob.Inline = b.pieces[0][:b.size:b.size]
-	}
-	return blob, nil
-}
-
-func (dr *memDraft) Close() error {
-	dr.mu.Lock()
-	var freed int64
-	if !dr.closed && !dr.committed {
-		freed = dr.blob.held
-		dr.blob = memBlob{}
-	}
-	dr.closed = true
-	dr.mu.Unlock()
-	dr.m.mu.Lock()
-	defer dr.m.mu.Unlock()
-	dr.m.bytes -= freed
-	return nil
 }
 
 // All implements [Store].
@@ -575,7 +400,7 @@ func (m *Memory) Secret(ctx context.Context) ([]byte, error) {
 	return slices.Clone(m.secret), nil
 }
 
-// Bytes returns how many bytes the store holds, as its bound counts them.
+// Bytes returns how many bytes the store holds, as its limit counts them.
 func (m *Memory) Bytes() int64 {
 	m.mu.RLock()
 	defer m.mu.RUnlock()

@@ -5,17 +5,20 @@ import (
 	"sync/atomic"
 )
 
-// tier is the memory tier of a Disk: what the files of hot keys say, bounded by bytes. A hit takes a
-// shared lock and sets a bit; eviction is SIEVE (Zhang et al., NSDI 2024): one hand goes round from the
-// oldest to the newest, spares what was used since it last came by, and drops the first that was not.
-// That keeps scans from pushing out what is hot, about as well as W-TinyLFU does, and needs no buffers,
-// no goroutine and no clock, so that a store leaves nothing behind and works in a testing/synctest bubble.
+// tier is the memory tier of a Disk: the content of the files of hot keys, limited in bytes.
+// A hit takes a shared lock and sets a bit.
+//
+// It evicts by SIEVE (Zhang et al., NSDI 2024): one hand goes round from the oldest item to
+// the newest. It spares items that were used since it last came by, and drops the first
+// that was not. Scans do not push out hot items then; W-TinyLFU is hardly better at that.
+// SIEVE needs no buffers, no goroutine and no clock. A store therefore leaves nothing
+// behind, and works in a testing/synctest bubble.
 type tier struct {
 	max   int64 // bytes per part; 0: no tier
 	parts [tierParts]tierPart
 }
 
-// tierParts lets that many cores write to the tier at a time.
+// tierParts is how many cores can write to the tier at the same time.
 const tierParts = 16
 
 type tierPart struct {
@@ -27,14 +30,14 @@ type tierPart struct {
 	bytes int64
 }
 
-// tierItem is what the file of a key said when it was read, or written.
+// tierItem is the content of the file of a key when it was read or written.
 type tierItem struct {
 	keyState
 	key   string
 	path  string
 	stat  fileStat
 	seen  int64 // when the file was read, in nanoseconds since 1970
-	exact bool  // stat was that of no other state of the file; see written
+	exact bool  // no other state of the file had this stat; see written
 	bytes int64
 
 	used    atomic.Int64 // the use time that the file carries, in nanoseconds since 1970
@@ -46,7 +49,8 @@ type tierItem struct {
 	newer, older *tierItem
 }
 
-// holds reports whether a file that is now as st says still says what the item does.
+// holds reports whether a file, whose properties are st now, still has the content of the
+// item.
 func (it *tierItem) holds(st *fileStat) bool {
 	if it.exact {
 		return st.same(&it.stat)
@@ -62,7 +66,7 @@ func newTier(bytes int64) *tier {
 }
 
 func (t *tier) part(key string) *tierPart {
-	// The first two digits are the shard; those after it spread the keys of a shard as well.
+	// The first two digits are the shard. More digits spread the keys of a shard, too.
 	h := uint32(0)
 	for i := 0; i < 8 && i < len(key); i++ {
 		h = h*31 + uint32(key[i])
@@ -85,7 +89,7 @@ func (t *tier) get(key string) *tierItem {
 }
 
 func (t *tier) put(it *tierItem) {
-	// What takes up a large share of the tier would push out hundreds of others.
+	// A very large item would push out hundreds of others.
 	if it.bytes > t.max/4 {
 		t.remove(it.key)
 		return

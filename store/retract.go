@@ -9,22 +9,23 @@ import (
 	"time"
 )
 
-// What an Update supersedes must not be used any more even if the Update cannot be written: on a full disk an entry
-// that was just invalidated would go on being fresh. To remove a file needs no space, so then the file of the key goes,
-// with the other variants in it; and if not even that is possible, this Disk at least does not look at it any more.
+// An entry that an Update replaces must not be used any more, even if the Update cannot be
+// written: on a full disk, an entry that was just invalidated would stay fresh. Removing a
+// file needs no space. The Disk therefore removes the file of the key, with the other
+// variants in it. If that is not possible either, at least this Disk ignores the file.
 
-// maxUnusable bounds how many keys are remembered as not to be used: 4096 take less than a megabyte.
+// maxUnusable limits the files that are remembered: 4096 take less than a megabyte.
 const maxUnusable = 4096
 
-// unusableFiles remembers files of keys that could be neither changed nor removed.
+// unusableFiles remembers the files of keys that could be neither changed nor removed.
 type unusableFiles struct {
 	any   atomic.Bool
 	mu    sync.Mutex
 	files map[string]fileStat
-	until int64 // what was changed before is not to be used, whatever its key; for when files is full
+	until int64 // files that were changed before are unusable, whatever their key; set when files was full
 }
 
-// add notes that the file of a key is not to be used as long as it is as st says.
+// add notes that the file of a key is unusable as long as its properties are st.
 func (s *unusableFiles) add(key string, st *fileStat) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -39,7 +40,7 @@ func (s *unusableFiles) add(key string, st *fileStat) {
 	s.any.Store(true)
 }
 
-// has reports whether the file of a key, which is as st says, is not to be used.
+// has reports whether the file of a key, whose properties are st, is unusable.
 func (s *unusableFiles) has(key string, st *fileStat) bool {
 	if !s.any.Load() {
 		return false
@@ -57,8 +58,8 @@ func (s *unusableFiles) has(key string, st *fileStat) bool {
 	return ok
 }
 
-// superseded reports whether current has an entry that is not to be used any more if next takes its place. One that was
-// merely freshened is not.
+// superseded reports whether current has an entry that must not be used any more if next
+// takes its place. An entry that was merely freshened may still be used.
 func superseded(current, next []*Entry) bool {
 	return slices.ContainsFunc(current, func(e *Entry) bool {
 		return !slices.ContainsFunc(next, func(n *Entry) bool {
@@ -70,10 +71,12 @@ func superseded(current, next []*Entry) bool {
 	})
 }
 
-// retract removes what change supersedes under key, after it could not be written.
+// retract removes the entries that change replaces under key, after the change could not
+// be written.
 func (d *Disk) retract(ctx context.Context, key string, change func([]*Entry) []*Entry) {
 	var page usagePage
-	// If the lock is not to be had either, the file goes all the same: whoever is writing to it only loses that.
+	// The file is removed even without the lock: a caller that is writing to it only loses
+	// its change.
 	l, lerr := d.lock(ctx, shardOf(key), lockRetry)
 	if lerr == nil {
 		defer l.unlock()
@@ -98,7 +101,8 @@ func (d *Disk) retract(ctx context.Context, key string, change func([]*Entry) []
 	d.log.Debug("cachetrip: store: removed what could not be changed", "key", key, "error", err)
 }
 
-// unwritten reports whether an Update failed at err for want of means to write, and not because of what it was to write.
+// unwritten reports whether an Update failed because it could not write, and not because of
+// the entries that it was to write.
 func unwritten(err error) bool {
 	var full *fullError
 	return errno(err) != 0 || errors.Is(err, errLocked) || errors.As(err, &full)

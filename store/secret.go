@@ -15,8 +15,8 @@ const secretLen = 32
 
 // Secret implements [Store]. The bytes are kept in a file that only its owner may read.
 //
-// No mutex is held meanwhile, because a caller may wait here for the lock of a shard. Several callers may load the
-// secret at once; the file decides which one it is.
+// It holds no mutex, because a caller may wait here for the lock of a shard. Several callers
+// may load the secret at the same time. All of them get the secret in the file.
 func (d *Disk) Secret(ctx context.Context) ([]byte, error) {
 	if err := d.begin(ctx); err != nil {
 		return nil, err
@@ -49,7 +49,7 @@ func (d *Disk) loadSecret(ctx context.Context) ([]byte, error) {
 	if err := d.makeLayout(); err != nil {
 		return nil, err
 	}
-	// Of those who miss it at the same moment one makes it: any lock will do.
+	// Of several callers that find no secret, one makes it. The lock of any shard will do.
 	l, err := d.lock(ctx, 0, lockWait)
 	if err != nil {
 		return nil, err
@@ -58,7 +58,7 @@ func (d *Disk) loadSecret(ctx context.Context) ([]byte, error) {
 	b, err = readSecret(path)
 	switch {
 	case errors.Is(err, ErrDamaged):
-		// What was stored with the help of the old one will not be found any more, and goes in time.
+		// Nobody finds what was stored with the old secret any more. It is evicted in time.
 		if err := removeFile(path); err != nil {
 			return nil, err
 		}
@@ -71,7 +71,7 @@ func (d *Disk) loadSecret(ctx context.Context) ([]byte, error) {
 	return readSecret(path)
 }
 
-// readSecret reads the file of the secret. The error is ErrDamaged if it does not prove itself.
+// readSecret reads the file of the secret. The error is ErrDamaged if its checksum is wrong.
 func readSecret(path string) ([]byte, error) {
 	var st fileStat
 	b, err := readFile(path, 4096, &st, nil)
@@ -86,11 +86,11 @@ func readSecret(path string) ([]byte, error) {
 	return b[:secretLen], nil
 }
 
-// makeSecret makes the file of the secret, or leaves the one that is there.
+// makeSecret makes the file of the secret, unless there is one.
 func (d *Disk) makeSecret(path string) error {
 	b := make([]byte, secretLen, secretLen+4)
 	if known := d.secret.Load(); known != nil {
-		copy(b, *known) // the directory was taken away, and the secret in use stays
+		copy(b, *known) // the directory was removed; the secret in use stays the same
 	} else {
 		rand.Read(b)
 	}

@@ -7,34 +7,36 @@ import (
 	"time"
 )
 
-// shardDirs are the directories of shards that are open: to name a file from there takes half the time that it takes
-// by its whole path, and the lock of a shard is one on its directory, where the system has such.
+// shardDirs keeps the directories of shards open. Opening a file from its directory takes
+// half the time of opening it by its whole path. Where the system allows it, the lock of a
+// shard is a lock on its directory.
 type shardDirs struct {
 	kept   [shardCount]atomic.Pointer[shardDir]
 	closed atomic.Bool
 
-	max int32 // how many all stores of the process may keep open
+	max int32 // directories that all stores of the process may keep open
 
-	checked atomic.Int64 // when what is above them was looked at last, in nanoseconds since 1970
+	checked atomic.Int64 // when the directories above were last checked, in nanoseconds since 1970
 }
 
-// dirsKept counts the directories that the stores of the process keep open: the program needs descriptors as well, and
-// may have many stores.
+// dirsKept counts the directories that all stores of the process keep open. The program needs
+// descriptors as well, and may have many stores.
 var dirsKept atomic.Int32
 
 const (
-	// dirShare is which part of the descriptors that a process may have open its stores may keep for directories.
+	// dirShare is the part of the process's descriptors that its stores may keep for
+	// directories: one in so many.
 	dirShare = 16
 
-	// checkDirsEvery is how often it is made sure that what is open still is where the cache has it, and that no
-	// symbolic link leads there. That it was removed is seen at once, and so is by who locks a shard that its directory
-	// is another one now.
+	// checkDirsEvery is how often the path of an open directory is checked: that it still
+	// leads there, and not through a symbolic link. A directory that was removed is noticed
+	// at once. Locking a shard also notices at once that its directory was replaced.
 	checkDirsEvery = 100 * time.Millisecond
 )
 
 func (s *shardDirs) init() { s.max = int32(descriptorLimit() / dirShare) }
 
-// get returns the directory of a shard if it is open. It is to be released.
+// get returns the directory of a shard if it is open, or nil. The caller must release it.
 func (s *shardDirs) get(shard int) *shardDir {
 	if dir := s.kept[shard].Load(); dir != nil && dir.retain() {
 		return dir
@@ -42,7 +44,7 @@ func (s *shardDirs) get(shard int) *shardDir {
 	return nil
 }
 
-// keep keeps a directory open for others, unless there are enough of them.
+// keep keeps a directory open for later calls, unless enough of them are open.
 func (s *shardDirs) keep(dir *shardDir) {
 	if dirsKept.Add(1) > s.max || !s.add(dir) {
 		dirsKept.Add(-1)
@@ -64,7 +66,7 @@ func (s *shardDirs) add(dir *shardDir) bool {
 	return false
 }
 
-// drop closes a directory that is kept, once nobody uses it any more.
+// drop stops keeping a directory. It is closed once nobody uses it any more.
 func (s *shardDirs) drop(dir *shardDir) {
 	if s.kept[dir.shard].CompareAndSwap(dir, nil) {
 		dir.lost.Stop()
@@ -73,7 +75,7 @@ func (s *shardDirs) drop(dir *shardDir) {
 	}
 }
 
-// close closes all that are kept, and has none be kept any more.
+// close stops keeping directories.
 func (s *shardDirs) close() {
 	s.closed.Store(true)
 	for i := range s.kept {
@@ -83,21 +85,22 @@ func (s *shardDirs) close() {
 	}
 }
 
-// full reports whether no more are kept.
+// full reports whether no more directories can be kept.
 func (s *shardDirs) full() bool { return dirsKept.Load() >= s.max }
 
-// recent reports whether what was made sure at a time need not be made sure again.
+// recent reports whether a check at a time is recent enough.
 func recent(checked, now int64) bool {
 	age := now - checked
 	return age >= 0 && age < int64(checkDirsEvery)
 }
 
-// noDirError reports that there is something else where a directory of the cache should be.
+// noDirError reports that something else stands in the place of a directory of the cache.
 type noDirError struct{ error }
 
 func (e noDirError) Unwrap() error { return e.error }
 
-// openShard returns the directory of a shard, which is to be released. The error is fs.ErrNotExist if there is none.
+// openShard returns the directory of a shard, which the caller must release. The error is
+// fs.ErrNotExist if there is none.
 func (d *Disk) openShard(shard int, now int64) (*shardDir, error) {
 	if err := d.checkParents(now); err != nil {
 		return nil, noDirError{err}
@@ -111,22 +114,23 @@ func (d *Disk) openShard(shard int, now int64) (*shardDir, error) {
 	}
 	dir.checked.Store(now)
 	d.dirs.keep(dir)
-	d.usage.suspect.Store(true) // it may be that of another cache, in place of the one that is open
+	d.usage.suspect.Store(true) // the usage file may be that of another cache now
 	return dir, nil
 }
 
-// openAnew is openShard without looking at what is open already, or at what is above the directory.
+// openAnew opens the directory of a shard, even if it is open already. It does not check the
+// directories above.
 func (d *Disk) openAnew(shard int) (*shardDir, error) {
 	path := d.shardDir(shard)
 	dir, err := openDir(path, shard)
 	var st fileStat
-	if err != nil && statFile(path, &st) == nil && !st.dir { // what the error is then differs from system to system
+	if err != nil && statFile(path, &st) == nil && !st.dir { // the error depends on the system
 		err = noDirError{err}
 	}
 	return dir, err
 }
 
-// makeShard is openShard, but makes the directory if there is none, and what is missing above it.
+// makeShard is openShard, but makes the directory, and those above it, if they do not exist.
 func (d *Disk) makeShard(shard int) (*shardDir, error) {
 	now := time.Now().UnixNano()
 	dir, err := d.openShard(shard, now)
@@ -138,7 +142,7 @@ func (d *Disk) makeShard(shard int) (*shardDir, error) {
 	return dir, err
 }
 
-// checkParents makes sure, every now and then, that what is above the shards are directories.
+// checkParents checks from time to time that no symbolic link stands above the shards.
 func (d *Disk) checkParents(now int64) error {
 	if recent(d.dirs.checked.Load(), now) {
 		return nil
@@ -150,8 +154,8 @@ func (d *Disk) checkParents(now int64) error {
 	return err
 }
 
-// standing returns the directory of a shard for one who holds no lock, nil if it is not open, or not to be used any
-// more.
+// standing returns the open directory of a shard, or nil if it is not open or its path does
+// not lead there any more. The caller needs no lock, and must release the directory.
 func (d *Disk) standing(shard int, now int64) *shardDir {
 	dir := d.dirs.get(shard)
 	if dir == nil {
@@ -168,7 +172,7 @@ func (d *Disk) standing(shard int, now int64) *shardDir {
 	return dir
 }
 
-// statKey looks at the file of an item's key for one who holds no lock.
+// statKey fills st for the file of an item's key. The caller needs no lock.
 func (d *Disk) statKey(it *tierItem, st *fileStat, now int64) error {
 	shard := shardOf(it.key)
 	dir := d.standing(shard, now)
@@ -192,7 +196,7 @@ func (d *Disk) statKey(it *tierItem, st *fileStat, now int64) error {
 	return err
 }
 
-// readFrom reads a file of a shard for one who holds no lock.
+// readFrom reads a file of a shard. The caller needs no lock.
 func (d *Disk) readFrom(shard int, name string, max int64, st *fileStat, buf []byte, now int64) ([]byte, error) {
 	if dir := d.standing(shard, now); dir != nil {
 		defer dir.release()

@@ -13,7 +13,8 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// shardDir is the directory of a shard, and its lock, which here is a file beside it: a directory cannot be locked.
+// shardDir is the directory of a shard and its lock. These systems cannot lock a directory,
+// so that the lock is a file beside it.
 type shardDir struct {
 	shard   int
 	path    string
@@ -34,26 +35,26 @@ func openDir(path string, shard int) (*shardDir, error) {
 	return &shardDir{shard: shard, path: path, lock: flock.New(lock, flock.SetFlag(os.O_CREATE|os.O_RDONLY), flock.SetPermissions(0o600))}, nil
 }
 
-// retain: nothing is kept open here.
+// retain reports false: no directory is kept open here.
 func (dir *shardDir) retain() bool { return false }
 
 func (dir *shardDir) release() {}
 
 func (dir *shardDir) closeLost() {}
 
-// stands: what is looked at is looked at by its path.
+// stands reports true: files are always found by their paths here.
 func (dir *shardDir) stands() bool { return true }
 
-// gone: see stands.
+// gone reports false; see stands.
 func (dir *shardDir) gone() bool { return false }
 
-// tryLock takes the lock of the shard unless another has it. It opens the file.
+// tryLock opens the lock file and takes the lock, unless another process has it.
 func (dir *shardDir) tryLock() (bool, error) { return dir.lock.TryLock() }
 
-// unlock also closes the file, which is opened again with the next lock.
+// unlock closes the lock file, which releases the lock.
 func (dir *shardDir) unlock() { dir.lock.Close() }
 
-// descriptorLimit does not matter, as nothing is kept open.
+// descriptorLimit does not matter, because nothing is kept open.
 func descriptorLimit() int { return 0 }
 
 func (dir *shardDir) name(name string) string { return dir.path + string(filepath.Separator) + name }

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// shardDir is an open directory of a shard. It is closed when the last of its users has released it.
+// shardDir is an open directory of a shard. It is closed when its last user releases it.
 type shardDir struct {
 	shard int
 	path  string
@@ -20,12 +20,12 @@ type shardDir struct {
 	users atomic.Int32
 	id    atomic.Pointer[fileID] // of fd; nil if not known yet
 
-	checked atomic.Int64 // when it was made sure that it stands, in nanoseconds since 1970
+	checked atomic.Int64 // when its path was last checked, in nanoseconds since 1970
 
 	lost runtime.Cleanup // see closeLost
 }
 
-// fileID tells a file from all others.
+// fileID identifies a file.
 type fileID struct{ dev, ino uint64 }
 
 func openDir(path string, shard int) (*shardDir, error) {
@@ -57,7 +57,8 @@ func (dir *shardDir) release() {
 	}
 }
 
-// closeLost has a directory that is kept closed even if its store is not, once nobody knows the store any more.
+// closeLost makes sure that a kept directory is closed if its store is garbage-collected
+// without Close.
 func (dir *shardDir) closeLost() {
 	dir.lost = runtime.AddCleanup(dir, func(fd int) {
 		syscall.Close(fd)
@@ -65,7 +66,7 @@ func (dir *shardDir) closeLost() {
 	}, dir.fd)
 }
 
-// stands reports whether the directory is what its path names.
+// stands reports whether its path still names the directory.
 func (dir *shardDir) stands() bool {
 	var s syscall.Stat_t
 	id := dir.id.Load()
@@ -87,7 +88,7 @@ func (dir *shardDir) stands() bool {
 // gone reports whether the directory was removed.
 func (dir *shardDir) gone() bool { return !linked(uintptr(dir.fd)) }
 
-// tryLock takes the lock of the shard unless another has it.
+// tryLock takes the lock of the shard, unless another process has it.
 func (dir *shardDir) tryLock() (bool, error) {
 	for {
 		switch err := syscall.Flock(dir.fd, syscall.LOCK_EX|syscall.LOCK_NB); err {
@@ -102,10 +103,11 @@ func (dir *shardDir) tryLock() (bool, error) {
 	}
 }
 
-// unlock releases the lock, also if a child process that is just being started still has a copy of the descriptor.
+// unlock releases the lock, even if a child process that is just starting has a copy of the
+// descriptor.
 func (dir *shardDir) unlock() { syscall.Flock(dir.fd, syscall.LOCK_UN) }
 
-// descriptorLimit is how many files the process may have open.
+// descriptorLimit returns how many files the process may have open.
 func descriptorLimit() int {
 	var limit syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
@@ -200,7 +202,7 @@ func (dir *shardDir) rename(from, to string) error {
 	}
 }
 
-// remove removes a file, or what stands in its place if that is empty.
+// remove removes a file, or an empty directory in its place.
 func (dir *shardDir) remove(name string) error {
 	for {
 		err := unix.Unlinkat(dir.fd, name, 0)

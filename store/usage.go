@@ -18,12 +18,14 @@ import (
 	"time"
 )
 
-// How much room the cache takes is kept in the file "usage", so that opening one needs no scan: a slot
-// per shard, written under the shard's lock, with the bytes of its files, in blocks. Growth is noted
-// before it happens and shrinkage after, so that a process that is killed in between leaves a slot that
-// says too much rather than too little; listing the shard, which eviction does and which is due every
-// hour, sets it right. A slot that does not prove itself is unknown, and its shard is listed soon; until all are known, who
-// adds to the cache evicts as much.
+// The file "usage" has the size of the cache, so that opening the cache needs no scan. It
+// has a slot for each shard, with the size of the shard's files in whole blocks. A slot is
+// written under the shard's lock. Growth is noted before it happens, and shrinkage after.
+// If a process is killed in between, the slot is too large rather than too small. Listing
+// the shard corrects it; eviction does that, and it is due every hour.
+//
+// A damaged slot counts as unknown, and its shard is listed soon. Until all slots are
+// known, a caller that adds to the cache evicts as many bytes.
 
 const (
 	shardCount = 256
@@ -33,7 +35,7 @@ const (
 	usageSlot   = 16
 	usageSize   = usageHeader + shardCount*usageSlot
 
-	// listEvery is how often a shard is listed, for what was left behind in it.
+	// listEvery is how often a shard is listed, to remove its leftovers.
 	listEvery = time.Hour
 )
 
@@ -80,7 +82,7 @@ func (p *usagePage) sum() (n int64) {
 	return n
 }
 
-// due returns a shard that is to be listed, looking from start on; -1 if there is none.
+// due returns the first shard from start on that is due to be listed, or -1.
 func (p *usagePage) due(start int, now time.Time) int {
 	for i := range shardCount {
 		if shard := (start + i) % shardCount; p.dueShard(shard, now) {
@@ -93,12 +95,12 @@ func (p *usagePage) due(start int, now time.Time) int {
 func (p *usagePage) dueShard(shard int, now time.Time) bool {
 	s := p.slot(shard)
 	age := now.Unix()/60 - int64(s.listed)
-	// A time in the future, by more than clocks differ, comes from a clock that was since set back.
+	// A time in the future, by more than clocks differ, is from a clock that was set back.
 	return !s.known || age >= int64(listEvery/time.Minute) || age < -1
 }
 
-// residence returns how long what was evicted last had not been used, and when the cache was made; zero
-// if not known.
+// residence returns how long the key that was evicted last had not been used, and when the
+// cache was made. Both are zero if not known.
 func (p *usagePage) residence() (evicted time.Duration, made int64) {
 	if string(p[:len(usageMagic)]) != usageMagic {
 		return 0, 0
@@ -114,13 +116,14 @@ type usageFile struct {
 
 	path string
 
-	checked int64       // when it was made sure that it is where the cache has it, in nanoseconds since 1970
-	suspect atomic.Bool // the directory that it is in may have been taken away
+	checked int64       // when its path was last checked, in nanoseconds since 1970
+	suspect atomic.Bool // its directory may have been removed
 }
 
-// newUsage writes the usage file of a cache that was just made, unless there is one. It appears with all its content:
-// others may use it at once. Until there is one nobody makes the directory of the data, so that without that directory
-// the cache is known to hold nothing.
+// newUsage writes the usage file of a new cache, unless there is one. The file appears
+// with all its content, because other processes may use it at once. Nobody makes the
+// directory of the shards before the usage file exists. If that directory does not exist,
+// the cache is therefore known to be empty.
 func (d *Disk) newUsage() error {
 	path := filepath.Join(d.root, "usage")
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
@@ -151,8 +154,8 @@ func (d *Disk) newUsage() error {
 	return err
 }
 
-// linkNew makes a file with b in it appear at path, unless there is one already. It reports false if that is not
-// possible, as there are no hard links here.
+// linkNew makes a file with the content b appear at path, unless there is one already. It
+// reports false if the file system has no hard links.
 func (d *Disk) linkNew(path string, b []byte) (linked bool, err error) {
 	if err := checkDirs(d.root); err != nil {
 		return false, err
@@ -169,7 +172,8 @@ func (d *Disk) linkNew(path string, b []byte) (linked bool, err error) {
 	return err == nil || errors.Is(err, fs.ErrExist), nil
 }
 
-// usageOpen returns the usage file, opening it anew if its directory was taken away, or replaced, meanwhile.
+// usageOpen returns the usage file. It opens the file again if its directory was removed or
+// replaced meanwhile.
 func (d *Disk) usageOpen() (*os.File, error) {
 	d.usage.mu.Lock()
 	defer d.usage.mu.Unlock()
@@ -219,7 +223,7 @@ func (d *Disk) usageClose() {
 	}
 }
 
-// readUsage reads the whole usage file. What is missing in it is unknown.
+// readUsage reads the whole usage file. Missing slots are unknown.
 func (d *Disk) readUsage(p *usagePage) error {
 	f, err := d.usageOpen()
 	if err != nil {
@@ -238,14 +242,14 @@ func (d *Disk) readUsageFrom(f *os.File, p *usagePage) error {
 	return nil
 }
 
-// account notes that the files of the locked shard grow by delta bytes and returns the sum of all shards,
-// which was read afterwards; page is filled for further use.
+// account notes that the files of the locked shard grow by delta bytes. It fills page
+// afterwards and returns the size of all shards.
 func (l *locked) account(delta int64, page *usagePage) (sum int64, err error) {
 	f, err := l.d.usageOpen()
 	if err != nil {
 		return 0, opError("read usage", err)
 	}
-	// Written before the others' are read: see reserve.
+	// The slot is written before those of others are read; see reserve.
 	var b [usageSlot]byte
 	if _, err := f.ReadAt(b[:], int64(usageHeader+l.shard*usageSlot)); err != nil && err != io.EOF {
 		return 0, opError("read usage", err)
@@ -256,8 +260,8 @@ func (l *locked) account(delta int64, page *usagePage) (sum int64, err error) {
 		if err != nil {
 			return 0, err
 		}
-		s = slot{bytes: list.bytes} // and listed never, as nothing was swept
-		delta = max(delta, 0)       // what shrank did so before it was listed
+		s = slot{bytes: list.bytes} // not marked as listed, because nothing was swept
+		delta = max(delta, 0)       // a removal came before the listing
 	}
 	s.bytes += delta
 	if err := l.putSlot(f, s, page); err != nil {
@@ -269,19 +273,22 @@ func (l *locked) account(delta int64, page *usagePage) (sum int64, err error) {
 	return page.sum(), nil
 }
 
-// room is what one who makes the cache grow may count on.
+// room is how much a caller may let the cache grow.
 type room struct {
-	limit int64 // how many bytes the cache may take
-	paid  int64 // how many bytes were set free for this while it was not known how many it takes
+	limit int64 // the bytes that the cache may have then
+	paid  int64 // the bytes that the caller has freed while the size was unknown
 }
 
-// anyRoom is for what makes the cache smaller in the end.
+// anyRoom is for changes that make the cache smaller in the end.
 var anyRoom = room{math.MaxInt64, math.MaxInt64}
 
-// reserve notes growth that is about to happen, unless the cache would take more than the limit with it, or it is not
-// known how much it takes and more was not set free: then it fails with a fullError and nothing is noted. Of those who
-// reserve at the same moment, each sees at least those who noted theirs before: so what is granted is never more than
-// the limit together.
+// reserve notes growth that is about to happen. It notes nothing and fails with a fullError
+// in two cases: the cache would grow beyond the limit, or its size is unknown and the
+// caller has not freed as many bytes.
+//
+// Callers may reserve at the same moment. Each one notes its growth first and reads the
+// sum afterwards, and so sees at least all growth noted before its own. Together they
+// therefore never get more than the limit.
 func (l *locked) reserve(delta int64, r room, page *usagePage) (sum int64, err error) {
 	sum, err = l.account(delta, page)
 	if err != nil {
@@ -295,15 +302,16 @@ func (l *locked) reserve(delta int64, r room, page *usagePage) (sum int64, err e
 	return sum, nil
 }
 
-// fullError reports that a cache of sum bytes has no room for delta more, or may have none.
+// fullError reports that a cache of sum bytes has no room for delta more bytes, or may
+// have none.
 type fullError struct {
 	sum, delta int64
-	unknown    bool // what some shards take is not known
+	unknown    bool // the size of some shards is not known
 }
 
 func (e *fullError) Error() string { return "no room" }
 
-// unknown reports whether it is not known of some shard what it takes.
+// unknown reports whether the size of some shard is not known.
 func (p *usagePage) unknown() bool {
 	for i := range shardCount {
 		if !p.slot(i).known {
@@ -331,12 +339,12 @@ func (l *locked) putSlot(f *os.File, s slot, page *usagePage) error {
 	return nil
 }
 
-// fileNow returns the time by the clock that stamps files. The process may have another: on a network file system,
-// and within a testing/synctest bubble.
+// fileNow returns the time of the clock that sets the times of files. The process may have
+// another clock: on a network file system, and in a testing/synctest bubble.
 func (d *Disk) fileNow() int64 {
 	var st fileStat
 	f, err := d.usageOpen()
-	if err == nil && runtime.GOOS != "windows" { // which stamps a file when it is closed
+	if err == nil && runtime.GOOS != "windows" { // Windows sets the mtime when a file is closed
 		if _, err = f.WriteAt([]byte(usageMagic), 0); err == nil && statOpen(f, &st) == nil {
 			return st.mtime
 		}
@@ -344,14 +352,14 @@ func (d *Disk) fileNow() int64 {
 	return time.Now().UnixNano()
 }
 
-// isOld reports whether what was changed at mtime is older than age. What was changed so long after now was so by a
-// clock that was since set back, and is left behind as well.
+// isOld reports whether a file that was changed at mtime is older than age. A time as far
+// in the future is from a clock that was set back; such a file counts as old.
 func isOld(now, mtime int64, age time.Duration) bool {
 	return now-mtime > int64(age) || mtime-now > int64(age)
 }
 
-// setResidence notes how long what was just evicted had not been used. It is a hint, which processes may
-// overwrite for each other.
+// setResidence notes how long the key that was just evicted had not been used. It is a hint
+// that processes may overwrite for each other.
 func (d *Disk) setResidence(r time.Duration) {
 	f, err := d.usageOpen()
 	if err != nil || r <= 0 {
@@ -362,9 +370,10 @@ func (d *Disk) setResidence(r time.Duration) {
 	f.WriteAt(b[:], 24)
 }
 
-// noteResidence derives from the usage file how old a recorded use time may get before a use is recorded
-// anew: an eighth of the time that an unused key stays, so that the order of eviction is right to that
-// precision whether the cache turns over in a second or in a year; and an hour at most.
+// noteResidence sets from the usage file how old a recorded use time may get before a use
+// is recorded again. That is an eighth of the time for which an unused key stays, and at
+// most an hour. The order of eviction is right to that precision, whether the cache turns
+// over in a second or in a year.
 func (d *Disk) noteResidence(p *usagePage) {
 	evicted, made := p.residence()
 	age := time.Duration(time.Now().UnixNano() - made)
@@ -376,7 +385,7 @@ func (d *Disk) noteResidence(p *usagePage) {
 
 const errorPrefix = "cachetrip: store: "
 
-// opError says what was tried, unless err says so already.
+// opError adds what was tried, unless err already says so.
 func opError(op string, err error) error {
 	if err == nil || errors.Is(err, ErrClosed) || strings.HasPrefix(err.Error(), errorPrefix) {
 		return err
