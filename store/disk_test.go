@@ -534,6 +534,7 @@ func TestDamageAfterVerification(t *testing.T) {
 }
 
 func TestTornAppendKeepsState(t *testing.T) {
+	t.Parallel()
 	d := openTest(t, t.TempDir(), DiskOptions{MemoryBytes: -1})
 	key := testKey(1)
 	mustPut(t, d, key, pattern(1, 100))
@@ -594,6 +595,7 @@ func TestDamagedTailIsNoTornOne(t *testing.T) {
 }
 
 func TestSymlinksAreNotFollowed(t *testing.T) {
+	t.Parallel()
 	if runtime.GOOS == "windows" {
 		t.Skip("symbolic links need privileges")
 	}
@@ -652,6 +654,7 @@ func TestSymlinksAreNotFollowed(t *testing.T) {
 
 // TestSymlinksPlantedLater moves parts of a cache out of it while it is open, and puts symbolic links in their places.
 func TestSymlinksPlantedLater(t *testing.T) {
+	t.Parallel()
 	if runtime.GOOS == "windows" {
 		t.Skip("symbolic links need privileges")
 	}

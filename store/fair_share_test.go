@@ -96,6 +96,7 @@ func TestFairShare(t *testing.T) {
 
 // TestSharesBounded: what is known of keys is forgotten one by one, and what keys had is not counted any more.
 func TestSharesBounded(t *testing.T) {
+	t.Parallel()
 	var s shares
 	entry := func(origin string) []*Entry {
 		return []*Entry{{URL: origin + "/a?b", Parts: []Part{{Length: 5000}}}}

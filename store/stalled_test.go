@@ -245,6 +245,7 @@ func childDenied(dir string) error {
 
 // TestShardDenied closes a shard's directory to the process: eviction goes on in the others.
 func TestShardDenied(t *testing.T) {
+	t.Parallel()
 	dir, err := os.MkdirTemp("", "cachetrip") // t.TempDir is closed to other users
 	if err != nil {
 		t.Fatal(err)
