@@ -5,6 +5,8 @@ import (
 	"context"
 	"io"
 	"net/http"
+
+	"github.com/cachetrip/cachetrip/internal/field"
 )
 
 // Going on alone with a body that was read along with another request, or from a store that has lost it: the transfer
@@ -19,7 +21,7 @@ func (x *exchange) alone(f *flight) aloneFunc {
 	}
 	return func(ctx context.Context, begins func(io.Reader, int64) bool, whole bool) func(int64) (io.ReadCloser, int64) {
 		var again func(int64, error) (io.ReadCloser, int64)
-		if f.continues && !whole {
+		if f.continues && !whole && x.mayContinue(f) {
 			a := &answer{exchange: x, requested: wallClock()}
 			again = a.continuation(ctx, f.response, f.brings.end, nil)
 		}
@@ -42,6 +44,12 @@ func (x *exchange) alone(f *flight) aloneFunc {
 	}
 }
 
+// mayContinue reports whether a validator identifies the content of f for x: a date does so only among requests that are
+// alike.
+func (x *exchange) mayContinue(f *flight) bool {
+	return f.asked == nil || field.IsStrongETag(f.response.strongValidator()) || alikeDigest(x.rules) == alikeDigest(f.asked)
+}
+
 // maxRepeats bounds how often a request is repeated for the rest of a body: once, and once more if that breaks off.
 const maxRepeats = 2
 
@@ -58,17 +66,16 @@ func (x *exchange) repeat(ctx context.Context, o *outcome, position int64, begin
 	if err := x.modify(resp); err != nil {
 		return nil
 	}
-	a := &answer{exchange: x, resp: resp, sent: out}
-	if a.redirected() || !o.repeatedBy(a) || !begins(resp.Body, position) {
+	if followed(resp, out, x.own.URL) || !o.repeatedBy(resp) || !begins(resp.Body, position) {
 		resp.Body.Close()
 		return nil
 	}
 	return resp.Body
 }
 
-// repeatedBy reports whether what a brings may have the same content as the response of o, by its header.
-func (o *outcome) repeatedBy(a *answer) bool {
-	resp := a.resp
+// repeatedBy reports whether resp may have the same content as the response of o, by its header. Whether something below
+// the cache has decoded it does not matter.
+func (o *outcome) repeatedBy(resp *http.Response) bool {
 	for _, name := range []string{etagField, "Last-Modified", "Content-Type", "Content-Encoding"} {
 		if resp.Header.Get(name) != o.entry.Header.Get(name) {
 			return false
@@ -79,8 +86,7 @@ func (o *outcome) repeatedBy(a *answer) bool {
 			return false
 		}
 	}
-	return resp.StatusCode == o.code && a.sending().decoded(resp, contentLength(resp)) == o.entry.Uncompressed &&
-		(o.announced < 0 || resp.ContentLength < 0 || resp.ContentLength == o.announced)
+	return resp.StatusCode == o.code && (o.announced < 0 || resp.ContentLength < 0 || resp.ContentLength == o.announced)
 }
 
 // sameStart takes what comes before a position from body, and reports whether that is what readAt reads there.

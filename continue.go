@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/field"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -89,8 +90,8 @@ func (rs *rests) joined() (e *store.Entry, why string) {
 }
 
 // remainder returns what asks for the rest of a stored response, the whole of e, when the store has failed while it was
-// being read: a store on a network can do so in the middle of a body. Without a validator the request is repeated, and
-// what comes must begin with what is stored. remainder is nil if the origin can't be asked.
+// being read: a store on a network can do so in the middle of a body. Without a strong entity tag the request is
+// repeated, and what comes must begin with what is stored: a date may be that of another user's page. remainder is nil if the origin can't be asked.
 func (x *exchange) remainder(held *content, r *response, e *store.Entry) func(span) io.ReadCloser {
 	if held.bodies == nil || x.rules.cc.OnlyIfCached {
 		return nil
@@ -101,7 +102,7 @@ func (x *exchange) remainder(held *content, r *response, e *store.Entry) func(sp
 	a, stored := &answer{exchange: x, requested: wallClock()}, *r
 	return func(s span) io.ReadCloser {
 		ctx := x.req.Context()
-		if !stored.continuable() {
+		if !stored.continuable() || !field.IsStrongETag(stored.strongValidator()) {
 			o := &outcome{code: stored.status, entry: e, announced: stored.length}
 			return x.repeat(ctx, o, s.start, func(body io.Reader, position int64) bool {
 				return sameStart(body, held.ReadAt, position)

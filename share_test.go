@@ -321,6 +321,44 @@ func TestStalledAndChanged(t *testing.T) {
 	}
 }
 
+// TestRestForAnother: a user reads along with another one's page, whose rest does not come. Both have pages of one date.
+// Nobody gets a mixture.
+func TestRestForAnother(t *testing.T) {
+	inBubbles(t, func(w *world) {
+		page := func(r *http.Request) string { return strings.Repeat(r.Header.Get("Cookie")[5:6], 100_000) }
+		first := true
+		w.handle(func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("Cache-Control", "max-age=60")
+			rw.Header().Set("Last-Modified", "Fri, 01 Jan 1999 00:00:00 GMT")
+			if first {
+				first = false
+				content := page(r)
+				rw.Header().Set("Content-Length", strconv.Itoa(len(content)))
+				rw.Header().Set("Accept-Ranges", "bytes")
+				io.WriteString(rw, content[:len(content)/2])
+				rw.(http.Flusher).Flush()
+				<-r.Context().Done()
+				return
+			}
+			rw.Header().Set("Content-Type", "text/plain; charset=utf-8")
+			http.ServeContent(rw, r, "", time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC), strings.NewReader(page(r)))
+		})
+		ctx, cancel := context.WithTimeout(w.Context(), time.Minute)
+		defer cancel()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			w.try(w.request("GET", "/", "Cookie", "user=alice-alice-alice").WithContext(ctx))
+		}()
+		synctest.Wait()
+		r, err := w.try(w.request("GET", "/", "Cookie", "user=bobby-bobby-bobby"))
+		if alice := strings.Repeat("a", 100_000); err == nil || !strings.HasPrefix(alice, r.Body) {
+			w.Errorf("got %d bytes, %v", len(r.Body), err)
+		}
+		<-done
+	})
+}
+
 // TestWaitingInLine: who asks for something that is not shared, and slow, waits for another one for a part of the own
 // time only, and not at all once that is known.
 func TestWaitingInLine(t *testing.T) {
