@@ -51,7 +51,7 @@ func (s *scene) exchange(serial int, a *action, status int) *exchange {
 		h.Set(bornField, strconv.Itoa(serial))
 		h.Set(representationField, is.String())
 	}
-	e := &exchange{serial: serial, came: uint64(a.at + 5*time.Millisecond), action: a.id, method: "GET", path: "/a", request: a.header(s.program), arrived: a.at, answered: a.at + 10*time.Millisecond, status: status, header: h}
+	e := &exchange{serial: serial, came: uint64(a.at + 5*time.Millisecond), went: uint64(a.at + 10*time.Millisecond), action: a.id, method: "GET", path: "/a", request: a.header(s.program), arrived: a.at, answered: a.at + 10*time.Millisecond, status: status, header: h}
 	s.cached.exchanges = append(s.cached.exchanges, e)
 	return e
 }

@@ -154,8 +154,12 @@ func (o *oracle) changedMeanwhile(a *action) bool {
 // fairTime returns how much of a deadline an answer may take.
 func (o *oracle) fairTime(a *action) time.Duration {
 	r := &o.program.resources[a.resource]
-	if o.program.processes == 1 && o.program.store == storeWorks && a.fate.body == 0 && r.redirect == "" && r.revoked == 0 && r.control304 == "" && !slices.Contains(refusals, r.status) &&
-		(r.conditions == conditionsWork || r.conditions == conditionsAsText || r.conditions == conditionsIgnored) && (r.ranges == rangesWork || r.ranges == rangesIgnored) {
+	repeats := r.conditions == conditionsRefused || r.conditions == conditionsWrong || r.ranges == rangesRefused || r.ranges == rangesWrong || r.ranges == rangesChanged ||
+		r.revoked > 0 || slices.Contains(refusals, r.status)
+	// What is being validated may be gone from the store when it is confirmed.
+	replaces := r.personal || r.languages || r.session || len(r.changes) > 0 || r.control304 != "" ||
+		slices.ContainsFunc(o.program.actions, func(a action) bool { return a.kind != get })
+	if o.program.processes == 1 && o.program.store == storeWorks && a.fate.body == 0 && r.redirect == "" && !repeats && !replaces {
 		return a.deadline * 6 / 10 // nothing has to be repeated, nor waited for twice
 	}
 	return a.deadline / fairShare
@@ -189,7 +193,7 @@ func (o *oracle) answer(c *call) {
 		for _, e := range o.cached.exchanges[:updates.serial] {
 			id := e.header.Get(representationField)
 			same := id == updates.header.Get(representationField) || updates.header.Get("Etag") == "" && bytes.HasPrefix(o.content(id), c.body)
-			if e.method == http.MethodGet && e.path == updates.path && same && e.request.Get("Authorization") == c.header.Get("Authorization") {
+			if e.method == http.MethodGet && e.path == updates.path && same && e.status != http.StatusRequestedRangeNotSatisfiable && e.request.Get("Authorization") == c.header.Get("Authorization") {
 				born, updated = e, true
 			}
 		}
@@ -261,12 +265,12 @@ func (o *oracle) exchange(serial string) *exchange {
 // confirmation returns the exchange by which c had confirmed what born has brought, if another one is last in its header:
 // a weak tag lets a response be used once, and not updated.
 func (o *oracle) confirmation(c *call, born, last *exchange) *exchange {
-	if born == nil || last.action == c.action || last.status == http.StatusNotModified && last.answered >= c.start {
+	if born == nil || last.action == c.action || last.status == http.StatusNotModified && last.went >= c.began {
 		return nil
 	}
 	var found *exchange
 	for _, e := range o.cached.exchanges {
-		if e.path == c.path && e.status == http.StatusNotModified && e.answered >= c.start && e.answered <= c.answered &&
+		if e.path == c.path && e.status == http.StatusNotModified && e.went >= c.began && e.went <= c.returned &&
 			e.serial > born.serial && e.header.Get("Etag") != "" && confirms(e.header, born.header) && (found == nil || e.action == c.action) {
 			found = e
 		}
@@ -442,7 +446,7 @@ func (o *oracle) reuse(c *call, born, last *exchange) {
 		refuse(ruleUnvalidated, "although %s", why)
 		return
 	}
-	meets := last.answered >= c.start // it came while c was waiting
+	meets := last.went >= c.began // it came while c was waiting
 	setsCookies := (born.header.Get("Set-Cookie") != "" || last.header.Get("Set-Cookie") != "") && !says.public
 	if meets && setsCookies && c.cache.Collapsed {
 		refuse(ruleWhose, "which sets cookies")
@@ -703,7 +707,10 @@ var bubbleBegin = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 // confirms reports whether a 304 may be about what a header came with.
 func confirms(confirmation, stored http.Header) bool {
 	tag := confirmation.Get("Etag")
-	return tag == "" || stored.Get("Etag") == "" || strings.TrimPrefix(tag, "W/") == strings.TrimPrefix(stored.Get("Etag"), "W/")
+	if tag != "" && stored.Get("Etag") == "" {
+		return stored.Get("Last-Modified") != "" && stored.Get("Last-Modified") == confirmation.Get("Last-Modified")
+	}
+	return tag == "" || strings.TrimPrefix(tag, "W/") == strings.TrimPrefix(stored.Get("Etag"), "W/")
 }
 
 // counts checks that the origin was not asked more often than without the cache.
@@ -726,10 +733,9 @@ func (o *oracle) counts() {
 		}
 	}
 	// What an origin refuses, or confirms by the name of something else, is asked for once more without what the cache had
-	// put into the request. The cache does not learn to leave that out.
+	// put into the request. The cache learns to leave that out, but for rights that end, which may come back.
 	for _, e := range o.cached.exchanges {
-		repeated := slices.ContainsFunc(o.cached.exchanges[e.serial+1:], func(again *exchange) bool { return again.action == e.action && again.path == e.path })
-		if repeated && o.adds(e) {
+		if o.adds(e) && o.again(e) != nil && !o.taught(e) {
 			allowed++
 		}
 	}
@@ -747,6 +753,30 @@ func (o *oracle) counts() {
 			o.add(ruleCount, -1, "%s was asked for %d times with conditions that its origin does not understand", path, n)
 		}
 	}
+}
+
+// again returns the exchange by which the request of e was repeated, or nil.
+func (o *oracle) again(e *exchange) *exchange {
+	i := slices.IndexFunc(o.cached.exchanges[e.serial+1:], func(again *exchange) bool { return again.action == e.action && again.path == e.path })
+	if i < 0 {
+		return nil
+	}
+	return o.cached.exchanges[e.serial+1+i]
+}
+
+// lessonTime is for how long a process knows what an origin does not understand.
+const lessonTime = 10 * time.Minute
+
+// taught reports whether the cache should have known before e that the origin refuses what it has put into the request.
+func (o *oracle) taught(e *exchange) bool {
+	return slices.ContainsFunc(o.cached.exchanges[:e.serial], func(lesson *exchange) bool {
+		if e.provoked == "" || lesson.provoked != e.provoked || lesson.path != e.path || lesson.method != e.method || o.processOf(lesson) != o.processOf(e) || !o.adds(lesson) {
+			return false
+		}
+		again := o.again(lesson)
+		return again != nil && again.answered >= 0 && again.status < 300 && again.answered < e.arrived && e.arrived < lesson.arrived+lessonTime &&
+			!o.restarted(o.processOf(e), lesson.arrived, e.arrived)
+	})
 }
 
 // adds reports whether the cache has put conditions or a range into the request of an exchange.
@@ -870,6 +900,9 @@ func (o *oracle) load() {
 				break
 			}
 		}
+	}
+	if o.program.store != storeWorks {
+		return // which of them may wait for each other is not told
 	}
 	for _, first := range o.cached.exchanges {
 		if first.method != http.MethodGet || !failure(first) {

@@ -35,10 +35,10 @@ type representation struct {
 	number   int // of the version
 }
 
-// dated reports whether the date of last modification tells representations apart. Where it does not, the origin takes no
-// notice of conditions with a date, as it would confirm one user's page to another.
+// dated reports whether the origin evaluates conditions with a date. Where that does not tell representations apart, it
+// would confirm one user's page to another; only a careless one does so.
 func (r *resource) dated() bool {
-	return r.modified == modifiedTruthful && !r.personal && !r.languages
+	return r.careless || r.modified == modifiedTruthful && !r.personal && !r.languages
 }
 
 // version returns a representation of r: to whom, and in which language, matters only where r says so.
@@ -92,9 +92,11 @@ func contentOf(id string, length int) []byte {
 
 // exchange is a request that reached the origin, and its answer.
 type exchange struct {
-	serial   int
-	came     uint64 // when it arrived, in the order of what happens in a run
-	action   int    // whose request it is
+	serial int
+	// When it arrived and was answered, in the order of what happens in a run.
+	came, went uint64
+
+	action   int // whose request it is
 	method   string
 	path     string
 	request  http.Header
@@ -180,7 +182,7 @@ func (o *origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	a := o.answer(w.Header(), r, e, is)
 	o.mu.Lock()
-	e.status, e.header, e.answered = a.status, w.Header().Clone(), o.now()
+	e.status, e.header, e.answered, e.went = a.status, w.Header().Clone(), o.now(), o.ticks.Add(1)
 	o.mu.Unlock()
 	w.WriteHeader(a.status)
 	if len(a.body) == 0 {

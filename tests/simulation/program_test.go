@@ -56,9 +56,6 @@ func (s storeFault) String() string {
 	return [...]string{"works", "fails", "hangs", "panics"}[s]
 }
 
-// storeFaults are those that programs have.
-var storeFaults = []storeFault{storeFails, storeHangs, storePanics}
-
 // control is a value of Cache-Control, with what it means to a private cache. The meaning is written down here, rather
 // than parsed, so that the oracle shares no mistake with a parser.
 type control struct {
@@ -172,6 +169,7 @@ type resource struct {
 	vary       string
 	personal   bool // each user has a page of their own
 	languages  bool // and each language
+	careless   bool // dates are compared though they do not tell users apart
 	tags       tagging
 	modified   modification
 	conditions conditioning
@@ -276,7 +274,7 @@ func generate(seed uint64) *program {
 		p.below = below(1 + r.IntN(3))
 	}
 	if oneIn(r, 12) {
-		p.store = pick(r, storeFaults...)
+		p.store = pick(r, storeFails, storeHangs, storePanics)
 	}
 	n := 1 + r.IntN(2)
 	for i := range n {
@@ -614,9 +612,9 @@ func (p *program) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "seed %d (%s): %d processes, disk %t, stale %v, drain %d, below lies %v, the store %v\n", p.seed, cmp.Or(p.theme, "anything"), p.processes, p.disk, p.stale, p.drain, p.below, p.store)
 	for _, r := range p.resources {
-		fmt.Fprintf(&b, "  %s: %d, Cache-Control %q (304 %q, 206 %q), Vary %q, length %d (chunked %t, gzip %t), personal %t, languages %t,\n"+
+		fmt.Fprintf(&b, "  %s: %d, Cache-Control %q (304 %q, 206 %q), Vary %q, length %d (chunked %t, gzip %t), personal %t, languages %t, careless %t,\n"+
 			"      tags %v, modified %v, conditions %v, ranges %v (refused with %d), session %t, redirect %q, changes %v, revoked %v\n",
-			r.path, r.status, r.control, r.control304, r.control206, r.vary, r.length, r.chunked, r.gzip, r.personal, r.languages,
+			r.path, r.status, r.control, r.control304, r.control206, r.vary, r.length, r.chunked, r.gzip, r.personal, r.languages, r.careless,
 			r.tags, r.modified, r.conditions, r.ranges, r.refusal, r.session, r.redirect, r.changes, r.revoked)
 	}
 	for i := range p.actions {

@@ -267,9 +267,16 @@ func parts(r *rand.Rand, p *program, res *resource) []action {
 	res.length, p.drain = pick(r, 600, 5000, 40_000), -1
 	actions := several(4+r.IntN(6), ordinary())
 	if oneIn(r, 3) {
-		res.gzip, res.chunked = true, oneIn(r, 4) == false
+		res.gzip, res.chunked = true, !oneIn(r, 4)
 		for i := range actions {
 			actions[i].coded = true
+		}
+	}
+	if oneIn(r, 3) { // users with pages of their own and one date
+		res.personal, res.careless, res.vary, res.changes = true, true, "", nil
+		res.tags, res.modified = tagsNone, modifiedOld
+		for i := range actions {
+			actions[i].user, actions[i].by = pick(r, "alice", "bob"), "Cookie"
 		}
 	}
 	for i := range actions {
