@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// The file of a large body is its bytes, from offset 0, and a footer by which any part of them can be
-// verified alone:
+// The file of a large body has the bytes of the body, from offset 0, and a footer. With the
+// footer any part of the body can be verified alone:
 //
 //	body | CRC-32C [4] of each chunk | magic [8] | ID [16] | body length [8] | CRC-32C of the table [4] | CRC-32C of magic … table's CRC [4]
 
@@ -24,14 +24,14 @@ const (
 	bodyMagic   = "ctbody1\n"
 	bodyTrailer = 40
 
-	// chunkSize is how many bytes are verified together. It is as much as is verified before a body is
-	// given out at all, and is read in about the time of ten system calls.
+	// chunkSize is how many bytes are verified together. A body of up to that size is
+	// verified before it is opened. Reading a chunk takes the time of about ten system calls.
 	chunkSize = 64 << 10
 )
 
 func chunks(size int64) int64 { return (size + chunkSize - 1) / chunkSize }
 
-// bodyFileSize is the size of the file of a body of size bytes.
+// bodyFileSize returns the size of the file of a body of size bytes.
 func bodyFileSize(size int64) int64 { return size + 4*chunks(size) + bodyTrailer }
 
 // appendFooter appends the footer of a body to b.
@@ -49,7 +49,8 @@ func appendFooter(b []byte, id blobID, size int64, sums []uint32) []byte {
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
 }
 
-// checkFooter returns the table in the footer of a body of size bytes, if it proves itself.
+// checkFooter returns the table in the footer of a body of size bytes. ok is false if the
+// footer is damaged.
 func checkFooter(footer []byte, id blobID, size int64) (table []byte, ok bool) {
 	n := 4 * chunks(size)
 	if size < 0 || int64(len(footer)) != n+bodyTrailer {
@@ -85,7 +86,7 @@ func (d *Disk) Open(ctx context.Context, key string, blob Blob) (Body, error) {
 	}
 	body, err := d.openFile(key, id, blob)
 	if errors.Is(err, fs.ErrNotExist) {
-		// It may be kept with the entry, and the caller has named it without its bytes.
+		// The blob may be kept with the entry, and the caller may have left out its bytes.
 		st, _, lerr := d.load(key)
 		if lerr != nil {
 			return nil, lerr
@@ -128,7 +129,8 @@ func (d *Disk) openFile(key string, id blobID, blob Blob) (Body, error) {
 	return b, nil
 }
 
-// fileBody is a body in a file of its own, whose chunks are verified before their bytes are given.
+// fileBody is a body in a file of its own. Chunks are verified before their bytes are
+// returned.
 type fileBody struct {
 	d    *Disk
 	key  string
@@ -138,17 +140,17 @@ type fileBody struct {
 
 	proof atomic.Pointer[proof]
 
-	position sync.Mutex // held by who moves the position of f
+	position sync.Mutex // guards the file position of f
 }
 
-// proof is by what the chunks of a file are known to be right, or can be known.
+// proof tells which chunks of a file were verified, and by what to verify the others.
 type proof struct {
 	marks *verified
 	table []byte // the chunks' sums; nil if all were verified when the file was looked at
 }
 
-// prepare checks the file's length and, if any of it is still to be verified, its footer; again if the file is not
-// what it was then any more.
+// prepare checks the file's length and, if chunks are still to be verified, its footer. It
+// does so again if the file has changed since.
 func (b *fileBody) prepare() error {
 	now := time.Now().UnixNano()
 	var st fileStat
@@ -204,7 +206,8 @@ func (b *fileBody) ReadAt(p []byte, off int64) (n int, err error) {
 	return n, atEnd
 }
 
-// failed is what a reader is told of err. If that is damage, the entries with this body are removed.
+// failed returns the error for a reader. If err is damage, it also removes the entries with
+// this body.
 func (b *fileBody) failed(err error) error {
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		err = ErrDamaged // the file was cut since it was opened
@@ -215,9 +218,9 @@ func (b *fileBody) failed(err error) error {
 	return opError("read body", err)
 }
 
-// WriteRangeTo writes length bytes from offset on to w. What is damaged is not written; the error is ErrDamaged
-// then. If all of the file was verified before, and it has not changed since, the kernel copies it where
-// it can: to a file, or to a TCP connection.
+// WriteRangeTo writes length bytes from offset on to w. It does not write damaged bytes; the
+// error is ErrDamaged then. If the whole file was verified before and has not changed since,
+// the kernel copies it where it can: to a file, or to a TCP connection.
 func (b *fileBody) WriteRangeTo(w io.Writer, offset, length int64) (n int64, err error) {
 	if err := checkRange(offset, length, b.size); err != nil {
 		return 0, err
@@ -235,7 +238,7 @@ func (b *fileBody) WriteRangeTo(w io.Writer, offset, length int64) (n int64, err
 	buf := writePool.Get().(*[writeSize]byte)
 	defer writePool.Put(buf)
 	for n < length {
-		// Up to a multiple of its own size, so that each chunk is read but once.
+		// Pieces end at multiples of the buffer size, so that each chunk is read once.
 		piece := buf[:min(length-n, writeSize-(offset+n)%writeSize)]
 		m, err := b.readSome(piece, offset+n)
 		written, werr := writeAll(w, piece[:m])
@@ -250,8 +253,8 @@ func (b *fileBody) WriteRangeTo(w io.Writer, offset, length int64) (n int64, err
 	return n, nil
 }
 
-// kernelCopies reports whether w may have the kernel copy a file. Others would read it in smaller pieces than it is
-// read in here.
+// kernelCopies reports whether w may let the kernel copy a file. Other writers would read the
+// file in smaller pieces than WriteRangeTo does.
 func kernelCopies(w io.Writer) bool {
 	switch w := w.(type) {
 	case *os.File, *net.TCPConn:
@@ -263,13 +266,13 @@ func kernelCopies(w io.Writer) bool {
 	return false
 }
 
-// proved reports whether all of the file is verified.
+// proved reports whether the whole file is verified.
 func (b *fileBody) proved() bool {
 	m := b.proof.Load().marks
-	return m.left.Load() == 0 && m.stat.sameVersion(&m.stat, m.seen) // else it could have changed unseen since then
+	return m.left.Load() == 0 && m.stat.sameVersion(&m.stat, m.seen) // or it could have changed unseen since
 }
 
-// sendFile has w take length bytes of the file from offset on. The position of the file is held.
+// sendFile lets w copy length bytes of the file from offset on. The caller holds b.position.
 func (b *fileBody) sendFile(w io.Writer, offset, length int64) (int64, error) {
 	if _, err := b.f.Seek(offset, io.SeekStart); err != nil {
 		return 0, opError("read body", err)
@@ -285,8 +288,9 @@ func (b *fileBody) sendFile(w io.Writer, offset, length int64) (int64, error) {
 	return n, err
 }
 
-// readSome reads some of the bytes at off, which lie within the body: a run of chunks that are verified
-// already, or a run of whole ones, which are verified where they were read to, or a part of one.
+// readSome reads some of the bytes at off, which lie within the body. It reads one of three:
+// a run of chunks that are verified already; a run of whole chunks, which it verifies in p;
+// or a part of one chunk.
 func (b *fileBody) readSome(p []byte, off int64) (int, error) {
 	proof := b.proof.Load()
 	chunk := off / chunkSize

@@ -31,9 +31,9 @@ var smallPool = sync.Pool{New: func() any { return new(smallFile) }}
 // smallBody is a body of one chunk, read at once into a pooled buffer.
 type smallBody struct {
 	mu     sync.Mutex
-	users  int // who reads the buffer just now
+	users  int // goroutines that are reading the buffer
 	closed bool
-	buf    *smallFile // nil once it was given back
+	buf    *smallFile // nil once it was returned to the pool
 	size   int64
 }
 
@@ -59,7 +59,7 @@ func (d *Disk) openSmall(key string, id blobID, blob Blob) (Body, error) {
 	return &smallBody{buf: buf, size: size}, nil
 }
 
-// acquire returns the bytes of the body. Its buffer is used for nothing else before release, even if the
+// acquire returns the bytes of the body. The buffer is not reused before release, even if the
 // body is closed meanwhile.
 func (b *smallBody) acquire() ([]byte, error) {
 	b.mu.Lock()
@@ -125,7 +125,7 @@ func (b *smallBody) Close() error {
 	return nil
 }
 
-// checkRange makes sure that a range lies within a body of size bytes.
+// checkRange returns an error unless a range lies within a body of size bytes.
 func checkRange(offset, length, size int64) error {
 	if offset < 0 || length < 0 || offset > size || length > size-offset {
 		return fmt.Errorf("cachetrip: store: %d bytes at %d are not within a body of %d", length, offset, size)

@@ -9,12 +9,12 @@ import (
 // some 200 KiB.
 const verifiedMax = 1024
 
-// verified remembers which chunks of a file were verified.
+// verified has the chunks of a file that were verified.
 type verified struct {
 	stat fileStat
 	seen int64
 	bits []atomic.Uint64
-	left atomic.Int64 // chunks that are still to be verified
+	left atomic.Int64 // the number of chunks that are still to be verified
 }
 
 func (v *verified) has(chunk int64) bool {
@@ -28,16 +28,16 @@ func (v *verified) set(chunk int64) {
 	}
 }
 
-// verifiedFiles remembers, for a bounded number of files, what of them was verified, so that it need not be
-// again as long as they do not change.
+// verifiedFiles remembers, for a limited number of files, which chunks were verified. They need
+// not be verified again as long as the file does not change.
 type verifiedFiles struct {
 	mu    sync.Mutex
 	files map[string]*verified
-	ring  [verifiedMax]string // the order in which they came
+	ring  [verifiedMax]string // the IDs in the order in which they came
 	next  int
 }
 
-// get returns what is known of the file of a blob, which was just found to be as st says.
+// get returns the verified chunks of the file of a blob, whose properties are st now.
 func (vf *verifiedFiles) get(id string, st *fileStat, now, chunks int64) *verified {
 	vf.mu.Lock()
 	defer vf.mu.Unlock()
@@ -59,16 +59,16 @@ func (vf *verifiedFiles) get(id string, st *fileStat, now, chunks int64) *verifi
 	return fresh
 }
 
-// sameVersion reports whether the file of a body that was seen as old is still the same; see unchanged. Bodies are not
-// changed after they were published and their use times are not recorded, so that any change of the inode
-// is a reason to verify again.
+// sameVersion reports whether the file of a body, whose properties were old, is still the
+// same; see unchanged. A published body is never changed, and its use is not recorded. Any
+// change of the inode is therefore a reason to verify again.
 func (st *fileStat) sameVersion(old *fileStat, seen int64) bool {
 	return st.unchanged(old, seen) && st.ctime == old.ctime && seen-st.ctime > int64(settle(st.ctime))
 }
 
-// forget makes the next reading of a blob verify it again.
+// forget makes the next reader of a blob verify it again.
 func (vf *verifiedFiles) forget(id string) {
 	vf.mu.Lock()
 	defer vf.mu.Unlock()
-	delete(vf.files, id) // its place in the ring stays, which does no harm
+	delete(vf.files, id) // its place in the ring stays, and does no harm
 }

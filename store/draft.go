@@ -14,24 +14,27 @@ import (
 )
 
 const (
-	// inlineMax is the largest body in bytes that is kept with the heads: reading that much more costs
-	// less than opening another file, and three quarters of the responses of APIs are smaller.
+	// inlineMax is the largest body, in bytes, that is kept in the file of its key. Reading
+	// that much more costs less than opening another file, and three quarters of the
+	// responses of APIs are smaller.
 	inlineMax = 16 << 10
 
-	// writeSize is how much is gathered before a write. What is written in small pieces reads back at half
-	// the speed, as the page cache keeps the pieces that it was given.
+	// writeSize is how many bytes a draft collects before it writes them. A file that was
+	// written in small pieces reads at half the speed, because the page cache keeps the
+	// pieces as they came.
 	writeSize = 256 << 10
 
-	// stagingMax is how many bytes all drafts of a store may gather before they write pieces of
-	// stagingMin instead, so that a thousand slow downloads do not take 256 MiB.
+	// stagingMax limits the bytes that all drafts of a store collect. Beyond it they write
+	// pieces of stagingMin instead, so that a thousand slow downloads do not use 256 MiB.
 	stagingMax = 16 << 20
 	stagingMin = 32 << 10
 )
 
 var writePool = sync.Pool{New: func() any { return new([writeSize]byte) }}
 
-// Create implements [Store]. A body of up to 16 KiB stays in memory until an Update stores it with its
-// entry; of a larger one at most 512 KiB at a time do, half of which are for those who read it meanwhile.
+// Create implements [Store]. A body of up to 16 KiB stays in memory until an Update stores it
+// with its entry. Of a larger body at most 512 KiB are in memory at a time, half of them for
+// callers that read it meanwhile.
 func (d *Disk) Create(ctx context.Context, key string, size int64) (Draft, error) {
 	if err := d.begin(ctx); err != nil {
 		return nil, err
@@ -42,7 +45,7 @@ func (d *Disk) Create(ctx context.Context, key string, size int64) (Draft, error
 	if size > d.maxBody() {
 		return nil, opError("create", ErrTooLarge)
 	}
-	// A cache that cannot be written to says so now and not after the download.
+	// If the cache cannot be written to, the caller learns it now, not after the download.
 	if _, err := d.usageOpen(); err != nil {
 		return nil, opError("create", err)
 	}
@@ -58,8 +61,8 @@ func (d *Disk) Create(ctx context.Context, key string, size int64) (Draft, error
 
 func (d *Disk) maxBody() int64 { return d.max / bodyShare }
 
-// diskDraft is a body on its way to the disk. Its first bytes, up to flushed, are in a temporary file,
-// those after them in buf.
+// diskDraft is a body on its way to the disk. The bytes before flushed are in a temporary
+// file, those after it in buf.
 type diskDraft struct {
 	d    *Disk
 	ctx  context.Context
@@ -67,30 +70,31 @@ type diskDraft struct {
 	id   blobID
 	want int64 // the size that was announced, or negative
 
-	// What follows is the writer's alone.
+	// Only the writer uses these.
 	err      error
 	sums     []uint32
 	sum      uint32
 	summed   int64 // bytes in sum
-	reserved int64 // bytes that the usage file has for it
+	reserved int64 // the bytes that the usage file counts for the draft
 	ended    bool  // committed or closed
 
-	mu      sync.RWMutex // what follows is read by others
+	mu      sync.RWMutex // guards the fields below, which readers use as well
 	buf     []byte
 	flushed int64
 	file    *os.File
 	pooled  *[writeSize]byte
 	closed  bool
 
-	// last is the piece before flushed if it is still in memory: one who follows closely need not read it back.
+	// last is the piece before flushed, if it is still in memory. A reader that follows
+	// closely finds it there.
 	last       []byte
 	lastPooled *[writeSize]byte
 }
 
 func (dr *diskDraft) name() string { return blobName(dr.key, dr.id.String()) }
 
-// temp is where the body is until it is committed: beside where it will be, so that listing a shard finds
-// all that it takes.
+// temp returns the path of the body until it is committed. It is in the shard, so that
+// listing the shard finds everything that counts for it.
 func (dr *diskDraft) temp() string { return dr.d.path(dr.tempName()) }
 
 func (dr *diskDraft) tempName() string { return dr.name() + tempSuffix }
@@ -124,7 +128,7 @@ func (dr *diskDraft) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// addSum takes p into the sums of the chunks.
+// addSum adds p to the checksums of the chunks.
 func (dr *diskDraft) addSum(p []byte) {
 	for len(p) > 0 {
 		n := min(int64(len(p)), chunkSize-dr.summed)
@@ -137,10 +141,10 @@ func (dr *diskDraft) addSum(p []byte) {
 	}
 }
 
-// grow enlarges the buffer, for more bytes to come, unless it is as large as it may be.
+// grow enlarges the buffer for more bytes. It reports false if the buffer may not grow.
 func (dr *diskDraft) grow(more int) bool {
 	if int64(cap(dr.buf)) >= max(dr.d.max/64, stagingMin) {
-		return false // in a very small cache one piece would be a large part of all
+		return false // in a very small cache, one piece would be a large part of the cache
 	}
 	size := max(1<<10, 4*cap(dr.buf))
 	if dr.want > 0 && cap(dr.buf) == 0 {
@@ -172,7 +176,7 @@ func (dr *diskDraft) grow(more int) bool {
 	return true
 }
 
-// dropBuffer gives the buffer back. mu is held.
+// dropBuffer returns the buffers to their pool. The caller holds mu.
 func (dr *diskDraft) dropBuffer() {
 	dr.d.staging.Add(-int64(cap(dr.buf)))
 	if dr.pooled != nil {
@@ -185,7 +189,7 @@ func (dr *diskDraft) dropBuffer() {
 	dr.buf, dr.pooled, dr.last, dr.lastPooled = nil, nil, nil, nil
 }
 
-// flush writes what is in the buffer, and footer after it. If it fails, all that was written stays
+// flush writes the buffer, and footer after it. If that fails, all bytes of the draft stay
 // readable.
 func (dr *diskDraft) flush(footer []byte) error {
 	size := dr.flushed + int64(len(dr.buf)+len(footer))
@@ -195,7 +199,7 @@ func (dr *diskDraft) flush(footer []byte) error {
 	}
 	out := dr.buf
 	if cap(out)-len(out) >= len(footer) {
-		out, footer = append(out, footer...), nil // beyond the length of buf: readers do not look there
+		out, footer = append(out, footer...), nil // behind the end of buf, where readers do not look
 	}
 	if _, err := dr.file.WriteAt(out, dr.flushed); err != nil {
 		return err
@@ -224,7 +228,7 @@ func (dr *diskDraft) flush(footer []byte) error {
 	return nil
 }
 
-// createTemp makes a new file in a shard, whose directory may not exist.
+// createTemp makes a new file in a shard, and the directory of the shard if need be.
 func (d *Disk) createTemp(shard int, path string) (*os.File, error) {
 	const flags = os.O_RDWR | os.O_CREATE | os.O_EXCL | nofollow
 	f, err := os.OpenFile(path, flags, 0o600)
@@ -240,16 +244,18 @@ func (d *Disk) createTemp(shard int, path string) (*os.File, error) {
 	return f, err
 }
 
-// reserve notes in the usage file that the draft's file grows to size bytes, in steps, so that a long
-// body does not note each write, and makes room for them. exactly ends the steps.
+// reserve notes in the usage file that the draft's file grows to size bytes, and makes room
+// for them. It reserves in steps, so that a long body does not note every write. If exactly
+// is true, it reserves size bytes and no more.
 func (dr *diskDraft) reserve(size int64, exactly bool) error {
 	target := allocated(size)
 	if !exactly {
 		if target <= dr.reserved {
 			return nil
 		}
-		// A quarter more than is written, so that the notes get rarer as the body grows; and so little of the
-		// bound that even 16 drafts at a time reserve but 6 % too much. Of what was announced more at a time.
+		// A quarter more than was written, so that notes get rarer as the body grows. The
+		// limit of more keeps even 16 drafts from reserving more than 6 % too much. If the
+		// size was announced, larger steps are safe.
 		more := min(dr.d.max/256, 4<<20)
 		if dr.want >= 0 {
 			target = max(allocated(size), min(allocated(size+more), allocated(bodyFileSize(dr.want))))
@@ -265,7 +271,7 @@ func (dr *diskDraft) reserve(size int64, exactly bool) error {
 	sum, err := dr.resize(target, r)
 	full := (*fullError)(nil)
 	for try := 0; errors.As(err, &full); try++ {
-		// Drafts cannot be evicted: if they alone are too much, this one is given up.
+		// Drafts cannot be evicted. If they alone are too large, this one is given up.
 		if failed := dr.d.grant(dr.ctx, full, &r); failed != nil || try == roomTries {
 			return cmp.Or(failed, ErrTooLarge)
 		}
@@ -277,9 +283,10 @@ func (dr *diskDraft) reserve(size int64, exactly bool) error {
 	return err
 }
 
-// resize makes the draft's file, in blocks, as long as target and notes it in the usage file, both under the shard's
-// lock, so that whoever lists the shard meanwhile finds the room that is reserved. If target is 0 the file is
-// removed. It fails with a fullError if there is no room.
+// resize gives the draft's file target bytes, in whole blocks, and notes that in the usage
+// file. It does both under the shard's lock, so that a listing of the shard finds the
+// reserved bytes. If target is 0, it removes the file. It fails with a fullError if there is
+// no room.
 func (dr *diskDraft) resize(target int64, r room) (sum int64, err error) {
 	l, err := dr.lock()
 	if err != nil {
@@ -296,7 +303,7 @@ func (dr *diskDraft) resize(target int64, r room) (sum int64, err error) {
 	}
 	switch {
 	case target == 0:
-		// Somebody who took it for left behind, as it is closed already, has noted what that sets free.
+		// A closed draft may have been swept as a leftover. The sweep has noted the freed bytes.
 		if err = retryBusy(func() error { return l.dir.remove(dr.tempName()) }); errors.Is(err, fs.ErrNotExist) {
 			dr.reserved = 0
 			return 0, nil
@@ -348,7 +355,7 @@ func (dr *diskDraft) ReadAt(p []byte, off int64) (n int, err error) {
 	if left := size - off; int64(len(p)) > left {
 		p, err = p[:left], io.EOF
 	}
-	// What is in memory must be copied before it is written and its place used again.
+	// Bytes in memory are copied under the lock: afterwards the buffer may be reused.
 	start := flushed - int64(len(dr.last))
 	inFile := int(max(0, min(start-off, int64(len(p)))))
 	if in := p[inFile:]; len(in) > 0 {
@@ -364,7 +371,7 @@ func (dr *diskDraft) ReadAt(p []byte, off int64) (n int, err error) {
 	dr.mu.RUnlock()
 	if inFile > 0 {
 		n, err := file.ReadAt(p[:inFile], off)
-		if errors.Is(err, fs.ErrClosed) { // by renameClosed, or by Close
+		if errors.Is(err, fs.ErrClosed) { // renameClosed or Close has closed it
 			dr.mu.RLock()
 			if !dr.closed {
 				n, err = dr.file.ReadAt(p[:inFile], off)
@@ -395,7 +402,7 @@ func (dr *diskDraft) Commit() (Blob, error) {
 	if dr.file == nil && size <= inlineMax {
 		dr.ended = true
 		b := dr.buf[:size:size]
-		if b == nil || dr.pooled != nil || int64(cap(dr.buf)) > 2*size+1024 { // it may stay in the memory tier
+		if b == nil || dr.pooled != nil || int64(cap(dr.buf)) > 2*size+1024 { // the bytes may stay in the memory tier
 			b = append([]byte{}, b...)
 		}
 		return Blob{ID: dr.id.String(), Size: size, Inline: b}, nil
@@ -408,7 +415,7 @@ func (dr *diskDraft) Commit() (Blob, error) {
 	return Blob{ID: dr.id.String(), Size: size}, nil
 }
 
-// publish writes the rest of the body and its footer and gives the file its name.
+// publish writes the rest of the body and its footer, and gives the file its name.
 func (dr *diskDraft) publish(size int64) error {
 	if dr.summed > 0 {
 		dr.sums = append(dr.sums, dr.sum)
@@ -420,8 +427,8 @@ func (dr *diskDraft) publish(size int64) error {
 	dr.mu.Lock()
 	dr.dropBuffer()
 	dr.mu.Unlock()
-	// What was reserved is in whole blocks. Under the lock, who lists the shard finds one name or the other. Who reads
-	// meanwhile does not wait for it.
+	// The reserved bytes are whole blocks. Under the shard's lock, a listing finds the file
+	// under one name or the other. Readers do not wait for that lock.
 	if err := dr.file.Truncate(bodyFileSize(size)); err != nil {
 		return err
 	}
@@ -430,22 +437,23 @@ func (dr *diskDraft) publish(size int64) error {
 		return err
 	}
 	defer l.unlock()
-	if runtime.GOOS == "windows" { // which does not rename what is open
+	if runtime.GOOS == "windows" { // Windows does not rename an open file
 		return dr.renameClosed(l)
 	}
 	return dr.rename(l)
 }
 
-// rename gives the file its name. The shard is locked.
+// rename gives the file its name. The caller holds the shard's lock.
 func (dr *diskDraft) rename(l *locked) error {
 	err := retryBusy(func() error { return l.dir.rename(dr.tempName(), dr.name()) })
-	if err != nil && dr.d.dv.Import(dr.temp(), dr.name(), true) == nil { // which also makes directories and copies between devices
+	if err != nil && dr.d.dv.Import(dr.temp(), dr.name(), true) == nil { // Import also makes directories and copies between devices
 		return nil
 	}
 	return err
 }
 
-// renameClosed is rename with the file closed meanwhile. If it fails, what was written stays readable.
+// renameClosed closes the file, renames it and opens it again. If that fails, the bytes
+// stay readable.
 func (dr *diskDraft) renameClosed(l *locked) error {
 	dr.mu.Lock()
 	defer dr.mu.Unlock()
@@ -469,7 +477,8 @@ func (dr *diskDraft) Close() error {
 		return nil
 	}
 	dr.closed = true
-	// The bytes of a committed small body live on in its blob; they never are in a pooled buffer.
+	// The bytes of a committed small body stay in use by its blob. They are never in a
+	// pooled buffer.
 	dr.dropBuffer()
 	file := dr.file
 	dr.mu.Unlock()
@@ -481,7 +490,7 @@ func (dr *diskDraft) Close() error {
 	}
 	if !committed && dr.reserved > 0 {
 		if _, err := dr.resize(0, anyRoom); err != nil && dr.d.checkShard(shardOf(dr.key)) == nil {
-			removeFile(dr.temp()) // the store was closed, or it takes too long
+			removeFile(dr.temp()) // the store is closed, or the lock takes too long
 		}
 	}
 	return nil

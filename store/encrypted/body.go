@@ -14,7 +14,7 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// openBody reads a blob, package by package. The one that was read last is kept, for those who read a
+// openBody reads a blob, package by package. It keeps the last package, for callers that read a
 // little at a time.
 type openBody struct {
 	inner  store.Body
@@ -68,7 +68,7 @@ func (b *openBody) chunk(start int64) (*chunk, error) {
 	return c, nil
 }
 
-// read fills p. What is too short, or does not prove itself, is damage.
+// read fills p. Too few bytes, or bytes that fail authentication, are damage.
 func (b *openBody) read(p []byte, offset int64) error {
 	if len(p) == 0 {
 		return nil
@@ -77,7 +77,7 @@ func (b *openBody) read(p []byte, offset int64) error {
 	return damage(n, len(p), err)
 }
 
-// damage returns what reading n bytes of want with err means.
+// damage returns the error for a read that wanted bytes and got n bytes and err.
 func damage(n, want int, err error) error {
 	var forged sio.Error
 	switch {
@@ -91,8 +91,8 @@ func damage(n, want int, err error) error {
 
 func (b *openBody) Close() error { return b.inner.Close() }
 
-// draft encrypts what is written package by package. The plain text of what is not in the inner draft
-// yet is in tail.
+// draft encrypts the bytes that are written, package by package. tail has the plain text that is
+// not in the inner draft yet.
 type draft struct {
 	inner  store.Draft
 	salt   []byte
@@ -101,14 +101,15 @@ type draft struct {
 	err    error
 
 	mu     sync.RWMutex
-	sealed int64  // how many bytes can be read from inner: whole packages
-	tail   []byte // those after them
+	sealed int64  // the bytes that can be read from inner: whole packages
+	tail   []byte // the bytes after them
 	closed bool
 }
 
 func (d *draft) Write(p []byte) (n int, err error) {
 	for n < len(p) && d.err == nil {
-		// The writer holds the last package back until it is given more, as the last of all is marked.
+		// The writer holds a package back until more bytes follow: the last package of all is
+		// marked.
 		full := len(d.tail) == packageSize
 		piece := p[n:]
 		if full {

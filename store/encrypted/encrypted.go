@@ -1,5 +1,5 @@
-// Package encrypted keeps what a store holds unreadable for whoever has its files, or its memory,
-// and not the key.
+// Package encrypted makes the content of another store unreadable for anybody who has its
+// files, or its memory, but not the key.
 //
 //	disk, err := store.OpenDisk(dir, store.DiskOptions{})
 //	…
@@ -7,21 +7,22 @@
 //	…
 //	cache := &cachetrip.Transport{Store: sealed}
 //
-// Encrypted and authenticated are the bodies of responses and all that their heads say: URL, status,
-// header and trailer, selecting fields, times. Keys are digests that only the key's owner can compute,
-// so that not even a guess at a URL can be confirmed.
+// The package encrypts and authenticates the bodies of responses and all their metadata: URL,
+// status, header and trailer, selecting fields, times. The keys of the store are digests that
+// only the owner of the key can compute. Nobody else can confirm even a guess at a URL.
 //
-// What still shows: that it is a cache, how many keys and variants there are, and for each the sizes of
-// its head and bodies to a few bytes, when it was stored or validated, and when last used.
+// An observer of the inner store still sees that it is a cache, and how many keys and variants
+// there are. For each variant he sees the sizes of its metadata and bodies to a few bytes, when
+// it was stored or validated, and when it was last used.
 //
-// What was changed, or is read with another key, counts as not stored. An older version of an entry that
-// somebody puts back is taken for the current one, as with any store; so is, for as long as it is fresh,
-// what the owner of the key has purged.
+// An entry that somebody has changed, or that was stored with another key, counts as missing.
+// An old version of an entry that somebody puts back is taken for the current one, as in any
+// store. The same holds for an entry that the owner has purged, for as long as it is fresh.
 //
-// Each blob and each head is encrypted by AES-256-GCM or ChaCha20-Poly1305 in the DARE 2.0 format of
-// [github.com/minio/sio], in packages of 64 KiB, under a key of its own, which HKDF-SHA-256 derives from
-// the given one and 32 random bytes. Those of a blob stand in the head that names it, so that no blob can
-// take the place of another.
+// Each blob and each entry is encrypted with AES-256-GCM or ChaCha20-Poly1305, in the DARE 2.0
+// format of [github.com/minio/sio], in packages of 64 KiB. Each has a key of its own, which
+// HKDF-SHA-256 derives from the given key and 32 random bytes. The random bytes of a blob stand
+// in the entry that names it, so that no blob can take the place of another.
 package encrypted
 
 import (
@@ -52,10 +53,11 @@ const (
 	saltSize    = 32
 	packageSize = 64 << 10 // of plain text in one package
 
-	sealedField = "Sealed" // in which an entry of the inner store keeps the encrypted head
+	sealedField = "Sealed" // the header field of an inner entry that has the encrypted metadata
 )
 
-// Store encrypts what it has another store keep. It is safe for concurrent use.
+// Store encrypts entries and bodies and keeps them in another store. It is safe for concurrent
+// use.
 type Store struct {
 	inner  store.Store
 	master []byte
@@ -63,10 +65,10 @@ type Store struct {
 
 var _ store.Store = (*Store)(nil)
 
-// New returns a store that keeps everything in inner, encrypted with the 32 bytes of key, which must be
-// random: 32 bytes from crypto/rand, kept where only the program can read them, and not a password. inner
-// belongs to the caller, who closes it. What inner holds already, unencrypted or with another key, is not
-// found, and goes in time as other things are stored.
+// New returns a store that keeps everything in inner, encrypted with key. The key must be 32
+// bytes from crypto/rand, not a password. Keep it where only the program can read it. The
+// caller closes inner. The new store does not find entries that inner has already, unencrypted
+// or with another key; inner evicts them in time.
 func New(inner store.Store, key []byte) (*Store, error) {
 	if len(key) != KeySize {
 		return nil, fmt.Errorf("cachetrip: store: encrypted: the key has %d bytes, not %d", len(key), KeySize)
@@ -74,7 +76,8 @@ func New(inner store.Store, key []byte) (*Store, error) {
 	return &Store{inner: inner, master: bytes.Clone(key)}, nil
 }
 
-// Evictions returns how many entries the inner store has dropped to keep its bounds, if it counts them.
+// Evictions returns how many keys the inner store has evicted to keep its limits, or 0 if it
+// does not count them.
 func (s *Store) Evictions() uint64 {
 	if evictor, ok := s.inner.(interface{ Evictions() uint64 }); ok {
 		return evictor.Evictions()
@@ -82,7 +85,8 @@ func (s *Store) Evictions() uint64 {
 	return 0
 }
 
-// Lease asks the inner store for a lease, if it has such, which processes that share it wait for each other by.
+// Lease asks the inner store for a lease. Processes that share a store wait for each other by
+// leases. If the inner store has none, the lease is granted.
 func (s *Store) Lease(ctx context.Context, key, variant string) (release func(shared bool), granted bool) {
 	fleet, ok := s.inner.(interface {
 		Lease(ctx context.Context, key, variant string) (func(shared bool), bool)
@@ -93,7 +97,8 @@ func (s *Store) Lease(ctx context.Context, key, variant string) (release func(sh
 	return fleet.Lease(ctx, key, variant)
 }
 
-// Secret implements [store.Store]: what the inner store says does not suffice to know it.
+// Secret implements [store.Store]. The secret also depends on the key, so that the inner store
+// does not reveal it.
 func (s *Store) Secret(ctx context.Context) ([]byte, error) {
 	inner, err := s.inner.Secret(ctx)
 	if err != nil {
@@ -185,7 +190,7 @@ func (s *Store) Open(ctx context.Context, key string, blob store.Blob) (store.Bo
 		return nil, err
 	}
 	b := &openBody{inner: body, reader: reader, size: blob.Size}
-	if blob.Size <= packageSize { // is to be verified now
+	if blob.Size <= packageSize { // it must be verified before Open returns
 		if _, err := b.chunk(0); err != nil {
 			body.Close()
 			return nil, err
@@ -209,7 +214,7 @@ func (s *Store) Create(ctx context.Context, key string, size int64) (store.Draft
 		d.reader, err = sio.DecryptReaderAt(inner, config)
 	}
 	if err == nil {
-		d.writer, err = sio.EncryptWriter(struct{ io.Writer }{inner}, config) // which must not close it
+		d.writer, err = sio.EncryptWriter(struct{ io.Writer }{inner}, config) // without Close: the writer must not close inner
 	}
 	if err != nil {
 		inner.Close()
@@ -218,7 +223,8 @@ func (s *Store) Create(ctx context.Context, key string, size int64) (store.Draft
 	return d, nil
 }
 
-// seal returns e as the inner store keeps it. The blobs that current names need not be encrypted again.
+// seal returns e as the inner store keeps it. It does not encrypt the blobs that current names
+// again.
 func (s *Store) seal(key string, e *store.Entry, current []*store.Entry) (*store.Entry, error) {
 	if err := entryset.CheckOwner(key, e.Key); err != nil {
 		return nil, opError(err)
@@ -250,7 +256,8 @@ func (s *Store) seal(key string, e *store.Entry, current []*store.Entry) (*store
 	return sealed, nil
 }
 
-// sealBlob returns the inner store's name for a blob, with its bytes if they are kept with the entry.
+// sealBlob returns the blob of the inner store. It has the encrypted bytes if the blob is kept
+// with its entry.
 func (s *Store) sealBlob(key string, blob store.Blob, current []*store.Entry) (store.Blob, error) {
 	inner, salt, err := innerBlob(blob)
 	if err != nil {
@@ -367,7 +374,7 @@ func sealedSize(size int64) int64 {
 	return int64(n)
 }
 
-// Blobs are named by the ID of the inner store and the salt of their key, in hexadecimal digits.
+// The ID of a blob is that of the inner store and the salt of its key, in hexadecimal digits.
 
 func outerID(inner string, salt []byte) string { return inner + hex.EncodeToString(salt) }
 

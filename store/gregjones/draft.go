@@ -12,17 +12,18 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// spoolAfter is how many bytes of a draft are kept in memory: more than most responses of an API have.
+// spoolAfter is how many bytes of a draft are kept in memory. Most responses of an API have
+// fewer.
 const spoolAfter = 64 << 10
 
-// draft is a body that arrives: its beginning in memory, the rest in a temporary file.
+// draft is a body that is arriving. Its beginning is in memory, the rest in a temporary file.
 type draft struct {
 	store *Store
 	key   string
 
 	mu     sync.RWMutex
 	begin  []byte
-	file   *os.File // what comes after begin, nil if there is no more
+	file   *os.File // the bytes after begin; nil if there are none
 	size   int64
 	err    error
 	ended  bool // committed
@@ -52,7 +53,7 @@ func (d *draft) Write(p []byte) (int, error) {
 			d.err = opError("write body", d.err)
 			return n, d.err
 		}
-		os.Remove(d.file.Name()) // so that nothing is left by a crash; where that is not possible, Close does it
+		os.Remove(d.file.Name()) // so that a crash leaves nothing; where the system does not allow it, Close removes it
 	}
 	m, err := d.file.WriteAt(p[n:], d.size-int64(len(d.begin)))
 	d.size += int64(m)

@@ -1,26 +1,32 @@
-// Package gregjones keeps a cache in anything that was made for github.com/gregjones/httpcache or its forks:
-// a map from names to values, such as their disk caches and those for Redis, memcached or an LRU in memory.
+// Package gregjones keeps a cache in anything that was made for github.com/gregjones/httpcache or
+// its forks: a map from names to values, such as their caches on disk, in Redis or memcached, or
+// an LRU in memory.
 //
 //	cache := &cachetrip.Transport{Store: gregjones.New(lru, gregjones.Options{})}
 //
-// It is a bridge for those who have such a cache and want to keep it. What [store.Disk] and [store.Memory] promise
-// beyond the rules of HTTP, a map of whole values cannot:
+// It is a bridge for programs that have such a cache and want to keep it. A map of whole values
+// cannot keep some promises of [store.Disk] and [store.Memory]:
 //
-//   - A body is one value: it is in memory when it is stored, and when it is served. While it arrives, what goes
-//     beyond 64 KiB waits in a temporary file. Bodies over Options.MaxBody are not stored.
-//   - Each change of a head writes the heads of all variants and identities of its URL again.
-//   - Updates are atomic within one Store value. Two processes that share a cache, or two Stores in one, can lose
-//     each other's updates: a response that one of them stored is fetched again, or an invalidation comes to nothing
-//     if the other stores something for the same URL at that moment.
-//   - What is stored is bounded by the cache, if at all, and what it drops is not counted in Stats.Evictions. Bodies
-//     that a crash or a lost update left over stay until the cache drops them.
-//   - [Store.All] without the first 32 digits of a key finds what an index in the cache knows. What the cache has
-//     dropped of that index is not listed; it is still found by its URL.
-//   - A cache that fails silently is a cache that holds nothing: Get has no error.
+//   - A body is one value. It is in memory when it is stored and when it is served. While it
+//     arrives, the bytes after the first 64 KiB are in a temporary file. Bodies larger than
+//     Options.MaxBody are not stored.
+//   - Each change of an entry writes the metadata of all variants and identities of its URL again.
+//   - Updates are atomic within one Store. Two processes that share a cache, or two Stores in
+//     one process, can lose each other's updates. Then a stored response is fetched again, or
+//     an invalidation is lost because the other process stores something for the same URL at
+//     that moment.
+//   - Only the cache limits the size, if anything does. Responses that it drops are not counted in
+//     Stats.Evictions. Bodies left over from a crash or a lost update stay until the cache
+//     drops them.
+//   - [Store.All] with fewer than 32 digits of a key finds only the keys of an index in the cache.
+//     It does not list entries whose part of the index the cache has dropped. A lookup by
+//     URL still finds them.
+//   - If the cache fails without an error, it looks empty: Get has no error.
 //
-// What else package store asks for holds, and storetest checks it: values prove themselves by a digest, a body that
-// was opened outlives its release, and no key, name or value has a credential in it. The names of values begin with
-// "cachetrip1:"; what gregjones/httpcache itself has stored is neither read nor changed.
+// The package keeps all other promises of package store, and storetest checks them. Each value has
+// a digest. An open body outlives its release. No key, name or value contains a credential. The
+// names of values begin with "cachetrip1:". The package neither reads nor changes values that
+// gregjones/httpcache itself has stored.
 package gregjones
 
 import (
@@ -46,25 +52,27 @@ import (
 type Cache interface {
 	Get(key string) (responseBytes []byte, ok bool) // ok is false if there is nothing
 	Set(key string, responseBytes []byte)           // it may fail, or be undone, at any time
-	Delete(key string)                              // of what is not there does nothing
+	Delete(key string)                              // it does nothing if there is no value
 }
 
 // Options configures a [Store].
 type Options struct {
-	// MaxBody is the size in bytes of the largest body that is stored. 0 means DefaultMaxBody.
+	// MaxBody is the size, in bytes, of the largest body that is stored. 0 means DefaultMaxBody.
 	MaxBody int64
 }
 
 const (
-	// DefaultMaxBody is the largest body that is stored if the options name none: 16 MiB, as it will be in memory.
+	// DefaultMaxBody is the limit if the options have none: 16 MiB, because the whole body is
+	// in memory.
 	DefaultMaxBody = 16 << 20
 
 	prefix      = "cachetrip1:" // of all names; the digit is the version of the format
 	maxVariants = entryset.MaxVariants
 	maxHead     = entryset.MaxMetadata
 
-	// maxHeads bounds the heads of all variants and identities of a URL, which are written at once. Beyond it
-	// the identities that were used least recently to store something go.
+	// maxHeads limits the metadata of all variants and identities of a URL, in bytes, because
+	// it is written at once. Beyond it the identities that stored nothing for longest are
+	// dropped.
 	maxHeads = 1 << 20
 )
 
@@ -94,9 +102,9 @@ func New(cache Cache, opts Options) *Store {
 	return s
 }
 
-// The values: each is a digest of the rest, then the rest.
+// A value is a digest of the rest, followed by the rest.
 
-// get returns a value that proves itself.
+// get returns a value without its digest. ok is false if the digest is wrong.
 func (s *Store) get(name string) ([]byte, bool) {
 	value, ok := s.cache.Get(prefix + name)
 	if !ok || len(value) < sha256.Size {
@@ -106,7 +114,7 @@ func (s *Store) get(name string) ([]byte, bool) {
 	return value[sha256.Size:], bytes.Equal(sum[:], value[:sha256.Size])
 }
 
-// set stores a value that was made with room for its digest in front.
+// set stores a value. The caller has left room for the digest in front.
 func (s *Store) set(name string, value []byte) {
 	sum := sha256.Sum256(value[sha256.Size:])
 	copy(value, sum[:])
@@ -117,7 +125,8 @@ func headsName(url string) string    { return "heads:" + url }
 func bodyName(key, id string) string { return "body:" + key + ":" + id }
 func indexName(part string) string   { return "index:" + part }
 
-// slot is what is stored under one key: the slot that was changed last comes first in the heads of a URL.
+// slot has the entries of one key. Of the slots of a URL, the one that was changed last comes
+// first.
 type slot struct {
 	Key     string
 	Entries []*store.Entry
@@ -213,7 +222,7 @@ func checkEntry(key string, e *store.Entry) error {
 	return opError("update", err)
 }
 
-// encode returns slots as a value, without those at the end that are too much.
+// encode returns slots as a value. If they are too large, it drops slots at the end.
 func encode(slots []slot) ([]byte, []slot, error) {
 	for {
 		b := bytes.NewBuffer(make([]byte, sha256.Size, 1<<10))
@@ -221,7 +230,7 @@ func encode(slots []slot) ([]byte, []slot, error) {
 			return nil, nil, opError("encode", err)
 		}
 		bound := maxHeads
-		if len(slots) == 1 { // as much as one key may have in any store
+		if len(slots) == 1 { // the limit of one key in any store
 			bound = maxVariants * maxHead
 			for _, e := range slots[0].Entries {
 				if size(e) > maxHead {
@@ -239,7 +248,7 @@ func encode(slots []slot) ([]byte, []slot, error) {
 	}
 }
 
-// size returns the number of bytes of an entry's head, more or less.
+// size returns about how many bytes the metadata of an entry has.
 func size(e *store.Entry) (n int) {
 	for _, h := range []map[string][]string{e.Header, e.Trailer} {
 		for name, values := range h {
@@ -254,7 +263,7 @@ func size(e *store.Entry) (n int) {
 	return n + len(e.URL) + 64*len(e.Parts)
 }
 
-// blobs returns the names of all bodies that slots have.
+// blobs returns the names of all bodies that the slots name.
 func blobs(slots []slot) map[string]bool {
 	names := make(map[string]bool)
 	for _, sl := range slots {
@@ -267,7 +276,7 @@ func blobs(slots []slot) map[string]bool {
 	return names
 }
 
-// release deletes the bodies that nothing names any more.
+// release deletes the bodies that no entry names any more.
 func (s *Store) release(before, after []slot) {
 	named := blobs(after)
 	for name := range blobs(before) {
@@ -294,7 +303,7 @@ func (s *Store) index(part, url string, stored bool) {
 	s.set(indexName(part), append(make([]byte, sha256.Size), strings.Join(urls, "\n")...))
 }
 
-// listed returns the URLs that a part of the index knows, in order.
+// listed returns the URLs in a part of the index, in order.
 func (s *Store) listed(part string) []string {
 	value, ok := s.get(indexName(part))
 	if !ok || len(value) == 0 {
@@ -329,7 +338,7 @@ func (s *Store) All(ctx context.Context, keyPrefix string) iter.Seq2[*store.Entr
 	}
 }
 
-// urls returns the URLs that the keys that begin with keyPrefix can have.
+// urls returns the URLs whose keys can begin with keyPrefix.
 func (s *Store) urls(keyPrefix string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		if len(keyPrefix) >= entryset.URLLen {
@@ -381,7 +390,8 @@ func (s *Store) Create(ctx context.Context, key string, size int64) (store.Draft
 	return &draft{store: s, key: key}, nil
 }
 
-// Secret implements [store.Store]. If the cache drops the secret, what it holds besides is not found any more.
+// Secret implements [store.Store]. If the cache drops the secret, entries that depend on it are
+// not found any more.
 func (s *Store) Secret(ctx context.Context) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
