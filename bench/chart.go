@@ -17,12 +17,12 @@ const (
 	chartRow    = 24
 	chartBottom = 40
 
-	// What is beyond these is drawn at them.
+	// Values beyond the scale are drawn at its ends.
 	chartLeast, chartMost = 0.01, 1000
 )
 
-// chartStyle reads well on a light page and on a dark one. The colours are told apart by those who
-// see few, and shapes say the same.
+// chartStyle is legible on light and dark pages. Colour-blind readers can tell
+// the colours apart, and shapes repeat the information.
 const chartStyle = `
 	text { font: 12px system-ui, sans-serif; fill: #24292f }
 	.small { font-size: 11px; fill: #57606a }
@@ -119,8 +119,8 @@ func (r *report) chart() string {
 	return b.String()
 }
 
-// multiples returns how many times the limit each subject takes, and the target in the same measure.
-// What has no limit is one itself: the ideal is 1.
+// multiples returns how many times the limit each subject takes, and the target
+// in the same unit. A metric without a limit has the ideal 1.
 func (f *figure) multiples() (marks map[string]spread, target float64) {
 	marks = make(map[string]spread)
 	l, limited := f.Cells[limit]

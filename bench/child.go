@@ -17,9 +17,10 @@ import (
 	"time"
 )
 
-// Each subject of each workload runs in a process of its own, so that none pays for what another keeps
-// in memory. The process is this program again. It is told what to do by lines of JSON, and measures
-// only while it is told to: the subjects take turns.
+// Each subject of each workload runs in its own process, so that no subject
+// pays for another's memory. The process is this program again. It reads
+// commands as lines of JSON, and measures only when it is told to, because the
+// subjects take turns.
 
 // childVariable tells the program that it is a child.
 const childVariable = "CACHETRIP_BENCH_CHILD"
@@ -88,7 +89,8 @@ type contestant interface {
 	close() error
 }
 
-// contestants makes them, by kind of workload. What they do before they return is not measured.
+// contestants makes the contestants, by kind of workload. Their preparation is
+// not measured.
 var contestants = map[string]func(*job) (contestant, error){}
 
 // runChild is the whole child.

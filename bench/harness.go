@@ -223,9 +223,10 @@ func (h *harness) calibrate(c *child, most int) (int, error) {
 	})
 }
 
-// fitting finds how many operations, but not more than most if that is not 0, take about as long as
-// budget. What seems to take long is tried again, and the least of it counts: when the machine had
-// something else to do for a moment, too few operations would be measured, all of them cold.
+// fitting finds how many operations take about as long as budget, but no more
+// than most if most is not 0. A measurement that seems long is repeated, and
+// the shortest counts. Otherwise a moment in which the machine was busy would
+// lead to too few operations, all of them cold.
 func fitting(budget time.Duration, most int, run func(n int) (time.Duration, error)) (int, error) {
 	for n := 1; ; {
 		took, err := run(n)

@@ -176,9 +176,10 @@ func (b *besideContestant) measure(int) sample {
 	return s
 }
 
-// paced has something done regularly for some time, and tells how long each took. What was due while
-// the one before it took too long is waiting since then: one that takes as long as ten others were late
-// counts as often as those would have.
+// paced calls a function at regular intervals for some time, and returns the
+// duration of each call. A call that is late because of the previous one counts
+// from the time at which it was due, so that one long call counts as often as
+// all the calls that it delayed.
 func paced(during, every time.Duration, do func() time.Duration) (times []time.Duration) {
 	due := time.Now()
 	for end := due.Add(during); due.Before(end); due = due.Add(every) {

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// What a run has found, as a table and as data.
+// This file presents the results of a run as tables and as data.
 
 // report is a whole run.
 type report struct {
@@ -86,7 +86,8 @@ func (h *harness) failed(workload, subject string) bool {
 	return false
 }
 
-// failures counts the faults of what must not have any. What a peer does wrong is in the table.
+// failures counts the faults of subjects that must have none. Faults of peers
+// are in the tables.
 func (r *report) failures() (n int) {
 	for _, f := range r.Faults {
 		if !isPeer(f.Subject) && (f.Wrong+f.Errors > 0 || f.Outdated > 0 && f.Workload != "recrawl") {

@@ -15,13 +15,15 @@ import (
 	"time"
 )
 
-// From the start of a process to its first hit. The cache was filled by another process.
+// This file measures the time from the start of a process to its first hit.
+// Another process filled the cache.
 
 // startSize is the size of the bodies.
 const startSize = 1 << 10
 
-// runStart is the child: it opens a cache, hits once and says so. What it has to do is in the
-// environment, a line each: subject, directory, URL, size and checksum, bound.
+// runStart is the child: it opens a cache, hits once and reports it. The
+// environment holds its parameters, one a line: subject, directory, URL, size
+// and checksum, size limit.
 func runStart(spec string, out *os.File) error {
 	line := strings.Split(spec, "\n")
 	if len(line) != 6 {

@@ -1,7 +1,7 @@
 package main
 
-// What a response, and the request that the origin saw, have to look like. Pure functions: the
-// first thing that is not as expected, or nil.
+// This file checks responses, and requests as the origin saw them. All
+// functions are pure. They return the first failure, or nil.
 
 import (
 	"fmt"
@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// A failure is what was not as expected.
+// A failure is the first expectation that was not met.
 type failure struct {
 	class  failureClass
 	reason string
@@ -19,13 +19,14 @@ type failure struct {
 type failureClass int
 
 const (
-	testFailure  failureClass = iota // the test says so
-	setupFailure                     // the test did not get as far as to say anything
-	retryFailure                     // the cache sent a request twice, which tests do not provide for
+	testFailure  failureClass = iota // the test listed the expectation
+	setupFailure                     // the test failed before it could show anything
+	retryFailure                     // the cache sent a request twice, which the tests do not expect
 )
 
-// fail makes a failure of the check called by its member name. It is one of the setup if the whole
-// request or this check is.
+// fail returns a failure of the check with the given member name. It is a
+// failure of the setup if the whole request, or this check, belongs to the
+// setup.
 func (r *request) fail(member, format string, args ...any) *failure {
 	f := &failure{testFailure, fmt.Sprintf(format, args...)}
 	if r.Setup || slices.Contains(r.SetupTests, member) {
@@ -34,13 +35,14 @@ func (r *request) fail(member, format string, args ...any) *failure {
 	return f
 }
 
-// unmet makes a failure of what is expected of every response without being listed as expected: of
-// the setup, always, as in the suite itself.
+// unmet returns a failure of an expectation that applies to every response. As
+// in the suite itself, it is always a failure of the setup.
 func unmet(format string, args ...any) *failure {
 	return &failure{setupFailure, fmt.Sprintf(format, args...)}
 }
 
-// checkResponse checks what the client got for request number n of the test with that token.
+// checkResponse checks the client's response to request n of the test with the
+// given token.
 func checkResponse(r *request, n int, token string, res *response) *failure {
 	anyStatus := r.ExpectedStatus.Null
 	if res.err != nil && !anyStatus {
@@ -71,10 +73,10 @@ func repeats(words []string) bool {
 func checkType(r *request, n int, res *response) *failure {
 	count, known := res.number("Server-Request-Count")
 	switch r.ExpectedType {
-	case "", typeETag, typeModified: // the origin knows: checkRecord
+	case "", typeETag, typeModified: // only the origin can tell: see checkRecord
 	case typeCached:
 		if res.status == 304 && !known {
-			return nil // a cache may make its own 304 without that field
+			return nil // a 304 that the cache makes may lack that field
 		}
 		if !known || count >= int64(n) {
 			return r.fail("expected_type", "response %d: want a stored response, got one for the origin's request %s", n, orNone(count, known))
@@ -197,12 +199,12 @@ func checkBody(r *request, n int, token string, res *response) *failure {
 	return nil
 }
 
-// checkRecord checks request number n as the origin saw it, if it did, and that what the origin
-// answered has reached the client.
+// checkRecord checks request n as the origin saw it, if it did, and that the
+// origin's response reached the client.
 func checkRecord(r *request, n int, rec record, seen bool, res *response) *failure {
 	switch r.ExpectedType {
 	case typeCached:
-		return nil // not for the origin to see
+		return nil // the origin need not see it
 	case typeNotCached:
 		if !seen {
 			return r.fail("expected_type", "request %d: want it sent to the origin, got no such request there", n)

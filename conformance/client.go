@@ -1,7 +1,8 @@
 package main
 
-// The client: makes the requests of a test one after the other through the cache, and has each
-// response and, in the end, what the origin saw checked.
+// This file is the client. It makes the requests of a test through the cache,
+// one after the other. It checks each response and, in the end, what the origin
+// saw.
 
 import (
 	"context"
@@ -17,30 +18,35 @@ import (
 )
 
 const (
-	// betweenRequests is how long a test waits that asks for it. The tests' lifetimes build on it.
+	// betweenRequests is the pause between requests, for tests that ask for
+	// one. The tests' lifetimes are based on it.
 	betweenRequests = 3 * time.Second
 
-	// requestTimeout bounds one request. The longest response_pause in the suite is 5 s.
+	// requestTimeout limits one request. The longest response_pause in the
+	// suite is 5 s.
 	requestTimeout = 30 * time.Second
 
-	// maxBody bounds what is read of one response. The suite's bodies are all under 1 KiB.
+	// maxBody limits how much of a response is read. The suite's bodies are all
+	// under 1 KiB.
 	maxBody = 1 << 20
 )
 
-// A runner runs tests through client against origin. It may run several at once.
+// A runner runs tests through client against origin. It may run several at the
+// same time.
 type runner struct {
 	origin *origin
 	client http.RoundTripper
-	pause  time.Duration // how long pause_after waits
+	pause  time.Duration // the pause of pause_after
 }
 
-// An outcome is what became of one test, dependencies aside.
+// An outcome is the result of one test, regardless of the tests that it depends
+// on.
 type outcome struct {
-	failure *failure // nil: everything was as expected
-	trace   []string // what went to and fro, for a reader
+	failure *failure // nil if all expectations were met
+	trace   []string // requests and responses, as text
 }
 
-// run makes the requests of t up to the first failure.
+// run makes the requests of t until the first failure.
 func (r *runner) run(ctx context.Context, t *test) outcome {
 	x := r.origin.add(t.Requests)
 	var responses []*response
@@ -73,15 +79,15 @@ func (r *runner) run(ctx context.Context, t *test) outcome {
 	return outcome{f, trace(responses, x.records())}
 }
 
-// A response is what the client got.
+// A response is the client's view of a response.
 type response struct {
 	sent    []string // the request, for a trace
-	status  int      // 0: none
+	status  int      // 0 if there is none
 	fields  http.Header
 	body    string
 	interim []interimResponse
 	err     error // why there is no response
-	bodyErr error // why the body is not whole
+	bodyErr error // why the body is incomplete
 }
 
 type interimResponse struct {
@@ -89,7 +95,7 @@ type interimResponse struct {
 	fields textproto.MIMEHeader
 }
 
-// get is the value of the field, its lines joined.
+// get returns the value of the field, with its lines joined.
 func (r *response) get(name string) (string, bool) {
 	values := r.fields.Values(name)
 	trimmed := make([]string, len(values))
@@ -99,7 +105,7 @@ func (r *response) get(name string) (string, bool) {
 	return strings.Join(trimmed, ", "), len(values) > 0
 }
 
-// number is the integer that the field's value starts with.
+// number returns the integer at the beginning of the field's value.
 func (r *response) number(name string) (int64, bool) {
 	value, _ := r.get(name)
 	return leadingInteger(value)
@@ -137,7 +143,7 @@ func (r *runner) do(ctx context.Context, t *test, number int, token string, prev
 	}
 	res.sent = append([]string{req.Method + " " + req.URL.RequestURI()}, fieldLines(req.Header)...)
 
-	// RoundTrip rather than an http.Client: no redirect is to be followed.
+	// It calls RoundTrip, because an http.Client would follow redirects.
 	resp, err := r.client.RoundTrip(req)
 	if err != nil {
 		res.err = err
@@ -152,7 +158,7 @@ func (r *runner) do(ctx context.Context, t *test, number int, token string, prev
 	return res
 }
 
-// newRequest makes request number of t, the one after previous.
+// newRequest makes request number of t, which follows previous.
 func newRequest(ctx context.Context, base string, t *test, number int, token string, previous *response, now time.Time) (*http.Request, error) {
 	r := &t.Requests[number-1]
 	url := base + "/test/" + token
@@ -173,12 +179,13 @@ func newRequest(ctx context.Context, base string, t *test, number int, token str
 	for _, f := range r.Fields {
 		relativeTo := now
 		if r.MagicIMS && previous != nil {
-			// The origin's clock at the previous response, which its Last-Modified is relative to.
+			// Last-Modified is relative to the origin's clock at the previous
+			// response.
 			if ms, ok := previous.number("Server-Now"); ok {
 				relativeTo = time.UnixMilli(ms)
 			}
 		}
-		// Surrounding white space is no part of a value, and never reaches the wire.
+		// Surrounding white space is not part of a value and is never sent.
 		req.Header.Add(f.Name, textproto.TrimString(f.resolve(r, relativeTo, "")))
 	}
 	for _, l := range cacheModeLines(r.CacheMode) {
@@ -195,9 +202,9 @@ func newRequest(ctx context.Context, base string, t *test, number int, token str
 	return req, nil
 }
 
-// cacheModeLines are the fields that the Fetch standard adds to a request for its cache mode, where
-// the caller did not set them (HTTP-network-or-cache fetch). A client without that notion has only
-// the fields.
+// cacheModeLines returns the fields that the Fetch standard adds for a
+// request's cache mode, unless the caller sets them (HTTP-network-or-cache
+// fetch). A client without cache modes expresses them by these fields.
 func cacheModeLines(mode string) []line {
 	switch mode {
 	case "no-cache":
@@ -208,7 +215,7 @@ func cacheModeLines(mode string) []line {
 	return nil
 }
 
-// trace tells what went to and fro.
+// trace formats the requests and responses of a test.
 func trace(responses []*response, records []record) []string {
 	var lines []string
 	add := func(prefix string, more []string) {

@@ -16,7 +16,8 @@ import (
 	"time"
 )
 
-// tinySuite is ours: each test's verdict is known for each of the toys below.
+// tinySuite is our own suite. The verdict of each test is known for each of the
+// toy caches below.
 const tinySuite = `[
  {"id": "reuse", "name": "Reuse", "tests": [
   {"id": "fresh", "name": "reuses a fresh response", "kind": "optimal", "requests": [
@@ -62,7 +63,7 @@ const tinySuite = `[
  ]}
 ]`
 
-// sticky gives every GET the first response that its URL ever had, whatever that was.
+// sticky serves the first response of a URL for every GET, whatever it was.
 type sticky struct {
 	http.RoundTripper
 	mu     sync.Mutex
@@ -99,7 +100,8 @@ func (s *sticky) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// validating stores what has an entity-tag and asks about it every time.
+// validating stores responses with an entity tag, and revalidates them each
+// time.
 type validating struct{ sticky }
 
 func (v *validating) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -122,7 +124,7 @@ func (v *validating) RoundTrip(req *http.Request) (*http.Response, error) {
 	return v.sticky.RoundTrip(req)
 }
 
-// twice sends every request two times.
+// twice sends every request twice.
 type twice struct{ http.RoundTripper }
 
 func (t twice) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -132,7 +134,7 @@ func (t twice) RoundTrip(req *http.Request) (*http.Response, error) {
 	return t.RoundTripper.RoundTrip(req)
 }
 
-// forgetful loses the field called B, and interim responses.
+// forgetful drops the field called B, and interim responses.
 type forgetful struct{ http.RoundTripper }
 
 func (f forgetful) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -200,14 +202,14 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-// TestSubjects runs what is offered to be tested, and looks what it leaves behind.
+// TestSubjects runs each subject, and checks that it leaves nothing behind.
 func TestSubjects(t *testing.T) {
 	suites, err := parseSuites([]byte(tinySuite))
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	for _, name := range []string{"TMPDIR", "TMP", "TEMP"} { // what os.TempDir looks at
+	for _, name := range []string{"TMPDIR", "TMP", "TEMP"} { // os.TempDir reads it
 		t.Setenv(name, dir)
 	}
 	for name, fresh := range map[string]verdict{"cachetrip": pass, "memory": pass, "none": missed} {
@@ -228,7 +230,8 @@ func TestSubjects(t *testing.T) {
 	}
 }
 
-// TestChecks shows for every check of checkResponse and checkRecord that it can fail, and as what.
+// TestChecks shows that every check of checkResponse and checkRecord can fail,
+// and with which result.
 func TestChecks(t *testing.T) {
 	const token = "the-token"
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -244,7 +247,7 @@ func TestChecks(t *testing.T) {
 	for name, tt := range map[string]struct {
 		request string
 		change  func(*response, *record)
-		want    string // in the reason; empty: no failure
+		want    string // part of the reason; empty means no failure
 		class   failureClass
 	}{
 		"nothing expected":          {`{}`, nil, "", 0},
@@ -458,7 +461,7 @@ func TestNewRequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	previous := &response{fields: http.Header{"Server-Now": {"1767323000000"}}} // 45 s before
+	previous := &response{fields: http.Header{"Server-Now": {"1767323000000"}}} // 45 s earlier
 	for i, want := range []struct {
 		request string
 		fields  http.Header
@@ -484,7 +487,7 @@ func TestNewRequest(t *testing.T) {
 	}
 }
 
-// TestOrigin shows what is on the wire.
+// TestOrigin shows the bytes that the origin sends.
 func TestOrigin(t *testing.T) {
 	var r request
 	if err := json.Unmarshal([]byte(`{
@@ -529,8 +532,9 @@ func TestOrigin(t *testing.T) {
 	}
 }
 
-// TestOriginValidates shows which conditions the origin answers with 304: those that name what the
-// previous request object lists, sent or not.
+// TestOriginValidates shows which conditions the origin answers with 304: those
+// with a validator that the previous request object lists, whether it was sent
+// or not.
 func TestOriginValidates(t *testing.T) {
 	var requests []request
 	if err := json.Unmarshal([]byte(`[{"response_headers": [["ETag", "\"a\""], ["Last-Modified", -5]]},
@@ -542,7 +546,7 @@ func TestOriginValidates(t *testing.T) {
 	const five = "Fri, 02 Jan 2026 03:04:00 GMT"
 	for _, tt := range []struct {
 		number, name, value string
-		first               bool // whether the first request was made before
+		first               bool // whether the first request was made
 		want                int
 	}{
 		{"2", "If-None-Match", `"a"`, true, 304},
@@ -571,8 +575,8 @@ func TestOriginValidates(t *testing.T) {
 	}
 }
 
-// TestOriginKeepsConnections sends requests with and without bodies, and for responses with and
-// without them, over one connection.
+// TestOriginKeepsConnections sends requests with and without bodies over one
+// connection, and gets responses with and without bodies.
 func TestOriginKeepsConnections(t *testing.T) {
 	o, err := newOrigin()
 	if err != nil {

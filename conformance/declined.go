@@ -1,13 +1,13 @@
 package main
 
-// declined are optional tests that the caches of this module do not pass on purpose, with the reason. What
-// docs/rfc9111.md says of them is longer.
+// declined maps optional tests that the caches of this module fail on purpose
+// to the reason. docs/rfc9111.md explains each of them.
 var declined = map[string]string{
 	"conditional-lm-fresh-no-lm": "the stored response is newer than what the client has, so that it is sent (RFC 9111, section 4.3.2)",
 	"vary-normalise-lang-order":  "many origins take the first of several languages with equal weights, so that another order may have another answer",
 }
 
-// withDeclined notes in results of a subject why its cache does not pass a test on purpose.
+// withDeclined adds to a subject's results why it fails a test on purpose.
 func withDeclined(subject string, results []result) []result {
 	if subject == "none" {
 		return results

@@ -54,11 +54,13 @@ before any cache sees it. Use -allow headers-store-Transfer-Encoding.
 Flags:
 `
 
-// staleIfError lets the caches under test serve stale when the origin fails, for as long as a run
-// may take: only of a cache that does so can the tests that build on stale-close say anything.
+// staleIfError lets the caches under test serve stale responses when the origin
+// fails, for longer than a run takes. Tests that use stale-close show nothing
+// about a cache that does not.
 const staleIfError = time.Hour
 
-// A subject is a cache to test: made over base, and closed when the tests are done.
+// A subject is a cache to test. It is made over base, and closed after the
+// tests.
 type subject func(base http.RoundTripper) (client http.RoundTripper, close func() error, err error)
 
 var subjects = map[string]subject{
@@ -91,7 +93,7 @@ func main() {
 	os.Exit(code)
 }
 
-// run is the whole program and returns its exit status.
+// run is the whole program. It returns the exit status.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("conformance", flag.ContinueOnError)
 	flags.SetOutput(stderr)
@@ -161,19 +163,20 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	return 0
 }
 
-// newBase is the transport below the subject.
+// newBase returns the transport below the subject.
 func newBase() *http.Transport {
 	return &http.Transport{
-		// The suite is about the fields that the origin sent; net/http takes Content-Encoding away
-		// when it decodes a body.
+		// The suite checks the fields that the origin sent, but net/http
+		// removes Content-Encoding when it decodes a body.
 		DisableCompression: true,
-		// On a connection that was used before, net/http itself repeats a request that the origin
-		// hangs up on. What the tests see must be the cache's doing.
+		// On a reused connection, net/http itself repeats a request if the
+		// origin hangs up. The tests must see only the cache's own repeats.
 		DisableKeepAlives: true,
 	}
 }
 
-// runSubject runs the needed tests through the subject called name, so many at once.
+// runSubject runs the needed tests through the subject called name, a limited
+// number at the same time.
 func runSubject(ctx context.Context, name string, suites []suite, needed map[string]bool, parallel int, pause time.Duration) (_ map[string]outcome, err error) {
 	open, ok := subjects[name]
 	if !ok {

@@ -1,8 +1,9 @@
 package main
 
-// The origin: answers the requests of each test as listed and remembers what it saw. It speaks
-// HTTP/1.1 on its own, because net/http's server would not write everything that the tests ask for
-// (repeated and odd field lines, chosen phrases, a status of 999, hanging up).
+// This file is the origin. It answers the requests of each test as listed, and
+// records them. It has its own implementation of HTTP/1.1, because net/http's
+// server cannot send everything that the tests ask for: repeated and malformed
+// field lines, chosen phrases, a status of 999, hanging up.
 
 import (
 	"bufio"
@@ -21,7 +22,7 @@ import (
 	"time"
 )
 
-// An origin serves every test that was added under a token of its own: /test/<token>.
+// An origin serves every added test under its own token: /test/<token>.
 type origin struct {
 	listener net.Listener
 	closed   chan struct{}
@@ -47,10 +48,10 @@ func newOrigin() (*origin, error) {
 	return o, nil
 }
 
-// base is the URL of the origin without a slash at its end.
+// base is the URL of the origin without a trailing slash.
 func (o *origin) base() string { return "http://" + o.listener.Addr().String() }
 
-// Close hangs up on everybody and waits until nothing runs any more.
+// Close closes all connections and waits for all goroutines.
 func (o *origin) Close() error {
 	close(o.closed)
 	err := o.listener.Close()
@@ -63,7 +64,7 @@ func (o *origin) Close() error {
 	return err
 }
 
-// add makes the origin answer the requests of one test.
+// add has the origin answer the requests of one test.
 func (o *origin) add(requests []request) *exchange {
 	x := &exchange{token: newToken(), requests: requests, modified: map[int]string{}}
 	o.mu.Lock()
@@ -72,7 +73,8 @@ func (o *origin) add(requests []request) *exchange {
 	return x
 }
 
-// newToken has the shape of a UUID: 36 characters, a length that tests of Content-Length rely on.
+// newToken returns a token in the form of a UUID. Tests of Content-Length rely
+// on its length of 36 characters.
 func newToken() string {
 	var b [16]byte
 	rand.Read(b[:])
@@ -123,8 +125,8 @@ func (o *origin) serve(conn net.Conn) {
 	}
 }
 
-// A wireRequest is a request as it came, without its body. http.ReadRequest would not do: it edits
-// header fields.
+// A wireRequest is a request as received, without its body. It does not use
+// http.ReadRequest, because that changes header fields.
 type wireRequest struct {
 	method, target string
 	fields         textproto.MIMEHeader
@@ -190,21 +192,21 @@ type exchange struct {
 
 	mu       sync.Mutex
 	seen     []record
-	modified map[int]string // the Last-Modified that was sent, by request number
+	modified map[int]string // the Last-Modified values that were sent, by request number
 }
 
-// A record is a request that the origin saw and what it answered.
+// A record is a request that the origin saw, with its response.
 type record struct {
 	number  int // its Req-Num
 	method  string
 	fields  textproto.MIMEHeader
-	checked []line // listed response fields that have to reach the client, one line per name
-	unsent  bool   // the origin hung up instead
+	checked []line // listed response fields that must reach the client, one line per name
+	unsent  bool   // the origin hung up instead of answering
 }
 
 type line struct{ name, value string }
 
-// last is the latest record of request number n.
+// last returns the latest record of request n.
 func (x *exchange) last(n int) (record, bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -216,14 +218,15 @@ func (x *exchange) last(n int) (record, bool) {
 	return record{}, false
 }
 
-// records is everything that was seen so far.
+// records returns all records so far.
 func (x *exchange) records() []record {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return slices.Clone(x.seen)
 }
 
-// number is the request's own number, or else that of its arrival. x.mu is held.
+// number returns the request's own number, or else the number of its arrival.
+// The caller holds x.mu.
 func (x *exchange) number(req wireRequest) int {
 	if n, err := strconv.Atoi(req.fields.Get("Req-Num")); err == nil {
 		return n
@@ -304,9 +307,10 @@ func (x *exchange) answer(req wireRequest, now time.Time) answer {
 	return a
 }
 
-// validators gives the validators that request object n lists: what is listed counts even if that
-// response was never sent, because a stored one was used, but what a relative date means is known
-// only once it was. x.mu is held.
+// validators returns the validators that request object n lists. A listed
+// validator counts even if the response was never sent because a stored one was
+// used. But a relative date has a value only once it was sent. The caller holds
+// x.mu.
 func (x *exchange) validators(n int) (etag, modified string) {
 	if n < 1 {
 		return "", ""
@@ -324,13 +328,13 @@ func (x *exchange) validators(n int) (etag, modified string) {
 	return etag, modified
 }
 
-// matches tells whether the request's field is exactly the validator.
+// matches reports whether the request's field equals the validator.
 func matches(req wireRequest, name, validator string) bool {
 	return validator != "" && strings.Join(req.fields.Values(name), ", ") == validator
 }
 
-// appendLine adds l to lines, joined to what has its name already: what the lines of one field have
-// in common with the one line that a recipient may make of them.
+// appendLine appends l to lines. If a line of that name exists, l is joined to
+// it, as a recipient may do.
 func appendLine(lines []line, l line) []line {
 	for i := range lines {
 		if strings.EqualFold(lines[i].name, l.name) {
@@ -341,13 +345,13 @@ func appendLine(lines []line, l line) []line {
 	return append(lines, l)
 }
 
-// An answer is what the origin writes.
+// An answer is the origin's response.
 type answer struct {
 	interim    []interimAnswer
 	status     status
 	lines      []line
 	body       string
-	disconnect bool // nothing, that is
+	disconnect bool // close the connection without a response
 }
 
 type interimAnswer struct {
@@ -370,7 +374,8 @@ func (a answer) index(name string) int {
 	return slices.IndexFunc(a.lines, func(l line) bool { return strings.EqualFold(l.name, name) })
 }
 
-// framed tells whether the other side finds the end of a without a closed connection.
+// framed reports whether the recipient finds the end of the response without a
+// closed connection.
 func (a answer) framed(method string) bool {
 	if !hasBody(method, a.status.Code) {
 		return true

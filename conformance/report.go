@@ -1,6 +1,6 @@
 package main
 
-// From outcomes to verdicts, counts and text.
+// This file turns outcomes into verdicts, counts and text.
 
 import (
 	"encoding/json"
@@ -11,21 +11,21 @@ import (
 	"text/tabwriter"
 )
 
-// A verdict is what a test's outcome says about the cache.
+// A verdict is what the outcome of a test says about the cache.
 type verdict string
 
 const (
 	pass       verdict = "pass"
 	fail       verdict = "fail"       // a required test was not passed
-	missed     verdict = "missed"     // an optimal one
-	yes        verdict = "yes"        // a check's answer
+	missed     verdict = "missed"     // an optional test was not passed
+	yes        verdict = "yes"        // the answer of a check
 	no         verdict = "no"         //
-	dependency verdict = "dependency" // a test that this one builds on was not passed
-	setup      verdict = "setup"      // the test did not get as far as to say anything
+	dependency verdict = "dependency" // a test that this one depends on was not passed
+	setup      verdict = "setup"      // the test failed before it could show anything
 	retry      verdict = "retry"      // the cache sent a request twice
 )
 
-// unpassed lists the verdicts other than pass and yes, the gravest first.
+// unpassed lists the verdicts other than pass and yes, the worst first.
 var unpassed = []verdict{fail, setup, retry, missed, dependency, no}
 
 // A result is a test with its verdict.
@@ -35,14 +35,14 @@ type result struct {
 	Name     string  `json:"name"`
 	Kind     kind    `json:"kind"`
 	Verdict  verdict `json:"verdict"`
-	Reason   string  `json:"reason,omitempty"`   // what was expected, and what was got instead
-	Declined string  `json:"declined,omitempty"` // why the cache does not pass it on purpose
+	Reason   string  `json:"reason,omitempty"`   // the expectation, and the actual result
+	Declined string  `json:"declined,omitempty"` // why the cache fails it on purpose
 	trace    []string
 }
 
 func (r result) passed() bool { return r.Verdict == pass || r.Verdict == yes }
 
-// judge gives the results of the tests in report, in the suite's order.
+// judge returns the results of the tests in report, in the suite's order.
 func judge(suites []suite, report map[string]bool, outcomes map[string]outcome) []result {
 	byID := testsByID(suites)
 	judged := map[string]*result{}
@@ -51,7 +51,8 @@ func judge(suites []suite, report map[string]bool, outcomes map[string]outcome) 
 		if r, ok := judged[t.ID]; ok {
 			return *r
 		}
-		// Until it is judged, in case one of the tests that it builds on builds on it.
+		// This value holds until the test is judged, in case of a cycle of
+		// dependencies.
 		r := &result{ID: t.ID, Name: t.Name, Kind: t.Kind, Verdict: dependency}
 		judged[t.ID] = r
 		v, reason := verdictOf(t.Kind, outcomes[t.ID].failure)
@@ -99,9 +100,9 @@ func verdictOf(k kind, f *failure) (verdict, string) {
 	return fail, f.reason
 }
 
-// refused gives the required tests that were not passed for a reason of their own: failed, or not
-// brought to a verdict. One that only depends on such a test is not named again. Ids in allow are
-// tolerated.
+// refused returns the required tests that failed, or did not come to a verdict,
+// for a reason of their own. It omits tests that only depend on such a test,
+// and the ids in allow.
 func refused(results []result, allow []string) []string {
 	var ids []string
 	for _, r := range results {
@@ -120,7 +121,8 @@ type tally struct {
 	Verdicts map[verdict]int `json:"verdicts"`
 }
 
-// A count is how many tests of a kind there are and how many passed or said yes.
+// A count is the number of tests of a kind, and of those that passed or said
+// yes.
 type count struct {
 	Passed int `json:"passed"`
 	Of     int `json:"of"`
@@ -154,8 +156,9 @@ func bySuite(results []result) [][]result {
 	return groups
 }
 
-// printText writes the counts and then what did not pass; verbose adds what did, and what went to
-// and fro where something failed.
+// printText writes the counts, then the tests that did not pass. If verbose, it
+// adds the tests that passed, and the requests and responses of those that
+// failed.
 func printText(w io.Writer, results []result, verbose bool) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprint(table, "suite\trequired\toptimal\tcheck\t")

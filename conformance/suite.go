@@ -1,7 +1,8 @@
 package main
 
-// The suite's data: suites of tests, each a list of requests with what the origin answers and what
-// is expected, as the suite exports them. Unknown members are ignored.
+// This file parses the suite's data: suites of tests. Each test is a list of
+// requests with the origin's responses and the expectations, as the suite
+// exports them. Unknown members are ignored.
 
 import (
 	"bytes"
@@ -31,38 +32,41 @@ type test struct {
 	DependsOn []string  `json:"depends_on"`
 	Requests  []request `json:"requests"`
 
-	// Tests of a document cache, of a shared cache, or of what a client must not do do not apply here.
+	// Tests of a document cache, of a shared cache, or of a client's own duties
+	// do not apply here.
 	BrowserOnly bool `json:"browser_only"`
 	CDNOnly     bool `json:"cdn_only"`
 	BrowserSkip bool `json:"browser_skip"`
 }
 
-// applies tells whether t says something about a private cache in a client that is not a browser.
+// applies reports whether t applies to a private cache in a client that is not
+// a browser.
 func (t *test) applies() bool { return !t.BrowserOnly && !t.CDNOnly && !t.BrowserSkip }
 
-// kind says what it means not to pass.
+// kind returns the severity of a failure.
 type kind string
 
 const (
-	required kind = "required" // the RFC demands it
+	required kind = "required" // the RFC requires it
 	optimal  kind = "optimal"  // an optimisation that the RFC allows
-	check    kind = "check"    // a question without a right answer
+	check    kind = "check"    // a question without a correct answer
 )
 
-// A request is what the client sends, what the origin answers to it, and what is expected of both.
+// A request is the client's request, the origin's response, and the
+// expectations of both.
 type request struct {
-	// The client's side.
+	// These members are about the client.
 	Method     string   `json:"request_method"`
 	Fields     []field  `json:"request_headers"`
 	Body       string   `json:"request_body"`
 	Filename   string   `json:"filename"`
 	QueryArg   string   `json:"query_arg"`
-	CacheMode  string   `json:"cache"` // of the Fetch standard
+	CacheMode  string   `json:"cache"` // as in the Fetch standard
 	MagicIMS   bool     `json:"magic_ims"`
 	RFC850     []string `json:"rfc850date"`
 	PauseAfter bool     `json:"pause_after"`
 
-	// The origin's side.
+	// These members are about the origin.
 	Status         *status   `json:"response_status"`
 	ResponseFields []field   `json:"response_headers"`
 	ResponseBody   *string   `json:"response_body"`
@@ -71,7 +75,7 @@ type request struct {
 	ResponsePause  float64   `json:"response_pause"` // seconds
 	Disconnect     bool      `json:"disconnect"`
 
-	// What is expected of the response.
+	// These members are expectations of the response.
 	ExpectedType    string           `json:"expected_type"`
 	ExpectedStatus  listed[int]      `json:"expected_status"`
 	ExpectedFields  []expectation    `json:"expected_response_headers"`
@@ -80,7 +84,7 @@ type request struct {
 	CheckBody       *bool            `json:"check_body"`
 	ExpectedInterim listed[interims] `json:"expected_interim_responses"`
 
-	// What is expected of the request that the origin saw.
+	// These members are expectations of the request that the origin sees.
 	ExpectedMethod         string        `json:"expected_method"`
 	ExpectedRequestFields  []expectation `json:"expected_request_headers"`
 	ForbiddenRequestFields []expectation `json:"expected_request_headers_missing"`
@@ -103,7 +107,8 @@ func (r *request) method() string {
 	return r.Method
 }
 
-// body is what the origin has to say: what is listed, or else the test's token.
+// body returns the body of the origin's response: the listed one, or else the
+// test's token.
 func (r *request) body(token string) string {
 	if r.ResponseBody == nil {
 		return token
@@ -115,12 +120,13 @@ func (r *request) validated() bool {
 	return r.ExpectedType == typeETag || r.ExpectedType == typeModified
 }
 
-// hasBody tells whether a response with this status to this method has a body (RFC 9110 section 6.4.1).
+// hasBody reports whether a response with this status to this method has a body
+// (RFC 9110, section 6.4.1).
 func hasBody(method string, status int) bool {
 	return method != http.MethodHead && status != http.StatusNoContent && status != http.StatusNotModified
 }
 
-// listed is a member for which being absent, being null and having a value are three things.
+// listed is a member that may be absent, null, or have a value.
 type listed[T any] struct {
 	Listed, Null bool
 	Value        T
@@ -173,8 +179,8 @@ func (f *field) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// resolve gives the value to put on the wire: numbers in date fields become dates relative to now,
-// and r may ask for locations that start with the request target.
+// resolve returns the value to send. Numbers in date fields become dates
+// relative to now. If r asks for it, locations begin with the request target.
 func (f field) resolve(r *request, now time.Time, target string) string {
 	switch textproto.CanonicalMIMEHeaderKey(f.Name) {
 	case "Date", "Expires", "Last-Modified", "If-Modified-Since", "If-Unmodified-Since":
@@ -198,7 +204,7 @@ func (f field) resolve(r *request, now time.Time, target string) string {
 
 // value is a string or an integer.
 type value struct {
-	text     string // of an integer: its digits
+	text     string // the digits of an integer
 	number   int64
 	isNumber bool
 }
@@ -215,12 +221,13 @@ func (v *value) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// expectation is about a field: its presence (written as a name), its value ([name, value]), that it
-// equals another field ([name, "=", other]) or exceeds a number ([name, ">", number]).
+// expectation is an expectation of a field: its presence (written as a name),
+// its value ([name, value]), that it equals another field ([name, "=", other]),
+// or that it exceeds a number ([name, ">", number]).
 type expectation struct {
 	Name     string
 	Operator string // "" presence, "is", "=" or ">"
-	Value    value  // for "=" the name of the other field
+	Value    value  // the name of the other field if the operator is "="
 }
 
 func (e *expectation) UnmarshalJSON(data []byte) error {
@@ -244,7 +251,8 @@ func (e *expectation) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// unmarshalTuple reads a JSON array of at least least elements, one into each of dst.
+// unmarshalTuple parses a JSON array of at least least elements, one into each
+// of dst.
 func unmarshalTuple(data []byte, least int, dst ...any) error {
 	var elements []json.RawMessage
 	if err := json.Unmarshal(data, &elements); err != nil {
@@ -261,8 +269,9 @@ func unmarshalTuple(data []byte, least int, dst ...any) error {
 	return nil
 }
 
-// parseSuites reads the suite's data: a list of suites, one suite, or an object whose members are
-// suites or lists of suites. Tests that do not apply are left out.
+// parseSuites parses the suite's data: a list of suites, one suite, or an
+// object whose members are suites or lists of suites. It leaves out tests that
+// do not apply.
 func parseSuites(data []byte) ([]suite, error) {
 	suites, err := decodeSuites(data)
 	if err != nil {
@@ -333,8 +342,9 @@ func decodeSuites(data []byte) ([]suite, error) {
 	return suites, nil
 }
 
-// choose gives the tests to report, those of the suite called suiteID (if not empty) whose id
-// matches pattern, and the tests to run: these and all that they depend on.
+// choose returns the tests to report and the tests to run. The former belong to
+// the suite called suiteID (if not empty), and their ids match pattern. The
+// latter also include the tests that they depend on.
 func choose(suites []suite, suiteID string, pattern *regexp.Regexp) (report, run map[string]bool) {
 	byID := testsByID(suites)
 	report, run = map[string]bool{}, map[string]bool{}
