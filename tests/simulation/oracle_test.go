@@ -192,7 +192,8 @@ func (o *oracle) answer(c *call) {
 		updates := born
 		for _, e := range o.cached.exchanges[:updates.serial] {
 			id := e.header.Get(representationField)
-			same := id == updates.header.Get(representationField) || updates.header.Get("Etag") == "" && bytes.HasPrefix(o.content(id), c.body)
+			same := id == updates.header.Get(representationField) || updates.header.Get("Etag") == "" &&
+				(bytes.HasPrefix(o.content(id), c.body) || bytes.HasPrefix(compressed(o.content(id)), c.body))
 			if e.method == http.MethodGet && e.path == updates.path && same && e.status != http.StatusRequestedRangeNotSatisfiable && e.request.Get("Authorization") == c.header.Get("Authorization") {
 				born, updated = e, true
 			}
