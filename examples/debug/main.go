@@ -44,7 +44,8 @@ func main() {
 	log.Fatal(http.Serve(listener, mux))
 }
 
-// serve is the origin: some of everything that a cache has to do with.
+// serve is the origin. Its responses are of every kind that a cache treats
+// differently.
 func serve(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	switch r.URL.Path {

@@ -39,7 +39,7 @@ func run(parent string, size, limit int64) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	// A store keeps no body over a quarter of its bound.
+	// A store keeps no body over a quarter of its size limit.
 	disk, err := store.OpenDisk(dir, store.DiskOptions{MaxBytes: 8*size + 1<<30})
 	if err != nil {
 		return err
@@ -51,7 +51,7 @@ func run(parent string, size, limit int64) (err error) {
 	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=3600")
 		w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
-		io.CopyN(w, rand.NewChaCha8([32]byte{}), size) // made as it is sent
+		io.CopyN(w, rand.NewChaCha8([32]byte{}), size) // generated while it is sent
 	}))
 	defer origin.Close()
 

@@ -8,8 +8,9 @@ import (
 	"strconv"
 )
 
-// peakMemory returns the largest resident size that the process has had, in bytes, where the system
-// tells it in /proc, and otherwise what the Go runtime has ever got from the system.
+// peakMemory returns the largest resident size of the process in bytes, if
+// /proc tells it. Otherwise it returns the memory that the Go runtime has
+// obtained from the system.
 func peakMemory() (n int64, how string) {
 	if status, err := os.ReadFile("/proc/self/status"); err == nil {
 		lines := bufio.NewScanner(bytes.NewReader(status))

@@ -21,14 +21,15 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// origin answers with the name of the user whose token it is sent, for a minute.
+// origin answers with the name of the user that the token belongs to. The
+// response is fresh for a minute.
 type origin struct {
 	*httptest.Server
 	mu    sync.Mutex
 	asked int
 	vary  bool
-	tag   string // of all responses; empty: each user has another
-	dated bool   // a date is all there is to validate by
+	tag   string // of all responses; if empty, each user has a different one
+	dated bool   // a date is the only validator
 }
 
 func newOrigin(t *testing.T) *origin {
@@ -68,7 +69,7 @@ func (o *origin) requests() int {
 	return n
 }
 
-// tokens is a source of tokens that can be told whose to give.
+// tokens is a token source for a user that the test can change.
 type tokens struct {
 	mu   sync.Mutex
 	user string
@@ -115,7 +116,8 @@ func want(t *testing.T, client *http.Client, o *origin, user, how string, reques
 	}
 }
 
-// eachStore runs a test with the cache on disk, which is searched for tokens afterwards, and in memory.
+// eachStore runs a test with a cache on disk and one in memory. The directory
+// is searched for tokens afterwards.
 func eachStore(t *testing.T, test func(t *testing.T, s store.Store)) {
 	t.Run("memory", func(t *testing.T) { test(t, store.NewMemory(0)) })
 	t.Run("disk", func(t *testing.T) {
@@ -146,7 +148,8 @@ func eachStore(t *testing.T, test func(t *testing.T, s store.Store)) {
 	})
 }
 
-// The right order: the cache is the Base of oauth2, and sees whose each request is.
+// The right order: the cache is the Base of oauth2, and sees the credentials of
+// each request.
 func TestCacheBelow(t *testing.T) {
 	eachStore(t, func(t *testing.T, s store.Store) {
 		for _, vary := range []bool{false, true} {
@@ -169,8 +172,9 @@ func TestCacheBelow(t *testing.T) {
 	})
 }
 
-// The other order: oauth2 is the Base of the cache. What is stored is used only after asking, and
-// only for the user whose it is, however careless the origin is with its validators.
+// The other order: oauth2 is the Base of the cache. Stored responses are used
+// only after asking the origin, and only for their own user, however careless
+// the origin is with its validators.
 func TestCacheAbove(t *testing.T) {
 	for _, validators := range []struct {
 		name  string
@@ -206,7 +210,8 @@ func TestCacheAbove(t *testing.T) {
 	}
 }
 
-// With Identity the other order is as good: what is stored is used without asking.
+// With Identity the other order is as good: stored responses are used without
+// asking.
 func TestCacheAboveWithIdentity(t *testing.T) {
 	eachStore(t, func(t *testing.T, s store.Store) {
 		o := newOrigin(t)
@@ -250,7 +255,8 @@ func TestRefresh(t *testing.T) {
 				o := newOrigin(t)
 				o.vary, o.dated = test.vary, dated
 				cache := &cachetrip.Transport{Store: s, Identity: func(*http.Request) string { return "the app" }}
-				// Tokens that expire within ten seconds are fetched anew each time.
+				// Tokens that expire within ten seconds are fetched again each
+				// time.
 				client := &http.Client{Transport: &oauth2.Transport{Source: config.TokenSource(context.Background()), Base: cache}}
 				want(t, client, o, "app", "uri-miss", 1)
 				before := issued
