@@ -272,7 +272,7 @@ func (o *oracle) confirmation(c *call, born, last *exchange) *exchange {
 	var found *exchange
 	for _, e := range o.cached.exchanges {
 		if e.path == c.path && e.status == http.StatusNotModified && e.went >= c.began && e.went <= c.returned &&
-			e.serial > born.serial && e.header.Get("Etag") != "" && confirms(e.header, born.header) && (found == nil || e.action == c.action) {
+			e.went > born.went && e.header.Get("Etag") != "" && confirms(e.header, born.header) && (found == nil || e.action == c.action) {
 			found = e
 		}
 	}
