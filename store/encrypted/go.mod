@@ -6,13 +6,13 @@ replace github.com/cachetrip/cachetrip => ../..
 
 require (
 	github.com/cachetrip/cachetrip v0.0.0
+	github.com/google/go-cmp v0.7.0
 	github.com/minio/sio v0.4.1
 )
 
 require (
 	github.com/gofrs/flock v0.13.1 // indirect
 	github.com/google/btree v1.0.0 // indirect
-	github.com/google/go-cmp v0.7.0 // indirect
 	github.com/peterbourgon/diskv/v3 v3.0.1 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
