@@ -332,7 +332,7 @@ func (o *oracle) bytesFit(c *call, born *exchange, updated bool) bool {
 	// A body that stalled may be continued by another one that begins alike, if there is nothing to tell them apart by.
 	for _, e := range o.cached.exchanges {
 		if own := o.content(e.header.Get(representationField)); e.action == c.action && e.path == c.path && e.status == born.status && e.status != http.StatusPartialContent &&
-			e.arrived >= c.start && c.eof && bytes.Equal(own, c.body) {
+			e.arrived >= c.start && (bytes.Equal(own, c.body) || !c.eof && bytes.HasPrefix(own, c.body)) {
 			content = own
 		}
 	}
