@@ -99,7 +99,7 @@ func TestNoSecretStaysInMemory(t *testing.T) {
 			}
 			for what, text := range map[string]string{"credentials": secret, "the name of an identity": name} {
 				found := true
-				for tries := 0; found && tries < 20; tries++ { // revalidations in the background may not have ended
+				for tries := 0; found && tries < 300; tries++ { // revalidations in the background may not have ended
 					if found = heapWith(t, text); found {
 						time.Sleep(20 * time.Millisecond)
 					}
