@@ -86,7 +86,7 @@ func (o *outcome) repeatedBy(resp *http.Response) bool {
 			return false
 		}
 	}
-	return resp.StatusCode == o.code && (o.announced < 0 || resp.ContentLength < 0 || resp.ContentLength == o.announced)
+	return resp.StatusCode == o.code && (o.announced < 0 || resp.ContentLength == o.announced)
 }
 
 // sameStart takes what comes before a position from body, and reports whether that is what readAt reads there.

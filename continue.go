@@ -158,7 +158,7 @@ func (a *answer) askAgain(ctx context.Context, r *response, s span) (rest *answe
 			resp.Body.Close()
 		}
 	}()
-	if isFailure(resp.StatusCode) {
+	if isFailure(resp.StatusCode) && !mayRefuseExtras(resp.StatusCode) {
 		discard(resp)
 		return nil, 0, errors.New(resp.Status)
 	}

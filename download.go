@@ -104,8 +104,9 @@ type download struct {
 	stopped  bool             // close was called while a step was under way
 	end      error
 	readers  map[*reader]struct{}
-	patience time.Duration // of the reader that left last
-	first    *reader       // of who had it made, until they take it or leave
+	patience time.Duration   // of the reader that left last
+	leaver   context.Context // of that reader
+	first    *reader         // of who had it made, until they take it or leave
 }
 
 // newDownload returns a download of content of the given length, -1 if that is unknown.
@@ -475,6 +476,10 @@ func (d *download) close(cancel func()) {
 	d.ends.Store(true)
 	d.mu.Lock()
 	over, most := d.end != nil && !d.writes && d.draft.a.looksUpAtOnce(), max(d.patience, leaveTime)
+	var gone <-chan struct{} // closed when the reader is no longer interested
+	if d.leaver != nil && d.leaver.Err() == nil {
+		gone = d.leaver.Done()
+	}
 	d.mu.Unlock()
 	if over {
 		d.shut(cancel)
@@ -493,6 +498,7 @@ func (d *download) close(cancel func()) {
 	select {
 	case <-done:
 	case <-timer.C:
+	case <-gone:
 	}
 }
 
@@ -886,7 +892,7 @@ func (r *reader) end(err error) bool {
 	r.err = err
 	delete(r.d.readers, r)
 	r.d.changed.Broadcast()
-	r.d.patience = r.patience()
+	r.d.patience, r.d.leaver = r.patience(), r.ctx
 	if r.stop != nil {
 		r.stop()
 	}

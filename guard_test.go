@@ -878,3 +878,39 @@ func TestInvalidationWhileTooMuchHangs(t *testing.T) {
 		}
 	})
 }
+
+// hungWrites is a store whose drafts take nothing for an hour.
+type hungWrites struct{ store.Store }
+
+func (s hungWrites) Create(ctx context.Context, key string, size int64) (store.Draft, error) {
+	draft, err := s.Store.Create(ctx, key, size)
+	return hungWrite{draft}, err
+}
+
+type hungWrite struct{ store.Draft }
+
+func (hungWrite) Write(p []byte) (int, error) {
+	time.Sleep(time.Hour)
+	return 0, errors.New("too late")
+}
+
+// TestCloseEndsWithItsRequest: a caller that closes a body waits for a store that hangs no longer than its request lasts.
+func TestCloseEndsWithItsRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, inMemory, servePipes)
+		w.cache.Store = hungWrites{w.store}
+		w.handle(always(200, strings.Repeat("x", 40_000), "Cache-Control", "max-age=60"))
+		ctx, cancel := context.WithCancel(t.Context())
+		resp, err := w.client.Do(w.request("GET", "/").WithContext(ctx))
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		time.AfterFunc(300*time.Millisecond, cancel)
+		resp.Body.Close()
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("Close took %v", took)
+		}
+		time.Sleep(2 * time.Hour)
+	})
+}

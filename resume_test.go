@@ -1027,3 +1027,33 @@ func TestHalvesOfTwoUsersAreNotJoined(t *testing.T) {
 		})
 	}
 }
+
+// TestRefusedRangeIsNotAskedForAgain: an origin that answers 501 to a range does not restart, as one that answers 503 may.
+func TestRefusedRangeIsNotAskedForAgain(t *testing.T) {
+	body := noise(300_000, 92)
+	for code, want := range map[int]int{501: 2, 403: 2, 503: 4} {
+		t.Run(strconv.Itoa(code), func(t *testing.T) {
+			inEachStore(t, func(r *rig) {
+				origin := newRaw(r, func(c *rawCall) {
+					if c.Header.Get("Range") != "" {
+						c.head(code, "Content-Length: 0")
+						return
+					}
+					c.head(200, fresh, tag, "Accept-Ranges: bytes", "Content-Length: "+strconv.Itoa(len(body)))
+					c.content(body[:100_000])
+					c.hangUp()
+				})
+				defer origin.close()
+				resp := r.send(r.Context(), origin.url())
+				got, err := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				if err == nil || !bytes.Equal(got, body[:len(got)]) {
+					r.Errorf("got %d bytes, %v", len(got), err)
+				}
+				if n := len(origin.requests()); n != want {
+					r.Errorf("got %d requests, want %d", n, want)
+				}
+			})
+		})
+	}
+}
