@@ -21,7 +21,7 @@ import (
 
 // answer is a response to a request of an exchange, about to be absorbed.
 type answer struct {
-	*exchange
+	x         *exchange
 	flight    *flight
 	resp      *http.Response
 	sent      *http.Request
@@ -34,7 +34,7 @@ type answer struct {
 
 // sending returns the request that is answered, as the rules see it.
 func (a *answer) sending() *sending {
-	return &sending{asked: a.rules, sent: a.sent, target: a.own.URL, actual: a.resp.Request}
+	return &sending{asked: a.x.rules, sent: a.sent, target: a.x.own.URL, actual: a.resp.Request}
 }
 
 func (a *answer) redirected() bool { return a.sending().redirected() }
@@ -45,7 +45,7 @@ func (a *answer) sentAs(r *response) bool { return a.sending().sentAs(r) }
 func (a *answer) mark(e *store.Entry) {
 	var by string
 	by, e.ForeignCredentials = a.sending().foreign(e.Header)
-	e.Selecting = selecting(e.Header, a.rules)
+	e.Selecting = selecting(e.Header, a.x.rules)
 	if !e.ForeignCredentials {
 		return
 	}
@@ -60,7 +60,7 @@ func (a *answer) markAsked(e *store.Entry) *store.Entry {
 	r := newResponse(e)
 	validator, by := r.strongValidator(), ""
 	if !r.complete() && validator != "" && !field.IsStrongETag(validator) {
-		by = alikeDigest(a.rules)
+		by = alikeDigest(a.x.rules)
 	}
 	return withAskedAs(e, by)
 }
@@ -84,7 +84,7 @@ func withAskedAs(e *store.Entry, by string) *store.Entry {
 // kept returns h, a header or trailer that is to be stored, without the cookies that it sets. Those
 // are for the caller whose request reached the origin, and may be secrets that must not rest.
 func (a *answer) kept(h http.Header) http.Header {
-	if a.KeepSetCookie || h["Set-Cookie"] == nil {
+	if a.x.t.KeepSetCookie || h["Set-Cookie"] == nil {
 		return h
 	}
 	h = maps.Clone(h)
@@ -100,9 +100,9 @@ func (a *answer) merged(stored, update http.Header) http.Header {
 // entry returns the head to be stored for the response.
 func (a *answer) entry() *store.Entry {
 	e := &store.Entry{
-		Key:          a.key,
-		URL:          storedURL(a.own.URL, a.own.Host),
-		Method:       a.rules.method,
+		Key:          a.x.key,
+		URL:          storedURL(a.x.own.URL, a.x.own.Host),
+		Method:       a.x.rules.method,
 		Status:       a.resp.StatusCode,
 		Proto:        a.resp.Proto,
 		Header:       storedHeader(a.kept(a.resp.Header)),
@@ -128,8 +128,8 @@ type confirmation struct {
 
 // confirms returns what a 304 to the conditions c makes of current. RFC 9111, section 4.3.4.
 func (a *answer) confirms(c *conditions, current []*store.Entry) confirmation {
-	stored := a.views.all(a.key, current)
-	chosen, updated := c.identify(a.rules, stored, a.resp.Header)
+	stored := a.x.t.views.all(a.x.key, current)
+	chosen, updated := c.identify(a.x.rules, stored, a.resp.Header)
 	if chosen < 0 || !a.sentAs(&stored[chosen]) {
 		return confirmation{next: current, index: -1}
 	}
@@ -139,12 +139,12 @@ func (a *answer) confirms(c *conditions, current []*store.Entry) confirmation {
 	// one who asked, such as who may read it or which cookie to set.
 	next := slices.Clone(current)
 	for _, i := range updated {
-		if stored[i].concerns(a.rules) && (i == chosen || a.sentAs(&stored[i])) {
+		if stored[i].concerns(a.x.rules) && (i == chosen || a.sentAs(&stored[i])) {
 			next[i] = a.freshened(current[i])
 		}
 	}
 	use := next[chosen]
-	if !stored[chosen].concerns(a.rules) {
+	if !stored[chosen].concerns(a.x.rules) {
 		// But the origin chose one of those to answer this request as well, beside which it is kept,
 		// unless no request ever selects it.
 		use = use.Clone()
@@ -177,11 +177,11 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 	s, handed := a.saveBehind(), false
 	defer func() {
 		if s != nil && !handed {
-			a.saved(s)
+			a.x.t.saved(s)
 		}
 	}()
 	if s != nil {
-		current, err := a.access().entries(a.lasting(), a.key)
+		current, err := a.x.access().entries(a.x.lasting(), a.x.key)
 		if err == nil && slices.EqualFunc(current, entries, unchanged) { // since the origin was asked
 			made = a.confirms(c, entries)
 		}
@@ -202,32 +202,32 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 		o.sent, o.arrived = a.number, a.arrived
 	}
 	if made.index >= 0 {
-		o.response = a.views.of(a.key, made.index, made.use)[0]
+		o.response = a.x.t.views.of(a.x.key, made.index, made.use)[0]
 	} else {
 		o.response = newResponse(made.use)
 	}
-	if !a.KeepSetCookie {
+	if !a.x.t.KeepSetCookie {
 		o.cookies = a.resp.Header["Set-Cookie"]
 	}
 	release := a.flight.takeLease()
 	o.audience = a.noteAudience(&o.response)
 	shared := o.audience == anyone
-	a.flights.remove(a.flight)
+	a.x.t.flights.remove(a.flight)
 	if !known {
 		release(shared)
 		return o, true
 	}
 	o.saving, handed = s, true
-	own, behind := *a.exchange, *a // which the caller's part goes on with meanwhile
-	behind.exchange = &own
+	own, behind := *a.x, *a // which the caller's part goes on with meanwhile
+	behind.x = &own
 	go func() {
 		stretch()
-		defer own.saved(s)
+		defer own.t.saved(s)
 		defer release(shared) // before anybody who waits asks again, or ends the process
 		defer func() {
 			if p := recover(); p != nil {
 				err := fmt.Errorf("cachetrip: panic in the store: %v\n%s", p, debug.Stack())
-				own.shielded(func() { own.storeFailed("freshen", err) })
+				own.t.shielded(func() { own.storeFailed("freshen", err) })
 			}
 		}()
 		behind.freshen(c, entries, &made)
@@ -246,7 +246,7 @@ func unchanged(a, b *store.Entry) bool {
 // else is made.
 func (a *answer) freshen(c *conditions, entries []*store.Entry, made *confirmation) error {
 	known := *made
-	err := a.access().update(a.lasting(), a.key, func(current []*store.Entry) []*store.Entry {
+	err := a.x.access().update(a.x.lasting(), a.x.key, func(current []*store.Entry) []*store.Entry {
 		if *made = known; known.use != nil && slices.Equal(current, entries) {
 			made.next = slices.Clone(known.next)
 		} else {
@@ -255,14 +255,14 @@ func (a *answer) freshen(c *conditions, entries []*store.Entry, made *confirmati
 		if slices.Equal(made.next, current) {
 			return current
 		}
-		a.events.bring(a.key)
+		a.x.t.events.bring(a.x.key)
 		return made.next
 	})
 	if err != nil {
-		a.storeFailed("freshen", err)
+		a.x.storeFailed("freshen", err)
 		return err
 	}
-	a.takes.Store(true)
+	a.x.t.takes.Store(true)
 	return nil
 }
 
@@ -283,7 +283,7 @@ func (a *answer) freshened(e *store.Entry) *store.Entry {
 	a.mark(fresh)
 	fresh = withAskedAs(fresh, e.Selecting[askedAs])
 	fresh.RequestTime, fresh.ResponseTime = a.requested, a.received
-	if !a.requested.Before(e.InvalidatedAt) && !a.events.invalidatedSince(a.number, a.key) {
+	if !a.requested.Before(e.InvalidatedAt) && !a.x.t.events.invalidatedSince(a.number, a.x.key) {
 		fresh.InvalidatedAt = time.Time{}
 	}
 	if len(e.Parts) == 0 || e.Complete() {
@@ -300,33 +300,33 @@ func (a *answer) freshened(e *store.Entry) *store.Entry {
 // absorbed takes any other answer: it is stored if it may be.
 func (a *answer) absorbed() outcome {
 	if a.redirected() {
-		a.notStored(a.resp.StatusCode, contentLength(a.resp), "redirected", nil)
-		return a.unshared(a.flight, outcome{resp: a.resp, detail: "redirected", redirected: true})
+		a.x.notStored(a.resp.StatusCode, contentLength(a.resp), "redirected", nil)
+		return a.x.unshared(a.flight, outcome{resp: a.resp, detail: "redirected", redirected: true})
 	}
 	e := a.entry()
 	r := newResponse(e)
 	switch {
-	case a.rules.method == http.MethodHead:
-		return a.unshared(a.flight, a.absorbHead(e, &r))
+	case a.x.rules.method == http.MethodHead:
+		return a.x.unshared(a.flight, a.absorbHead(e, &r))
 	case a.resp.StatusCode == http.StatusPartialContent:
 		return a.absorbPartial(e)
 	}
-	why := storable(a.rules, &r, a.StaleIfError > 0)
-	if why == "" && !admit(a.rules, &r, a.stored, order{}).keep {
+	why := storable(a.x.rules, &r, a.x.t.StaleIfError > 0)
+	if why == "" && !admit(a.x.rules, &r, a.stored, order{}).keep {
 		why = "error"
 	}
 	if why != "" {
-		a.notStored(r.status, r.length, why, nil)
+		a.x.notStored(r.status, r.length, why, nil)
 		a.superseded(&r)
-		return a.unshared(a.flight, outcome{resp: a.resp, detail: why})
+		return a.x.unshared(a.flight, outcome{resp: a.resp, detail: why})
 	}
 	return a.record(e, span{0, e.Length}, nil)
 }
 
 // noteAudience remembers, and returns, who may share r, which the response of the origin has brought or confirmed.
 func (a *answer) noteAudience(r *response) audience {
-	who := audienceOf(a.rules, r, a.resp.Header, a.resp.StatusCode, a.received)
-	a.flights.note(a.flight, who, time.Now())
+	who := audienceOf(a.x.rules, r, a.resp.Header, a.resp.StatusCode, a.received)
+	a.x.t.flights.note(a.flight, who, time.Now())
 	return who
 }
 
@@ -350,9 +350,9 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 	o.audience = a.noteAudience(&o.response)
 	if held == nil && a.resp.Body == http.NoBody {
 		e.Length = 0
-		o.detail = a.put(a.lasting(), e, "")
+		o.detail = a.put(a.x.lasting(), e, "")
 		o.unsaved = o.detail != ""
-		a.flights.remove(a.flight)
+		a.x.t.flights.remove(a.flight)
 		return o
 	}
 	o.resumes = held != nil
@@ -366,29 +366,29 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 	if whole {
 		length = e.Length
 	}
-	if !a.fits(e) {
+	if !a.x.t.fits(e) {
 		if held != nil { // the whole is asked for
 			held.Close()
 			return outcome{}
 		}
-		return a.unshared(a.flight, outcome{resp: a.resp, detail: a.notKept("store", e, store.ErrTooLarge)})
+		return a.x.unshared(a.flight, outcome{resp: a.resp, detail: a.notKept("store", e, store.ErrTooLarge)})
 	}
-	draft, err := a.access().create(a.lasting(), a.key, length)
+	draft, err := a.x.access().create(a.x.lasting(), a.x.key, length)
 	if err != nil {
 		if held != nil { // the whole is asked for, and what becomes of that is told
 			held.Close()
 			if !errors.Is(err, store.ErrTooLarge) {
-				a.storeFailed("create", err)
+				a.x.storeFailed("create", err)
 			}
 			return outcome{}
 		}
-		return a.unshared(a.flight, outcome{resp: a.resp, detail: a.notKept("create", e, err)})
+		return a.x.unshared(a.flight, outcome{resp: a.resp, detail: a.notKept("create", e, err)})
 	}
 	d := newDownload(a.resp.Body, draft, length)
-	d.received = &a.counters.bytesReceived
-	d.panicked = a.panicked
+	d.received = &a.x.t.counters.bytesReceived
+	d.panicked = a.x.t.panicked
 	d.endless = isStream(e.Header)
-	d.lost = func() { a.flights.remove(a.flight) }
+	d.lost = func() { a.x.t.flights.remove(a.flight) }
 	if held != nil {
 		d.between(held, brings, e.Length)
 	}
@@ -399,7 +399,7 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 	}
 	// Callers may do with the header what they like, and net/http with the trailer, until the end.
 	continues := o.response.continuable() && (d.exact || a.takesRanges())
-	ranged := a.rules.header["Range"] != nil && a.resp.StatusCode == http.StatusPartialContent
+	ranged := a.x.rules.header["Range"] != nil && a.resp.StatusCode == http.StatusPartialContent
 	o.continues, o.brings = continues && !ranged && a.sent.Method != http.MethodPost, brings
 	rests := &rests{answer: a, entry: e}
 	if o.continues {
@@ -408,16 +408,16 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 	finish := func(draft *guardedDraft, taken int64, end error) {
 		e, why := rests.joined()
 		switch {
-		case a.guard.isShut():
-			a.notStored(e.Status, e.Length, "closed", nil)
+		case a.x.t.guard.isShut():
+			a.x.notStored(e.Status, e.Length, "closed", nil)
 		case draft == nil && d.refused == errAbandoned:
-			a.notStored(e.Status, e.Length, "incomplete", nil)
+			a.x.notStored(e.Status, e.Length, "incomplete", nil)
 		case draft == nil:
 			a.notKept("write", e, d.refused)
 		case end == errLength:
-			a.notStored(e.Status, e.Length, "length", nil)
+			a.x.notStored(e.Status, e.Length, "length", nil)
 		case why != "": // the rest may not be stored, and the beginning is not what the origin says any more
-			a.notStored(e.Status, e.Length, why, nil)
+			a.x.notStored(e.Status, e.Length, why, nil)
 			r := newResponse(e)
 			a.superseded(&r)
 		case end == io.EOF:
@@ -433,12 +433,12 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 		case continues && brings.start+taken > from && isBreak(end):
 			a.finish(e.Clone(), stored, draft, span{from, brings.start + taken})
 		default:
-			a.notStored(e.Status, e.Length, "incomplete", nil)
+			a.x.notStored(e.Status, e.Length, "incomplete", nil)
 		}
 	}
 	d.finish = func(draft *guardedDraft, taken int64, end error) {
-		defer a.flights.remove(a.flight)
-		a.shielded(func() { finish(draft, taken, end) }) // whose hooks are not to harm those who read
+		defer a.x.t.flights.remove(a.flight)
+		a.x.t.shielded(func() { finish(draft, taken, end) }) // whose hooks are not to harm those who read
 	}
 	o.download = d
 	return o
@@ -483,10 +483,10 @@ func (a *answer) takesRanges() bool {
 func (a *answer) put(ctx context.Context, brought *store.Entry, blobID string) (reason string) {
 	e := brought
 	outdated := false
-	err := a.access().update(ctx, a.key, func(current []*store.Entry) []*store.Entry {
+	err := a.x.access().update(ctx, a.x.key, func(current []*store.Entry) []*store.Entry {
 		e = stillHeld(brought, current, blobID)
 		r := newResponse(e)
-		admission := admit(a.rules, &r, responses(current), a.events.order(a.number, a.key))
+		admission := admit(a.x.rules, &r, responses(current), a.x.t.events.order(a.number, a.x.key))
 		outdated = !admission.keep
 		if outdated {
 			return current
@@ -500,12 +500,12 @@ func (a *answer) put(ctx context.Context, brought *store.Entry, blobID string) (
 			}
 		}
 		kept = a.markAsked(kept)
-		if admission.distrust || a.events.invalidatedSince(a.number, a.key) {
-			a.events.distrust(a.key, a.received)
+		if admission.distrust || a.x.t.events.invalidatedSince(a.number, a.x.key) {
+			a.x.t.events.distrust(a.x.key, a.received)
 			kept = kept.Clone()
 			kept.InvalidatedAt = a.received
 		}
-		a.events.bring(a.key)
+		a.x.t.events.bring(a.x.key)
 		next := []*store.Entry{kept}
 		for i, other := range current {
 			if !slices.Contains(admission.replaces, i) {
@@ -518,16 +518,16 @@ func (a *answer) put(ctx context.Context, brought *store.Entry, blobID string) (
 	case err != nil:
 		return a.notKept("store", brought, err)
 	case outdated:
-		a.notStored(e.Status, e.Length, "outdated", nil)
+		a.x.notStored(e.Status, e.Length, "outdated", nil)
 		return "outdated"
 	}
-	a.wasStored(e)
+	a.x.wasStored(e)
 	return ""
 }
 
 // notKept is keepFailed for what would have taken the place of something.
 func (a *answer) notKept(op string, e *store.Entry, err error) (reason string) {
-	reason = a.keepFailed(op, e, err)
+	reason = a.x.keepFailed(op, e, err)
 	r := newResponse(e)
 	a.superseded(&r)
 	return reason
@@ -544,13 +544,13 @@ func (a *answer) superseded(r *response) {
 	outdated := func(stored []response) (indices []int) {
 		if refused {
 			for i := range stored {
-				if stored[i].concerns(a.rules) && stored[i].invalidatedAt.IsZero() {
+				if stored[i].concerns(a.x.rules) && stored[i].invalidatedAt.IsZero() {
 					indices = append(indices, i)
 				}
 			}
 			return indices
 		}
-		if admission := admit(a.rules, r, stored, order{}); admission.keep {
+		if admission := admit(a.x.rules, r, stored, order{}); admission.keep {
 			for _, i := range admission.replaces {
 				if s := &stored[i]; s.invalidatedAt.IsZero() && (r.mustNotStore() || !sameContent(s, r)) {
 					indices = append(indices, i)
@@ -562,39 +562,39 @@ func (a *answer) superseded(r *response) {
 	if outdated(a.stored) == nil { // nearly always, and without asking the store
 		return
 	}
-	err := a.access().invalidate(a.lasting(), a.key, func(current []*store.Entry) []*store.Entry {
+	err := a.x.access().invalidate(a.x.lasting(), a.x.key, func(current []*store.Entry) []*store.Entry {
 		next := slices.Clone(current)
 		for _, i := range outdated(responses(current)) {
-			a.events.invalidate(a.key, a.received)
+			a.x.t.events.invalidate(a.x.key, a.received)
 			next[i] = next[i].Clone()
 			next[i].InvalidatedAt = a.received
 		}
 		return next
 	})
 	if err != nil {
-		a.events.invalidate(a.key[:urlDigits], a.received) // so that at least this process validates
-		a.storeFailed("invalidate", err)
+		a.x.t.events.invalidate(a.x.key[:urlDigits], a.received) // so that at least this process validates
+		a.x.storeFailed("invalidate", err)
 	}
 }
 
 // absorbHead updates, marks or adds to what is stored by the answer to a HEAD. RFC 9111, section 4.3.5.
 func (a *answer) absorbHead(e *store.Entry, head *response) outcome {
 	o := outcome{resp: a.resp}
-	why := storable(a.rules, head, a.StaleIfError > 0)
+	why := storable(a.x.rules, head, a.x.t.StaleIfError > 0)
 	if !concernsOthers(head.status) || head.status == http.StatusPartialContent {
 		// What a Range came to, which has no meaning here, is about no other request: RFC 9110, section 14.2.
 		o.detail = "status"
-		a.notStored(e.Status, e.Length, o.detail, nil)
+		a.x.notStored(e.Status, e.Length, o.detail, nil)
 		return o
 	}
 	var concerned bool
 	var kept *store.Entry
-	err := a.access().update(a.lasting(), a.key, func(current []*store.Entry) []*store.Entry {
+	err := a.x.access().update(a.x.lasting(), a.x.key, func(current []*store.Entry) []*store.Entry {
 		next := slices.Clone(current)
 		stored := responses(current)
 		kept, concerned = nil, false
 		for i := range stored {
-			if stored[i].headOnly || !stored[i].matches(a.rules) || isError(head.status) && !refusesAccess(head.status, head.header) {
+			if stored[i].headOnly || !stored[i].matches(a.x.rules) || isError(head.status) && !refusesAccess(head.status, head.header) {
 				continue
 			}
 			concerned = true
@@ -605,7 +605,7 @@ func (a *answer) absorbHead(e *store.Entry, head *response) outcome {
 			case stored[i].uncompressed && stored[i].status == head.status && !differentContent(&stored[i], head):
 				// The HEAD is about another coding, whose tag and length say nothing.
 			case current[i].InvalidatedAt.IsZero():
-				a.events.invalidate(a.key, a.received)
+				a.x.t.events.invalidate(a.x.key, a.received)
 				next[i] = current[i].Clone()
 				next[i].InvalidatedAt = a.received
 			}
@@ -616,7 +616,7 @@ func (a *answer) absorbHead(e *store.Entry, head *response) outcome {
 			}
 			return storedStill(next)
 		}
-		admission := admit(a.rules, head, stored, a.events.order(a.number, a.key))
+		admission := admit(a.x.rules, head, stored, a.x.t.events.order(a.number, a.x.key))
 		if why != "" || !admission.keep {
 			return current
 		}
@@ -631,17 +631,17 @@ func (a *answer) absorbHead(e *store.Entry, head *response) outcome {
 	})
 	switch {
 	case err != nil:
-		o.detail = a.keepFailed("store", e, err)
+		o.detail = a.x.keepFailed("store", e, err)
 		return o
 	case kept == e:
-		a.wasStored(e)
+		a.x.wasStored(e)
 	case concerned && (kept != nil || why == ""): // what is stored of a GET was updated or marked
 	case why != "":
 		o.detail = why
-		a.notStored(e.Status, e.Length, why, nil)
+		a.x.notStored(e.Status, e.Length, why, nil)
 	default:
 		o.detail = "outdated"
-		a.notStored(e.Status, e.Length, o.detail, nil)
+		a.x.notStored(e.Status, e.Length, o.detail, nil)
 	}
 	if kept != nil {
 		o.entry, o.response = kept, newResponse(kept)
@@ -653,22 +653,22 @@ func (a *answer) absorbHead(e *store.Entry, head *response) outcome {
 func (a *answer) absorbPartial(e *store.Entry) outcome {
 	received := newResponse(e)
 	s, length, ok := received.part()
-	why := storable(a.rules, &received, a.StaleIfError > 0)
+	why := storable(a.x.rules, &received, a.x.t.StaleIfError > 0)
 	if !ok && why == "" {
 		why = "content-range"
 	}
 	if why != "" {
-		a.notStored(e.Status, e.Length, why, nil)
+		a.x.notStored(e.Status, e.Length, why, nil)
 		if ok {
 			a.superseded(&received)
 		}
-		return a.unshared(a.flight, outcome{resp: a.resp, detail: why})
+		return a.x.unshared(a.flight, outcome{resp: a.resp, detail: why})
 	}
 	wholeOf(e, length)
 	r := newResponse(e)
 	r.held = []span{s}
 	o := a.record(e, s, nil)
-	if o.download != nil && !admit(a.rules, &r, a.stored, order{}).keep {
+	if o.download != nil && !admit(a.x.rules, &r, a.stored, order{}).keep {
 		o.unsaved, o.detail = true, "outdated"
 	}
 	return o
@@ -698,10 +698,10 @@ func (a *answer) resumed(before *store.Entry, stored *response) (outcome, bool) 
 	wholeOf(e, length)
 	e.Header = a.joinedHeader(before.Header, e.Header, length)
 	a.mark(e)
-	if r := arriving(e); storable(a.rules, &r, a.StaleIfError > 0) != "" {
+	if r := arriving(e); storable(a.x.rules, &r, a.x.t.StaleIfError > 0) != "" {
 		return outcome{}, false // what is held must not be joined to it
 	}
-	held, err := a.open(new(content), before)
+	held, err := a.x.open(new(content), before)
 	if err != nil {
 		return outcome{}, false
 	}

@@ -22,7 +22,7 @@ func (x *exchange) alone(f *flight) aloneFunc {
 	return func(ctx context.Context, begins func(io.Reader, int64) bool, whole bool) func(int64) (io.ReadCloser, int64) {
 		var again func(int64, error) (io.ReadCloser, int64)
 		if f.continues && !whole && x.mayContinue(f) {
-			a := &answer{exchange: x, requested: wallClock()}
+			a := &answer{x: x, requested: wallClock()}
 			again = a.continuation(ctx, f.response, f.brings.end, nil)
 		}
 		repeats := 0
@@ -63,7 +63,7 @@ func (x *exchange) repeat(ctx context.Context, o *outcome, position int64, begin
 	if err != nil {
 		return nil
 	}
-	if err := x.modify(resp); err != nil {
+	if err := x.t.modify(resp); err != nil {
 		return nil
 	}
 	if followed(resp, out, x.own.URL) || !o.repeatedBy(resp) || !begins(resp.Body, position) {

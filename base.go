@@ -210,15 +210,15 @@ func (x *exchange) claim(f *flight) io.ReadCloser {
 	unwatch := context.AfterFunc(ctx, func() { f.cancel(context.Cause(ctx)) })
 	leave := sync.OnceFunc(func() {
 		unwatch()
-		x.leave(f)
+		x.t.leave(f)
 		x.unwatch()
 	})
-	body := x.counted(f.resp)
+	body := x.t.counted(f.resp)
 	switch b, ok := body.(*originBody); {
 	case ok:
 		b.ctx, b.leave = x.ctx, leave
 	case f.resp.StatusCode == http.StatusSwitchingProtocols:
-		x.leave(f)
+		x.t.leave(f)
 		x.unwatch()
 	default:
 		leave()

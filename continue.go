@@ -73,7 +73,7 @@ func (rs *rests) add(rest *answer, length int64) {
 	rs.merged = merged
 	for _, name := range []string{"Cache-Control", "Expires", "Vary"} {
 		if !slices.Equal(merged.Header[name], rs.entry.Header[name]) {
-			rs.flights.remove(rs.flight)
+			rs.x.t.flights.remove(rs.flight)
 		}
 	}
 }
@@ -86,7 +86,7 @@ func (rs *rests) joined() (e *store.Entry, why string) {
 		return rs.entry, ""
 	}
 	r := arriving(rs.merged)
-	return rs.merged, storable(rs.rules, &r, rs.StaleIfError > 0)
+	return rs.merged, storable(rs.x.rules, &r, rs.x.t.StaleIfError > 0)
 }
 
 // remainder returns what asks for the rest of a stored response, the whole of e, when the store has failed while it was
@@ -99,7 +99,7 @@ func (x *exchange) remainder(held *content, r *response, e *store.Entry) func(sp
 	if x.own == nil {
 		x.detach() // the caller may change the request until then
 	}
-	a, stored := &answer{exchange: x, requested: wallClock()}, *r
+	a, stored := &answer{x: x, requested: wallClock()}, *r
 	return func(s span) io.ReadCloser {
 		ctx := x.req.Context()
 		if !stored.continuable() || !field.IsStrongETag(stored.strongValidator()) {
@@ -115,7 +115,7 @@ func (x *exchange) remainder(held *content, r *response, e *store.Entry) func(sp
 		if err != nil {
 			return nil
 		}
-		return x.counted(rest.resp)
+		return x.t.counted(rest.resp)
 	}
 }
 
@@ -146,7 +146,7 @@ var errDisagrees = errors.New("cachetrip: not a continuation")
 // askAgain asks, within ctx, for the stretch s of r. The error tells that there is no answer; only if it is not
 // errDisagrees it is worth it to try again.
 func (a *answer) askAgain(ctx context.Context, r *response, s span) (rest *answer, length int64, err error) {
-	out := a.plainRequest(ctx)
+	out := a.x.plainRequest(ctx)
 	r.askFor(s, out.Header)
 	rest, err = a.sendAgain(out)
 	if err != nil {
@@ -170,7 +170,7 @@ func (a *answer) askAgain(ctx context.Context, r *response, s span) (rest *answe
 	}
 	partial := newResponse(rest.entry())
 	if _, length, ok := r.continues(&partial, s); ok && resp.StatusCode == http.StatusPartialContent && rest.sentAs(r) && !rest.redirected() {
-		a.log(a.request(), "continued", slog.Int64("position", s.start), slog.Int64("length", length))
+		a.x.t.log(a.x.request(), "continued", slog.Int64("position", s.start), slog.Int64("length", length))
 		taken = true
 		return rest, length, nil
 	}
@@ -180,7 +180,7 @@ func (a *answer) askAgain(ctx context.Context, r *response, s span) (rest *answe
 // askWhole asks, within ctx, for all of r, of which the origin refuses the stretch s, and passes over what comes before
 // that.
 func (a *answer) askWhole(ctx context.Context, r *response, s span) (rest *answer, err error) {
-	rest, err = a.sendAgain(a.plainRequest(ctx))
+	rest, err = a.sendAgain(a.x.plainRequest(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +214,7 @@ func (x *exchange) plainRequest(ctx context.Context) *http.Request {
 
 // sendAgain has Base make a further request for the one that a answers.
 func (a *answer) sendAgain(out *http.Request) (rest *answer, err error) {
-	resp, err := a.Transport.send(out)
+	resp, err := a.x.t.send(out)
 	if err != nil {
 		return nil, err
 	}
@@ -223,10 +223,10 @@ func (a *answer) sendAgain(out *http.Request) (rest *answer, err error) {
 			resp.Body.Close()
 		}
 	}()
-	if err := a.modify(resp); err != nil {
+	if err := a.x.t.modify(resp); err != nil {
 		return nil, errDisagrees
 	}
-	return &answer{exchange: a.exchange, flight: a.flight, resp: resp, sent: out, number: a.number, requested: a.requested, received: wallClock()}, nil
+	return &answer{x: a.x, flight: a.flight, resp: resp, sent: out, number: a.number, requested: a.requested, received: wallClock()}, nil
 }
 
 // connectionLost reports whether err, which a body or Base returned, says that a connection broke. Any other error was

@@ -146,7 +146,7 @@ type access struct {
 // keeps reports whether there is a Store.
 func (t *Transport) keeps() bool { return t.Store != nil }
 
-func (x *exchange) access() access { return access{x.Transport, x.request()} }
+func (x *exchange) access() access { return access{x.t, x.request()} }
 
 // lasting returns a context for calls of the store that the caller's end does not end, but that are to be over in time
 // for the caller.

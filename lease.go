@@ -29,7 +29,7 @@ func (x *exchange) askAlone(f *flight, entries []*store.Entry, stored []response
 		deadline, _ := x.lasting().Deadline()
 		release, granted := x.access().lease(until{f.ctx, deadline}, x.key, f.key[len(x.key):], most)
 		if !granted {
-			x.flights.remove(f)
+			x.t.flights.remove(f)
 			return outcome{elsewhere: true}
 		}
 		if release != nil {

@@ -79,7 +79,7 @@ func (t *Transport) forward(req *http.Request, status Status) (*http.Response, e
 
 // send is that of the Transport. What has come is closed if something panics before there is an outcome.
 func (x *exchange) send(req *http.Request) (resp *http.Response, err error) {
-	resp, err = x.Transport.send(req)
+	resp, err = x.t.send(req)
 	x.reply = resp
 	return resp, err
 }
@@ -156,7 +156,7 @@ func (x *exchange) question(ctx context.Context, stored []response, d *decision)
 
 // conditions returns the preconditions for validating what is stored.
 func (x *exchange) conditions(stored []response, d decision) conditions {
-	return conditionsFor(x.rules, stored, d.selected, x.oneTag.has(x.key[:urlDigits]))
+	return conditionsFor(x.rules, stored, d.selected, x.t.oneTag.has(x.key[:urlDigits]))
 }
 
 // urlSet is a set of URLs that forgets: a URL that is added may displace another one. Its zero value is
@@ -193,7 +193,7 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 	var repeated string
 	for {
 		out, added := x.question(f.ctx, stored, &d)
-		number, requested := x.events.next(), wallClock()
+		number, requested := x.t.events.next(), wallClock()
 		resp, err := x.send(out)
 		if err != nil && d.action == resume && connectionLost(err) && f.ctx.Err() == nil {
 			was, repeated, d.action = refused{extra: ownRange}, "range-refused", fetch
@@ -202,10 +202,10 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 		if err != nil {
 			return x.unshared(f, outcome{err: err})
 		}
-		if err := x.modify(resp); err != nil {
+		if err := x.t.modify(resp); err != nil {
 			return x.unshared(f, outcome{err: err, final: true})
 		}
-		a := &answer{exchange: x, flight: f, resp: resp, number: number, arrived: x.events.next(), requested: requested, received: wallClock(), sent: out, stored: stored}
+		a := &answer{x: x, flight: f, resp: resp, number: number, arrived: x.t.events.next(), requested: requested, received: wallClock(), sent: out, stored: stored}
 		status := resp.StatusCode
 		switch {
 		case d.action == resume && status == http.StatusPartialContent:
@@ -228,7 +228,7 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 				} else {
 					a.superseded(&current)
 				}
-				a.notStored(resp.StatusCode, contentLength(resp), why, nil)
+				a.x.notStored(resp.StatusCode, contentLength(resp), why, nil)
 				return x.unshared(f, outcome{resp: resp, redirected: a.redirected()})
 			}
 			repeated = "unmatched-304"
@@ -239,7 +239,7 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 			was, repeated = refused{ownConditions, status}, "conditions-refused"
 		default:
 			if comparesAsText(out.Header, resp.Header, resp.StatusCode) {
-				x.oneTag.add(x.key[:urlDigits])
+				x.t.oneTag.add(x.key[:urlDigits])
 			}
 			x.judge(was, resp, part)
 			o := a.absorbed()
@@ -258,9 +258,9 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 // origin failed, or that all had left, does not tell what comes next.
 func (x *exchange) unshared(f *flight, o outcome) outcome {
 	if f.ctx.Err() == nil && o.err == nil && !isError(o.resp.StatusCode) {
-		x.flights.note(f, nobody, time.Now())
+		x.t.flights.note(f, nobody, time.Now())
 	}
-	x.flights.remove(f)
+	x.t.flights.remove(f)
 	return o
 }
 

@@ -98,30 +98,30 @@ func (rs *refreshes) end(key string, succeeded bool, now time.Time) {
 func (x *exchange) refresh(entries []*store.Entry, stored []response, d decision) {
 	key := x.key + x.variant(stored)
 	origin := originOf(x.req.URL)
-	x.mu.Lock()
-	if x.closed.Load() || !x.refreshes.may(key, origin, time.Now()) {
-		x.mu.Unlock()
+	x.t.mu.Lock()
+	if x.t.closed.Load() || !x.t.refreshes.may(key, origin, time.Now()) {
+		x.t.mu.Unlock()
 		return
 	}
 	patience, forgo := context.WithCancel(context.Background())
-	x.refreshes.begin(key, refreshing{origin, forgo})
-	x.background.Add(1)
-	x.mu.Unlock()
+	x.t.refreshes.begin(key, refreshing{origin, forgo})
+	x.t.background.Add(1)
+	x.t.mu.Unlock()
 
 	own := *x
 	own.detach()
 	own.req = own.own
 	d.action = revalidate
 	go func() {
-		defer own.background.Done()
+		defer own.t.background.Done()
 		defer forgo()
 		succeeded := false
 		defer func() {
-			own.mu.Lock()
-			defer own.mu.Unlock()
-			own.refreshes.end(key, succeeded, time.Now())
+			own.t.mu.Lock()
+			defer own.t.mu.Unlock()
+			own.t.refreshes.end(key, succeeded, time.Now())
 		}()
-		own.shielded(func() { succeeded = own.refreshNow(patience, entries, stored, d) })
+		own.t.shielded(func() { succeeded = own.refreshNow(patience, entries, stored, d) })
 	}()
 }
 
@@ -139,9 +139,9 @@ func (t *Transport) forgoRefreshes() {
 func (x *exchange) refreshNow(patience context.Context, entries []*store.Entry, stored []response, d decision) bool {
 	ctx := untraced{context.WithoutCancel(x.req.Context())}
 	x.ctx, x.unwatch, x.waitsUntil = ctx, func() {}, time.Time{} // nobody waits
-	f, leads := x.flights.join(ctx, x.rules, x.flightKey(stored), joinAny, math.MaxUint64, time.Now())
+	f, leads := x.t.flights.join(ctx, x.rules, x.flightKey(stored), joinAny, math.MaxUint64, time.Now())
 	if !leads {
-		x.leave(f)
+		x.t.leave(f)
 		return true // for all that is known
 	}
 	// The bound is that of this part in the flight: others may have joined.
@@ -150,21 +150,21 @@ func (x *exchange) refreshNow(patience context.Context, entries []*store.Entry, 
 	head, stop := context.WithCancel(bound)
 	defer stop()
 	defer context.AfterFunc(patience, stop)()
-	go x.fly(f, func(f *flight) outcome { return x.askAlone(f, entries, stored, d) })
+	go x.t.fly(f, func(f *flight) outcome { return x.askAlone(f, entries, stored, d) })
 	if f.wait(head) != nil {
-		x.forgo(f)
+		x.t.forgo(f)
 		return false
 	}
 	if f.download != nil {
-		r := f.download.take(bound, func(bool) { x.leave(f) }, nil)
+		r := f.download.take(bound, func(bool) { x.t.leave(f) }, nil)
 		defer r.Close()
 		_, err := io.Copy(io.Discard, r)
 		return err == nil
 	}
-	defer x.leave(f)
+	defer x.t.leave(f)
 	if f.confirmed() {
-		x.counters.revalidations.Add(1)
-		x.tell(answerRevalidated, x.own, nil, Status{
+		x.t.counters.revalidations.Add(1)
+		x.t.tell(answerRevalidated, x.own, nil, Status{
 			Fwd: d.fwd, FwdStatus: http.StatusNotModified, Stored: !f.unsaved, Detail: d.detail,
 			TTL: f.response.lifetime() - f.response.age(wallClock()),
 		})

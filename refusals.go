@@ -106,7 +106,7 @@ func (rs *refusals) relent(url string) {
 
 // expectsRefusal reports whether the origin is known to refuse requests of x that have the extra.
 func (x *exchange) expectsRefusal(what extra) bool {
-	return x.refusals.expects(what, x.refusing(), originOf(x.own.URL), time.Now())
+	return x.t.refusals.expects(what, x.refusing(), originOf(x.own.URL), time.Now())
 }
 
 // refusing names what x asks for, on whose behalf ever: what a HEAD comes to says nothing about a GET.
@@ -140,7 +140,7 @@ func (x *exchange) judge(was refused, resp *http.Response, part *store.Entry) {
 	url := x.refusing()
 	if was.extra == "" {
 		if resp.StatusCode < http.StatusBadRequest {
-			x.refusals.relent(url)
+			x.t.refusals.relent(url)
 		}
 		return
 	}
@@ -149,7 +149,7 @@ func (x *exchange) judge(was refused, resp *http.Response, part *store.Entry) {
 	if was.status == http.StatusNotModified && was.extra == ownConditions {
 		origin = "" // a 304 that matches nothing is about one response
 	}
-	x.refusals.note(was.extra, url, origin, helped, time.Now())
+	x.t.refusals.note(was.extra, url, origin, helped, time.Now())
 	if was.extra == ownRange && helped {
 		x.drop(part, "dropped a part that the origin does not complete")
 	}

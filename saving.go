@@ -80,16 +80,16 @@ func (ss *savings) end(s *saving) {
 // is given it: because nobody waits for it, or who does is not given a body, or the store may fail, which the
 // response is to say.
 func (a *answer) saveBehind() *saving {
-	if a.behind() || a.rules.method != http.MethodGet || a.rules.conditional() || !a.takes.Load() {
+	if a.x.behind() || a.x.rules.method != http.MethodGet || a.x.rules.conditional() || !a.x.t.takes.Load() {
 		return nil
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.closed.Load() {
+	a.x.t.mu.Lock()
+	defer a.x.t.mu.Unlock()
+	if a.x.t.closed.Load() {
 		return nil
 	}
-	a.background.Add(1)
-	return a.savings.begin(a.key)
+	a.x.t.background.Add(1)
+	return a.x.t.savings.begin(a.x.key)
 }
 
 func (t *Transport) saved(s *saving) {

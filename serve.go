@@ -70,7 +70,7 @@ func (x *exchange) serve(now time.Time, e *store.Entry, r *response, status Stat
 		} else {
 			trailed(resp)
 			b := &whole.body
-			b.content, b.span, b.count, b.last, b.again = held, span{0, r.length}, &x.counters.bytesServed, true, x.remainder(held, r, e)
+			b.content, b.span, b.count, b.last, b.again = held, span{0, r.length}, &x.t.counters.bytesServed, true, x.remainder(held, r, e)
 			resp.Body = b
 		}
 	}
@@ -136,7 +136,7 @@ func (x *exchange) head(resp *http.Response, e *store.Entry, header http.Header)
 	resp.Trailer = e.Trailer.Clone()
 	resp.Request = x.req
 	resp.ProtoMajor, resp.ProtoMinor, _ = http.ParseHTTPVersion(e.Proto)
-	if !x.KeepSetCookie {
+	if !x.t.KeepSetCookie {
 		delete(resp.Header, "Set-Cookie") // stored with KeepSetCookie, or by an earlier version
 	}
 	if e.Uncompressed {
@@ -149,10 +149,10 @@ func (x *exchange) servePart(resp *http.Response, held *content, length int64, s
 	withoutContentDigests(resp.Trailer)
 	if len(spans) == 1 {
 		partHeader(resp, spans[0], length)
-		resp.Body = &served{content: held, span: spans[0], count: &x.counters.bytesServed, last: true}
+		resp.Body = &served{content: held, span: spans[0], count: &x.t.counters.bytesServed, last: true}
 		return
 	}
-	body, boundary, size := multiparts(held, spans, length, resp.Header.Get("Content-Type"), &x.counters.bytesServed)
+	body, boundary, size := multiparts(held, spans, length, resp.Header.Get("Content-Type"), &x.t.counters.bytesServed)
 	resp.StatusCode = http.StatusPartialContent
 	withoutContentDigests(resp.Header)
 	resp.Header["Content-Type"] = []string{"multipart/byteranges; boundary=" + boundary}
@@ -241,7 +241,7 @@ func (x *exchange) receive(f *flight, d decision) *http.Response {
 	f.says(&status)
 	var resp *http.Response
 	if f.download != nil {
-		resp = x.taken(f, x.req, x.ctx, x.unwatch, x.alone(f))
+		resp = x.t.taken(f, x.req, x.ctx, x.unwatch, x.alone(f))
 	} else {
 		f.claimed = true
 		resp = f.resp
@@ -273,7 +273,7 @@ func (t *Transport) taken(f *flight, req *http.Request, ctx context.Context, don
 // can't be had any more.
 func (x *exchange) share(f *flight, status Status) *http.Response {
 	r := f.download.join(x.ctx, func(stopped bool) {
-		x.leaveReading(f, stopped)
+		x.t.leaveReading(f, stopped)
 		x.unwatch()
 	}, x.alone(f))
 	if r == nil {
@@ -346,7 +346,7 @@ func (t *Transport) refuse(req *http.Request, status Status) *http.Response {
 
 // drop removes a stored response whose content is of no use; message is logged.
 func (x *exchange) drop(e *store.Entry, message string) {
-	x.log(x.request(), message)
+	x.t.log(x.request(), message)
 	err := x.access().invalidate(x.lasting(), x.key, func(current []*store.Entry) []*store.Entry {
 		return without(current, func(other *store.Entry) bool { return sharesBlob(e, other) })
 	})

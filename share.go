@@ -51,7 +51,7 @@ func (x *exchange) collapses(stored []response, d decision) bool {
 func (x *exchange) waitsFor() time.Duration {
 	now := time.Now()
 	if x.waitsUntil.IsZero() {
-		x.waitsUntil = now.Add(patience(x.watch(), now, x.shareTimeout()))
+		x.waitsUntil = now.Add(patience(x.watch(), now, x.t.shareTimeout()))
 	}
 	return x.waitsUntil.Sub(now)
 }
@@ -71,7 +71,7 @@ func (t *Transport) shareTimeout() time.Duration {
 // is from before entries were looked up.
 func (x *exchange) ask(entries []*store.Entry, stored []response, d decision, join joining, moment uint64) (*http.Response, next, error) {
 	ctx := x.watch()
-	asked := x.events.next()
+	asked := x.t.events.next()
 	if x.own == nil {
 		x.detach()
 	}
@@ -83,7 +83,7 @@ func (x *exchange) ask(entries []*store.Entry, stored []response, d decision, jo
 		if join == joinAny && x.waitsFor() <= 0 {
 			join = joinLanded
 		}
-		f, leads = x.flights.join(ctx, x.rules, x.flightKey(stored), join, moment, time.Now())
+		f, leads = x.t.flights.join(ctx, x.rules, x.flightKey(stored), join, moment, time.Now())
 		if f == nil {
 			return nil, again, nil
 		}
@@ -93,15 +93,15 @@ func (x *exchange) ask(entries []*store.Entry, stored []response, d decision, jo
 		switch {
 		case x.reading:
 		case leads:
-			x.forgo(f)
+			x.t.forgo(f)
 		default:
-			x.leave(f)
+			x.t.leave(f)
 		}
 	}()
 	if !leads {
 		return x.follow(f, entries, stored, d, asked)
 	}
-	fly := func() { x.fly(f, func(f *flight) outcome { return x.askAlone(f, entries, stored, d) }) }
+	fly := func() { x.t.fly(f, func(f *flight) outcome { return x.askAlone(f, entries, stored, d) }) }
 	if ctx.Done() == nil { // the caller stays until the outcome is there, and there is no need to hand it over
 		fly()
 	} else {
@@ -146,8 +146,8 @@ func (x *exchange) lead(f *flight, entries []*store.Entry, stored []response, d 
 		if len(o.cookies) > 0 {
 			resp.Header["Set-Cookie"] = o.cookies
 		}
-		x.counters.revalidations.Add(1)
-		x.tell(answerRevalidated, x.req, resp, Status{})
+		x.t.counters.revalidations.Add(1)
+		x.t.tell(answerRevalidated, x.req, resp, Status{})
 		return resp, answered, nil
 	}
 	if isFailure(o.code) {
@@ -155,9 +155,9 @@ func (x *exchange) lead(f *flight, entries []*store.Entry, stored []response, d 
 			return resp, answered, nil
 		}
 	}
-	x.counters.misses.Add(1)
+	x.t.counters.misses.Add(1)
 	resp := x.receive(f, d)
-	x.tell(answerMiss, x.req, resp, Status{})
+	x.t.tell(answerMiss, x.req, resp, Status{})
 	return resp, answered, nil
 }
 
@@ -166,7 +166,7 @@ func (x *exchange) lead(f *flight, entries []*store.Entry, stored []response, d 
 func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, d decision, asked uint64) (*http.Response, next, error) {
 	switch err := f.waitFor(x.ctx, x.waitsFor()); {
 	case err == errImpatient:
-		x.flights.remove(f) // nor does anybody who comes later queue behind it
+		x.t.flights.remove(f) // nor does anybody who comes later queue behind it
 		return nil, impatient, nil
 	case err != nil:
 		if errors.Is(x.ctx.Err(), context.DeadlineExceeded) {
@@ -199,7 +199,7 @@ func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, 
 	if o.entry == nil || o.audience == nobody {
 		return nil, alone, nil
 	}
-	if x.events.invalidatedSince(o.sent, x.key) || o.response.invalidatedIn(stored, x.events.order(o.sent, x.key)) {
+	if x.t.events.invalidatedSince(o.sent, x.key) || o.response.invalidatedIn(stored, x.t.events.order(o.sent, x.key)) {
 		return nil, alone, nil // something unsafe was done since: what was asked for before that won't do
 	}
 	if d.selected >= 0 && stored[d.selected].received.After(o.response.received) {
@@ -237,7 +237,7 @@ func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, 
 	} else if resp = x.share(f, status); resp == nil {
 		return nil, again, nil
 	}
-	x.counters.collapsed.Add(1)
-	x.tell(answerCollapsed, x.req, resp, Status{})
+	x.t.counters.collapsed.Add(1)
+	x.t.tell(answerCollapsed, x.req, resp, Status{})
 	return resp, answered, nil
 }

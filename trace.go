@@ -192,8 +192,8 @@ func (x *exchange) behind() bool { return x.req == x.own }
 
 // wasStored tells that a response was stored.
 func (x *exchange) wasStored(e *store.Entry) {
-	x.counters.stored.Add(1)
-	x.takes.Store(true)
+	x.t.counters.stored.Add(1)
+	x.t.takes.Store(true)
 	x.told("stored", e.Status, e.Length, "", nil, func(t *Trace) func(StoreInfo) { return t.Stored })
 	x.evictions()
 }
@@ -206,11 +206,11 @@ func (x *exchange) notStored(status int, length int64, reason string, err error)
 func (x *exchange) told(message string, status int, length int64, reason string, err error, hook func(*Trace) func(StoreInfo)) {
 	req := x.request()
 	ctx := req.Context()
-	if !x.observed(ctx) {
+	if !x.t.observed(ctx) {
 		return
 	}
 	info := StoreInfo{Request: req, StatusCode: status, Length: length, Reason: reason, Err: err, Background: x.behind()}
-	if x.logs(ctx) {
+	if x.t.logs(ctx) {
 		about := []slog.Attr{slog.Int("status", status), slog.Int64("length", length)}
 		if reason != "" {
 			about = append(about, slog.String("detail", reason))
@@ -218,9 +218,9 @@ func (x *exchange) told(message string, status int, length int64, reason string,
 		if err != nil {
 			about = append(about, slog.Any("error", err))
 		}
-		x.log(req, message, about...)
+		x.t.log(req, message, about...)
 	}
-	x.eachTrace(ctx, func(trace *Trace) {
+	x.t.eachTrace(ctx, func(trace *Trace) {
 		if f := hook(trace); f != nil {
 			f(info)
 		}
@@ -243,7 +243,7 @@ func (x *exchange) keepFailed(op string, e *store.Entry, err error) (reason stri
 	return reason
 }
 
-func (x *exchange) storeFailed(op string, err error) { x.Transport.storeFailed(x.request(), op, err) }
+func (x *exchange) storeFailed(op string, err error) { x.t.storeFailed(x.request(), op, err) }
 
 // faultPause is how long after a failure of the store was logged others of the same cause are only counted: a disk that
 // is full is so for hours, and for every request.
@@ -284,16 +284,16 @@ func (t *Transport) storeFailed(req *http.Request, op string, err error) {
 func (x *exchange) evictions() {
 	req := x.request()
 	ctx := req.Context()
-	if !x.observed(ctx) {
+	if !x.t.observed(ctx) {
 		return
 	}
-	total, _ := x.evictedByStore()
-	n := raise(&x.evicted, total)
+	total, _ := x.t.evictedByStore()
+	n := raise(&x.t.evicted, total)
 	if n == 0 {
 		return
 	}
-	x.log(req, "evicted", slog.Uint64("keys", n))
-	x.eachTrace(ctx, func(trace *Trace) {
+	x.t.log(req, "evicted", slog.Uint64("keys", n))
+	x.t.eachTrace(ctx, func(trace *Trace) {
 		if trace.Evicted != nil {
 			trace.Evicted(EvictInfo{Keys: int(n)})
 		}

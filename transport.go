@@ -191,7 +191,7 @@ func onlyCached(req *http.Request) bool {
 
 // exchange is one request that concerns the cache, while it is being answered.
 type exchange struct {
-	*Transport
+	t     *Transport
 	req   *http.Request // as given
 	own   *http.Request // a copy of req to send, which outlives the caller's interest; see detach
 	asker *http.Request // what hooks and logs are told, if that is neither
@@ -236,7 +236,7 @@ func (t *Transport) begin(req *http.Request) (*exchange, Status) {
 	if detail := bypasses(seen, plain); detail != "" {
 		return nil, Status{Fwd: "bypass", Detail: detail}
 	}
-	x := &exchange{Transport: t, req: req}
+	x := &exchange{t: t, req: req}
 	if err := x.identify(method, seen, plain, anonymous); err != nil {
 		if req.Context().Err() == nil {
 			t.storeFailed(req, "secret", err)
@@ -266,7 +266,7 @@ func bypasses(req *http.Request, plain bool) string {
 
 // identify reads the request, seen with canonical names, and computes its key.
 func (x *exchange) identify(method string, seen *http.Request, plain, anonymous bool) error {
-	digest, err := x.Transport.digester(seen.Context())
+	digest, err := x.t.digester(seen.Context())
 	if err != nil {
 		return err
 	}
@@ -278,8 +278,8 @@ func (x *exchange) identify(method string, seen *http.Request, plain, anonymous 
 	x.asked.plain = plain
 	x.rules = &x.asked
 	name := ""
-	if x.Identity != nil {
-		name = x.Identity(seen)
+	if x.t.Identity != nil {
+		name = x.t.Identity(seen)
 	}
 	x.rules.identified = name != ""
 	var room buffer
@@ -287,7 +287,7 @@ func (x *exchange) identify(method string, seen *http.Request, plain, anonymous 
 	if name != "" || !anonymous {
 		identity = appendIdentity(identity, seen, name)
 	}
-	x.key = x.keys.of(digest, seen.URL, seen.Host, identity)
+	x.key = x.t.keys.of(digest, seen.URL, seen.Host, identity)
 	return nil
 }
 
@@ -306,7 +306,7 @@ func (x *exchange) run() (*http.Response, error) {
 		join = joinNone
 	}
 	for blind, tries := false, 0; ; tries++ {
-		moment := x.flights.moment()
+		moment := x.t.flights.moment()
 		var entries []*store.Entry
 		if !blind {
 			var err error
@@ -317,8 +317,8 @@ func (x *exchange) run() (*http.Response, error) {
 		if ctx := x.req.Context(); ctx.Err() != nil { // meanwhile, so that Base has no part in it
 			return nil, context.Cause(ctx)
 		}
-		stored := x.views.all(x.key, entries)
-		if at := x.events.invalidatedAt(x.key); !at.IsZero() {
+		stored := x.t.views.all(x.key, entries)
+		if at := x.t.events.invalidatedAt(x.key); !at.IsZero() {
 			stored = invalidateBefore(stored, at) // another process may have stored since what it had asked for before
 		}
 		now := wallClock()
@@ -336,20 +336,20 @@ func (x *exchange) run() (*http.Response, error) {
 			}
 			kind := answerHit
 			if d.ttl <= 0 {
-				x.counters.staleHits.Add(1)
+				x.t.counters.staleHits.Add(1)
 				kind = answerStale
 			}
-			x.counters.hits.Add(1)
-			x.tell(kind, x.req, resp, Status{})
+			x.t.counters.hits.Add(1)
+			x.t.tell(kind, x.req, resp, Status{})
 			if d.action == serveRevalidate {
 				x.refresh(entries, stored, d)
 			}
 			return resp, nil
 		case refuse:
-			return x.refuse(x.req, Status{Fwd: d.fwd, Detail: d.detail}), nil
+			return x.t.refuse(x.req, Status{Fwd: d.fwd, Detail: d.detail}), nil
 		}
-		if x.logs(x.req.Context()) {
-			x.log(x.req, "asking the origin", slog.String("action", d.action.String()), slog.String("fwd", d.fwd), slog.String("detail", d.detail))
+		if x.t.logs(x.req.Context()) {
+			x.t.log(x.req, "asking the origin", slog.String("action", d.action.String()), slog.String("fwd", d.fwd), slog.String("detail", d.detail))
 		}
 		resp, next, err := x.ask(entries, stored, d, join, moment)
 		switch next {
@@ -417,22 +417,22 @@ const (
 // code or none, if that is allowed; else it returns nil.
 func (x *exchange) serveStale(entries []*store.Entry, stored []response, d decision, code int) *http.Response {
 	now := wallClock()
-	if d.selected < 0 || !staleOnError(now, x.rules, &stored[d.selected], x.StaleIfError, code) || x.comesBackTo(&stored[d.selected]) {
+	if d.selected < 0 || !staleOnError(now, x.rules, &stored[d.selected], x.t.StaleIfError, code) || x.comesBackTo(&stored[d.selected]) {
 		return nil
 	}
 	resp, err := x.serve(now, entries[d.selected], &stored[d.selected], Status{Fwd: d.fwd, FwdStatus: code, Detail: "stale-if-error"})
 	if err != nil {
 		return nil
 	}
-	x.counters.staleHits.Add(1)
-	x.tell(answerStale, x.req, resp, Status{})
+	x.t.counters.staleHits.Add(1)
+	x.t.tell(answerStale, x.req, resp, Status{})
 	return resp
 }
 
 // lookup returns what is stored under the key, what is just being stored included, or an error if the caller's
 // interest ends before that is. A store that fails costs a miss.
 func (x *exchange) lookup() ([]*store.Entry, error) {
-	if s := x.savings.of(x.key); s != nil {
+	if s := x.t.savings.of(x.key); s != nil {
 		ctx := x.watch()
 		if s.wait(ctx); ctx.Err() != nil {
 			return nil, context.Cause(ctx)

@@ -25,7 +25,7 @@ type turn struct {
 // takeTurn has x ask the origin in turn with the others that waited for f, which has failed.
 func (x *exchange) takeTurn(f *flight) {
 	if x.turn == nil {
-		x.turn = x.flights.takeTurn(f.base)
+		x.turn = x.t.flights.takeTurn(f.base)
 	}
 }
 

@@ -74,7 +74,7 @@ func (t *Transport) twin(req *http.Request, resp *http.Response) (o outcome, f *
 	// ends it.
 	f.cancel = func(error) {}
 	// The request is taken to have been made now, after what it invalidated.
-	a := &answer{exchange: x, flight: f, resp: resp, sent: req, number: t.events.next(), requested: wallClock(), received: wallClock()}
+	a := &answer{x: x, flight: f, resp: resp, sent: req, number: t.events.next(), requested: wallClock(), received: wallClock()}
 	e := a.entry()
 	r := newResponse(e)
 	if !describesTarget(req.Method, targetURL(req), &r) || storable(x.rules, &r, false) != "" {
