@@ -20,7 +20,7 @@ import (
 // What an answer of the origin changes in the store, and what it is to those who wait for it.
 
 // answer is a response to a request of an exchange, about to be absorbed.
-type answer struct {
+type originReply struct {
 	x         *exchange
 	flight    *flight
 	resp      *http.Response
@@ -33,16 +33,16 @@ type answer struct {
 }
 
 // sending returns the request that is answered, as the rules see it.
-func (a *answer) sending() *sending {
+func (a *originReply) sending() *sending {
 	return &sending{asked: a.x.rules, sent: a.sent, target: a.x.own.URL, actual: a.resp.Request}
 }
 
-func (a *answer) redirected() bool { return a.sending().redirected() }
+func (a *originReply) redirected() bool { return a.sending().redirected() }
 
-func (a *answer) sentAs(r *response) bool { return a.sending().sentAs(r) }
+func (a *originReply) sentAs(r *response) bool { return a.sending().sentAs(r) }
 
 // mark notes in e, a new entry or copy, by which credentials from below the cache it was asked for.
-func (a *answer) mark(e *store.Entry) {
+func (a *originReply) mark(e *store.Entry) {
 	var by string
 	by, e.ForeignCredentials = a.sending().foreign(e.Header)
 	e.Selecting = selecting(e.Header, a.x.rules)
@@ -56,7 +56,7 @@ func (a *answer) mark(e *store.Entry) {
 }
 
 // markAsked returns e with a note of which requests may complete it, if that matters, and else without.
-func (a *answer) markAsked(e *store.Entry) *store.Entry {
+func (a *originReply) markAsked(e *store.Entry) *store.Entry {
 	r := newResponse(e)
 	validator, by := r.strongValidator(), ""
 	if !r.complete() && validator != "" && !field.IsStrongETag(validator) {
@@ -83,7 +83,7 @@ func withAskedAs(e *store.Entry, by string) *store.Entry {
 
 // kept returns h, a header or trailer that is to be stored, without the cookies that it sets. Those
 // are for the caller whose request reached the origin, and may be secrets that must not rest.
-func (a *answer) kept(h http.Header) http.Header {
+func (a *originReply) kept(h http.Header) http.Header {
 	if a.x.t.KeepSetCookie || h["Set-Cookie"] == nil {
 		return h
 	}
@@ -93,12 +93,12 @@ func (a *answer) kept(h http.Header) http.Header {
 }
 
 // merged returns the header of a stored response updated by that of a newer one.
-func (a *answer) merged(stored, update http.Header) http.Header {
+func (a *originReply) merged(stored, update http.Header) http.Header {
 	return a.kept(freshen(stored, update, a.received))
 }
 
 // entry returns the head to be stored for the response.
-func (a *answer) entry() *store.Entry {
+func (a *originReply) entry() *store.Entry {
 	e := &store.Entry{
 		Key:          a.x.key,
 		URL:          storedURL(a.x.own.URL, a.x.own.Host),
@@ -127,7 +127,7 @@ type confirmation struct {
 }
 
 // confirms returns what a 304 to the conditions c makes of current. RFC 9111, section 4.3.4.
-func (a *answer) confirms(c *conditions, current []*store.Entry) confirmation {
+func (a *originReply) confirms(c *conditions, current []*store.Entry) confirmation {
 	stored := a.x.t.views.all(a.x.key, current)
 	chosen, updated := c.identify(a.x.rules, stored, a.resp.Header)
 	if chosen < 0 || !a.sentAs(&stored[chosen]) {
@@ -168,9 +168,9 @@ func (a *answer) confirms(c *conditions, current []*store.Entry) confirmation {
 
 // confirmed takes a 304 to the conditions c: what it confirms is freshened, in the store and for
 // the callers. ok is false if nothing stored is confirmed.
-func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok bool) {
+func (a *originReply) confirmed(c *conditions, entries []*store.Entry) (o result, ok bool) {
 	if a.redirected() {
-		return outcome{}, false
+		return result{}, false
 	}
 	var made confirmation
 	var err error
@@ -194,10 +194,10 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 		}
 	}
 	if made.use == nil {
-		return outcome{}, false
+		return result{}, false
 	}
 	discard(a.resp)
-	o = outcome{entry: made.use, unsaved: err != nil || made.unsaved}
+	o = result{entry: made.use, unsaved: err != nil || made.unsaved}
 	if made.use.ResponseTime.Equal(a.received) { // else it is used this once, and is as old as before
 		o.sent, o.arrived = a.number, a.arrived
 	}
@@ -217,7 +217,7 @@ func (a *answer) confirmed(c *conditions, entries []*store.Entry) (o outcome, ok
 		release(shared)
 		return o, true
 	}
-	o.saving, handed = s, true
+	o.pending, handed = s, true
 	own, behind := *a.x, *a // which the caller's part goes on with meanwhile
 	behind.x = &own
 	go func() {
@@ -244,7 +244,7 @@ func unchanged(a, b *store.Entry) bool {
 
 // freshen has the store keep what the answer makes of what it holds, which is known already if that is entries, and
 // else is made.
-func (a *answer) freshen(c *conditions, entries []*store.Entry, made *confirmation) error {
+func (a *originReply) freshen(c *conditions, entries []*store.Entry, made *confirmation) error {
 	known := *made
 	err := a.x.access().update(a.x.lasting(), a.x.key, func(current []*store.Entry) []*store.Entry {
 		if *made = known; known.use != nil && slices.Equal(current, entries) {
@@ -276,7 +276,7 @@ func storedStill(entries []*store.Entry) []*store.Entry {
 }
 
 // freshened returns e updated by the answer, for requests like the one that is answered.
-func (a *answer) freshened(e *store.Entry) *store.Entry {
+func (a *originReply) freshened(e *store.Entry) *store.Entry {
 	fresh := new(store.Entry)
 	*fresh = *e // what the two share does not change
 	fresh.Header = a.merged(e.Header, a.resp.Header)
@@ -298,10 +298,10 @@ func (a *answer) freshened(e *store.Entry) *store.Entry {
 }
 
 // absorbed takes any other answer: it is stored if it may be.
-func (a *answer) absorbed() outcome {
+func (a *originReply) absorbed() result {
 	if a.redirected() {
 		a.x.notStored(a.resp.StatusCode, contentLength(a.resp), "redirected", nil)
-		return a.x.unshared(a.flight, outcome{resp: a.resp, detail: "redirected", redirected: true})
+		return a.x.unshared(a.flight, result{resp: a.resp, detail: "redirected", redirected: true})
 	}
 	e := a.entry()
 	r := newResponse(e)
@@ -318,13 +318,13 @@ func (a *answer) absorbed() outcome {
 	if why != "" {
 		a.x.notStored(r.status, r.length, why, nil)
 		a.superseded(&r)
-		return a.x.unshared(a.flight, outcome{resp: a.resp, detail: why})
+		return a.x.unshared(a.flight, result{resp: a.resp, detail: why})
 	}
 	return a.record(e, span{0, e.Length}, nil)
 }
 
 // noteAudience remembers, and returns, who may share r, which the response of the origin has brought or confirmed.
-func (a *answer) noteAudience(r *response) audience {
+func (a *originReply) noteAudience(r *response) audience {
 	who := audienceOf(a.x.rules, r, a.resp.Header, a.resp.StatusCode, a.received)
 	a.x.t.flights.note(a.flight, who, time.Now())
 	return who
@@ -340,8 +340,8 @@ func arriving(e *store.Entry) response {
 
 // record has the content of the response stored as it is read, as that of e. If held is not nil, the
 // response brings the stretch of the content that is missing in it.
-func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
-	o := outcome{resp: a.resp, entry: e, response: newResponse(e), sent: a.number, arrived: a.arrived, announced: a.resp.ContentLength, trailer: a.resp.Trailer.Clone(), given: givenBy(a.resp)}
+func (a *originReply) record(e *store.Entry, brings span, held *content) result {
+	o := result{resp: a.resp, entry: e, response: newResponse(e), sent: a.number, arrived: a.arrived, announced: a.resp.ContentLength, trailer: a.resp.Trailer.Clone(), given: givenBy(a.resp)}
 	if a.resp.StatusCode != http.StatusPartialContent {
 		o.response = arriving(e)
 	} else {
@@ -369,9 +369,9 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 	if !a.x.t.fits(e) {
 		if held != nil { // the whole is asked for
 			held.Close()
-			return outcome{}
+			return result{}
 		}
-		return a.x.unshared(a.flight, outcome{resp: a.resp, detail: a.notKept("store", e, store.ErrTooLarge)})
+		return a.x.unshared(a.flight, result{resp: a.resp, detail: a.notKept("store", e, store.ErrTooLarge)})
 	}
 	draft, err := a.x.access().create(a.x.lasting(), a.x.key, length)
 	if err != nil {
@@ -380,9 +380,9 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 			if !errors.Is(err, store.ErrTooLarge) {
 				a.x.storeFailed("create", err)
 			}
-			return outcome{}
+			return result{}
 		}
-		return a.x.unshared(a.flight, outcome{resp: a.resp, detail: a.notKept("create", e, err)})
+		return a.x.unshared(a.flight, result{resp: a.resp, detail: a.notKept("create", e, err)})
 	}
 	d := newDownload(a.resp.Body, draft, length)
 	d.received = &a.x.t.counters.bytesReceived
@@ -401,7 +401,7 @@ func (a *answer) record(e *store.Entry, brings span, held *content) outcome {
 	continues := o.response.continuable() && (d.exact || a.takesRanges())
 	ranged := a.x.rules.header["Range"] != nil && a.resp.StatusCode == http.StatusPartialContent
 	o.continues, o.brings = continues && !ranged && a.sent.Method != http.MethodPost, brings
-	rests := &rests{answer: a, entry: e}
+	rests := &rests{originReply: a, entry: e}
 	if o.continues {
 		d.again = a.continuation(a.flight.ctx, o.response, brings.end, rests)
 	}
@@ -457,7 +457,7 @@ func isStream(h http.Header) bool {
 }
 
 // finish stores e with the stretch of its content that the draft has taken.
-func (a *answer) finish(e *store.Entry, held *content, draft *guardedDraft, taken span) {
+func (a *originReply) finish(e *store.Entry, held *content, draft *guardedDraft, taken span) {
 	blob, err := draft.commit()
 	if err != nil {
 		a.notKept("commit", e, err)
@@ -473,14 +473,14 @@ func (a *answer) finish(e *store.Entry, held *content, draft *guardedDraft, take
 }
 
 // takesRanges reports whether the origin is known to answer Range requests for the response.
-func (a *answer) takesRanges() bool {
+func (a *originReply) takesRanges() bool {
 	return a.resp.StatusCode == http.StatusPartialContent ||
 		strings.EqualFold(strings.Join(a.resp.Header["Accept-Ranges"], ","), "bytes")
 }
 
 // put stores e, which brings a blob that is new, or none, beside or instead of what is there. It returns why it did
 // not, a word such as "store-error", or nothing.
-func (a *answer) put(ctx context.Context, brought *store.Entry, blobID string) (reason string) {
+func (a *originReply) put(ctx context.Context, brought *store.Entry, blobID string) (reason string) {
 	e := brought
 	outdated := false
 	err := a.x.access().update(ctx, a.x.key, func(current []*store.Entry) []*store.Entry {
@@ -526,7 +526,7 @@ func (a *answer) put(ctx context.Context, brought *store.Entry, blobID string) (
 }
 
 // notKept is keepFailed for what would have taken the place of something.
-func (a *answer) notKept(op string, e *store.Entry, err error) (reason string) {
+func (a *originReply) notKept(op string, e *store.Entry, err error) (reason string) {
 	reason = a.x.keepFailed(op, e, err)
 	r := newResponse(e)
 	a.superseded(&r)
@@ -535,7 +535,7 @@ func (a *answer) notKept(op string, e *store.Entry, err error) (reason string) {
 
 // superseded has what r, which is not stored, would have taken the place of validated before it is used
 // again: it is no longer what the origin says. So is what r refuses to give out. Section 4.
-func (a *answer) superseded(r *response) {
+func (a *originReply) superseded(r *response) {
 	if !concernsOthers(r.status) {
 		return
 	}
@@ -578,8 +578,8 @@ func (a *answer) superseded(r *response) {
 }
 
 // absorbHead updates, marks or adds to what is stored by the answer to a HEAD. RFC 9111, section 4.3.5.
-func (a *answer) absorbHead(e *store.Entry, head *response) outcome {
-	o := outcome{resp: a.resp}
+func (a *originReply) absorbHead(e *store.Entry, head *response) result {
+	o := result{resp: a.resp}
 	why := storable(a.x.rules, head, a.x.t.StaleIfError > 0)
 	if !concernsOthers(head.status) || head.status == http.StatusPartialContent {
 		// What a Range came to, which has no meaning here, is about no other request: RFC 9110, section 14.2.
@@ -650,7 +650,7 @@ func (a *answer) absorbHead(e *store.Entry, head *response) outcome {
 }
 
 // absorbPartial keeps a part that a caller asked for. RFC 9111, sections 3.3 and 3.4.
-func (a *answer) absorbPartial(e *store.Entry) outcome {
+func (a *originReply) absorbPartial(e *store.Entry) result {
 	received := newResponse(e)
 	s, length, ok := received.part()
 	why := storable(a.x.rules, &received, a.x.t.StaleIfError > 0)
@@ -662,7 +662,7 @@ func (a *answer) absorbPartial(e *store.Entry) outcome {
 		if ok {
 			a.superseded(&received)
 		}
-		return a.x.unshared(a.flight, outcome{resp: a.resp, detail: why})
+		return a.x.unshared(a.flight, result{resp: a.resp, detail: why})
 	}
 	wholeOf(e, length)
 	r := newResponse(e)
@@ -688,22 +688,22 @@ func wholeOf(e *store.Entry, length int64) {
 }
 
 // resumed takes a 206 that is to bring what is missing in before.
-func (a *answer) resumed(before *store.Entry, stored *response) (outcome, bool) {
+func (a *originReply) resumed(before *store.Entry, stored *response) (result, bool) {
 	e := a.entry()
 	partial := newResponse(e)
 	brings, length, ok := stored.continues(&partial, stored.missing())
 	if !ok || !a.sentAs(stored) || a.redirected() {
-		return outcome{}, false
+		return result{}, false
 	}
 	wholeOf(e, length)
 	e.Header = a.joinedHeader(before.Header, e.Header, length)
 	a.mark(e)
 	if r := arriving(e); storable(a.x.rules, &r, a.x.t.StaleIfError > 0) != "" {
-		return outcome{}, false // what is held must not be joined to it
+		return result{}, false // what is held must not be joined to it
 	}
 	held, err := a.x.open(new(content), before)
 	if err != nil {
-		return outcome{}, false
+		return result{}, false
 	}
 	// From here on it is as if all of it came.
 	a.resp.StatusCode = http.StatusOK
@@ -717,14 +717,14 @@ func (a *answer) resumed(before *store.Entry, stored *response) (outcome, bool) 
 	o := a.record(e, brings, held)
 	if o.download == nil {
 		// What is held can't be given without the recording; ask for the whole.
-		return outcome{}, false
+		return result{}, false
 	}
 	return o, true
 }
 
 // joinedHeader returns the header of a response that is joined from parts, of the given length or -1, whose last part
 // came with the header update. RFC 9111, section 3.4.
-func (a *answer) joinedHeader(stored, update http.Header, length int64) http.Header {
+func (a *originReply) joinedHeader(stored, update http.Header, length int64) http.Header {
 	h := a.merged(stored, update)
 	if length >= 0 {
 		h["Content-Length"] = []string{strconv.FormatInt(length, 10)}

@@ -22,7 +22,7 @@ func (x *exchange) alone(f *flight) aloneFunc {
 	return func(ctx context.Context, begins func(io.Reader, int64) bool, whole bool) func(int64) (io.ReadCloser, int64) {
 		var again func(int64, error) (io.ReadCloser, int64)
 		if f.continues && !whole && x.mayContinue(f) {
-			a := &answer{x: x, requested: wallClock()}
+			a := &originReply{x: x, requested: wallClock()}
 			again = a.continuation(ctx, f.response, f.brings.end, nil)
 		}
 		repeats := 0
@@ -39,7 +39,7 @@ func (x *exchange) alone(f *flight) aloneFunc {
 			if repeats++; repeats > maxRepeats {
 				return nil, 0
 			}
-			return x.repeat(ctx, &f.outcome, position, begins), -1
+			return x.repeat(ctx, &f.result, position, begins), -1
 		}
 	}
 }
@@ -55,7 +55,7 @@ const maxRepeats = 2
 
 // repeat asks for a response like that of o anew, and returns its body from a position on, or nil if the content before
 // that is another one.
-func (x *exchange) repeat(ctx context.Context, o *outcome, position int64, begins func(io.Reader, int64) bool) io.ReadCloser {
+func (x *exchange) repeat(ctx context.Context, o *result, position int64, begins func(io.Reader, int64) bool) io.ReadCloser {
 	out := x.outgoing(ctx)
 	delete(out.Header, "If-None-Match")
 	delete(out.Header, "If-Modified-Since")
@@ -75,7 +75,7 @@ func (x *exchange) repeat(ctx context.Context, o *outcome, position int64, begin
 
 // repeatedBy reports whether resp may have the same content as the response of o, by its header. Whether something below
 // the cache has decoded it does not matter.
-func (o *outcome) repeatedBy(resp *http.Response) bool {
+func (o *result) repeatedBy(resp *http.Response) bool {
 	for _, name := range []string{etagField, "Last-Modified", "Content-Type", "Content-Encoding"} {
 		if resp.Header.Get(name) != o.entry.Header.Get(name) {
 			return false

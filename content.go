@@ -25,7 +25,7 @@ type content struct {
 	damaged func()       // called when what is held does not prove itself
 
 	// What is being stored when this is given to a caller, who is not to be told of its end before, while interested.
-	saving *saving
+	saving *pendingWrite
 	ctx    context.Context
 
 	mu    sync.Mutex

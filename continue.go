@@ -24,7 +24,7 @@ import (
 // download costs them but a pause. Whatever speaks against joining the rest to what they have ends
 // this for good, and so do too many attempts without progress: then they get the error as it came. What the rests say
 // is noted in rests, unless that is nil because they are not stored.
-func (a *answer) continuation(ctx context.Context, r response, limit int64, rests *rests) func(position int64, err error) (io.ReadCloser, int64) {
+func (a *originReply) continuation(ctx context.Context, r response, limit int64, rests *rests) func(position int64, err error) (io.ReadCloser, int64) {
 	tries, from := 0, int64(0)
 	return func(position int64, _ error) (io.ReadCloser, int64) {
 		if position-from >= worthwhile {
@@ -51,7 +51,7 @@ func (a *answer) continuation(ctx context.Context, r response, limit int64, rest
 // rests collects what the responses say that bring the rest of another one whose transfer broke off. It is safe for
 // concurrent use.
 type rests struct {
-	*answer              // the response that they continue
+	*originReply              // the response that they continue
 	entry   *store.Entry // the head to be stored for it
 
 	mu     sync.Mutex
@@ -60,7 +60,7 @@ type rests struct {
 
 // add notes that rest continues the response, whose length is known by that. Requests that come now do not share a
 // response that the origin has changed its mind about.
-func (rs *rests) add(rest *answer, length int64) {
+func (rs *rests) add(rest *originReply, length int64) {
 	update := rest.entry().Header
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -99,11 +99,11 @@ func (x *exchange) remainder(held *content, r *response, e *store.Entry) func(sp
 	if x.own == nil {
 		x.detach() // the caller may change the request until then
 	}
-	a, stored := &answer{x: x, requested: wallClock()}, *r
+	a, stored := &originReply{x: x, requested: wallClock()}, *r
 	return func(s span) io.ReadCloser {
 		ctx := x.req.Context()
 		if !stored.continuable() || !field.IsStrongETag(stored.strongValidator()) {
-			o := &outcome{code: stored.status, entry: e, announced: stored.length}
+			o := &result{code: stored.status, entry: e, announced: stored.length}
 			return x.repeat(ctx, o, s.start, func(body io.Reader, position int64) bool {
 				return sameStart(body, held.ReadAt, position)
 			})
@@ -145,7 +145,7 @@ var errDisagrees = errors.New("cachetrip: not a continuation")
 
 // askAgain asks, within ctx, for the stretch s of r. The error tells that there is no answer; only if it is not
 // errDisagrees it is worth it to try again.
-func (a *answer) askAgain(ctx context.Context, r *response, s span) (rest *answer, length int64, err error) {
+func (a *originReply) askAgain(ctx context.Context, r *response, s span) (rest *originReply, length int64, err error) {
 	out := a.x.plainRequest(ctx)
 	r.askFor(s, out.Header)
 	rest, err = a.sendAgain(out)
@@ -179,7 +179,7 @@ func (a *answer) askAgain(ctx context.Context, r *response, s span) (rest *answe
 
 // askWhole asks, within ctx, for all of r, of which the origin refuses the stretch s, and passes over what comes before
 // that.
-func (a *answer) askWhole(ctx context.Context, r *response, s span) (rest *answer, err error) {
+func (a *originReply) askWhole(ctx context.Context, r *response, s span) (rest *originReply, err error) {
 	rest, err = a.sendAgain(a.x.plainRequest(ctx))
 	if err != nil {
 		return nil, err
@@ -213,7 +213,7 @@ func (x *exchange) plainRequest(ctx context.Context) *http.Request {
 }
 
 // sendAgain has Base make a further request for the one that a answers.
-func (a *answer) sendAgain(out *http.Request) (rest *answer, err error) {
+func (a *originReply) sendAgain(out *http.Request) (rest *originReply, err error) {
 	resp, err := a.x.t.send(out)
 	if err != nil {
 		return nil, err
@@ -226,7 +226,7 @@ func (a *answer) sendAgain(out *http.Request) (rest *answer, err error) {
 	if err := a.x.t.modify(resp); err != nil {
 		return nil, errDisagrees
 	}
-	return &answer{x: a.x, flight: a.flight, resp: resp, sent: out, number: a.number, requested: a.requested, received: wallClock()}, nil
+	return &originReply{x: a.x, flight: a.flight, resp: resp, sent: out, number: a.number, requested: a.requested, received: wallClock()}, nil
 }
 
 // connectionLost reports whether err, which a body or Base returned, says that a connection broke. Any other error was

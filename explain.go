@@ -124,7 +124,7 @@ func (t *Transport) Explain(req *http.Request) (Explanation, error) {
 		explained.Sent = withDirectives(req.Header, directivesOf(ctx))
 		return explained, nil
 	}
-	x.t.savings.of(x.key).wait(ctx)
+	x.t.pendingWrites.of(x.key).wait(ctx)
 	var entries []*store.Entry
 	found, err := x.access().all(ctx, x.key[:urlDigits])
 	if err != nil {

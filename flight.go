@@ -34,7 +34,7 @@ const (
 var errImpatient = errors.New("cachetrip: waited long enough for another request")
 
 // outcome is what asking the origin has led to.
-type outcome struct {
+type result struct {
 	err      error
 	final    bool           // err is to be returned, whatever is stored
 	resp     *http.Response // the origin's last response, for the one who asked alone; nil if it failed
@@ -52,7 +52,7 @@ type outcome struct {
 	repeated      string         // why the request had to be repeated, as Status.Detail; empty if it had not
 	entry         *store.Entry   // what is or is being stored: of resp, or confirmed by it
 	unsaved       bool           // what was confirmed is not stored: the store failed, or it may not be any more
-	saving        *saving        // what was confirmed is being stored; nil if that was done before
+	pending        *pendingWrite        // what was confirmed is being stored; nil if that was done before
 	response      response       // entry, as the rules see it
 	sent, arrived uint64         // the events that its request was sent and that it came
 	cookies       []string       // what a 304 sets for the one who asked, if that is not to be stored
@@ -62,11 +62,11 @@ type outcome struct {
 }
 
 // confirmed reports whether the origin confirmed a stored response.
-func (o *outcome) confirmed() bool { return o.entry != nil && o.resp == nil }
+func (o *result) confirmed() bool { return o.entry != nil && o.resp == nil }
 
 // says notes in status what is known of storing the response: that it is stored, or is about to be, and for how long it
 // is fresh, or why it is not stored.
-func (o *outcome) says(status *Status) {
+func (o *result) says(status *Status) {
 	status.Detail = cmp.Or(o.repeated, status.Detail, o.detail)
 	if status.Stored = o.entry != nil && !o.unsaved; status.Stored {
 		status.TTL = o.response.lifetime() - o.response.age(wallClock())
@@ -82,7 +82,7 @@ type flight struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	landed chan struct{} // closed when the outcome is there
-	outcome
+	result
 
 	mu      sync.Mutex
 	parts   int // how many take part
@@ -304,11 +304,11 @@ func (t *Transport) leaveReading(f *flight, stopped bool) {
 }
 
 // land publishes the outcome of f. What nobody waited for any more is released.
-func (t *Transport) land(f *flight, o outcome) {
+func (t *Transport) land(f *flight, o result) {
 	if o.resp != nil {
 		o.code = o.resp.StatusCode
 	}
-	f.outcome = o
+	f.result = o
 	f.mu.Lock()
 	close(f.landed)
 	over, forgone := f.over, f.forgone
@@ -385,11 +385,11 @@ func stretch() {
 }
 
 // fly runs ask as the flight f. A panic in Base is passed on by whoever made the flight happen.
-func (t *Transport) fly(f *flight, ask func(*flight) outcome) {
-	o := outcome{err: errGone, final: true}
+func (t *Transport) fly(f *flight, ask func(*flight) result) {
+	o := result{err: errGone, final: true}
 	defer func() {
 		if p := recover(); p != nil {
-			o = outcome{err: fmt.Errorf("cachetrip: panic in Base: %v", p), panicked: p}
+			o = result{err: fmt.Errorf("cachetrip: panic in Base: %v", p), panicked: p}
 			t.panicked(p, debug.Stack())
 		}
 		t.land(f, o)

@@ -18,7 +18,7 @@ type leaser interface {
 
 // askAlone makes the flight f happen, unless another process makes one like it: then everybody has to
 // look again.
-func (x *exchange) askAlone(f *flight, entries []*store.Entry, stored []response, d decision) outcome {
+func (x *exchange) askAlone(f *flight, entries []*store.Entry, stored []response, d decision) result {
 	if f.key != "" {
 		// A request waits for other processes no longer than for others in this one, and only once: having waited in
 		// vain, it does not wait for the next one, and for those after it.
@@ -30,7 +30,7 @@ func (x *exchange) askAlone(f *flight, entries []*store.Entry, stored []response
 		release, granted := x.access().lease(until{f.ctx, deadline}, x.key, f.key[len(x.key):], most)
 		if !granted {
 			x.t.flights.remove(f)
-			return outcome{elsewhere: true}
+			return result{elsewhere: true}
 		}
 		if release != nil {
 			f.leased(release)

@@ -56,7 +56,7 @@ func (t *Transport) forward(req *http.Request, status Status) (*http.Response, e
 	t.counters.misses.Add(1)
 	status.FwdStatus = resp.StatusCode
 	elsewhere := req.URL != nil && followed(resp, out, req.URL)
-	var o outcome
+	var o result
 	var f *flight
 	if !elsewhere {
 		o, f = t.twin(req, resp)
@@ -184,7 +184,7 @@ func (s *urlSet) has(prefix string) bool {
 
 // askOrigin makes the flight f happen. A request whose answer is of no use to the caller, because of what the cache
 // has added to the request, is repeated as the caller made it.
-func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []response, d decision) outcome {
+func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []response, d decision) result {
 	var part *store.Entry // which is to be completed
 	if d.action == resume {
 		part = entries[d.selected]
@@ -200,12 +200,12 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 			continue
 		}
 		if err != nil {
-			return x.unshared(f, outcome{err: err})
+			return x.unshared(f, result{err: err})
 		}
 		if err := x.t.modify(resp); err != nil {
-			return x.unshared(f, outcome{err: err, final: true})
+			return x.unshared(f, result{err: err, final: true})
 		}
-		a := &answer{x: x, flight: f, resp: resp, number: number, arrived: x.t.events.next(), requested: requested, received: wallClock(), sent: out, stored: stored}
+		a := &originReply{x: x, flight: f, resp: resp, number: number, arrived: x.t.events.next(), requested: requested, received: wallClock(), sent: out, stored: stored}
 		status := resp.StatusCode
 		switch {
 		case d.action == resume && status == http.StatusPartialContent:
@@ -229,7 +229,7 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 					a.superseded(&current)
 				}
 				a.x.notStored(resp.StatusCode, contentLength(resp), why, nil)
-				return x.unshared(f, outcome{resp: resp, redirected: a.redirected()})
+				return x.unshared(f, result{resp: resp, redirected: a.redirected()})
 			}
 			repeated = "unmatched-304"
 			if chosen, _ := added.identify(x.rules, stored, resp.Header); chosen < 0 { // else it is another user's
@@ -256,7 +256,7 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 
 // unshared marks f as of no use to others, and keeps the next requests from waiting for the like. That an
 // origin failed, or that all had left, does not tell what comes next.
-func (x *exchange) unshared(f *flight, o outcome) outcome {
+func (x *exchange) unshared(f *flight, o result) result {
 	if f.ctx.Err() == nil && o.err == nil && !isError(o.resp.StatusCode) {
 		x.t.flights.note(f, nobody, time.Now())
 	}

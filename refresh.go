@@ -150,7 +150,7 @@ func (x *exchange) refreshNow(patience context.Context, entries []*store.Entry, 
 	head, stop := context.WithCancel(bound)
 	defer stop()
 	defer context.AfterFunc(patience, stop)()
-	go x.t.fly(f, func(f *flight) outcome { return x.askAlone(f, entries, stored, d) })
+	go x.t.fly(f, func(f *flight) result { return x.askAlone(f, entries, stored, d) })
 	if f.wait(head) != nil {
 		x.t.forgo(f)
 		return false

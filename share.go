@@ -101,7 +101,7 @@ func (x *exchange) ask(entries []*store.Entry, stored []response, d decision, jo
 	if !leads {
 		return x.follow(f, entries, stored, d, asked)
 	}
-	fly := func() { x.t.fly(f, func(f *flight) outcome { return x.askAlone(f, entries, stored, d) }) }
+	fly := func() { x.t.fly(f, func(f *flight) result { return x.askAlone(f, entries, stored, d) }) }
 	if ctx.Done() == nil { // the caller stays until the outcome is there, and there is no need to hand it over
 		fly()
 	} else {
@@ -123,7 +123,7 @@ func (x *exchange) lead(f *flight, entries []*store.Entry, stored []response, d 
 		}
 		return nil, answered, err
 	}
-	o := &f.outcome
+	o := &f.result
 	switch {
 	case o.panicked != nil:
 		panic(o.panicked)
@@ -139,7 +139,7 @@ func (x *exchange) lead(f *flight, entries []*store.Entry, stored []response, d 
 		return nil, again, nil
 	case o.confirmed():
 		resp, err := x.serve(wallClock(), o.entry, &o.response, Status{Fwd: d.fwd, FwdStatus: http.StatusNotModified, Stored: !o.unsaved, Detail: d.detail})
-		x.settles(resp, o.saving)
+		x.settles(resp, o.pending)
 		if err != nil {
 			return nil, again, nil
 		}
@@ -176,7 +176,7 @@ func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, 
 		}
 		return nil, answered, err
 	}
-	o := &f.outcome
+	o := &f.result
 	same := alike(f.asked, x.rules)
 	switch {
 	case o.elsewhere:
@@ -232,7 +232,7 @@ func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, 
 			return nil, alone, nil
 		}
 		if o.download == nil {
-			x.settles(resp, o.saving)
+			x.settles(resp, o.pending)
 		}
 	} else if resp = x.share(f, status); resp == nil {
 		return nil, again, nil

@@ -87,7 +87,7 @@ type Transport struct {
 	keys     keys
 	views    views
 	events   events
-	savings  savings
+	pendingWrites  pendingWrites
 	oneTag   urlSet // whose origin never answers 304 to several entity tags; see comparesAsText
 	guard    guard
 	endings  endings
@@ -432,7 +432,7 @@ func (x *exchange) serveStale(entries []*store.Entry, stored []response, d decis
 // lookup returns what is stored under the key, what is just being stored included, or an error if the caller's
 // interest ends before that is. A store that fails costs a miss.
 func (x *exchange) lookup() ([]*store.Entry, error) {
-	if s := x.t.savings.of(x.key); s != nil {
+	if s := x.t.pendingWrites.of(x.key); s != nil {
 		ctx := x.watch()
 		if s.wait(ctx); ctx.Err() != nil {
 			return nil, context.Cause(ctx)

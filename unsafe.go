@@ -57,15 +57,15 @@ func targetURL(req *http.Request) *url.URL {
 
 // twin has the answer to a POST stored for later GETs, if it says that it serves for those. If it returns a flight, the
 // content is to be read from the download of that. RFC 9110, section 9.3.3.
-func (t *Transport) twin(req *http.Request, resp *http.Response) (o outcome, f *flight) {
+func (t *Transport) twin(req *http.Request, resp *http.Response) (o result, f *flight) {
 	if req.Method != http.MethodPost || resp.Header["Content-Location"] == nil || resp.ContentLength == 0 {
-		return outcome{}, nil
+		return result{}, nil
 	}
 	get := req.WithContext(req.Context())
 	get.Method, get.Body = http.MethodGet, nil
 	x, _ := t.begin(get)
 	if x == nil {
-		return outcome{}, nil
+		return result{}, nil
 	}
 	x.detach()
 	x.asker = detached(req)
@@ -74,11 +74,11 @@ func (t *Transport) twin(req *http.Request, resp *http.Response) (o outcome, f *
 	// ends it.
 	f.cancel = func(error) {}
 	// The request is taken to have been made now, after what it invalidated.
-	a := &answer{x: x, flight: f, resp: resp, sent: req, number: t.events.next(), requested: wallClock(), received: wallClock()}
+	a := &originReply{x: x, flight: f, resp: resp, sent: req, number: t.events.next(), requested: wallClock(), received: wallClock()}
 	e := a.entry()
 	r := newResponse(e)
 	if !describesTarget(req.Method, targetURL(req), &r) || storable(x.rules, &r, false) != "" {
-		return outcome{}, nil
+		return result{}, nil
 	}
 	o = a.record(e, span{0, e.Length}, nil)
 	if o.download == nil {

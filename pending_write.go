@@ -13,14 +13,14 @@ import (
 // it, and so does who reads the response to its end or closes it, and Close.
 
 // saving is what is being stored under one key; nil: nothing is.
-type saving struct {
+type pendingWrite struct {
 	key   string
 	parts int // how many Updates are still to end
 	done  chan struct{}
 }
 
 // wait returns when s was stored, or the store has failed, or ctx has ended, or the patience of its caller.
-func (s *saving) wait(ctx context.Context) {
+func (s *pendingWrite) wait(ctx context.Context) {
 	if s == nil {
 		return
 	}
@@ -34,14 +34,14 @@ func (s *saving) wait(ctx context.Context) {
 }
 
 // savings are those under way, by primary key. Its zero value is ready for use.
-type savings struct {
+type pendingWrites struct {
 	count atomic.Int32 // of the keys; mostly there are none
 	mu    sync.Mutex
-	byKey map[string]*saving
+	byKey map[string]*pendingWrite
 }
 
 // of returns what is being stored under a key, nil if nothing is.
-func (ss *savings) of(key string) *saving {
+func (ss *pendingWrites) of(key string) *pendingWrite {
 	if ss.count.Load() == 0 {
 		return nil
 	}
@@ -50,14 +50,14 @@ func (ss *savings) of(key string) *saving {
 	return ss.byKey[key]
 }
 
-func (ss *savings) begin(key string) *saving {
+func (ss *pendingWrites) begin(key string) *pendingWrite {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	s := ss.byKey[key]
 	if s == nil {
-		s = &saving{key: key, done: make(chan struct{})}
+		s = &pendingWrite{key: key, done: make(chan struct{})}
 		if ss.byKey == nil {
-			ss.byKey = make(map[string]*saving)
+			ss.byKey = make(map[string]*pendingWrite)
 		}
 		ss.byKey[key] = s
 		ss.count.Add(1)
@@ -66,7 +66,7 @@ func (ss *savings) begin(key string) *saving {
 	return s
 }
 
-func (ss *savings) end(s *saving) {
+func (ss *pendingWrites) end(s *pendingWrite) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	if s.parts--; s.parts == 0 {
@@ -79,7 +79,7 @@ func (ss *savings) end(s *saving) {
 // saveBehind begins what ends with saved, or returns nil if what the answer confirms is to be stored before anybody
 // is given it: because nobody waits for it, or who does is not given a body, or the store may fail, which the
 // response is to say.
-func (a *answer) saveBehind() *saving {
+func (a *originReply) saveBehind() *pendingWrite {
 	if a.x.behind() || a.x.rules.method != http.MethodGet || a.x.rules.conditional() || !a.x.t.takes.Load() {
 		return nil
 	}
@@ -89,16 +89,16 @@ func (a *answer) saveBehind() *saving {
 		return nil
 	}
 	a.x.t.background.Add(1)
-	return a.x.t.savings.begin(a.x.key)
+	return a.x.t.pendingWrites.begin(a.x.key)
 }
 
-func (t *Transport) saved(s *saving) {
-	t.savings.end(s)
+func (t *Transport) saved(s *pendingWrite) {
+	t.pendingWrites.end(s)
 	t.background.Done()
 }
 
 // settles has the body of a response end when s has: a response without one waits for that here.
-func (x *exchange) settles(resp *http.Response, s *saving) {
+func (x *exchange) settles(resp *http.Response, s *pendingWrite) {
 	if s == nil {
 		return
 	}
