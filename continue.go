@@ -52,7 +52,7 @@ func (a *originReply) continuation(ctx context.Context, r response, limit int64,
 // concurrent use.
 type rests struct {
 	*originReply              // the response that they continue
-	entry   *store.Entry // the head to be stored for it
+	entry        *store.Entry // the head to be stored for it
 
 	mu     sync.Mutex
 	merged *store.Entry // entry as the rests have updated it; nil if there were none

@@ -80,19 +80,19 @@ type Transport struct {
 	// see also [WithTrace].
 	Trace *Trace
 
-	owned    io.Closer // the store that Open made
-	counters counters
-	evicted  atomic.Uint64 // evictions of the store that were told
-	flights  flights
-	keys     keys
-	views    views
-	events   events
-	pendingWrites  pendingWrites
-	oneTag   urlSet // whose origin never answers 304 to several entity tags; see comparesAsText
-	guard    guard
-	endings  endings
-	refusals refusals
-	takes    atomic.Bool // the store took what it was given last
+	owned         io.Closer // the store that Open made
+	counters      counters
+	evicted       atomic.Uint64 // evictions of the store that were told
+	flights       flights
+	keys          keys
+	views         views
+	events        events
+	pendingWrites pendingWrites
+	oneTag        urlSet // whose origin never answers 304 to several entity tags; see comparesAsText
+	guard         guard
+	endings       endings
+	refusals      refusals
+	takes         atomic.Bool // the store took what it was given last
 
 	secret atomic.Pointer[digester]
 	closed atomic.Bool   // requests are forwarded; set with mu
