@@ -14,6 +14,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/cachetrip/cachetrip/internal/patience"
 )
 
 // The content of a response on its way from the origin, through a draft of the store, to its
@@ -153,7 +155,7 @@ func (d *download) step() {
 		d.fetches = false
 		d.changed.Broadcast()
 		if d.stopped {
-			d.draft.a.t.endings.done()
+			d.draft.a.t.stragglers.Done()
 		}
 	}()
 	d.bring()
@@ -485,11 +487,11 @@ func (d *download) close(cancel func()) {
 		d.shut(cancel)
 		return
 	}
-	endings := &d.draft.a.t.endings
-	endings.add()
+	stragglers := &d.draft.a.t.stragglers
+	stragglers.Add()
 	done := make(chan struct{})
 	go func() {
-		defer endings.done()
+		defer stragglers.Done()
 		defer close(done)
 		d.shut(cancel)
 	}()
@@ -517,8 +519,8 @@ func (d *download) shut(cancel func()) {
 	}
 	fetches, source := d.fetches, d.source
 	if d.stopped = fetches; fetches {
-		d.draft.a.t.endings.add() // of the step
-		d.draft.a.t.endings.add() // of interrupt
+		d.draft.a.t.stragglers.Add() // of the step
+		d.draft.a.t.stragglers.Add() // of interrupt
 	}
 	d.emptied()
 	d.unlocked(func() {
@@ -561,7 +563,7 @@ func (d *download) wait(most time.Duration, holds func() bool) (over bool) {
 // interrupt closes a source that is being read: bodies of net/http let that be done, and others may take
 // no notice of the end of their request, or wait for their reader.
 func (d *download) interrupt(source io.Closer) {
-	defer d.draft.a.t.endings.done()
+	defer d.draft.a.t.stragglers.Done()
 	defer func() {
 		if p := recover(); p != nil {
 			d.panicked(p, debug.Stack())
@@ -615,7 +617,7 @@ func (r *reader) patience() time.Duration {
 	if r.ctx.Err() != nil {
 		return 0
 	}
-	return patience(r.ctx, time.Now(), maxPatience)
+	return patience.Of(r.ctx, time.Now(), patience.Longest)
 }
 
 func (r *reader) Read(p []byte) (n int, err error) {
@@ -898,9 +900,9 @@ func (r *reader) end(err error) bool {
 	}
 	reading := func() bool { return r.reads } // from files, which the last to leave closes
 	if d := r.d; !d.wait(r.patience(), reading) {
-		d.draft.a.t.endings.add()
+		d.draft.a.t.stragglers.Add()
 		go func() {
-			defer d.draft.a.t.endings.done()
+			defer d.draft.a.t.stragglers.Done()
 			d.mu.Lock()
 			for r.reads {
 				d.changed.Wait()

@@ -30,9 +30,6 @@ const (
 	maxTurns = 4
 )
 
-// errImpatient reports that a request has waited for another one for as long as it may.
-var errImpatient = errors.New("cachetrip: waited long enough for another request")
-
 // outcome is what asking the origin has led to.
 type result struct {
 	err      error
@@ -263,7 +260,7 @@ func (t *Transport) depart(f *flight, leaving int) {
 	f.over = f.over || last
 	landed, handedOver := f.hasLanded(), f.handedOver
 	if last && !landed {
-		t.endings.add() // until land
+		t.stragglers.Add() // until land
 	}
 	f.mu.Unlock()
 	if !last {
@@ -317,7 +314,7 @@ func (t *Transport) land(f *flight, o result) {
 		f.download.decline()
 	}
 	if over {
-		defer t.endings.done()
+		defer t.stragglers.Done()
 		t.shielded(f.release)
 	}
 }
@@ -338,33 +335,6 @@ func (f *flight) release() {
 		f.download.close(func() { f.cancel(errAbandoned) })
 	case f.resp != nil && !f.claimed:
 		f.resp.Body.Close()
-	}
-}
-
-// wait returns when the outcome of f is there, or with an error when ctx ends.
-func (f *flight) wait(ctx context.Context) error {
-	select {
-	case <-f.landed:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// waitFor is wait for at most a time, after which it returns errImpatient.
-func (f *flight) waitFor(ctx context.Context, most time.Duration) error {
-	if f.hasLanded() {
-		return nil
-	}
-	timer := time.NewTimer(most)
-	defer timer.Stop()
-	select {
-	case <-f.landed:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return errImpatient
 	}
 }
 

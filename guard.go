@@ -11,13 +11,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/patience"
 	"github.com/cachetrip/cachetrip/store"
 )
 
 // The one way from a Transport to its Store. A Store may be anybody's code, and may be a machine away: it may hang, panic,
 // ignore contexts, or be closed below the Transport. None of that is to keep a caller from its answer. So every call
 //
-//   - is waited for no longer than the caller's patience, see patience.go, and no longer than the caller is interested.
+//   - is waited for no longer than the caller's patience, see internal/patience, and no longer than the caller is interested.
 //     A call that takes longer is abandoned: it goes on in its own goroutine, and what it brings is given back;
 //   - turns a panic, and runtime.Goexit, into an error;
 //   - fails with errShut once Close has returned.
@@ -115,9 +116,9 @@ func panicError(p any) error {
 // patience returns how long ctx may be kept by a call of the store: the less, the more calls hang already, so that a
 // request that makes several calls does not spend its time on them.
 func (g *guard) patience(ctx context.Context) time.Duration {
-	wait := patience(ctx, time.Now(), maxPatience)
+	wait := patience.Of(ctx, time.Now(), patience.Longest)
 	if wait == 0 && ctx.Done() == nil {
-		wait = maxPatience // the caller whose deadline it was is gone
+		wait = patience.Longest // the caller whose deadline it was is gone
 	}
 	return wait >> (2 * min(g.left.Load(), maxHung))
 }
@@ -225,7 +226,7 @@ func (a access) run(ctx context.Context, m manner, f func(context.Context, *call
 	}
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	c := &call{began: time.Now(), done: make(chan struct{})}
-	wait := maxPatience
+	wait := patience.Longest
 	if !m.whole {
 		wait = g.patience(ctx)
 		if !m.lasts && !m.outlives {

@@ -38,10 +38,12 @@ var impure = []string{"time.Now", "time.Since", "time.Until", "time.After", "tim
 // mechanisms are the internal packages that the Transport is built upon, each with those of the others that it may import.
 // The rest of internal are programs and tests, which are built upon the Transport.
 var mechanisms = map[string][]string{
-	"internal/duration": {},
-	"internal/field":    {},
-	"internal/head":     {},
-	"internal/redact":   {"internal/field"},
+	"internal/duration":  {},
+	"internal/field":     {},
+	"internal/head":      {},
+	"internal/patience":  {},
+	"internal/redact":    {"internal/field"},
+	"internal/straggler": {},
 }
 
 // TestRules checks that each file of rules can be read, tested and replaced without knowing the rest.

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/cachetrip/cachetrip/internal/patience"
 )
 
 // What a 304 has freshened is stored while the caller reads: writing it takes longer than all else that the cache
@@ -24,13 +26,7 @@ func (s *pendingWrite) wait(ctx context.Context) {
 	if s == nil {
 		return
 	}
-	timer := time.NewTimer(patience(ctx, time.Now(), maxPatience))
-	defer timer.Stop()
-	select {
-	case <-s.done:
-	case <-ctx.Done():
-	case <-timer.C:
-	}
+	_ = patience.Wait(ctx, s.done, patience.Of(ctx, time.Now(), patience.Longest))
 }
 
 // savings are those under way, by primary key. Its zero value is ready for use.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/patience"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -103,7 +104,7 @@ func (x *exchange) refresh(entries []*store.Entry, stored []response, d decision
 		x.t.mu.Unlock()
 		return
 	}
-	patience, forgo := context.WithCancel(context.Background())
+	grace, forgo := context.WithCancel(context.Background())
 	x.t.refreshes.begin(key, refreshing{origin, forgo})
 	x.t.background.Add(1)
 	x.t.mu.Unlock()
@@ -121,7 +122,7 @@ func (x *exchange) refresh(entries []*store.Entry, stored []response, d decision
 			defer own.t.mu.Unlock()
 			own.t.refreshes.end(key, succeeded, time.Now())
 		}()
-		own.t.shielded(func() { succeeded = own.refreshNow(patience, entries, stored, d) })
+		own.t.shielded(func() { succeeded = own.refreshNow(grace, entries, stored, d) })
 	}()
 }
 
@@ -135,8 +136,8 @@ func (t *Transport) forgoRefreshes() {
 }
 
 // refreshNow asks the origin, unless somebody else does so already, and has the answer stored. It waits for the
-// head of that until patience ends. It reports whether the answer confirms what is stored, or takes its place.
-func (x *exchange) refreshNow(patience context.Context, entries []*store.Entry, stored []response, d decision) bool {
+// head of that until grace ends. It reports whether the answer confirms what is stored, or takes its place.
+func (x *exchange) refreshNow(grace context.Context, entries []*store.Entry, stored []response, d decision) bool {
 	ctx := untraced{context.WithoutCancel(x.req.Context())}
 	x.ctx, x.unwatch, x.waitsUntil = ctx, func() {}, time.Time{} // nobody waits
 	f, leads := x.t.flights.join(ctx, x.rules, x.flightKey(stored), joinAny, math.MaxUint64, time.Now())
@@ -149,9 +150,9 @@ func (x *exchange) refreshNow(patience context.Context, entries []*store.Entry, 
 	defer cancel()
 	head, stop := context.WithCancel(bound)
 	defer stop()
-	defer context.AfterFunc(patience, stop)()
+	defer context.AfterFunc(grace, stop)()
 	go x.t.fly(f, func(f *flight) result { return x.askAlone(f, entries, stored, d) })
-	if f.wait(head) != nil {
+	if patience.Wait(head, f.landed, patience.Unlimited) != nil {
 		x.t.forgo(f)
 		return false
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/patience"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -51,7 +52,7 @@ func (x *exchange) collapses(stored []response, d decision) bool {
 func (x *exchange) waitsFor() time.Duration {
 	now := time.Now()
 	if x.waitsUntil.IsZero() {
-		x.waitsUntil = now.Add(patience(x.watch(), now, x.t.shareTimeout()))
+		x.waitsUntil = now.Add(patience.Of(x.watch(), now, x.t.shareTimeout()))
 	}
 	return x.waitsUntil.Sub(now)
 }
@@ -60,7 +61,7 @@ func (x *exchange) waitsFor() time.Duration {
 func (t *Transport) shareTimeout() time.Duration {
 	switch {
 	case t.ShareTimeout == 0:
-		return maxPatience
+		return patience.Longest
 	case t.ShareTimeout < 0:
 		return 0
 	}
@@ -115,7 +116,7 @@ func (x *exchange) ask(entries []*store.Entry, stored []response, d decision, jo
 
 // lead answers with the outcome of the flight that this exchange makes happen.
 func (x *exchange) lead(f *flight, entries []*store.Entry, stored []response, d decision) (*http.Response, next, error) {
-	if err := f.wait(x.ctx); err != nil {
+	if err := patience.Wait(x.ctx, f.landed, patience.Unlimited); err != nil {
 		if errors.Is(x.ctx.Err(), context.DeadlineExceeded) { // err may be a cause that somebody gave it
 			if resp := x.serveStale(entries, stored, d, 0); resp != nil {
 				return resp, answered, nil
@@ -164,8 +165,8 @@ func (x *exchange) lead(f *flight, entries []*store.Entry, stored []response, d 
 // follow answers with the outcome of another exchange's flight, if that can be shared with this
 // request, which asked at the event of that number. Errors are never shared: each belongs to the one who asked.
 func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, d decision, asked uint64) (*http.Response, next, error) {
-	switch err := f.waitFor(x.ctx, x.waitsFor()); {
-	case err == errImpatient:
+	switch err := patience.Wait(x.ctx, f.landed, x.waitsFor()); {
+	case err == patience.ErrExhausted:
 		x.t.flights.remove(f) // nor does anybody who comes later queue behind it
 		return nil, impatient, nil
 	case err != nil:

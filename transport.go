@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/cachetrip/cachetrip/internal/field"
+	"github.com/cachetrip/cachetrip/internal/patience"
+	"github.com/cachetrip/cachetrip/internal/straggler"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -90,7 +92,7 @@ type Transport struct {
 	pendingWrites pendingWrites
 	oneTag        urlSet // whose origin never answers 304 to several entity tags; see comparesAsText
 	guard         guard
-	endings       endings
+	stragglers    straggler.Counter
 	refusals      refusals
 	takes         atomic.Bool // the store took what it was given last
 
@@ -138,8 +140,8 @@ func (t *Transport) Close() error {
 	timer := time.AfterFunc(closeGrace, t.forgoRefreshes)
 	t.background.Wait() // which may still store what the origin sends
 	timer.Stop()
-	limit := time.Now().Add(maxPatience)
-	t.endings.wait(limit)
+	limit := time.Now().Add(patience.Longest)
+	t.stragglers.Wait(limit)
 	t.guard.shut(time.Until(limit))
 	if t.owned == nil {
 		return nil

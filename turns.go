@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"time"
+
+	"github.com/cachetrip/cachetrip/internal/patience"
 )
 
 // Requests that were waiting for one that failed go to the origin themselves, a few at a time.
@@ -65,13 +67,8 @@ func (t *turn) wait(ctx context.Context, most time.Duration) error {
 	if t == nil {
 		return nil
 	}
-	timer := time.NewTimer(most)
-	defer timer.Stop()
-	select {
-	case <-t.came:
-	case <-timer.C:
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	if err := patience.Wait(ctx, t.came, most); err != patience.ErrExhausted {
+		return err
 	}
 	return nil
 }
