@@ -255,7 +255,7 @@ func (a *originReply) freshen(c *conditions, entries []*store.Entry, made *confi
 		if slices.Equal(made.next, current) {
 			return current
 		}
-		a.x.t.events.bring(a.x.key)
+		a.x.t.events.Stored(a.x.key)
 		return made.next
 	})
 	if err != nil {
@@ -283,7 +283,7 @@ func (a *originReply) freshened(e *store.Entry) *store.Entry {
 	a.mark(fresh)
 	fresh = withAskedAs(fresh, e.Selecting[askedAs])
 	fresh.RequestTime, fresh.ResponseTime = a.requested, a.received
-	if !a.requested.Before(e.InvalidatedAt) && !a.x.t.events.invalidatedSince(a.number, a.x.key) {
+	if !a.requested.Before(e.InvalidatedAt) && !a.x.invalidatedSince(a.number) {
 		fresh.InvalidatedAt = time.Time{}
 	}
 	if len(e.Parts) == 0 || e.Complete() {
@@ -486,7 +486,7 @@ func (a *originReply) put(ctx context.Context, brought *store.Entry, blobID stri
 	err := a.x.access().update(ctx, a.x.key, func(current []*store.Entry) []*store.Entry {
 		e = stillHeld(brought, current, blobID)
 		r := newResponse(e)
-		admission := admit(a.x.rules, &r, responses(current), a.x.t.events.order(a.number, a.x.key))
+		admission := admit(a.x.rules, &r, responses(current), a.x.orderBefore(a.number))
 		outdated = !admission.keep
 		if outdated {
 			return current
@@ -500,12 +500,12 @@ func (a *originReply) put(ctx context.Context, brought *store.Entry, blobID stri
 			}
 		}
 		kept = a.markAsked(kept)
-		if admission.distrust || a.x.t.events.invalidatedSince(a.number, a.x.key) {
-			a.x.t.events.distrust(a.x.key, a.received)
+		if admission.distrust || a.x.invalidatedSince(a.number) {
+			a.x.t.events.Distrust(a.x.key, a.received)
 			kept = kept.Clone()
 			kept.InvalidatedAt = a.received
 		}
-		a.x.t.events.bring(a.x.key)
+		a.x.t.events.Stored(a.x.key)
 		next := []*store.Entry{kept}
 		for i, other := range current {
 			if !slices.Contains(admission.replaces, i) {
@@ -565,14 +565,14 @@ func (a *originReply) superseded(r *response) {
 	err := a.x.access().invalidate(a.x.lasting(), a.x.key, func(current []*store.Entry) []*store.Entry {
 		next := slices.Clone(current)
 		for _, i := range outdated(responses(current)) {
-			a.x.t.events.invalidate(a.x.key, a.received)
+			a.x.t.events.Invalidate(a.x.key, a.received)
 			next[i] = next[i].Clone()
 			next[i].InvalidatedAt = a.received
 		}
 		return next
 	})
 	if err != nil {
-		a.x.t.events.invalidate(a.x.key[:urlDigits], a.received) // so that at least this process validates
+		a.x.t.events.Invalidate(a.x.url(), a.received) // so that at least this process validates
 		a.x.storeFailed("invalidate", err)
 	}
 }
@@ -605,7 +605,7 @@ func (a *originReply) absorbHead(e *store.Entry, head *response) result {
 			case stored[i].uncompressed && stored[i].status == head.status && !differentContent(&stored[i], head):
 				// The HEAD is about another coding, whose tag and length say nothing.
 			case current[i].InvalidatedAt.IsZero():
-				a.x.t.events.invalidate(a.x.key, a.received)
+				a.x.t.events.Invalidate(a.x.key, a.received)
 				next[i] = current[i].Clone()
 				next[i].InvalidatedAt = a.received
 			}
@@ -616,7 +616,7 @@ func (a *originReply) absorbHead(e *store.Entry, head *response) result {
 			}
 			return storedStill(next)
 		}
-		admission := admit(a.x.rules, head, stored, a.x.t.events.order(a.number, a.x.key))
+		admission := admit(a.x.rules, head, stored, a.x.orderBefore(a.number))
 		if why != "" || !admission.keep {
 			return current
 		}

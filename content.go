@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/cachetrip/cachetrip/internal/pending"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -25,7 +26,7 @@ type content struct {
 	damaged func()       // called when what is held does not prove itself
 
 	// What is being stored when this is given to a caller, who is not to be told of its end before, while interested.
-	saving *pendingWrite
+	saving *pending.Write
 	ctx    context.Context
 
 	mu    sync.Mutex
@@ -81,7 +82,7 @@ func (c *content) copyTo(w io.Writer, end int64) error {
 }
 
 // settle waits for what is being stored.
-func (c *content) settle() { c.saving.wait(c.ctx) }
+func (c *content) settle() { c.saving.Wait(c.ctx) }
 
 // checked has damage reported. An end before that of the parts is damage, too.
 func (c *content) checked(err error) error {

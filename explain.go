@@ -124,9 +124,9 @@ func (t *Transport) Explain(req *http.Request) (Explanation, error) {
 		explained.Sent = withDirectives(req.Header, directivesOf(ctx))
 		return explained, nil
 	}
-	x.t.pendingWrites.of(x.key).wait(ctx)
+	x.t.pendingWrites.Of(x.key).Wait(ctx)
 	var entries []*store.Entry
-	found, err := x.access().all(ctx, x.key[:urlDigits])
+	found, err := x.access().all(ctx, x.url())
 	if err != nil {
 		return explained, fmt.Errorf("cachetrip: explain: %w", err)
 	}

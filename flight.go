@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/pending"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -49,7 +50,7 @@ type result struct {
 	repeated      string         // why the request had to be repeated, as Status.Detail; empty if it had not
 	entry         *store.Entry   // what is or is being stored: of resp, or confirmed by it
 	unsaved       bool           // what was confirmed is not stored: the store failed, or it may not be any more
-	pending       *pendingWrite  // what was confirmed is being stored; nil if that was done before
+	pending       *pending.Write // what was confirmed is being stored; nil if that was done before
 	response      response       // entry, as the rules see it
 	sent, arrived uint64         // the events that its request was sent and that it came
 	cookies       []string       // what a 304 sets for the one who asked, if that is not to be stored

@@ -3,9 +3,7 @@ package cachetrip
 import (
 	"net/http"
 	"net/url"
-	"strconv"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -86,43 +84,6 @@ func TestInvalidated(t *testing.T) {
 				t.Errorf("invalidated (-got +want):\n%s", diff)
 			}
 		})
-	}
-}
-
-// What happened is remembered for as long as there is room; what is under way is told a number that is not too low for
-// what was forgotten.
-func TestEventLog(t *testing.T) {
-	var l eventLog
-	start := time.Now()
-	at := func(i int) event { return event{uint64(i + 1), start.Add(time.Duration(i) * time.Second)} }
-	const n = 5*maxEvents/4 + 1
-	for i := range n {
-		l.note(strconv.Itoa(i), at(i))
-		if size := len(l.last) + len(l.before); size > maxEvents {
-			t.Fatalf("%d are remembered", size)
-		}
-	}
-	for i := range n {
-		known, since := l.at(strconv.Itoa(i)), l.since(strconv.Itoa(i))
-		if known != at(i) && (known != event{} || i >= n-maxEvents/2) {
-			t.Fatalf("at %d: got %v", i, known)
-		}
-		if since < at(i).number {
-			t.Fatalf("since %d: got %v", i, since)
-		}
-	}
-	if known := l.at("other"); known != (event{}) {
-		t.Errorf("at what never was: %v", known)
-	}
-	if since := l.since("other"); since > at(n-maxEvents/2).number {
-		t.Errorf("since what never was: %v", since)
-	}
-	if known := new(eventLog).since("other"); known != 0 {
-		t.Errorf("since, of nothing: %v", known)
-	}
-	l.note("1", at(0))
-	if known := l.at("1"); known != at(0) {
-		t.Errorf("noted anew: %v", known)
 	}
 }
 

@@ -39,9 +39,12 @@ var impure = []string{"time.Now", "time.Since", "time.Until", "time.After", "tim
 // The rest of internal are programs and tests, which are built upon the Transport.
 var mechanisms = map[string][]string{
 	"internal/duration":  {},
+	"internal/eventlog":  {},
 	"internal/field":     {},
 	"internal/head":      {},
+	"internal/memo":      {},
 	"internal/patience":  {},
+	"internal/pending":   {"internal/patience"},
 	"internal/redact":    {"internal/field"},
 	"internal/straggler": {},
 }

@@ -2,16 +2,15 @@ package cachetrip
 
 import (
 	"context"
-	"hash/maphash"
 	"io"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/cachetrip/cachetrip/internal/field"
+	"github.com/cachetrip/cachetrip/internal/memo"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -140,7 +139,7 @@ func respelled(h, canonical http.Header) http.Header {
 func (x *exchange) question(ctx context.Context, stored []response, d *decision) (*http.Request, conditions) {
 	out := x.outgoing(ctx)
 	var added conditions
-	if d.action == revalidate && x.expectsRefusal(ownConditions) || d.action == resume && x.expectsRefusal(ownRange) {
+	if d.action == revalidate && x.expectsRefusal(memo.Conditions) || d.action == resume && x.expectsRefusal(memo.Range) {
 		d.action = fetch
 	}
 	switch d.action {
@@ -156,30 +155,7 @@ func (x *exchange) question(ctx context.Context, stored []response, d *decision)
 
 // conditions returns the preconditions for validating what is stored.
 func (x *exchange) conditions(stored []response, d decision) conditions {
-	return conditionsFor(x.rules, stored, d.selected, x.t.oneTag.has(x.key[:urlDigits]))
-}
-
-// urlSet is a set of URLs that forgets: a URL that is added may displace another one. Its zero value is
-// ready for use.
-type urlSet struct {
-	slots [512]atomic.Uint64
-}
-
-func (s *urlSet) slot(prefix string) (slot *atomic.Uint64, hash uint64) {
-	hash = maphash.String(keySeed, prefix)
-	return &s.slots[hash%uint64(len(s.slots))], hash
-}
-
-// add adds the URL of a key's prefix.
-func (s *urlSet) add(prefix string) {
-	slot, hash := s.slot(prefix)
-	slot.Store(hash)
-}
-
-// has reports whether the URL of a key's prefix was added, as far as is remembered.
-func (s *urlSet) has(prefix string) bool {
-	slot, hash := s.slot(prefix)
-	return slot.Load() == hash
+	return conditionsFor(x.rules, stored, d.selected, x.t.oneTag.Has(x.url()))
 }
 
 // askOrigin makes the flight f happen. A request whose answer is of no use to the caller, because of what the cache
@@ -193,10 +169,10 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 	var repeated string
 	for {
 		out, added := x.question(f.ctx, stored, &d)
-		number, requested := x.t.events.next(), wallClock()
+		number, requested := x.t.events.Next(), wallClock()
 		resp, err := x.send(out)
 		if err != nil && d.action == resume && connectionLost(err) && f.ctx.Err() == nil {
-			was, repeated, d.action = refused{extra: ownRange}, "range-refused", fetch
+			was, repeated, d.action = refused{extra: memo.Range}, "range-refused", fetch
 			continue
 		}
 		if err != nil {
@@ -205,16 +181,16 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 		if err := x.t.modify(resp); err != nil {
 			return x.unshared(f, result{err: err, final: true})
 		}
-		a := &originReply{x: x, flight: f, resp: resp, number: number, arrived: x.t.events.next(), requested: requested, received: wallClock(), sent: out, stored: stored}
+		a := &originReply{x: x, flight: f, resp: resp, number: number, arrived: x.t.events.Next(), requested: requested, received: wallClock(), sent: out, stored: stored}
 		status := resp.StatusCode
 		switch {
 		case d.action == resume && status == http.StatusPartialContent:
 			if o, ok := a.resumed(part, &stored[d.selected]); ok {
 				return o
 			}
-			was, repeated = refused{ownRange, status}, "range-refused"
+			was, repeated = refused{memo.Range, status}, "range-refused"
 		case d.action == resume && status != http.StatusOK && !rateLimited(status, resp.Header):
-			was, repeated = refused{ownRange, status}, "range-refused"
+			was, repeated = refused{memo.Range, status}, "range-refused"
 		case status == http.StatusNotModified && !added.none():
 			if o, ok := a.confirmed(&added, entries); ok {
 				return o
@@ -233,15 +209,15 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 			}
 			repeated = "unmatched-304"
 			if chosen, _ := added.identify(x.rules, stored, resp.Header); chosen < 0 { // else it is another user's
-				was = refused{ownConditions, status}
+				was = refused{memo.Conditions, status}
 			}
 		case !added.none() && refusesConditions(status, resp.Header):
-			was, repeated = refused{ownConditions, status}, "conditions-refused"
+			was, repeated = refused{memo.Conditions, status}, "conditions-refused"
 		default:
 			if comparesAsText(out.Header, resp.Header, resp.StatusCode) {
-				x.t.oneTag.add(x.key[:urlDigits])
+				x.t.oneTag.Add(x.url())
 			}
-			x.judge(was, resp, part)
+			x.learnFrom(was, resp, part)
 			o := a.absorbed()
 			o.repeated = repeated
 			if d.action == resume && status == http.StatusOK && o.entry == nil { // the whole came, and is not kept

@@ -66,7 +66,7 @@ func (t *Transport) changeKeys(ctx context.Context, req *http.Request, urls []st
 	}
 	noted := sync.OnceFunc(func() {
 		for _, prefix := range prefixes(*t.secret.Load()) {
-			t.events.invalidate(prefix, now)
+			t.events.Invalidate(prefix, now)
 		}
 	})
 	if t.secret.Load() != nil {

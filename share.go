@@ -72,7 +72,7 @@ func (t *Transport) shareTimeout() time.Duration {
 // is from before entries were looked up.
 func (x *exchange) ask(entries []*store.Entry, stored []response, d decision, join joining, moment uint64) (*http.Response, next, error) {
 	ctx := x.watch()
-	asked := x.t.events.next()
+	asked := x.t.events.Next()
 	if x.own == nil {
 		x.detach()
 	}
@@ -200,7 +200,7 @@ func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, 
 	if o.entry == nil || o.audience == nobody {
 		return nil, alone, nil
 	}
-	if x.t.events.invalidatedSince(o.sent, x.key) || o.response.invalidatedIn(stored, x.t.events.order(o.sent, x.key)) {
+	if x.invalidatedSince(o.sent) || o.response.invalidatedIn(stored, x.orderBefore(o.sent)) {
 		return nil, alone, nil // something unsafe was done since: what was asked for before that won't do
 	}
 	if d.selected >= 0 && stored[d.selected].received.After(o.response.received) {

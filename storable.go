@@ -152,3 +152,19 @@ var perConnection = []string{
 	"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
 	"Proxy-Authenticate", "Proxy-Authentication-Info", "Proxy-Authorization",
 }
+
+// refusesConditions reports whether a response may be due to preconditions that the caller did not
+// send. Then the request is worth repeating without them.
+func refusesConditions(status int, h http.Header) bool {
+	return mayRefuseExtras(status) && !rateLimited(status, h)
+}
+
+// refusesRange reports whether a refusal with the status can only be due to the Range field: the
+// origin does not answer a request without one like that.
+func refusesRange(status int) bool {
+	switch status {
+	case http.StatusPartialContent, http.StatusNotModified, http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable:
+		return true
+	}
+	return false
+}

@@ -9,8 +9,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/eventlog"
 	"github.com/cachetrip/cachetrip/internal/field"
+	"github.com/cachetrip/cachetrip/internal/memo"
 	"github.com/cachetrip/cachetrip/internal/patience"
+	"github.com/cachetrip/cachetrip/internal/pending"
 	"github.com/cachetrip/cachetrip/internal/straggler"
 	"github.com/cachetrip/cachetrip/store"
 )
@@ -88,12 +91,12 @@ type Transport struct {
 	flights       flights
 	keys          keys
 	views         views
-	events        events
-	pendingWrites pendingWrites
-	oneTag        urlSet // whose origin never answers 304 to several entity tags; see comparesAsText
+	events        eventlog.Log
+	pendingWrites pending.Writes
+	oneTag        memo.Set // whose origin never answers 304 to several entity tags; see comparesAsText
 	guard         guard
 	stragglers    straggler.Counter
-	refusals      refusals
+	refusals      memo.Refusals
 	takes         atomic.Bool // the store took what it was given last
 
 	secret atomic.Pointer[digester]
@@ -293,6 +296,25 @@ func (x *exchange) identify(method string, seen *http.Request, plain, anonymous 
 	return nil
 }
 
+// url returns the prefix of all keys of the URL.
+func (x *exchange) url() string { return x.key[:urlDigits] }
+
+// invalidatedSince reports whether this Transport may have invalidated the key, or its URL, since
+// the event with the given number.
+func (x *exchange) invalidatedSince(number uint64) bool {
+	return x.t.events.InvalidatedSince(number, x.key) || x.t.events.InvalidatedSince(number, x.url())
+}
+
+// orderBefore returns what is known of the order of events of the key, for a response whose request
+// was the event with the given number.
+func (x *exchange) orderBefore(number uint64) order {
+	times := x.t.events.InvalidationsBefore(number, x.key, nil)
+	return order{
+		overtaken:   x.t.events.StoredSince(number, x.key),
+		invalidated: x.t.events.InvalidationsBefore(number, x.url(), times),
+	}
+}
+
 // release ends what x holds when the request is answered, but for what goes on while the caller reads.
 func (x *exchange) release() {
 	x.turn.end()
@@ -320,7 +342,7 @@ func (x *exchange) run() (*http.Response, error) {
 			return nil, context.Cause(ctx)
 		}
 		stored := x.t.views.all(x.key, entries)
-		if at := x.t.events.invalidatedAt(x.key); !at.IsZero() {
+		if at := x.t.events.InvalidatedAt(x.url()); !at.IsZero() {
 			stored = invalidateBefore(stored, at) // another process may have stored since what it had asked for before
 		}
 		now := wallClock()
@@ -434,9 +456,9 @@ func (x *exchange) serveStale(entries []*store.Entry, stored []response, d decis
 // lookup returns what is stored under the key, what is just being stored included, or an error if the caller's
 // interest ends before that is. A store that fails costs a miss.
 func (x *exchange) lookup() ([]*store.Entry, error) {
-	if s := x.t.pendingWrites.of(x.key); s != nil {
+	if w := x.t.pendingWrites.Of(x.key); w != nil {
 		ctx := x.watch()
-		if s.wait(ctx); ctx.Err() != nil {
+		if w.Wait(ctx); ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		} // else what is being stored is not there yet, if that takes too long
 	}
