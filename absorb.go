@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cachetrip/cachetrip/internal/field"
+	"github.com/cachetrip/cachetrip/internal/span"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -320,7 +321,7 @@ func (a *originReply) absorbed() result {
 		a.superseded(&r)
 		return a.x.unshared(a.flight, result{resp: a.resp, detail: why})
 	}
-	return a.record(e, span{0, e.Length}, nil)
+	return a.record(e, span.Of(0, e.Length), nil)
 }
 
 // noteAudience remembers, and returns, who may share r, which the response of the origin has brought or confirmed.
@@ -340,12 +341,12 @@ func arriving(e *store.Entry) response {
 
 // record has the content of the response stored as it is read, as that of e. If held is not nil, the
 // response brings the stretch of the content that is missing in it.
-func (a *originReply) record(e *store.Entry, brings span, held *content) result {
+func (a *originReply) record(e *store.Entry, brings span.Span, held *content) result {
 	o := result{resp: a.resp, entry: e, response: newResponse(e), sent: a.number, arrived: a.arrived, announced: a.resp.ContentLength, trailer: a.resp.Trailer.Clone(), given: givenBy(a.resp)}
 	if a.resp.StatusCode != http.StatusPartialContent {
 		o.response = arriving(e)
 	} else {
-		o.response.held = []span{brings}
+		o.response.held = []span.Span{brings}
 	}
 	o.audience = a.noteAudience(&o.response)
 	if held == nil && a.resp.Body == http.NoBody {
@@ -358,11 +359,11 @@ func (a *originReply) record(e *store.Entry, brings span, held *content) result 
 	o.resumes = held != nil
 	partial := o.resumes || a.resp.StatusCode == http.StatusPartialContent
 	length := int64(-1)
-	if brings.end >= 0 {
-		length = brings.length()
+	if brings.End >= 0 {
+		length = brings.Length()
 	}
 	// A body in very many pieces becomes one before it gets yet another.
-	whole := held != nil && len(held.parts) >= maxParts && brings.end == e.Length
+	whole := held != nil && len(held.parts) >= maxParts && brings.End == e.Length
 	if whole {
 		length = e.Length
 	}
@@ -392,7 +393,7 @@ func (a *originReply) record(e *store.Entry, brings span, held *content) result 
 	if held != nil {
 		d.between(held, brings, e.Length)
 	}
-	stored, from := held, brings.start
+	stored, from := held, brings.Start
 	if whole {
 		d.gathers()
 		stored, from = nil, 0
@@ -403,7 +404,7 @@ func (a *originReply) record(e *store.Entry, brings span, held *content) result 
 	o.continues, o.brings = continues && !ranged && a.sent.Method != http.MethodPost, brings
 	rests := &rests{originReply: a, entry: e}
 	if o.continues {
-		d.again = a.continuation(a.flight.ctx, o.response, brings.end, rests)
+		d.again = a.continuation(a.flight.ctx, o.response, brings.End, rests)
 	}
 	finish := func(draft *guardedDraft, taken int64, end error) {
 		e, why := rests.joined()
@@ -426,12 +427,12 @@ func (a *originReply) record(e *store.Entry, brings span, held *content) result 
 			if partial {
 				withoutContentDigests(all.Trailer)
 			}
-			if brings.end < 0 {
-				all.Length = brings.start + taken
+			if brings.End < 0 {
+				all.Length = brings.Start + taken
 			}
-			a.finish(all, stored, draft, span{from, brings.start + taken})
-		case continues && brings.start+taken > from && isBreak(end):
-			a.finish(e.Clone(), stored, draft, span{from, brings.start + taken})
+			a.finish(all, stored, draft, span.Of(from, brings.Start+taken))
+		case continues && brings.Start+taken > from && isBreak(end):
+			a.finish(e.Clone(), stored, draft, span.Of(from, brings.Start+taken))
 		default:
 			a.x.notStored(e.Status, e.Length, "incomplete", nil)
 		}
@@ -457,7 +458,7 @@ func isStream(h http.Header) bool {
 }
 
 // finish stores e with the stretch of its content that the draft has taken.
-func (a *originReply) finish(e *store.Entry, held *content, draft *guardedDraft, taken span) {
+func (a *originReply) finish(e *store.Entry, held *content, draft *guardedDraft, taken span.Span) {
 	blob, err := draft.commit()
 	if err != nil {
 		a.notKept("commit", e, err)
@@ -466,8 +467,8 @@ func (a *originReply) finish(e *store.Entry, held *content, draft *guardedDraft,
 	if held != nil {
 		e.Parts = held.parts
 	}
-	if taken.length() > 0 {
-		e.Parts = joinParts(e.Parts, store.Part{Offset: taken.start, Length: taken.length(), Blob: blob})
+	if taken.Length() > 0 {
+		e.Parts = joinParts(e.Parts, store.Part{Offset: taken.Start, Length: taken.Length(), Blob: blob})
 	}
 	a.put(draft.until, e, blob.ID)
 }
@@ -666,7 +667,7 @@ func (a *originReply) absorbPartial(e *store.Entry) result {
 	}
 	wholeOf(e, length)
 	r := newResponse(e)
-	r.held = []span{s}
+	r.held = []span.Span{s}
 	o := a.record(e, s, nil)
 	if o.download != nil && !admit(a.x.rules, &r, a.stored, order{}).keep {
 		o.unsaved, o.detail = true, "outdated"

@@ -23,14 +23,14 @@ func (x *exchange) alone(f *flight) aloneFunc {
 		var again func(int64, error) (io.ReadCloser, int64)
 		if f.continues && !whole && x.mayContinue(f) {
 			a := &originReply{x: x, requested: wallClock()}
-			again = a.continuation(ctx, f.response, f.brings.end, nil)
+			again = a.continuation(ctx, f.response, f.brings.End, nil)
 		}
 		repeats := 0
 		return func(position int64) (io.ReadCloser, int64) {
 			if again != nil {
 				if source, length := again(position, nil); source != nil {
-					if f.brings.end >= 0 {
-						length = f.brings.end
+					if f.brings.End >= 0 {
+						length = f.brings.End
 					}
 					return source, length
 				}

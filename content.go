@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/cachetrip/cachetrip/internal/pending"
+	"github.com/cachetrip/cachetrip/internal/span"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -77,7 +78,7 @@ func (c *content) ReadAt(p []byte, offset int64) (int, error) {
 
 // copyTo writes what is held before an offset, which is all of it, to w.
 func (c *content) copyTo(w io.Writer, end int64) error {
-	_, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{&served{content: c, span: span{0, end}, count: new(atomic.Int64)}}, make([]byte, copySize))
+	_, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{&served{content: c, Span: span.Of(0, end), count: new(atomic.Int64)}}, make([]byte, copySize))
 	return err
 }
 
@@ -149,13 +150,13 @@ type served struct {
 	last    bool // to read content, which is therefore closed at the end
 	closed  atomic.Bool
 
-	turn    sync.Mutex // of who reads; Close does not wait for it
-	span               // what is still to be read
-	damaged bool       // the store can't write what comes next, and again may bring it
+	turn      sync.Mutex // of who reads; Close does not wait for it
+	span.Span            // what is still to be read
+	damaged   bool       // the store can't write what comes next, and again may bring it
 
 	// again asks the origin for a stretch that the store can't give any more, and returns nil if that does not
 	// help; it is nil if it can't be asked. rest is what it has returned.
-	again func(span) io.ReadCloser
+	again func(span.Span) io.ReadCloser
 	rest  atomic.Pointer[io.ReadCloser]
 }
 
@@ -175,13 +176,13 @@ func (s *served) next(p []byte) (int, error) {
 	s.turn.Lock()
 	defer s.turn.Unlock()
 	switch {
-	case s.start >= s.end:
+	case s.Start >= s.End:
 		return 0, io.EOF
 	case !s.content.use():
 		return 0, http.ErrBodyReadAfterClose
 	}
 	defer s.content.unuse()
-	p = p[:min(int64(len(p)), s.length())]
+	p = p[:min(int64(len(p)), s.Length())]
 	n, err := s.read(p)
 	s.advance(int64(n))
 	return n, err
@@ -191,14 +192,14 @@ func (s *served) next(p []byte) (int, error) {
 func (s *served) read(p []byte) (int, error) {
 	rest := s.rest.Load()
 	if rest == nil {
-		n, err := s.content.ReadAt(p, s.start)
+		n, err := s.content.ReadAt(p, s.Start)
 		if err == nil || s.again == nil {
 			return n, err
 		}
 		if n > 0 {
 			return n, nil
 		}
-		body := s.again(s.span)
+		body := s.again(s.Span)
 		if body == nil {
 			return 0, err
 		}
@@ -225,9 +226,9 @@ func (s *served) closeRest() {
 
 // advance counts what was read. What is read to its end need not be closed as well for its files to be.
 func (s *served) advance(n int64) {
-	s.start += n
+	s.Start += n
 	s.count.Add(n)
-	if s.start < s.end {
+	if s.Start < s.End {
 		return
 	}
 	s.closeRest()
@@ -259,7 +260,7 @@ func (s *served) writeNext(w io.Writer, room *[]byte) (n int64, over bool, err e
 	s.turn.Lock()
 	defer s.turn.Unlock()
 	switch {
-	case s.start >= s.end:
+	case s.Start >= s.End:
 		return 0, true, nil
 	case s.closed.Load() || !s.content.use():
 		return 0, false, http.ErrBodyReadAfterClose
@@ -272,8 +273,8 @@ func (s *served) writeNext(w io.Writer, room *[]byte) (n int64, over bool, err e
 // writePiece writes what comes next from memory, from the store or, through room, which is made when it is needed,
 // from wherever it can be had.
 func (s *served) writePiece(w io.Writer, room *[]byte) (int64, error) {
-	if inline := s.content.inline(s.start); inline != nil {
-		inline = inline[:min(int64(len(inline)), s.length())]
+	if inline := s.content.inline(s.Start); inline != nil {
+		inline = inline[:min(int64(len(inline)), s.Length())]
 		n, err := w.Write(inline)
 		s.advance(int64(n))
 		if err == nil && n < len(inline) {
@@ -281,8 +282,8 @@ func (s *served) writePiece(w io.Writer, room *[]byte) (int64, error) {
 		}
 		return int64(n), err
 	}
-	if direct, length, offset := s.content.direct(s.start); direct != nil && !s.damaged {
-		n, err := direct.WriteRangeTo(w, offset, min(length, s.length()))
+	if direct, length, offset := s.content.direct(s.Start); direct != nil && !s.damaged {
+		n, err := direct.WriteRangeTo(w, offset, min(length, s.Length()))
 		s.advance(n)
 		if errors.Is(err, store.ErrDamaged) { // else it may be an error of w, even io.EOF
 			s.content.damaged()
@@ -293,9 +294,9 @@ func (s *served) writePiece(w io.Writer, room *[]byte) (int64, error) {
 		return n, err
 	}
 	if *room == nil {
-		*room = make([]byte, min(copySize, s.length()))
+		*room = make([]byte, min(copySize, s.Length()))
 	}
-	piece := (*room)[:min(int64(len(*room)), s.length())]
+	piece := (*room)[:min(int64(len(*room)), s.Length())]
 	n, err := s.read(piece)
 	s.advance(int64(n))
 	if n == 0 {

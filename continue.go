@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cachetrip/cachetrip/internal/field"
+	"github.com/cachetrip/cachetrip/internal/span"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -32,7 +33,7 @@ func (a *originReply) continuation(ctx context.Context, r response, limit int64,
 		}
 		for tries < len(pauses) && pause(ctx, pauses[tries]) {
 			tries++
-			rest, length, err := a.askAgain(ctx, &r, span{position, limit})
+			rest, length, err := a.askAgain(ctx, &r, span.Of(position, limit))
 			if rest != nil {
 				r.length = length
 				if rests != nil && rest.resp.StatusCode == http.StatusPartialContent {
@@ -92,7 +93,7 @@ func (rs *rests) joined() (e *store.Entry, why string) {
 // remainder returns what asks for the rest of a stored response, the whole of e, when the store has failed while it was
 // being read: a store on a network can do so in the middle of a body. Without a strong entity tag the request is
 // repeated, and what comes must begin with what is stored: a date may be that of another user's page. remainder is nil if the origin can't be asked.
-func (x *exchange) remainder(held *content, r *response, e *store.Entry) func(span) io.ReadCloser {
+func (x *exchange) remainder(held *content, r *response, e *store.Entry) func(span.Span) io.ReadCloser {
 	if held.bodies == nil || x.rules.cc.OnlyIfCached {
 		return nil
 	}
@@ -100,11 +101,11 @@ func (x *exchange) remainder(held *content, r *response, e *store.Entry) func(sp
 		x.detach() // the caller may change the request until then
 	}
 	a, stored := &originReply{x: x, requested: wallClock()}, *r
-	return func(s span) io.ReadCloser {
+	return func(s span.Span) io.ReadCloser {
 		ctx := x.req.Context()
 		if !stored.continuable() || !field.IsStrongETag(stored.strongValidator()) {
 			o := &result{code: stored.status, entry: e, announced: stored.length}
-			return x.repeat(ctx, o, s.start, func(body io.Reader, position int64) bool {
+			return x.repeat(ctx, o, s.Start, func(body io.Reader, position int64) bool {
 				return sameStart(body, held.ReadAt, position)
 			})
 		}
@@ -145,7 +146,7 @@ var errDisagrees = errors.New("cachetrip: not a continuation")
 
 // askAgain asks, within ctx, for the stretch s of r. The error tells that there is no answer; only if it is not
 // errDisagrees it is worth it to try again.
-func (a *originReply) askAgain(ctx context.Context, r *response, s span) (rest *originReply, length int64, err error) {
+func (a *originReply) askAgain(ctx context.Context, r *response, s span.Span) (rest *originReply, length int64, err error) {
 	out := a.x.plainRequest(ctx)
 	r.askFor(s, out.Header)
 	rest, err = a.sendAgain(out)
@@ -162,15 +163,15 @@ func (a *originReply) askAgain(ctx context.Context, r *response, s span) (rest *
 		discard(resp)
 		return nil, 0, errors.New(resp.Status)
 	}
-	if resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && r.endsAt(s.start, resp.Header) && !rest.redirected() {
+	if resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && r.endsAt(s.Start, resp.Header) && !rest.redirected() {
 		discard(resp)
 		resp.Body = http.NoBody // only that it was the end was missing
 		taken = true
-		return rest, s.start, nil
+		return rest, s.Start, nil
 	}
 	partial := newResponse(rest.entry())
 	if _, length, ok := r.continues(&partial, s); ok && resp.StatusCode == http.StatusPartialContent && rest.sentAs(r) && !rest.redirected() {
-		a.x.t.log(a.x.request(), "continued", slog.Int64("position", s.start), slog.Int64("length", length))
+		a.x.t.log(a.x.request(), "continued", slog.Int64("position", s.Start), slog.Int64("length", length))
 		taken = true
 		return rest, length, nil
 	}
@@ -179,7 +180,7 @@ func (a *originReply) askAgain(ctx context.Context, r *response, s span) (rest *
 
 // askWhole asks, within ctx, for all of r, of which the origin refuses the stretch s, and passes over what comes before
 // that.
-func (a *originReply) askWhole(ctx context.Context, r *response, s span) (rest *originReply, err error) {
+func (a *originReply) askWhole(ctx context.Context, r *response, s span.Span) (rest *originReply, err error) {
 	rest, err = a.sendAgain(a.x.plainRequest(ctx))
 	if err != nil {
 		return nil, err
@@ -196,7 +197,7 @@ func (a *originReply) askWhole(ctx context.Context, r *response, s span) (rest *
 	if !same {
 		return nil, errDisagrees
 	}
-	if _, err := io.CopyN(io.Discard, resp.Body, s.start); err != nil {
+	if _, err := io.CopyN(io.Discard, resp.Body, s.Start); err != nil {
 		return nil, errDisagrees
 	}
 	taken = true

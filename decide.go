@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cachetrip/cachetrip/internal/field"
+	"github.com/cachetrip/cachetrip/internal/span"
 )
 
 // What to do with a request, given what is stored: RFC 9111, section 4. Everything that the cache
@@ -176,7 +177,7 @@ func (d decision) unless(onlyIfCached bool) decision {
 // If-Range validates at the same time, so that it does not matter whether r is fresh.
 func (r *response) resumable(req *request) bool {
 	return req.method == http.MethodGet && !req.conditional() && req.header["Range"] == nil &&
-		r.missing() != span{0, r.length} && r.continuable() && r.askedBy(req)
+		r.missing() != span.Of(0, r.length) && r.continuable() && r.askedBy(req)
 }
 
 // whyValidate names what mustValidate found.

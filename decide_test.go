@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cachetrip/cachetrip/internal/field"
+	"github.com/cachetrip/cachetrip/internal/span"
 )
 
 func TestDecideNothingSelected(t *testing.T) {
@@ -170,7 +171,7 @@ func TestDecideByState(t *testing.T) {
 	fresh := answering("Cache-Control: max-age=60", `ETag: "a"`)
 	invalidated := changed(fresh, func(r *response) { r.invalidatedAt = noon })
 	foreign := changed(fresh, func(r *response) { r.foreign = true })
-	beginning := changed(fresh, func(r *response) { r.held = []span{{0, 5}} })
+	beginning := changed(fresh, func(r *response) { r.held = []span.Span{span.Of(0, 5)} })
 	head := changed(fresh, func(r *response) { r.headOnly, r.held = true, nil })
 	with := func(r response, line string) response {
 		r.header = r.header.Clone()
@@ -199,10 +200,10 @@ func TestDecideByState(t *testing.T) {
 		{"the beginning, for a range beyond", asking("GET", "Range: bytes=5-"), beginning, decided{"fetch", "partial", ""}},
 		{"the beginning, for a range within", asking("GET", "Range: bytes=1-4"), beginning, decided{Action: "serve"}},
 		{"the beginning, only if cached", asking("GET", "Cache-Control: only-if-cached"), beginning, decided{"refuse", "partial", ""}},
-		{"the end", asking("GET"), changed(fresh, func(r *response) { r.held = []span{{5, 10}} }), decided{"resume", "partial", ""}},
-		{"the middle", asking("GET"), changed(fresh, func(r *response) { r.held = []span{{4, 6}} }), decided{"fetch", "partial", ""}},
-		{"both ends", asking("GET"), changed(fresh, func(r *response) { r.held = []span{{0, 2}, {8, 10}} }), decided{"resume", "partial", ""}},
-		{"the end, for a range within", asking("GET", "Range: bytes=-5"), changed(fresh, func(r *response) { r.held = []span{{5, 10}} }), decided{Action: "serve"}},
+		{"the end", asking("GET"), changed(fresh, func(r *response) { r.held = []span.Span{span.Of(5, 10)} }), decided{"resume", "partial", ""}},
+		{"the middle", asking("GET"), changed(fresh, func(r *response) { r.held = []span.Span{span.Of(4, 6)} }), decided{"fetch", "partial", ""}},
+		{"both ends", asking("GET"), changed(fresh, func(r *response) { r.held = []span.Span{span.Of(0, 2), span.Of(8, 10)} }), decided{"resume", "partial", ""}},
+		{"the end, for a range within", asking("GET", "Range: bytes=-5"), changed(fresh, func(r *response) { r.held = []span.Span{span.Of(5, 10)} }), decided{Action: "serve"}},
 		{"the beginning, with a weak tag", asking("GET"), with(beginning, `ETag: W/"a"`), decided{"fetch", "partial", ""}},
 		{"the beginning, of an origin without ranges", asking("GET"), with(beginning, "Accept-Ranges: none"), decided{"fetch", "partial", ""}},
 		{"the beginning, decompressed", asking("GET"), changed(beginning, func(r *response) { r.uncompressed = true }), decided{"fetch", "partial", ""}},

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/cachetrip/cachetrip/internal/patience"
+	"github.com/cachetrip/cachetrip/internal/span"
 )
 
 // The content of a response on its way from the origin, through a draft of the store, to its
@@ -122,8 +123,8 @@ func newDownload(source io.ReadCloser, draft *guardedDraft, length int64) *downl
 
 // between makes d bring but a stretch of the content, what is around it being held; the limit is
 // the end if nothing is behind it. length is that of all. d takes c over.
-func (d *download) between(c *content, s span, length int64) {
-	d.held, d.base, d.limit, d.length, d.exact = c, s.start, s.end, length, true
+func (d *download) between(c *content, s span.Span, length int64) {
+	d.held, d.base, d.limit, d.length, d.exact = c, s.Start, s.End, length, true
 	d.staged, d.pending = d.base, d.base
 }
 

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/cachetrip/cachetrip/internal/field"
+	"github.com/cachetrip/cachetrip/internal/span"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -37,11 +38,11 @@ func responseOf(e *store.Entry, names []string) response {
 		return r
 	}
 	for _, part := range e.Parts {
-		if last := len(r.held) - 1; last >= 0 && r.held[last].end == part.Offset {
-			r.held[last].end += part.Length
+		if last := len(r.held) - 1; last >= 0 && r.held[last].End == part.Offset {
+			r.held[last].End += part.Length
 			continue
 		}
-		r.held = append(r.held, span{part.Offset, part.Offset + part.Length})
+		r.held = append(r.held, span.Of(part.Offset, part.Offset+part.Length))
 	}
 	return r
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cachetrip/cachetrip/internal/duration"
+	"github.com/cachetrip/cachetrip/internal/span"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -430,13 +431,13 @@ func responsesAre(n int) string {
 }
 
 // heldSpans names the bytes that are held.
-func heldSpans(held []span) string {
+func heldSpans(held []span.Span) string {
 	if len(held) == 0 {
 		return "none"
 	}
 	var names []string
 	for _, s := range held {
-		names = append(names, fmt.Sprintf("%d-%d", s.start, s.end-1))
+		names = append(names, fmt.Sprintf("%d-%d", s.Start, s.End-1))
 	}
 	return "bytes " + strings.Join(names, ", ")
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cachetrip/cachetrip/internal/pending"
+	"github.com/cachetrip/cachetrip/internal/span"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -43,7 +44,7 @@ type result struct {
 	announced     int64
 	trailer       http.Header
 	given         *http.Response // what resp is a copy of: its trailer is complete at the end of the download
-	brings        span           // of the content, by the download
+	brings        span.Span      // of the content, by the download
 	resumes       bool           // the download begins with what is held
 	continues     bool           // the rest of the content can be asked for, should the download break off
 	redirected    bool           // resp answers another URL: Base followed redirects

@@ -6,6 +6,7 @@ import (
 
 	"github.com/cachetrip/cachetrip/internal/field"
 	"github.com/cachetrip/cachetrip/internal/head"
+	"github.com/cachetrip/cachetrip/internal/span"
 )
 
 // Age, lifetime and staleness of a response: RFC 9111, section 4.2.
@@ -21,7 +22,7 @@ type response struct {
 	headOnly      bool              // it answered a HEAD, so there is no content
 	length        int64             // of the complete content, -1 if unknown
 	allHeld       bool              // all of the content is held; else
-	held          []span            // the parts of it that are there, in order
+	held          []span.Span       // the parts of it that are there, in order
 	selecting     map[string]string // the selecting fields of the original request, see selectingFields
 	names         []string          // of the selecting fields, once they were read; see fields
 	uncompressed  bool              // the content was decompressed on arrival
@@ -182,7 +183,7 @@ func (r *response) mustValidate() bool {
 
 // complete reports whether all of the content is held.
 func (r *response) complete() bool {
-	return !r.headOnly && (r.allHeld || r.length == 0 || len(r.held) == 1 && r.held[0] == span{0, r.length})
+	return !r.headOnly && (r.allHeld || r.length == 0 || len(r.held) == 1 && r.held[0] == span.Of(0, r.length))
 }
 
 // isFailure reports whether a status code says that the origin failed to answer.

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/cachetrip/cachetrip/internal/field"
+	"github.com/cachetrip/cachetrip/internal/span"
 )
 
 // The tests of the rules share these: a moment, and requests and responses made of header lines.
@@ -46,7 +47,7 @@ func answering(lines ...string) response {
 	h := headerOf(lines...)
 	return response{
 		status: http.StatusOK, header: h, cc: field.ParseCacheControl(h["Cache-Control"]),
-		requested: noon, received: noon, length: 10, held: []span{{0, 10}},
+		requested: noon, received: noon, length: 10, held: []span.Span{span.Of(0, 10)},
 	}
 }
 
@@ -58,7 +59,7 @@ func changed(r response, change func(*response)) response {
 
 // diffRules compares values of the types that the rules deal in.
 func diffRules(got, want any) string {
-	return cmp.Diff(got, want, cmp.AllowUnexported(response{}, decision{}, admission{}, conditions{}, span{}), cmpopts.EquateEmpty())
+	return cmp.Diff(got, want, cmp.AllowUnexported(response{}, decision{}, admission{}, conditions{}), cmpopts.EquateEmpty())
 }
 
 func TestAge(t *testing.T) {
@@ -214,13 +215,13 @@ func TestComplete(t *testing.T) {
 		r    response
 		want bool
 	}{
-		{"all", response{length: 10, held: []span{{0, 10}}}, true},
+		{"all", response{length: 10, held: []span.Span{span.Of(0, 10)}}, true},
 		{"nothing of nothing", response{length: 0}, true},
 		{"nothing of something", response{length: 10}, false},
-		{"the beginning", response{length: 10, held: []span{{0, 9}}}, false},
-		{"the end", response{length: 10, held: []span{{1, 10}}}, false},
-		{"both ends", response{length: 10, held: []span{{0, 4}, {5, 10}}}, false},
-		{"who knows of how much", response{length: -1, held: []span{{0, 10}}}, false},
+		{"the beginning", response{length: 10, held: []span.Span{span.Of(0, 9)}}, false},
+		{"the end", response{length: 10, held: []span.Span{span.Of(1, 10)}}, false},
+		{"both ends", response{length: 10, held: []span.Span{span.Of(0, 4), span.Of(5, 10)}}, false},
+		{"who knows of how much", response{length: -1, held: []span.Span{span.Of(0, 10)}}, false},
 		{"a head of nothing", response{length: 0, headOnly: true}, false},
 	}
 	for _, test := range tests {
@@ -260,8 +261,8 @@ func TestStaleOnError(t *testing.T) {
 		{"forbidden by the request's no-cache", asking("GET", "Cache-Control: no-cache"), answering(max + ", stale-if-error=10"), time.Hour, 61 * time.Second, false},
 		{"what was invalidated is not used", asking("GET"), changed(answering(max+", stale-if-error=10"), func(r *response) { r.invalidatedAt = noon }), time.Hour, 0, false},
 		{"what others may have been given is not used", asking("GET"), changed(answering(max+", stale-if-error=10"), func(r *response) { r.foreign = true }), time.Hour, 0, false},
-		{"a part is not used for the whole", asking("GET"), changed(answering(max+", stale-if-error=10"), func(r *response) { r.held = []span{{0, 5}} }), time.Hour, 0, false},
-		{"a part is used for what it holds", asking("GET", "Range: bytes=0-4"), changed(answering(max+", stale-if-error=10"), func(r *response) { r.held = []span{{0, 5}} }), time.Hour, 0, true},
+		{"a part is not used for the whole", asking("GET"), changed(answering(max+", stale-if-error=10"), func(r *response) { r.held = []span.Span{span.Of(0, 5)} }), time.Hour, 0, false},
+		{"a part is used for what it holds", asking("GET", "Range: bytes=0-4"), changed(answering(max+", stale-if-error=10"), func(r *response) { r.held = []span.Span{span.Of(0, 5)} }), time.Hour, 0, true},
 		{"a head is used for a HEAD", asking("HEAD"), changed(answering(max+", stale-if-error=10"), func(r *response) { r.headOnly, r.held = true, nil }), 0, 61 * time.Second, true},
 		{"proxy-revalidate and s-maxage do not concern a private cache", asking("GET"), answering(max + ", proxy-revalidate, s-maxage=1, stale-if-error=10"), 0, 61 * time.Second, true},
 	}

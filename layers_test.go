@@ -46,6 +46,7 @@ var mechanisms = map[string][]string{
 	"internal/patience":  {},
 	"internal/pending":   {"internal/patience"},
 	"internal/redact":    {"internal/field"},
+	"internal/span":      {},
 	"internal/straggler": {},
 }
 

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/span"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -52,7 +53,7 @@ func TestAdmit(t *testing.T) {
 	date := func(after time.Duration) string { return "Date: " + httpDate(after) }
 	status := func(code int, r response) response { r.status = code; return r }
 	head := func(r response) response { r.headOnly, r.held = true, nil; return r }
-	holding := func(r response, spans ...span) response { r.held = spans; return r }
+	holding := func(r response, spans ...span.Span) response { r.held = spans; return r }
 	askedAsBy := func(req *request, r response) response {
 		r.selecting = map[string]string{askedAs: alikeDigest(req)}
 		return r
@@ -108,23 +109,23 @@ func TestAdmit(t *testing.T) {
 		{"asked for before an invalidation of another variant", between(-time.Minute, time.Minute, selectedBy(req, vary, date(time.Minute))), []response{invalidated(0, selectedBy(other, vary))}, distrusted()},
 		{"asked for after an invalidation", later(answering()), []response{invalidated(0, answering())}, kept(0)},
 
-		{"the rest joins the beginning", later(holding(answering(`ETag: "a"`), span{5, 10})), []response{holding(answering(`ETag: "a"`), span{0, 5})}, admission{keep: true, replaces: []int{0}, join: 0}},
-		{"of another length", later(changed(holding(answering(`ETag: "a"`), span{5, 10}), func(r *response) { r.length = 11 })), []response{holding(answering(`ETag: "a"`), span{0, 5})}, kept(0)},
-		{"of unknown length", later(changed(holding(answering(`ETag: "a"`), span{5, 10}), func(r *response) { r.length = -1 })), []response{holding(answering(`ETag: "a"`), span{0, 5})}, admission{keep: true, replaces: []int{0}, join: 0}},
-		{"of other content", later(holding(answering(`ETag: "b"`), span{5, 10})), []response{holding(answering(`ETag: "a"`), span{0, 5})}, kept(0)},
-		{"with a weak tag", later(holding(answering(`ETag: W/"a"`), span{5, 10})), []response{holding(answering(`ETag: W/"a"`), span{0, 5})}, kept(0)},
-		{"by the date, of a request that is alike", later(holding(answering(modifiedNow, date(0)), span{5, 10})), []response{askedAsBy(req, holding(answering(modifiedNow, date(0)), span{0, 5}))}, admission{keep: true, replaces: []int{0}, join: 0}},
-		{"by the date, of another request", later(holding(answering(modifiedNow, date(0)), span{5, 10})), []response{askedAsBy(other, holding(answering(modifiedNow, date(0)), span{0, 5}))}, kept(0)},
-		{"by the date, of an unknown request", later(holding(answering(modifiedNow, date(0)), span{5, 10})), []response{holding(answering(modifiedNow, date(0)), span{0, 5})}, kept(0)},
-		{"by a date of the same second", later(holding(answering(modifiedNow, date(-time.Hour)), span{5, 10})), []response{holding(answering(modifiedNow, date(-time.Hour)), span{0, 5})}, kept(0)},
-		{"of another coding", later(holding(selectedBy(req, `ETag: "a"`, "Content-Encoding: gzip"), span{5, 10})), []response{holding(selectedBy(req, `ETag: "a"`), span{0, 5})}, kept(0)},
-		{"decompressed", later(changed(holding(answering(`ETag: "a"`), span{5, 10}), func(r *response) { r.uncompressed = true })), []response{holding(answering(`ETag: "a"`), span{0, 5})}, kept(0)},
-		{"the rest joins one of two", later(holding(answering(`ETag: "a"`), span{5, 10})), []response{holding(answering(`ETag: "a"`), span{0, 5}), holding(answering(`ETag: "a"`), span{0, 4})}, admission{keep: true, replaces: []int{0, 1}, join: 0}},
-		{"a part updates the whole", later(holding(answering(`ETag: "a"`), span{5, 10})), []response{answering(`ETag: "a"`)}, admission{keep: true, replaces: []int{0}, join: 0}},
-		{"a part that was asked for before the whole", between(-time.Minute, time.Minute, holding(answering(`ETag: "a"`), span{5, 10})), []response{answering(`ETag: "a"`)}, rejected},
-		{"a part with the weak tag of the whole", later(holding(answering(`ETag: W/"a"`), span{5, 10})), []response{answering(`ETag: W/"a"`)}, rejected},
-		{"a part of what may be the same", later(holding(answering(), span{5, 10})), []response{answering()}, rejected},
-		{"a part of what is newer", later(holding(answering(`ETag: "b"`), span{5, 10})), []response{answering(`ETag: "a"`)}, kept(0)},
+		{"the rest joins the beginning", later(holding(answering(`ETag: "a"`), span.Of(5, 10))), []response{holding(answering(`ETag: "a"`), span.Of(0, 5))}, admission{keep: true, replaces: []int{0}, join: 0}},
+		{"of another length", later(changed(holding(answering(`ETag: "a"`), span.Of(5, 10)), func(r *response) { r.length = 11 })), []response{holding(answering(`ETag: "a"`), span.Of(0, 5))}, kept(0)},
+		{"of unknown length", later(changed(holding(answering(`ETag: "a"`), span.Of(5, 10)), func(r *response) { r.length = -1 })), []response{holding(answering(`ETag: "a"`), span.Of(0, 5))}, admission{keep: true, replaces: []int{0}, join: 0}},
+		{"of other content", later(holding(answering(`ETag: "b"`), span.Of(5, 10))), []response{holding(answering(`ETag: "a"`), span.Of(0, 5))}, kept(0)},
+		{"with a weak tag", later(holding(answering(`ETag: W/"a"`), span.Of(5, 10))), []response{holding(answering(`ETag: W/"a"`), span.Of(0, 5))}, kept(0)},
+		{"by the date, of a request that is alike", later(holding(answering(modifiedNow, date(0)), span.Of(5, 10))), []response{askedAsBy(req, holding(answering(modifiedNow, date(0)), span.Of(0, 5)))}, admission{keep: true, replaces: []int{0}, join: 0}},
+		{"by the date, of another request", later(holding(answering(modifiedNow, date(0)), span.Of(5, 10))), []response{askedAsBy(other, holding(answering(modifiedNow, date(0)), span.Of(0, 5)))}, kept(0)},
+		{"by the date, of an unknown request", later(holding(answering(modifiedNow, date(0)), span.Of(5, 10))), []response{holding(answering(modifiedNow, date(0)), span.Of(0, 5))}, kept(0)},
+		{"by a date of the same second", later(holding(answering(modifiedNow, date(-time.Hour)), span.Of(5, 10))), []response{holding(answering(modifiedNow, date(-time.Hour)), span.Of(0, 5))}, kept(0)},
+		{"of another coding", later(holding(selectedBy(req, `ETag: "a"`, "Content-Encoding: gzip"), span.Of(5, 10))), []response{holding(selectedBy(req, `ETag: "a"`), span.Of(0, 5))}, kept(0)},
+		{"decompressed", later(changed(holding(answering(`ETag: "a"`), span.Of(5, 10)), func(r *response) { r.uncompressed = true })), []response{holding(answering(`ETag: "a"`), span.Of(0, 5))}, kept(0)},
+		{"the rest joins one of two", later(holding(answering(`ETag: "a"`), span.Of(5, 10))), []response{holding(answering(`ETag: "a"`), span.Of(0, 5)), holding(answering(`ETag: "a"`), span.Of(0, 4))}, admission{keep: true, replaces: []int{0, 1}, join: 0}},
+		{"a part updates the whole", later(holding(answering(`ETag: "a"`), span.Of(5, 10))), []response{answering(`ETag: "a"`)}, admission{keep: true, replaces: []int{0}, join: 0}},
+		{"a part that was asked for before the whole", between(-time.Minute, time.Minute, holding(answering(`ETag: "a"`), span.Of(5, 10))), []response{answering(`ETag: "a"`)}, rejected},
+		{"a part with the weak tag of the whole", later(holding(answering(`ETag: W/"a"`), span.Of(5, 10))), []response{answering(`ETag: W/"a"`)}, rejected},
+		{"a part of what may be the same", later(holding(answering(), span.Of(5, 10))), []response{answering()}, rejected},
+		{"a part of what is newer", later(holding(answering(`ETag: "b"`), span.Of(5, 10))), []response{answering(`ETag: "a"`)}, kept(0)},
 	}
 	rotated := later(selectedBy(identified("b"), "Vary: Authorization"))
 	if diff := diffRules(admit(identified("b"), &rotated, []response{selectedBy(identified("a"), "Vary: Authorization")}, order{}), kept(0)); diff != "" {

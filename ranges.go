@@ -8,15 +8,11 @@ import (
 	"strings"
 
 	"github.com/cachetrip/cachetrip/internal/field"
+	"github.com/cachetrip/cachetrip/internal/span"
 )
 
 // Answering Range requests from what is stored, and what of a 206 can be kept: RFC 9110, section
 // 14, and RFC 9111, sections 3.3 and 3.4.
-
-// span is a stretch of content, from start up to but without end.
-type span struct{ start, end int64 }
-
-func (s span) length() int64 { return s.end - s.start }
 
 // maxSpans bounds the ranges of one request that are answered from the store; a request with more
 // is left to the origin, as nothing that reads content needs so many.
@@ -33,7 +29,7 @@ const (
 )
 
 // ranges says how r, as far as it is held, answers the Range field of req.
-func (r *response) ranges(req *request) (rangeAnswer, []span) {
+func (r *response) ranges(req *request) (rangeAnswer, []span.Span) {
 	if req.plain {
 		return r.whole()
 	}
@@ -63,7 +59,7 @@ func (r *response) ranges(req *request) (rangeAnswer, []span) {
 		if !r.holds(s) {
 			return originsAnswer, nil
 		}
-		total += s.length()
+		total += s.Length()
 	}
 	if r.length >= 0 && total > r.length {
 		return r.whole() // overlapping ranges that would cost more than the whole
@@ -81,7 +77,7 @@ func (r *response) isStill(validator string) bool {
 }
 
 // whole answers with all of the content, if it is held.
-func (r *response) whole() (rangeAnswer, []span) {
+func (r *response) whole() (rangeAnswer, []span.Span) {
 	if r.complete() {
 		return wholeAnswer, nil
 	}
@@ -95,12 +91,12 @@ func (r *response) covers(req *request) bool {
 }
 
 // holds reports whether s is part of what is held.
-func (r *response) holds(s span) bool {
+func (r *response) holds(s span.Span) bool {
 	if r.allHeld {
-		return s.end <= r.length
+		return s.End <= r.length
 	}
 	for _, held := range r.held {
-		if held.start <= s.start && s.end <= held.end {
+		if held.Contains(s) {
 			return true
 		}
 	}
@@ -112,7 +108,7 @@ func (r *response) holds(s span) bool {
 // can't be applied to an unknown length, or is one of those that servers read differently: the last
 // bytes of nothing, the last no bytes, and positions beyond what can be counted. RFC 9110, section
 // 14.1.2.
-func parseRanges(value string, length int64) (spans []span, ok bool) {
+func parseRanges(value string, length int64) (spans []span.Span, ok bool) {
 	unit, set, found := strings.Cut(value, "=")
 	if !found || !strings.EqualFold(unit, "bytes") {
 		return nil, false
@@ -135,7 +131,7 @@ func parseRanges(value string, length int64) (spans []span, ok bool) {
 			if !ok || length <= 0 || n == 0 || n == farthest {
 				return nil, false
 			}
-			spans = append(spans, span{max(0, length-n), length})
+			spans = append(spans, span.Of(max(0, length-n), length))
 			continue
 		}
 		start, ok := offset(first)
@@ -155,7 +151,7 @@ func parseRanges(value string, length int64) (spans []span, ok bool) {
 			return nil, false
 		}
 		if length < 0 || start < length {
-			spans = append(spans, span{start, end})
+			spans = append(spans, span.Of(start, end))
 		}
 	}
 	return spans, count > 0
@@ -182,16 +178,16 @@ func offset(s string) (n int64, ok bool) {
 
 // contentRange reads the Content-Range of a 206 with one part: the span, and the complete length or
 // -1. RFC 9110, section 14.4.
-func contentRange(h http.Header) (s span, length int64, ok bool) {
+func contentRange(h http.Header) (s span.Span, length int64, ok bool) {
 	lines := h["Content-Range"]
 	if len(lines) != 1 || strings.HasPrefix(lower(h.Get("Content-Type")), "multipart/byteranges") {
-		return span{}, 0, false // several parts tell their ranges themselves
+		return span.Span{}, 0, false // several parts tell their ranges themselves
 	}
 	unit, rest, found := strings.Cut(lines[0], " ")
 	positions, complete, slash := strings.Cut(rest, "/")
 	first, last, dash := strings.Cut(positions, "-")
 	if !found || !slash || !dash || !strings.EqualFold(unit, "bytes") {
-		return span{}, 0, false
+		return span.Span{}, 0, false
 	}
 	start, ok1 := offset(first)
 	end, ok2 := offset(last)
@@ -200,27 +196,27 @@ func contentRange(h http.Header) (s span, length int64, ok bool) {
 		length, ok3 = -1, true
 	}
 	if !ok1 || !ok2 || !ok3 || end < start || length >= 0 && end >= length {
-		return span{}, 0, false
+		return span.Span{}, 0, false
 	}
-	return span{start, end + 1}, length, true
+	return span.Of(start, end+1), length, true
 }
 
 // part returns which part of which length a 206 brings, to be kept; ok is false if it is not one that
 // can be. Without a strong validator it is never joined to others, and serves but to answer for what
 // it holds. Then, if it is an end, and its framing says that it is one byte shorter, the framing is
 // believed: the last position of a range is easily given one too large.
-func (r *response) part() (s span, length int64, ok bool) {
+func (r *response) part() (s span.Span, length int64, ok bool) {
 	s, length, ok = contentRange(r.header)
 	if !ok || r.uncompressed {
-		return span{}, 0, false
+		return span.Span{}, 0, false
 	}
-	if r.length < 0 || r.length == s.length() {
+	if r.length < 0 || r.length == s.Length() {
 		return s, length, true
 	}
-	if r.strongValidator() == "" && s.start > 0 && s.end == length && r.length == s.length()-1 && r.length > 0 {
-		return span{s.start, s.end - 1}, s.end - 1, true
+	if r.strongValidator() == "" && s.Start > 0 && s.End == length && r.length == s.Length()-1 && r.length > 0 {
+		return span.Of(s.Start, s.End-1), s.End - 1, true
 	}
-	return span{}, 0, false
+	return span.Span{}, 0, false
 }
 
 // endsAt reports whether a 416 with the header h, to a request for what follows a position of r, says that
@@ -233,12 +229,12 @@ func (r *response) endsAt(position int64, h http.Header) bool {
 }
 
 // formatContentRange is the inverse of contentRange.
-func formatContentRange(s span, length int64) string {
+func formatContentRange(s span.Span, length int64) string {
 	complete := "*"
 	if length >= 0 {
 		complete = strconv.FormatInt(length, 10)
 	}
-	return fmt.Sprintf("bytes %d-%d/%s", s.start, s.end-1, complete)
+	return fmt.Sprintf("bytes %d-%d/%s", s.Start, s.End-1, complete)
 }
 
 // continuable reports whether the rest of an incomplete response may be asked for later: its bytes
@@ -254,44 +250,44 @@ func (r *response) continuable() bool {
 // missing returns the shortest stretch of content that all that is not held lies within: everything
 // if nothing is held at either end. Its end is -1 if the length is unknown. What is held between two gaps
 // is asked for again: one request and one answer of one part are worth more than those bytes.
-func (r *response) missing() span {
-	s := span{0, r.length}
+func (r *response) missing() span.Span {
+	s := span.Of(0, r.length)
 	if len(r.held) == 0 {
 		return s
 	}
-	if first := r.held[0]; first.start == 0 {
-		s.start = first.end
+	if first := r.held[0]; first.Start == 0 {
+		s.Start = first.End
 	}
-	if last := r.held[len(r.held)-1]; r.length >= 0 && last.end == r.length {
-		s.end = last.start
+	if last := r.held[len(r.held)-1]; r.length >= 0 && last.End == r.length {
+		s.End = last.Start
 	}
 	return s
 }
 
 // askFor puts the question for a stretch of r, to its end if that of s is unknown, into the header of
 // a request. RFC 9110, section 13.1.5.
-func (r *response) askFor(s span, h http.Header) {
+func (r *response) askFor(s span.Span, h http.Header) {
 	last := ""
-	if s.end >= 0 && s.end != r.length {
-		last = strconv.FormatInt(s.end-1, 10)
+	if s.End >= 0 && s.End != r.length {
+		last = strconv.FormatInt(s.End-1, 10)
 	}
-	h["Range"] = []string{"bytes=" + strconv.FormatInt(s.start, 10) + "-" + last}
+	h["Range"] = []string{"bytes=" + strconv.FormatInt(s.Start, 10) + "-" + last}
 	h["If-Range"] = []string{r.strongValidator()}
 }
 
 // continues reports whether a 206 brings exactly the stretch of r that was asked for, and returns
 // that, and the length of all. RFC 9110, section 15.3.7.
-func (r *response) continues(partial *response, asked span) (s span, length int64, ok bool) {
+func (r *response) continues(partial *response, asked span.Span) (s span.Span, length int64, ok bool) {
 	s, length, ok = contentRange(partial.header)
-	if asked.end < 0 {
-		asked.end = length
+	if asked.End < 0 {
+		asked.End = length
 	}
 	if !ok || partial.uncompressed || s != asked || length < 0 || r.length >= 0 && length != r.length ||
-		partial.length >= 0 && partial.length != s.length() {
-		return span{}, 0, false
+		partial.length >= 0 && partial.length != s.Length() {
+		return span.Span{}, 0, false
 	}
 	if coding, ok := partial.header["Content-Encoding"]; ok && !slices.Equal(coding, r.header["Content-Encoding"]) {
-		return span{}, 0, false
+		return span.Span{}, 0, false
 	}
 	if field.IsStrongETag(r.strongValidator()) {
 		return s, length, partial.strongValidator() == r.strongValidator()

@@ -8,15 +8,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/span"
 	"github.com/google/go-cmp/cmp"
 )
 
 func TestParseRanges(t *testing.T) {
 	type result struct {
-		Spans []span
+		Spans []span.Span
 		OK    bool
 	}
-	is := func(spans ...span) result { return result{spans, true} }
+	is := func(spans ...span.Span) result { return result{spans, true} }
 	malformed := result{}
 	tests := []struct {
 		value  string
@@ -24,27 +25,27 @@ func TestParseRanges(t *testing.T) {
 		want   result
 	}{
 		// The examples of RFC 9110, section 14.1.2.
-		{"bytes=0-499", 10000, is(span{0, 500})},
-		{"bytes=500-999", 10000, is(span{500, 1000})},
-		{"bytes=-500", 10000, is(span{9500, 10000})},
-		{"bytes=9500-", 10000, is(span{9500, 10000})},
-		{"bytes=0-0,-1", 10000, is(span{0, 1}, span{9999, 10000})},
-		{"bytes= 0-999, 4500-5499, -1000", 10000, is(span{0, 1000}, span{4500, 5500}, span{9000, 10000})},
-		{"bytes=500-600,601-999", 10000, is(span{500, 601}, span{601, 1000})},
-		{"bytes=500-700,601-999", 10000, is(span{500, 701}, span{601, 1000})},
+		{"bytes=0-499", 10000, is(span.Of(0, 500))},
+		{"bytes=500-999", 10000, is(span.Of(500, 1000))},
+		{"bytes=-500", 10000, is(span.Of(9500, 10000))},
+		{"bytes=9500-", 10000, is(span.Of(9500, 10000))},
+		{"bytes=0-0,-1", 10000, is(span.Of(0, 1), span.Of(9999, 10000))},
+		{"bytes= 0-999, 4500-5499, -1000", 10000, is(span.Of(0, 1000), span.Of(4500, 5500), span.Of(9000, 10000))},
+		{"bytes=500-600,601-999", 10000, is(span.Of(500, 601), span.Of(601, 1000))},
+		{"bytes=500-700,601-999", 10000, is(span.Of(500, 701), span.Of(601, 1000))},
 
-		{"bytes=0-", 10, is(span{0, 10})},
-		{"bytes=0-99", 10, is(span{0, 10})},
-		{"bytes=9-9", 10, is(span{9, 10})},
-		{"bytes=-99", 10, is(span{0, 10})},
-		{"BYTES=0-1", 10, is(span{0, 2})},
-		{"bytes=5-6,1-2", 10, is(span{5, 7}, span{1, 3})},
-		{"bytes=,0-1,,\t2-3 ,", 10, is(span{0, 2}, span{2, 4})},
-		{"bytes=00-01", 10, is(span{0, 2})},
+		{"bytes=0-", 10, is(span.Of(0, 10))},
+		{"bytes=0-99", 10, is(span.Of(0, 10))},
+		{"bytes=9-9", 10, is(span.Of(9, 10))},
+		{"bytes=-99", 10, is(span.Of(0, 10))},
+		{"BYTES=0-1", 10, is(span.Of(0, 2))},
+		{"bytes=5-6,1-2", 10, is(span.Of(5, 7), span.Of(1, 3))},
+		{"bytes=,0-1,,\t2-3 ,", 10, is(span.Of(0, 2), span.Of(2, 4))},
+		{"bytes=00-01", 10, is(span.Of(0, 2))},
 
 		{"bytes=10-", 10, is()},
 		{"bytes=10-20", 10, is()},
-		{"bytes=10-20,0-0", 10, is(span{0, 1})},
+		{"bytes=10-20,0-0", 10, is(span.Of(0, 1))},
 		{"bytes=0-", 0, is()},
 
 		// Servers read these differently, net/http wrongly: the origin is to answer.
@@ -55,8 +56,8 @@ func TestParseRanges(t *testing.T) {
 		{"bytes=0-1,-0", 10, malformed},
 		{"bytes=-1", 0, malformed},
 
-		{"bytes=0-4", -1, is(span{0, 5})},
-		{"bytes=5-6,0-1", -1, is(span{5, 7}, span{0, 2})},
+		{"bytes=0-4", -1, is(span.Of(0, 5))},
+		{"bytes=5-6,0-1", -1, is(span.Of(5, 7), span.Of(0, 2))},
 		{"bytes=0-", -1, malformed},
 		{"bytes=-1", -1, malformed},
 		{"bytes=0-1,-1", -1, malformed},
@@ -79,7 +80,7 @@ func TestParseRanges(t *testing.T) {
 		{"bytes =0-1", 10, malformed},
 		{"lines=0-1", 10, malformed},
 		{"0-1", 10, malformed},
-		{"bytes=" + strings.Repeat("0-0,", maxSpans-1) + "1-1", 10, is(append(repeated(span{0, 1}, maxSpans-1), span{1, 2})...)},
+		{"bytes=" + strings.Repeat("0-0,", maxSpans-1) + "1-1", 10, is(append(repeated(span.Of(0, 1), maxSpans-1), span.Of(1, 2))...)},
 		{"bytes=" + strings.Repeat("0-0,", maxSpans) + "1-1", 10, malformed},
 	}
 	for _, test := range tests {
@@ -95,8 +96,8 @@ func TestParseRanges(t *testing.T) {
 	}
 }
 
-func repeated(s span, n int) []span {
-	spans := make([]span, n)
+func repeated(s span.Span, n int) []span.Span {
+	spans := make([]span.Span, n)
 	for i := range spans {
 		spans[i] = s
 	}
@@ -106,17 +107,17 @@ func repeated(s span, n int) []span {
 func TestRanges(t *testing.T) {
 	type result struct {
 		Answer rangeAnswer
-		Spans  []span
+		Spans  []span.Span
 	}
 	tagged := answering(`ETag: "a"`, modifiedNow, "Date: "+httpDate(0))
-	holding := func(r response, spans ...span) response { r.held = spans; return r }
+	holding := func(r response, spans ...span.Span) response { r.held = spans; return r }
 	of := func(length int64, r response) response { r.length = length; return r }
-	part := holding(tagged, span{2, 6})
-	parts := holding(tagged, span{0, 2}, span{4, 10})
-	unknown := of(-1, holding(tagged, span{0, 5}))
+	part := holding(tagged, span.Of(2, 6))
+	parts := holding(tagged, span.Of(0, 2), span.Of(4, 10))
+	unknown := of(-1, holding(tagged, span.Of(0, 5)))
 	empty := of(0, holding(tagged))
 	whole, origins, unsatisfiable := result{wholeAnswer, nil}, result{originsAnswer, nil}, result{noneAnswer, nil}
-	is := func(spans ...span) result { return result{spansAnswer, spans} }
+	is := func(spans ...span.Span) result { return result{spansAnswer, spans} }
 	ask := func(lines ...string) *request { return asking("GET", lines...) }
 	tests := []struct {
 		name string
@@ -126,10 +127,10 @@ func TestRanges(t *testing.T) {
 	}{
 		{"no range, all held", ask(), tagged, whole},
 		{"no range, a part held", ask(), part, origins},
-		{"one range", ask("Range: bytes=1-3"), tagged, is(span{1, 4})},
-		{"several ranges, as asked for", ask("Range: bytes=5-6,1-2"), tagged, is(span{5, 7}, span{1, 3})},
-		{"several, of which some can't be satisfied", ask("Range: bytes=10-,1-2"), tagged, is(span{1, 3})},
-		{"overlapping, but worth it", ask("Range: bytes=0-3,2-4"), tagged, is(span{0, 4}, span{2, 5})},
+		{"one range", ask("Range: bytes=1-3"), tagged, is(span.Of(1, 4))},
+		{"several ranges, as asked for", ask("Range: bytes=5-6,1-2"), tagged, is(span.Of(5, 7), span.Of(1, 3))},
+		{"several, of which some can't be satisfied", ask("Range: bytes=10-,1-2"), tagged, is(span.Of(1, 3))},
+		{"overlapping, but worth it", ask("Range: bytes=0-3,2-4"), tagged, is(span.Of(0, 4), span.Of(2, 5))},
 		{"overlapping, and more than all", ask("Range: bytes=0-,0-"), tagged, whole},
 		{"overlapping, and more than is held", ask("Range: bytes=4-9,4-9"), parts, origins},
 		{"none that can be satisfied", ask("Range: bytes=10-"), tagged, unsatisfiable},
@@ -143,25 +144,25 @@ func TestRanges(t *testing.T) {
 		{"for a HEAD it means nothing", asking("HEAD", "Range: bytes=0-1"), tagged, whole},
 		{"for another status it means nothing", ask("Range: bytes=0-1"), changed(tagged, func(r *response) { r.status = 404 }), whole},
 
-		{"within a part", ask("Range: bytes=2-5"), part, is(span{2, 6})},
+		{"within a part", ask("Range: bytes=2-5"), part, is(span.Of(2, 6))},
 		{"before a part", ask("Range: bytes=1-5"), part, origins},
 		{"beyond a part", ask("Range: bytes=2-6"), part, origins},
-		{"within two parts", ask("Range: bytes=0-1,-6"), parts, is(span{0, 2}, span{4, 10})},
+		{"within two parts", ask("Range: bytes=0-1,-6"), parts, is(span.Of(0, 2), span.Of(4, 10))},
 		{"across a gap", ask("Range: bytes=1-4"), parts, origins},
 		{"one within, one not", ask("Range: bytes=0-1,2-4"), parts, origins},
 
-		{"of unknown length", ask("Range: bytes=1-4"), unknown, is(span{1, 5})},
+		{"of unknown length", ask("Range: bytes=1-4"), unknown, is(span.Of(1, 5))},
 		{"of unknown length, beyond", ask("Range: bytes=1-5"), unknown, origins},
 		{"of unknown length, to the end", ask("Range: bytes=1-"), unknown, origins},
 		{"of unknown length, from the end", ask("Range: bytes=-1"), unknown, origins},
 		{"of unknown length, several", ask("Range: bytes=0-1,2-3"), unknown, origins},
 
-		{"if it is still that tag", ask("Range: bytes=0-1", `If-Range: "a"`), tagged, is(span{0, 2})},
+		{"if it is still that tag", ask("Range: bytes=0-1", `If-Range: "a"`), tagged, is(span.Of(0, 2))},
 		{"if it is still another tag", ask("Range: bytes=0-1", `If-Range: "b"`), tagged, whole},
 		{"if it is still another tag, of a part", ask("Range: bytes=2-3", `If-Range: "b"`), part, origins},
 		{"if it is still that tag, weakly", ask("Range: bytes=0-1", `If-Range: W/"a"`), tagged, whole},
 		{"if it is still a weak tag", ask("Range: bytes=0-1", `If-Range: W/"a"`), answering(`ETag: W/"a"`), whole},
-		{"if it is still that date", ask("Range: bytes=0-1", "If-Range: "+httpDate(-time.Hour)), tagged, is(span{0, 2})},
+		{"if it is still that date", ask("Range: bytes=0-1", "If-Range: "+httpDate(-time.Hour)), tagged, is(span.Of(0, 2))},
 		{"if it is still a later date", ask("Range: bytes=0-1", "If-Range: "+httpDate(0)), tagged, whole},
 		{"if it is still that date in another format", ask("Range: bytes=0-1", "If-Range: Sunday, 01-Mar-26 11:00:00 GMT"), tagged, whole},
 		{"if it is still a date that a change may have kept", ask("Range: bytes=0-1", "If-Range: "+httpDate(-time.Hour)), answering(modifiedNow, "Date: "+httpDate(-time.Hour)), whole},
@@ -184,7 +185,7 @@ func TestRanges(t *testing.T) {
 
 func TestContentRange(t *testing.T) {
 	type result struct {
-		Span   span
+		Span   span.Span
 		Length int64
 		OK     bool
 	}
@@ -193,10 +194,10 @@ func TestContentRange(t *testing.T) {
 		lines []string
 		want  result
 	}{
-		{"some", []string{"Content-Range: bytes 42-1233/1234"}, result{span{42, 1234}, 1234, true}},
-		{"of unknown length", []string{"Content-Range: bytes 42-1233/*"}, result{span{42, 1234}, -1, true}},
-		{"one byte", []string{"Content-Range: bytes 0-0/1"}, result{span{0, 1}, 1, true}},
-		{"unit in another letter case", []string{"Content-Range: Bytes 0-0/1"}, result{span{0, 1}, 1, true}},
+		{"some", []string{"Content-Range: bytes 42-1233/1234"}, result{span.Of(42, 1234), 1234, true}},
+		{"of unknown length", []string{"Content-Range: bytes 42-1233/*"}, result{span.Of(42, 1234), -1, true}},
+		{"one byte", []string{"Content-Range: bytes 0-0/1"}, result{span.Of(0, 1), 1, true}},
+		{"unit in another letter case", []string{"Content-Range: Bytes 0-0/1"}, result{span.Of(0, 1), 1, true}},
 		{"none", nil, result{}},
 		{"two", []string{"Content-Range: bytes 0-0/2", "Content-Range: bytes 0-0/2"}, result{}},
 		{"of several parts", []string{"Content-Range: bytes 0-0/2", "Content-Type: Multipart/ByteRanges; boundary=x"}, result{}},
@@ -258,12 +259,12 @@ func TestContinuable(t *testing.T) {
 				return
 			}
 			h := make(http.Header)
-			test.r.askFor(span{5, 10}, h)
+			test.r.askFor(span.Of(5, 10), h)
 			if diff := cmp.Diff(h, test.want); diff != "" {
 				t.Errorf("askFor (-got +want):\n%s", diff)
 			}
 			test.want["Range"] = []string{"bytes=5-8"}
-			test.r.askFor(span{5, 9}, h)
+			test.r.askFor(span.Of(5, 9), h)
 			if diff := cmp.Diff(h, test.want); diff != "" {
 				t.Errorf("askFor what does not reach the end (-got +want):\n%s", diff)
 			}
@@ -316,9 +317,9 @@ func TestContinues(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			asked := span{5, test.r.length}
+			asked := span.Of(5, test.r.length)
 			s, length, got := test.r.continues(&test.partial, asked)
-			if got != test.want || got && (s != span{5, 10} || length != 10) {
+			if got != test.want || got && (s != span.Of(5, 10) || length != 10) {
 				t.Errorf("continues: got %v of %d, %t, want %t", s, length, got, test.want)
 			}
 		})
@@ -327,20 +328,20 @@ func TestContinues(t *testing.T) {
 
 func TestMissing(t *testing.T) {
 	for _, test := range []struct {
-		held   []span
+		held   []span.Span
 		length int64
-		want   span
+		want   span.Span
 	}{
-		{nil, 10, span{0, 10}},
-		{nil, -1, span{0, -1}},
-		{[]span{{0, 4}}, 10, span{4, 10}},
-		{[]span{{0, 4}}, -1, span{4, -1}},
-		{[]span{{6, 10}}, 10, span{0, 6}},
-		{[]span{{6, 10}}, -1, span{0, -1}},
-		{[]span{{3, 6}}, 10, span{0, 10}},
-		{[]span{{0, 4}, {6, 10}}, 10, span{4, 6}},
-		{[]span{{0, 2}, {4, 5}, {8, 10}}, 10, span{2, 8}},
-		{[]span{{0, 2}, {4, 5}}, 10, span{2, 10}},
+		{nil, 10, span.Of(0, 10)},
+		{nil, -1, span.Of(0, -1)},
+		{[]span.Span{span.Of(0, 4)}, 10, span.Of(4, 10)},
+		{[]span.Span{span.Of(0, 4)}, -1, span.Of(4, -1)},
+		{[]span.Span{span.Of(6, 10)}, 10, span.Of(0, 6)},
+		{[]span.Span{span.Of(6, 10)}, -1, span.Of(0, -1)},
+		{[]span.Span{span.Of(3, 6)}, 10, span.Of(0, 10)},
+		{[]span.Span{span.Of(0, 4), span.Of(6, 10)}, 10, span.Of(4, 6)},
+		{[]span.Span{span.Of(0, 2), span.Of(4, 5), span.Of(8, 10)}, 10, span.Of(2, 8)},
+		{[]span.Span{span.Of(0, 2), span.Of(4, 5)}, 10, span.Of(2, 10)},
 	} {
 		r := response{held: test.held, length: test.length}
 		if got := r.missing(); got != test.want {
@@ -351,7 +352,7 @@ func TestMissing(t *testing.T) {
 
 func TestPart(t *testing.T) {
 	type result struct {
-		Span   span
+		Span   span.Span
 		Length int64
 		OK     bool
 	}
@@ -363,9 +364,9 @@ func TestPart(t *testing.T) {
 		r    response
 		want result
 	}{
-		{"as long as it says", bytes(5), result{span{5, 10}, 10, true}},
-		{"of a length that is not framed", bytes(-1), result{span{5, 10}, 10, true}},
-		{"shorter than it says, to the end", bytes(4), result{span{5, 9}, 9, true}},
+		{"as long as it says", bytes(5), result{span.Of(5, 10), 10, true}},
+		{"of a length that is not framed", bytes(-1), result{span.Of(5, 10), 10, true}},
+		{"shorter than it says, to the end", bytes(4), result{span.Of(5, 9), 9, true}},
 		{"shorter than it says, to be joined", bytes(4, `ETag: "a"`), result{}},
 		{"longer than it says", bytes(6), result{}},
 		{"decompressed", changed(bytes(5), func(r *response) { r.uncompressed = true }), result{}},
@@ -399,11 +400,11 @@ func FuzzParseRanges(f *testing.F) {
 			t.Errorf("%q has %d spans", value, len(spans))
 		}
 		for _, s := range spans {
-			if s.start < 0 || s.end <= s.start || length >= 0 && s.end > length {
+			if s.Start < 0 || s.End <= s.Start || length >= 0 && s.End > length {
 				t.Errorf("%q of %d: span %+v", value, length, s)
 			}
 		}
-		r := response{status: http.StatusOK, header: http.Header{}, length: length, held: []span{{0, length}}}
+		r := response{status: http.StatusOK, header: http.Header{}, length: length, held: []span.Span{span.Of(0, length)}}
 		if answer, served := r.ranges(&request{method: http.MethodGet, header: http.Header{"Range": {value}}}); answer == spansAnswer {
 			for _, s := range served {
 				if !r.holds(s) {
@@ -423,7 +424,7 @@ func FuzzContentRange(f *testing.F) {
 		if !ok {
 			return
 		}
-		if s.start < 0 || s.end <= s.start || length >= 0 && s.end > length {
+		if s.Start < 0 || s.End <= s.Start || length >= 0 && s.End > length {
 			t.Fatalf("%q: %+v of %d", value, s, length)
 		}
 		again := http.Header{"Content-Range": {formatContentRange(s, length)}}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/span"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -24,7 +25,7 @@ func identified(token string) *request {
 }
 
 func TestConditionsFor(t *testing.T) {
-	part := func(r response) response { r.held = []span{{0, 5}}; return r }
+	part := func(r response) response { r.held = []span.Span{span.Of(0, 5)}; return r }
 	head := func(r response) response { r.headOnly, r.held = true, nil; return r }
 	gzipped := selectedBy(asking("GET", "Accept-Encoding: gzip"), "Content-Encoding: gzip", `ETag: "gz"`)
 	var many []response
@@ -172,7 +173,7 @@ func TestIdentify(t *testing.T) {
 	french := asking("GET", "Accept-Language: fr")
 	vary := "Vary: Accept-Language"
 	de, en := selectedBy(german, vary, `ETag: "de"`), selectedBy(english, vary, `ETag: "en"`)
-	part := func(r response) response { r.held = []span{{0, 5}}; return r }
+	part := func(r response) response { r.held = []span.Span{span.Of(0, 5)}; return r }
 	plain := asking("GET")
 	gzipped := selectedBy(asking("GET", "Accept-Encoding: gzip"), "Content-Encoding: gzip", `ETag: "gz"`)
 	older, today := "Date: "+httpDate(-time.Hour), "Date: "+httpDate(0)

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/span"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -70,7 +71,7 @@ func (x *exchange) serve(now time.Time, e *store.Entry, r *response, status Stat
 		} else {
 			trailed(resp)
 			b := &whole.body
-			b.content, b.span, b.count, b.last, b.again = held, span{0, r.length}, &x.t.counters.bytesServed, true, x.remainder(held, r, e)
+			b.content, b.Span, b.count, b.last, b.again = held, span.Of(0, r.length), &x.t.counters.bytesServed, true, x.remainder(held, r, e)
 			resp.Body = b
 		}
 	}
@@ -145,11 +146,11 @@ func (x *exchange) head(resp *http.Response, e *store.Entry, header http.Header)
 }
 
 // servePart makes resp a 206 with one span, or several. RFC 9110, section 15.3.7.
-func (x *exchange) servePart(resp *http.Response, held *content, length int64, spans []span) {
+func (x *exchange) servePart(resp *http.Response, held *content, length int64, spans []span.Span) {
 	withoutContentDigests(resp.Trailer)
 	if len(spans) == 1 {
 		partHeader(resp, spans[0], length)
-		resp.Body = &served{content: held, span: spans[0], count: &x.t.counters.bytesServed, last: true}
+		resp.Body = &served{content: held, Span: spans[0], count: &x.t.counters.bytesServed, last: true}
 		return
 	}
 	body, boundary, size := multiparts(held, spans, length, resp.Header.Get("Content-Type"), &x.t.counters.bytesServed)
@@ -162,16 +163,16 @@ func (x *exchange) servePart(resp *http.Response, held *content, length int64, s
 }
 
 // partHeader makes the head of resp that of a 206 with one span.
-func partHeader(resp *http.Response, s span, length int64) {
+func partHeader(resp *http.Response, s span.Span, length int64) {
 	resp.StatusCode = http.StatusPartialContent
 	withoutContentDigests(resp.Header)
-	resp.ContentLength = s.length()
+	resp.ContentLength = s.Length()
 	resp.Header["Content-Range"] = []string{formatContentRange(s, length)}
 	resp.Header["Content-Length"] = []string{strconv.FormatInt(resp.ContentLength, 10)}
 }
 
 // multiparts returns the body of a 206 with several spans, its boundary and its length.
-func multiparts(held *content, spans []span, length int64, contentType string, count *atomic.Int64) (io.ReadCloser, string, int64) {
+func multiparts(held *content, spans []span.Span, length int64, contentType string, count *atomic.Int64) (io.ReadCloser, string, int64) {
 	var frame bytes.Buffer
 	w := multipart.NewWriter(&frame)
 	var readers []io.Reader
@@ -189,8 +190,8 @@ func multiparts(held *content, spans []span, length int64, contentType string, c
 		}
 		w.CreatePart(part) // writes to memory, so that it can't fail
 		take()
-		size += s.length()
-		readers = append(readers, &served{content: held, span: s, count: count, last: i == len(spans)-1})
+		size += s.Length()
+		readers = append(readers, &served{content: held, Span: s, count: count, last: i == len(spans)-1})
 	}
 	w.Close()
 	take()
@@ -318,9 +319,9 @@ func (f *flight) give(resp *http.Response, r *reader) {
 
 // textBody returns a body with a text, which may be used by several goroutines at once, like all bodies of hits.
 func textBody(text string) io.ReadCloser {
-	whole := span{0, int64(len(text))}
-	parts := []store.Part{{Length: whole.end, Blob: store.Blob{Size: whole.end, Inline: []byte(text)}}}
-	return &served{content: &content{parts: parts}, span: whole, count: new(atomic.Int64)}
+	whole := span.Of(0, int64(len(text)))
+	parts := []store.Part{{Length: whole.End, Blob: store.Blob{Size: whole.End, Inline: []byte(text)}}}
+	return &served{content: &content{parts: parts}, Span: whole, count: new(atomic.Int64)}
 }
 
 // refuse answers only-if-cached when nothing stored can be used; status says why. RFC 9111, section 5.2.1.7.

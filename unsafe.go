@@ -3,6 +3,8 @@ package cachetrip
 import (
 	"net/http"
 	"net/url"
+
+	"github.com/cachetrip/cachetrip/internal/span"
 )
 
 // What the answer to an unsafe request does to what is stored: RFC 9111, section 4.4.
@@ -77,7 +79,7 @@ func (t *Transport) twin(req *http.Request, resp *http.Response) (o result, f *f
 	if !describesTarget(req.Method, targetURL(req), &r) || storable(x.rules, &r, false) != "" {
 		return result{}, nil
 	}
-	o = a.record(e, span{0, e.Length}, nil)
+	o = a.record(e, span.Of(0, e.Length), nil)
 	if o.download == nil {
 		return o, nil
 	}

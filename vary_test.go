@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/span"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -221,7 +222,7 @@ func TestSelect(t *testing.T) {
 		return r
 	}
 	head := func(r response) response { r.headOnly, r.held = true, nil; return r }
-	part := func(r response) response { r.held = []span{{0, 5}}; return r }
+	part := func(r response) response { r.held = []span.Span{span.Of(0, 5)}; return r }
 	english := asking("GET", "Accept-Language: en")
 	tests := []struct {
 		name   string
