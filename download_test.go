@@ -31,6 +31,9 @@ type fullDraft struct {
 	room int
 }
 
+// newFullStore returns kept without room for more than so many bytes of each body.
+func newFullStore(kept store.Store, room int) store.Store { return fullStore{kept, room} }
+
 func (s fullStore) Create(ctx context.Context, key string, size int64) (store.Draft, error) {
 	draft, err := s.Store.Create(ctx, key, size)
 	if err != nil {
@@ -58,7 +61,7 @@ func TestStoreFails(t *testing.T) {
 				defer func() { r.Store = kept }()
 				switch {
 				case how == "full":
-					r.Store = fullStore{kept, 1 << 20}
+					r.Store = newFullStore(kept, 1<<20)
 				case r.dir == "":
 					r.Store = store.NewMemory(4 << 20)
 				default:
@@ -147,7 +150,7 @@ func TestNobodyJoinsTooLate(t *testing.T) {
 		body := noise(2<<20, 21)
 		kept := r.Store
 		defer func() { r.Store = kept }()
-		r.Store = fullStore{kept, 1 << 20}
+		r.Store = newFullStore(kept, 1<<20)
 		finish := make(chan struct{})
 		origin := newRaw(r, func(c *rawCall) {
 			c.head(200, fresh, "Content-Length: "+strconv.Itoa(len(body)))

@@ -22,7 +22,7 @@ func TestExplain(t *testing.T) {
 	inBubbles(t, func(w *world) {
 		t := w.T
 		working := false
-		w.handler = func(rw http.ResponseWriter, r *http.Request) {
+		w.handle(func(rw http.ResponseWriter, r *http.Request) {
 			h := rw.Header()
 			switch r.URL.Path {
 			case "/a":
@@ -60,7 +60,7 @@ func TestExplain(t *testing.T) {
 				return
 			}
 			io.WriteString(rw, "hello")
-		}
+		})
 		for _, test := range []struct {
 			method, path string
 			fields       []string

@@ -144,6 +144,13 @@ func (c *rawCall) whole(body []byte, lines ...string) {
 // hangUp closes the connection, in the middle of what it carries.
 func (c *rawCall) hangUp() { c.cut = true }
 
+// connections returns how many connections are open.
+func (w *rawOrigin) connections() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.conns)
+}
+
 // requests returns the requests so far.
 func (w *rawOrigin) requests() []*rawCall {
 	w.mu.Lock()
@@ -1062,7 +1069,7 @@ func TestNothingIsLeft(t *testing.T) {
 		read("/cut", all)
 		read("/changed", all)
 		read("/broken", all)
-		r.Store = fullStore{kept, 150_000}
+		r.Store = newFullStore(kept, 150_000)
 		read("/full", all)
 		read("/full", 200_000)
 		read("/full", 200_001)
@@ -1132,7 +1139,7 @@ func TestCallersMayReuse(t *testing.T) {
 func TestPanicOfBase(t *testing.T) {
 	release := make(chan struct{})
 	var n atomic.Int32
-	c := &cachetrip.Transport{Store: store.NewMemory(0), Base: baseFunc(func(req *http.Request) (*http.Response, error) {
+	c := &cachetrip.Transport{Store: store.NewMemory(0), Base: roundTripper(func(req *http.Request) (*http.Response, error) {
 		if n.Add(1) == 1 {
 			<-release
 			panic("oh")
@@ -1162,10 +1169,6 @@ func TestPanicOfBase(t *testing.T) {
 		t.Errorf("got %d panics and %d requests, want 1 and 5", panics.Load(), n.Load())
 	}
 }
-
-type baseFunc func(*http.Request) (*http.Response, error)
-
-func (f baseFunc) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
 // TestNewerThanWhatIsUnderWay has another process store something newer than what a request could share.
 func TestNewerThanWhatIsUnderWay(t *testing.T) {

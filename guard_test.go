@@ -293,7 +293,7 @@ func cmpOr(a, b string) string {
 // moodyCache returns a cache for a situation, in which what is to be stored before is.
 func (s *storeSituation) moodyCache(t *testing.T) (*cachetrip.Transport, *moodyStore) {
 	kept := &moodyStore{Store: store.NewMemory(0)}
-	c := &cachetrip.Transport{Store: kept, Base: baseFunc(moodyOrigin)}
+	c := &cachetrip.Transport{Store: kept, Base: roundTripper(moodyOrigin)}
 	if s.warm {
 		before := storeSituation{path: s.path}
 		if _, got, err := before.ask(t.Context(), c); got != large || err != nil {
@@ -535,7 +535,7 @@ func TestNothingAfterClose(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					c, kept := s.moodyCache(t)
 					goOn, body := make(chan struct{}), make(chan struct{})
-					c.Base = baseFunc(func(req *http.Request) (*http.Response, error) {
+					c.Base = roundTripper(func(req *http.Request) (*http.Response, error) {
 						if when == "before the head" {
 							<-goOn
 						}
@@ -735,7 +735,7 @@ func TestCloseWaits(t *testing.T) {
 				s := storeSituation{path: "/behind", warm: true, wait: time.Minute}
 				c, _ := s.moodyCache(t)
 				ended := make(chan struct{})
-				c.Base = baseFunc(func(req *http.Request) (*http.Response, error) {
+				c.Base = roundTripper(func(req *http.Request) (*http.Response, error) {
 					defer close(ended)
 					<-req.Context().Done()
 					time.Sleep(test.lasts)
@@ -788,7 +788,7 @@ func TestDraftCannotBeRead(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					kept := &moodyStore{Store: store.NewMemory(0)}
 					asked := 0
-					c := &cachetrip.Transport{Store: kept, Base: baseFunc(func(req *http.Request) (*http.Response, error) {
+					c := &cachetrip.Transport{Store: kept, Base: roundTripper(func(req *http.Request) (*http.Response, error) {
 						asked++
 						lines := append(test.lines, "Cache-Control: max-age=60", fmt.Sprintf("Content-Length: %d", len(large)))
 						return withBody(scripted(req, 200, nil, lines...), large), nil

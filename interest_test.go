@@ -249,16 +249,11 @@ func TestCloseIdleConnections(t *testing.T) {
 		origin := newRaw(r, func(c *rawCall) { c.whole([]byte("x"), fresh) })
 		defer origin.close()
 		r.get(origin.url())
-		connections := func() int {
-			origin.mu.Lock()
-			defer origin.mu.Unlock()
-			return len(origin.conns)
-		}
-		if n := connections(); n != 1 {
+		if n := origin.connections(); n != 1 {
 			r.Fatalf("got %d connections, want one to be kept", n)
 		}
 		r.Client().CloseIdleConnections()
-		for end := time.Now().Add(5 * time.Second); connections() > 0; time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(5 * time.Second); origin.connections() > 0; time.Sleep(time.Millisecond) {
 			if time.Now().After(end) {
 				r.Fatal("the connection stays open")
 			}

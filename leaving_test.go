@@ -129,7 +129,7 @@ func TestRefreshEndsAlone(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var asked atomic.Int32
 				var ended atomic.Bool
-				c := &cachetrip.Transport{Store: store.NewMemory(0), Base: baseFunc(func(req *http.Request) (*http.Response, error) {
+				c := &cachetrip.Transport{Store: store.NewMemory(0), Base: roundTripper(func(req *http.Request) (*http.Response, error) {
 					if asked.Add(1) == 1 {
 						return scripted(req, 200, strings.NewReader("old"), "Cache-Control: max-age=1, stale-while-revalidate=1000", "Content-Length: 3"), nil
 					}
@@ -217,7 +217,7 @@ func TestLaggard(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, %d bytes", test.name, read), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					asked := 0
-					c := &cachetrip.Transport{Store: fullStore{store.NewMemory(0), kept}, Base: baseFunc(func(req *http.Request) (*http.Response, error) {
+					c := &cachetrip.Transport{Store: newFullStore(store.NewMemory(0), kept), Base: roundTripper(func(req *http.Request) (*http.Response, error) {
 						asked++
 						fields := append([]string{"Cache-Control: max-age=3600"}, test.fields...)
 						var from int
@@ -303,7 +303,7 @@ func TestBodyEndsItsGoroutine(t *testing.T) {
 					asked := 0
 					kept := store.NewMemory(0)
 					c := &cachetrip.Transport{Store: kept}
-					c.Base = baseFunc(func(req *http.Request) (*http.Response, error) {
+					c.Base = roundTripper(func(req *http.Request) (*http.Response, error) {
 						asked++
 						switch {
 						case asked > 2:
@@ -424,7 +424,7 @@ func TestDeafBody(t *testing.T) {
 				t.Run(fmt.Sprintf("%s, waits %t, %s", method, waits, how), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						body := &deaf{closed: make(chan struct{}), free: make(chan struct{}), waits: waits}
-						c := &cachetrip.Transport{Store: store.NewMemory(0), Base: baseFunc(func(req *http.Request) (*http.Response, error) {
+						c := &cachetrip.Transport{Store: store.NewMemory(0), Base: roundTripper(func(req *http.Request) (*http.Response, error) {
 							resp := scripted(req, 200, nil, fresh, "Content-Length: 100", "Content-Location: /")
 							resp.Body = body
 							return resp, nil
@@ -462,7 +462,7 @@ func TestLastCloseAtOnce(t *testing.T) {
 	for round := range 300 {
 		synctest.Test(t, func(t *testing.T) {
 			asked := 0
-			c := &cachetrip.Transport{Store: store.NewMemory(0), Base: baseFunc(func(req *http.Request) (*http.Response, error) {
+			c := &cachetrip.Transport{Store: store.NewMemory(0), Base: roundTripper(func(req *http.Request) (*http.Response, error) {
 				asked++
 				return scripted(req, 200, io.MultiReader(strings.NewReader("most"), strings.NewReader(" and the rest")), fresh, "Content-Length: 17"), nil
 			})}
@@ -523,7 +523,7 @@ func TestCloseOfAStream(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := &cachetrip.Transport{Store: store.NewMemory(0)}
 				asked := 0
-				c.Base = baseFunc(func(req *http.Request) (*http.Response, error) {
+				c.Base = roundTripper(func(req *http.Request) (*http.Response, error) {
 					asked++
 					resp := scripted(req, 200, nil, append(test.fields, fresh)...)
 					first, left, sent := true, test.bytes, int64(0)

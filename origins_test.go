@@ -220,9 +220,7 @@ func TestNoOriginTakesMoreThanTheBound(t *testing.T) {
 						}
 						resp.Body.Close()
 						if i%100 == 0 {
-							w.mu.Lock()
-							w.requests = nil
-							w.mu.Unlock()
+							w.asked()
 						}
 					}
 					if w.dir != "" {

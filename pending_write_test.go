@@ -71,7 +71,7 @@ type savingWorld struct {
 
 func newSavingWorld(t *testing.T) *savingWorld {
 	w := &savingWorld{T: t, store: &slowStore{Store: store.NewMemory(0)}}
-	w.Transport = &cachetrip.Transport{Store: w.store, Base: baseFunc(func(req *http.Request) (*http.Response, error) {
+	w.Transport = &cachetrip.Transport{Store: w.store, Base: roundTripper(func(req *http.Request) (*http.Response, error) {
 		n := w.asked.Add(1)
 		resp := &http.Response{StatusCode: 200, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: req, Header: http.Header{
 			"Cache-Control": {"max-age=3600"}, "Date": {time.Now().UTC().Format(http.TimeFormat)}, "Etag": {`"1"`},
@@ -385,7 +385,7 @@ func TestNothingWaitsForWhatIsNeverStored(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newSavingWorld(t)
 				base := w.Base
-				w.Base = baseFunc(func(req *http.Request) (*http.Response, error) {
+				w.Base = roundTripper(func(req *http.Request) (*http.Response, error) {
 					resp, err := base.RoundTrip(req)
 					resp.Body = badBody{fail}
 					return resp, err

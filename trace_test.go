@@ -73,7 +73,7 @@ func TestTrace(t *testing.T) {
 		t := w.T
 		failing := false
 		etag := `"1"`
-		w.handler = func(rw http.ResponseWriter, r *http.Request) {
+		w.handle(func(rw http.ResponseWriter, r *http.Request) {
 			if failing {
 				rw.WriteHeader(http.StatusServiceUnavailable)
 				return
@@ -97,7 +97,7 @@ func TestTrace(t *testing.T) {
 				return
 			}
 			io.WriteString(rw, "hello")
-		}
+		})
 		all := newRecorded()
 		w.cache.Trace = &all.Trace
 		for _, test := range []struct {
@@ -164,11 +164,11 @@ func TestTrace(t *testing.T) {
 func TestTraceCollapsed(t *testing.T) {
 	inBubbles(t, func(w *world) {
 		t := w.T
-		w.handler = func(rw http.ResponseWriter, r *http.Request) {
+		w.handle(func(rw http.ResponseWriter, r *http.Request) {
 			time.Sleep(time.Second)
 			rw.Header().Set("Cache-Control", "max-age=10")
 			io.WriteString(rw, "hello")
-		}
+		})
 		all := newRecorded()
 		w.cache.Trace = &all.Trace
 		var wg sync.WaitGroup
@@ -233,10 +233,10 @@ func TestTraceStoreErrors(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, inMemory, serveLoopback)
-			w.handler = func(rw http.ResponseWriter, r *http.Request) {
+			w.handle(func(rw http.ResponseWriter, r *http.Request) {
 				rw.Header().Set("Cache-Control", "max-age=10")
 				io.WriteString(rw, "hello")
-			}
+			})
 			test.store.Store = w.store
 			all := newRecorded()
 			w.cache.Store, w.cache.Trace = &test.store, &all.Trace
@@ -261,10 +261,10 @@ func TestTraceEvicted(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "cache")
 		return openDisk(t, dir, store.DiskOptions{MaxBytes: 256 << 10}), dir
 	}, serveLoopback)
-	w.handler = func(rw http.ResponseWriter, r *http.Request) {
+	w.handle(func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Cache-Control", "max-age=10")
 		rw.Write(make([]byte, 10_000))
-	}
+	})
 	evicted := 0
 	w.cache.Trace = &cachetrip.Trace{Evicted: func(info cachetrip.EvictInfo) { evicted += info.Keys }}
 	for i := range 100 {
