@@ -182,3 +182,53 @@ func read(resp *http.Response, err error) (string, error) {
 	body, err := io.ReadAll(resp.Body)
 	return string(body), err
 }
+
+// What the next request would do, before it is made.
+func ExampleTransport_Explain() {
+	cache := &cachetrip.Transport{Store: store.NewMemory(1 << 20)}
+	defer cache.Close()
+
+	req, err := http.NewRequest(http.MethodGet, "https://example.com/", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	explained, err := cache.Explain(req)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(explained.Action)
+	fmt.Println(explained)
+	// Output:
+	// fetch
+	// Nothing is stored for this URL. What was not stored leaves no trace; to learn why, the request has to be made.
+	// The next request asks the origin for the whole response.
+}
+
+// A hook in the context of one request tells why its response was not stored.
+func ExampleWithTrace() {
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		fmt.Fprint(w, "hello")
+	}))
+	defer origin.Close()
+	cache := &cachetrip.Transport{Store: store.NewMemory(1 << 20)}
+	defer cache.Close()
+
+	ctx := cachetrip.WithTrace(context.Background(), &cachetrip.Trace{
+		Miss:      func(info cachetrip.AnswerInfo) { fmt.Println("miss:", info.Status.Fwd) },
+		NotStored: func(info cachetrip.StoreInfo) { fmt.Println("not stored:", info.Reason) },
+	})
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, origin.URL, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	resp, err := cache.Client().Do(req)
+	if err != nil {
+		log.Fatal(err)
+	}
+	io.Copy(io.Discard, resp.Body)
+	resp.Body.Close()
+	// Output:
+	// not stored: no-store
+	// miss: uri-miss
+}

@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// TestEndToEnd runs the tests of package cachetrip, with a store on a server where they have one in memory.
-// For that a file is added to them and a workspace made, so that the module of the library needs to know
-// nothing of this one.
+// TestEndToEnd runs the tests of a whole cache, with a store on a server where they have one in memory.
+// It adds a file to the package that all of them use, and makes a workspace. So the module of the library needs to
+// know nothing of this one.
 func TestEndToEnd(t *testing.T) {
 	t.Parallel()
 	server := startServer(t)
@@ -22,7 +22,7 @@ func TestEndToEnd(t *testing.T) {
 	root := filepath.Dir(filepath.Dir(here))
 	dir := t.TempDir()
 	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {
-		filepath.Join(root, "redisstore_endtoend_test.go"): filepath.Join(here, "testdata", "endtoend_test.go"),
+		filepath.Join(root, "internal", "harness", "redisstore.go"): filepath.Join(here, "testdata", "endtoend.go"),
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -39,7 +39,8 @@ func TestEndToEnd(t *testing.T) {
 	// of several patterns the first that fits a beginning counts. TestHeaderTooLarge needs a store that tells beforehand what
 	// fits. TestSoak and TestResume count store errors and connections, which a busy server has more of.
 	cmd := exec.Command("go", "test", "-overlay", filepath.Join(dir, "overlay.json"), "-count=1", "-short",
-		"-skip", "Disk|Director|Files|Flipped|Disagreement|NotContinued|HeaderTooLarge|Soak|^TestResume$|^Fuzz|^Example|/^disk$|/.*/^disk$|/.*/.*/^disk$", ".")
+		"-p", "1", "-skip", "Disk|Director|Files|Flipped|Disagreement|NotContinued|HeaderTooLarge|Soak|^TestResume$|^Fuzz|^Example|/^disk$|/.*/^disk$|/.*/.*/^disk$",
+		".", "./tests/bodies", "./tests/contract", "./tests/origins", "./tests/sharing", "./tests/stores", "./tests/users", "./tests/validation")
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "GOWORK="+filepath.Join(dir, "go.work"), "GOFLAGS=-mod=readonly", "REDISSTORE_URL="+server.url())
 	out, err := cmd.CombinedOutput()

@@ -1,0 +1,82 @@
+package harness
+
+import (
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"testing"
+	"time"
+)
+
+// LeavesNothing has t fail if goroutines or descriptors are left when t and its
+// parallel cases have ended.
+func LeavesNothing(t *testing.T) {
+	before, descriptors := running(t), Descriptors()
+	t.Cleanup(func() { noneLeft(t, before, descriptors) })
+}
+
+// Soon waits for what must happen, for longer than any machine needs.
+func Soon(t testing.TB, what string, happened func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !happened(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("still waiting: %s", what)
+		}
+	}
+}
+
+func Within(t testing.TB, what string, c <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-c:
+	case <-time.After(20 * time.Second):
+		buf := make([]byte, 1<<20)
+		t.Fatalf("still waiting: %s\n%s", what, buf[:runtime.Stack(buf, true)])
+	}
+}
+
+// running returns the stacks of all goroutines, by the line that names them.
+func running(t testing.TB) map[string]string {
+	buf := make([]byte, 1<<20)
+	stacks := make(map[string]string)
+	for stack := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+		name, _, _ := strings.Cut(strings.TrimPrefix(stack, "goroutine "), " ")
+		stacks[name] = stack
+	}
+	return stacks
+}
+
+// Descriptors returns how many files are open, -1 if that can't be known.
+func Descriptors() int {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return -1
+	}
+	return len(entries)
+}
+
+// noneLeft checks that every goroutine and descriptor that was not there before has ended.
+func noneLeft(t testing.TB, before map[string]string, files int) {
+	t.Helper()
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // which would close what was left open
+	var left []string
+	var open int
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		left = left[:0]
+		for name, stack := range running(t) {
+			if _, was := before[name]; !was && !strings.Contains(stack, "testing.") && !strings.Contains(stack, "harness.(*RawOrigin)") {
+				left = append(left, stack)
+			}
+		}
+		if open = Descriptors(); len(left) == 0 && open <= files {
+			return
+		}
+	}
+	if len(left) > 0 {
+		t.Errorf("%d goroutines are left:\n%s", len(left), strings.Join(left, "\n\n"))
+	}
+	if open > files {
+		t.Errorf("%d descriptors are open, %d were before", open, files)
+	}
+}

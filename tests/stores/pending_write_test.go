@@ -1,0 +1,429 @@
+package stores_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cachetrip/cachetrip"
+	"github.com/cachetrip/cachetrip/internal/harness"
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// slowStore holds the next Update up, and can be told what becomes of it.
+type slowStore struct {
+	store.Store
+	next atomic.Pointer[heldUpdate]
+}
+
+type heldUpdate struct {
+	open   chan struct{}
+	reach  func() error // called before the Update, if not nil
+	reachd atomic.Bool
+}
+
+func (s *slowStore) hold(reach func() error) *heldUpdate {
+	h := &heldUpdate{open: make(chan struct{}), reach: reach}
+	s.next.Store(h)
+	return h
+}
+
+func (s *slowStore) Update(ctx context.Context, key string, change func([]*store.Entry) []*store.Entry) error {
+	if h := s.next.Swap(nil); h != nil {
+		h.reachd.Store(true)
+		<-h.open
+		if h.reach != nil {
+			if err := h.reach(); err != nil {
+				return err
+			}
+		}
+	}
+	return s.Store.Update(ctx, key, change)
+}
+
+// forgetfulStore reads entries anew each time.
+type forgetfulStore struct{ *slowStore }
+
+func (s forgetfulStore) Entries(ctx context.Context, key string) ([]*store.Entry, error) {
+	entries, err := s.slowStore.Entries(ctx, key)
+	for i, e := range entries {
+		entries[i] = e.Clone()
+	}
+	return entries, err
+}
+
+// savingWorld is a cache with one response, which is stale, and confirmed by a 304 that makes it fresh for an hour.
+type savingWorld struct {
+	*testing.T
+	*cachetrip.Transport
+	store *slowStore
+	asked atomic.Int32
+}
+
+func newSavingWorld(t *testing.T) *savingWorld {
+	w := &savingWorld{T: t, store: &slowStore{Store: store.NewMemory(0)}}
+	w.Transport = &cachetrip.Transport{Store: w.store, Base: harness.RoundTripperFunc(func(req *http.Request) (*http.Response, error) {
+		n := w.asked.Add(1)
+		resp := &http.Response{StatusCode: 200, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: req, Header: http.Header{
+			"Cache-Control": {"max-age=3600"}, "Date": {time.Now().UTC().Format(http.TimeFormat)}, "Etag": {`"1"`},
+		}}
+		if n == 1 {
+			resp.Header.Set("Cache-Control", "max-age=60")
+		}
+		if req.Header.Get("If-None-Match") != "" {
+			resp.StatusCode, resp.Body = 304, http.NoBody
+		} else {
+			resp.Body, resp.ContentLength = io.NopCloser(strings.NewReader("0123456789")), 10
+		}
+		return resp, nil
+	})}
+	w.want("200 fwd=uri-miss; fwd-status=200; stored; ttl=60", "GET")
+	time.Sleep(2 * time.Minute)
+	return w
+}
+
+func (w *savingWorld) send(ctx context.Context, method string, fields ...string) *http.Response {
+	w.Helper()
+	req, err := http.NewRequestWithContext(ctx, method, "http://example.com/", nil)
+	if err != nil {
+		w.Fatal(err)
+	}
+	for i := 0; i < len(fields); i += 2 {
+		req.Header.Set(fields[i], fields[i+1])
+	}
+	resp, err := w.RoundTrip(req)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return resp
+}
+
+// want reads the answer to a request to its end, and compares its status.
+func (w *savingWorld) want(want, method string, fields ...string) {
+	w.Helper()
+	resp := w.send(w.Context(), method, fields...)
+	io.Copy(io.Discard, resp.Body)
+	resp.Body.Close()
+	_, member, _ := strings.Cut(resp.Header.Get("Cache-Status"), "; ")
+	if diff := cmp.Diff(want, strconv.Itoa(resp.StatusCode)+" "+member); diff != "" {
+		w.Errorf("%s (-want +got):\n%s", method, diff)
+	}
+}
+
+const (
+	confirmedStored = "200 fwd=stale; fwd-status=304; stored; ttl=3600"
+	confirmedLost   = "200 fwd=stale; fwd-status=304; ttl=3600"
+	freshHit        = "200 hit; ttl=3600"
+)
+
+// begun returns whether f ends by itself before the store is done, and has ended after that.
+func (w *savingWorld) begun(h *heldUpdate, f func()) (early bool) {
+	w.Helper()
+	var done atomic.Bool
+	go func() {
+		f()
+		done.Store(true)
+	}()
+	synctest.Wait()
+	early = done.Load()
+	if !h.reachd.Load() {
+		w.Error("nothing is being stored")
+	}
+	close(h.open)
+	synctest.Wait()
+	if !done.Load() {
+		w.Error("it has not ended when all was stored")
+	}
+	return early
+}
+
+func TestWhatIsConfirmedIsStoredBehind(t *testing.T) {
+	ctx := context.Background()
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	read := func(r io.Reader, n int) { io.ReadFull(r, make([]byte, n)) }
+	for _, test := range []struct {
+		name  string
+		early bool // it does not wait for the store
+		do    func(w *savingWorld)
+	}{
+		{"the response", true, func(w *savingWorld) { w.send(ctx, "GET") }},
+		{"all of the body, but for its end", true, func(w *savingWorld) { read(w.send(ctx, "GET").Body, 10) }},
+		{"the end of the body", false, func(w *savingWorld) { read(w.send(ctx, "GET").Body, 11) }},
+		{"the end of a copied body", false, func(w *savingWorld) { w.send(ctx, "GET").Body.(io.WriterTo).WriteTo(io.Discard) }},
+		{"the end of a part", false, func(w *savingWorld) { io.ReadAll(w.send(ctx, "GET", "Range", "bytes=1-2").Body) }},
+		{"the end of parts", false, func(w *savingWorld) { io.ReadAll(w.send(ctx, "GET", "Range", "bytes=1-2,5-6").Body) }},
+		{"Close of the body", false, func(w *savingWorld) { w.send(ctx, "GET").Body.Close() }},
+		{"Close of parts", false, func(w *savingWorld) { w.send(ctx, "GET", "Range", "bytes=1-2,5-6").Body.Close() }},
+		{"Close of the body by who has left", true, func(w *savingWorld) {
+			ctx, leave := context.WithCancel(ctx)
+			body := w.send(ctx, "GET").Body
+			leave()
+			body.Close()
+		}},
+		{"a HEAD", false, func(w *savingWorld) { w.send(ctx, "HEAD") }},
+		{"a response without a body", false, func(w *savingWorld) { w.send(ctx, "GET", "If-None-Match", `"1"`) }},
+		{"a range that is not there", false, func(w *savingWorld) { w.send(ctx, "GET", "Range", "bytes=20-") }},
+		{"Close of the cache", false, func(w *savingWorld) { w.send(ctx, "GET"); w.Close() }},
+		{"the next request", false, func(w *savingWorld) { w.send(ctx, "GET"); w.want(freshHit, "GET") }},
+		{"the next request, for a HEAD", false, func(w *savingWorld) { w.send(ctx, "GET"); w.want(freshHit, "HEAD") }},
+		{"the next request, not to be forwarded", false, func(w *savingWorld) {
+			w.send(ctx, "GET")
+			w.want(freshHit, "GET", "Cache-Control", "only-if-cached")
+		}},
+		{"the next request of who leaves", true, func(w *savingWorld) {
+			w.send(ctx, "GET")
+			req, _ := http.NewRequestWithContext(ended, "GET", "http://example.com/", nil)
+			w.RoundTrip(req)
+		}},
+		{"the next request of who cancels", true, func(w *savingWorld) {
+			w.send(ctx, "GET")
+			req, _ := http.NewRequest("GET", "http://example.com/", nil)
+			canceled := make(chan struct{})
+			close(canceled)
+			req.Cancel = canceled //lint:ignore SA1019 who still uses it is to be heard
+			if resp, err := w.RoundTrip(req); err == nil {
+				w.Errorf("answered %s, want an error", resp.Status)
+			}
+		}},
+		{"the next request of who leaves meanwhile", true, func(w *savingWorld) {
+			w.send(ctx, "GET")
+			ctx, leave := context.WithCancel(ctx)
+			w.Identity = func(*http.Request) string { leave(); return "" } // just before what is stored is looked up
+			req, _ := http.NewRequestWithContext(ctx, "GET", "http://example.com/", nil)
+			if _, err := w.RoundTrip(req); !errors.Is(err, context.Canceled) {
+				w.Errorf("%v, want that it was canceled", err)
+			}
+		}},
+		{"another URL", true, func(w *savingWorld) {
+			w.send(ctx, "GET")
+			req, _ := http.NewRequest("GET", "http://example.com/other", nil)
+			w.RoundTrip(req)
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newSavingWorld(t)
+				early := w.begun(w.store.hold(nil), func() { test.do(w) })
+				if early != test.early {
+					t.Errorf("ended before what was confirmed was stored: %v, want %v", early, test.early)
+				}
+				asked := w.asked.Load()
+				if test.name != "Close of the cache" {
+					w.want(freshHit, "GET")
+				}
+				if again := w.asked.Load(); again != asked || test.name != "another URL" && asked != 2 {
+					t.Errorf("the origin was asked %d times, and then %d more", asked, again-asked)
+				}
+			})
+		})
+	}
+}
+
+// What is done when the caller has the response wins over what is still being stored.
+func TestPurgeWinsOverWhatIsStoredBehind(t *testing.T) {
+	for name, test := range map[string]struct {
+		do   func(w *savingWorld) error
+		next string
+	}{
+		"purge":      {func(w *savingWorld) error { return w.Purge(w.Context(), "http://example.com/") }, "200 fwd=uri-miss; fwd-status=200; stored; ttl=3600"},
+		"invalidate": {func(w *savingWorld) error { return w.Invalidate(w.Context(), "http://example.com/") }, "200 fwd=stale; fwd-status=304; stored; ttl=3600; detail=invalidated"},
+		"unsafe request": {func(w *savingWorld) error {
+			w.send(w.Context(), "DELETE").Body.Close()
+			return nil
+		}, "200 fwd=stale; fwd-status=304; stored; ttl=3600; detail=invalidated"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newSavingWorld(t)
+				h := w.store.hold(nil)
+				w.send(t.Context(), "GET")
+				synctest.Wait()
+				time.Sleep(time.Second)
+				if err := test.do(w); err != nil || !h.reachd.Load() {
+					t.Fatal(err, h.reachd.Load())
+				}
+				close(h.open)
+				w.want(test.next, "GET")
+			})
+		})
+	}
+}
+
+// While the store fails, responses are given when that is known.
+func TestWhatIsConfirmedIsNotStored(t *testing.T) {
+	for name, test := range map[string]struct {
+		fails  func() error
+		errors uint64
+	}{
+		"failure": {func() error { return errors.New("broken") }, 2},
+		"panic":   {func() error { panic("broken") }, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newSavingWorld(t)
+				close(w.store.hold(test.fails).open)
+				w.want(confirmedStored, "GET") // as it was about to be
+				if name == "failure" {
+					close(w.store.hold(test.fails).open)
+					w.want(confirmedLost, "GET")
+				}
+				w.want(confirmedStored, "GET")
+				w.want(freshHit, "GET")
+				if got := w.Stats().StoreErrors; got != test.errors {
+					t.Errorf("%d failures of the store counted, want %d", got, test.errors)
+				}
+			})
+		})
+	}
+}
+
+// A cache that was just opened may be one that can't be written.
+func TestNothingIsStoredBehindBeforeTheStoreHasTakenAnything(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newSavingWorld(t)
+		w.Transport = &cachetrip.Transport{Store: w.store, Base: w.Base}
+		get := func() { w.send(t.Context(), "GET") }
+		for i, want := range []bool{false, true} {
+			if early := w.begun(w.store.hold(nil), get); early != want {
+				t.Errorf("response %d given before it was stored: %v, want %v", i, early, want)
+			}
+			time.Sleep(2 * time.Hour)
+		}
+	})
+}
+
+// Entries that a store reads anew each time are no others for that, but those that were changed are.
+func TestWhatIsReadAnewIsStoredBehind(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(w *savingWorld) error // just when the origin answers
+		early  bool
+	}{
+		"unchanged":   {func(w *savingWorld) error { return nil }, true},
+		"invalidated": {func(w *savingWorld) error { return w.Invalidate(w.Context(), "http://example.com/") }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newSavingWorld(t)
+				w.Store = forgetfulStore{w.store}
+				var h *heldUpdate
+				w.ModifyResponse = func(*http.Response) error {
+					defer func() { h = w.store.hold(nil) }()
+					return test.change(w)
+				}
+				done := make(chan bool, 1)
+				go func() { w.send(t.Context(), "GET"); done <- true }()
+				synctest.Wait()
+				if early := len(done) == 1; early != test.early {
+					t.Errorf("given before it was stored: %v, want %v", early, test.early)
+				}
+				close(h.open)
+				<-done
+				w.Close()
+			})
+		})
+	}
+}
+
+// leasedStore has a lease ended slowly.
+type leasedStore struct {
+	*slowStore
+	ended atomic.Int32
+}
+
+func (s *leasedStore) Lease(context.Context, string, string) (release func(shared bool), granted bool) {
+	return func(bool) {
+		time.Sleep(time.Millisecond)
+		s.ended.Add(1)
+	}, true
+}
+
+// Who ends when all was stored, or asks again, must not leave or meet a lease that nobody needs any more.
+func TestLeaseEndsBeforeAnybodyIsToldThatAllIsStored(t *testing.T) {
+	for name, do := range map[string]func(w *savingWorld){
+		"Close of the cache":  func(w *savingWorld) { w.send(w.Context(), "GET"); w.Close() },
+		"the end of the body": func(w *savingWorld) { io.Copy(io.Discard, w.send(w.Context(), "GET").Body) },
+		"the next request":    func(w *savingWorld) { w.send(w.Context(), "GET"); w.send(w.Context(), "GET") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newSavingWorld(t)
+				leased := &leasedStore{slowStore: w.store}
+				w.Store = leased
+				do(w)
+				if n := leased.ended.Load(); n != 1 {
+					t.Errorf("%d leases have ended, want 1", n)
+				}
+			})
+		})
+	}
+}
+
+// badBody fails when it is read.
+type badBody struct{ fail func() }
+
+func (b badBody) Read([]byte) (int, error) { b.fail(); return 0, io.EOF }
+
+func (b badBody) Close() error { return nil }
+
+// What goes wrong just when something is to be stored must not have others wait for that for ever.
+func TestNothingWaitsForWhatIsNeverStored(t *testing.T) {
+	for name, fail := range map[string]func(){
+		"panic":  func() { panic("broken") },
+		"Goexit": runtime.Goexit,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newSavingWorld(t)
+				base := w.Base
+				w.Base = harness.RoundTripperFunc(func(req *http.Request) (*http.Response, error) {
+					resp, err := base.RoundTrip(req)
+					resp.Body = badBody{fail}
+					return resp, err
+				})
+				ended := make(chan struct{})
+				go func() { // which Goexit ends
+					defer close(ended)
+					defer func() { recover() }()
+					req, _ := http.NewRequest("GET", "http://example.com/", nil)
+					if _, err := w.RoundTrip(req); err == nil {
+						t.Error("no error")
+					}
+				}()
+				<-ended
+				w.Base = base
+				w.want(confirmedStored, "GET")
+				w.Close()
+			})
+		})
+	}
+}
+
+func TestExplainKnowsWhatIsStoredBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newSavingWorld(t)
+		h := w.store.hold(nil)
+		req := w.send(t.Context(), "GET").Request
+		var action string
+		w.begun(h, func() {
+			explained, err := w.Explain(req)
+			if err != nil {
+				t.Error(err)
+			}
+			action = explained.Action
+		})
+		if action != "serve" {
+			t.Errorf("%q is said to be done, want serve", action)
+		}
+	})
+}
