@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/cachetrip/cachetrip"
 )
 
 // WantBody checks a body without printing megabytes.
@@ -23,17 +25,37 @@ func WantBody(t testing.TB, got, want []byte) {
 	t.Errorf("got a body of %d bytes, want one of %d; they differ from byte %d on", len(got), len(want), at)
 }
 
-// WantStatus checks parts of Cache-Status.
+// WantStatus checks parts of the Status of a response, in the words of RFC 9211: "hit", "fwd=stale", "stored". A part
+// that begins with an exclamation mark must not be there.
 func WantStatus(t testing.TB, resp *http.Response, want ...string) {
 	t.Helper()
-	got := resp.Header.Get("Cache-Status")
-	members := strings.Split(got, "; ")
+	got := words(cachetrip.StatusOf(resp))
 	for _, w := range want {
 		no := strings.HasPrefix(w, "!")
-		if slices.Contains(members, strings.TrimPrefix(w, "!")) == no {
-			t.Errorf("got Cache-Status %q, want %q in it", got, w)
+		if slices.Contains(got, strings.TrimPrefix(w, "!")) == no {
+			t.Errorf("got the Status %q, want %q in it", got, w)
 		}
 	}
+}
+
+// words returns what a Status says, but for times.
+func words(s cachetrip.Status) (said []string) {
+	for _, part := range []struct {
+		said bool
+		text string
+	}{
+		{s.Hit, "hit"},
+		{s.Fwd != "", "fwd=" + s.Fwd},
+		{s.FwdStatus != 0, fmt.Sprintf("fwd-status=%d", s.FwdStatus)},
+		{s.Stored, "stored"},
+		{s.Collapsed, "collapsed"},
+		{s.Detail != "", "detail=" + s.Detail},
+	} {
+		if part.said {
+			said = append(said, part.text)
+		}
+	}
+	return said
 }
 
 // Noise returns bytes in which no two stretches are alike, others for each seed.

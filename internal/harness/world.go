@@ -154,17 +154,9 @@ type Result struct {
 	Response *http.Response
 }
 
-// String says in one line what was got: the code, the body and the Cache-Status without TTL.
+// String says in one line what was got: the code, the body and the Status without TTL and Age.
 func (r *Result) String() string {
-	var parts []string
-	for _, line := range r.Header["Cache-Status"] {
-		for part := range strings.SplitSeq(line, "; ") {
-			if part != "cachetrip" && !strings.HasPrefix(part, "ttl=") {
-				parts = append(parts, part)
-			}
-		}
-	}
-	return fmt.Sprintf("%d %s | %s", r.Code, r.Body, strings.Join(parts, "; "))
+	return fmt.Sprintf("%d %s | %s", r.Code, r.Body, strings.Join(words(r.Status), "; "))
 }
 
 // Request returns a request to the origin. fields are names and values in turn.
