@@ -29,21 +29,27 @@ func ServeHTTP2(t *testing.T, handler http.Handler) (string, *http.Transport, fu
 
 // ServePipes serves HTTP/1.1 without sockets, which bubbles do not know.
 func ServePipes(t *testing.T, handler http.Handler) (string, *http.Transport, func()) {
-	l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+	l := NewPipes()
 	server := &http.Server{Handler: handler, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
 	go server.Serve(l)
 	t.Cleanup(func() { server.Close() })
-	return "http://origin.test", &http.Transport{DialContext: l.dial}, func() { server.Close() }
+	return "http://origin.test", &http.Transport{DialContext: l.Dial}, func() { server.Close() }
 }
 
-// pipes is a listener within the process.
-type pipes struct {
+// Pipes is a listener within the process: the bubbles of testing/synctest know no sockets.
+type Pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}
 	once   sync.Once
 }
 
-func (l *pipes) dial(ctx context.Context, network, address string) (net.Conn, error) {
+// NewPipes returns a listener that waits for connections.
+func NewPipes() *Pipes {
+	return &Pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+}
+
+// Dial connects to l. It fits [http.Transport.DialContext].
+func (l *Pipes) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	near, far := net.Pipe()
 	select {
 	case l.conns <- far:
@@ -55,7 +61,7 @@ func (l *pipes) dial(ctx context.Context, network, address string) (net.Conn, er
 	}
 }
 
-func (l *pipes) Accept() (net.Conn, error) {
+func (l *Pipes) Accept() (net.Conn, error) {
 	select {
 	case conn := <-l.conns:
 		return conn, nil
@@ -64,9 +70,9 @@ func (l *pipes) Accept() (net.Conn, error) {
 	}
 }
 
-func (l *pipes) Close() error {
+func (l *Pipes) Close() error {
 	l.once.Do(func() { close(l.closed) })
 	return nil
 }
 
-func (l *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes"} }
+func (l *Pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes"} }

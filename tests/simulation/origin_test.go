@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -15,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/cachetrip/cachetrip/internal/harness"
 )
 
 // The origin. Each answer says in its header and body what it is, so that the oracle can tell where anything comes from:
@@ -493,52 +493,13 @@ func compressed(content []byte) []byte {
 	return b.Bytes()
 }
 
-// pipes is a listener within the process: the bubbles of testing/synctest know no sockets.
-type pipes struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-}
-
-func newPipes() *pipes {
-	return &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
-}
-
-func (l *pipes) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	near, far := net.Pipe()
-	select {
-	case l.conns <- far:
-		return near, nil
-	case <-l.closed:
-		return nil, errors.New("connection refused")
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-}
-
-func (l *pipes) Accept() (net.Conn, error) {
-	select {
-	case conn := <-l.conns:
-		return conn, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *pipes) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return nil
-}
-
-func (l *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes"} }
-
 // serve begins to serve a program, and returns what connects to it.
 func serve(p *program) (o *origin, base *http.Transport, stop func()) {
 	o = &origin{program: p, begin: time.Now(), posts: map[string]int{}, posted: map[string]time.Duration{}}
-	l := newPipes()
+	l := harness.NewPipes()
 	server := &http.Server{Handler: o, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
 	go server.Serve(l)
 	// Connections are not used again: net/http repeats requests on those, so that a fate would hit another number of them.
-	base = &http.Transport{DialContext: l.dial, DisableKeepAlives: true}
+	base = &http.Transport{DialContext: l.Dial, DisableKeepAlives: true}
 	return o, base, func() { base.CloseIdleConnections(); server.Close() }
 }
