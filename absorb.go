@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"github.com/cachetrip/cachetrip/internal/field"
+	"github.com/cachetrip/cachetrip/internal/inflight"
 	"github.com/cachetrip/cachetrip/internal/span"
+	"github.com/cachetrip/cachetrip/internal/stack"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -23,7 +25,7 @@ import (
 // answer is a response to a request of an exchange, about to be absorbed.
 type originReply struct {
 	x         *exchange
-	flight    *flight
+	shared    *sharedRequest
 	resp      *http.Response
 	sent      *http.Request
 	stored    []response // what was stored when the origin was asked
@@ -210,10 +212,10 @@ func (a *originReply) confirmed(c *conditions, entries []*store.Entry) (o result
 	if !a.x.t.KeepSetCookie {
 		o.cookies = a.resp.Header["Set-Cookie"]
 	}
-	release := a.flight.takeLease()
+	release := a.x.lease.take()
 	o.audience = a.noteAudience(&o.response)
 	shared := o.audience == anyone
-	a.x.t.flights.remove(a.flight)
+	a.shared.Hide()
 	if !known {
 		release(shared)
 		return o, true
@@ -222,7 +224,7 @@ func (a *originReply) confirmed(c *conditions, entries []*store.Entry) (o result
 	own, behind := *a.x, *a // which the caller's part goes on with meanwhile
 	behind.x = &own
 	go func() {
-		stretch()
+		stack.Grow()
 		defer own.t.saved(s)
 		defer release(shared) // before anybody who waits asks again, or ends the process
 		defer func() {
@@ -302,13 +304,13 @@ func (a *originReply) freshened(e *store.Entry) *store.Entry {
 func (a *originReply) absorbed() result {
 	if a.redirected() {
 		a.x.notStored(a.resp.StatusCode, contentLength(a.resp), "redirected", nil)
-		return a.x.unshared(a.flight, result{resp: a.resp, detail: "redirected", redirected: true})
+		return a.x.unshared(a.shared, result{resp: a.resp, detail: "redirected", redirected: true})
 	}
 	e := a.entry()
 	r := newResponse(e)
 	switch {
 	case a.x.rules.method == http.MethodHead:
-		return a.x.unshared(a.flight, a.absorbHead(e, &r))
+		return a.x.unshared(a.shared, a.absorbHead(e, &r))
 	case a.resp.StatusCode == http.StatusPartialContent:
 		return a.absorbPartial(e)
 	}
@@ -319,7 +321,7 @@ func (a *originReply) absorbed() result {
 	if why != "" {
 		a.x.notStored(r.status, r.length, why, nil)
 		a.superseded(&r)
-		return a.x.unshared(a.flight, result{resp: a.resp, detail: why})
+		return a.x.unshared(a.shared, result{resp: a.resp, detail: why})
 	}
 	return a.record(e, span.Of(0, e.Length), nil)
 }
@@ -327,7 +329,7 @@ func (a *originReply) absorbed() result {
 // noteAudience remembers, and returns, who may share r, which the response of the origin has brought or confirmed.
 func (a *originReply) noteAudience(r *response) audience {
 	who := audienceOf(a.x.rules, r, a.resp.Header, a.resp.StatusCode, a.received)
-	a.x.t.flights.note(a.flight, who, time.Now())
+	a.x.noteAudience(who)
 	return who
 }
 
@@ -353,7 +355,7 @@ func (a *originReply) record(e *store.Entry, brings span.Span, held *content) re
 		e.Length = 0
 		o.detail = a.put(a.x.lasting(), e, "")
 		o.unsaved = o.detail != ""
-		a.x.t.flights.remove(a.flight)
+		a.shared.Hide()
 		return o
 	}
 	o.resumes = held != nil
@@ -372,7 +374,7 @@ func (a *originReply) record(e *store.Entry, brings span.Span, held *content) re
 			held.Close()
 			return result{}
 		}
-		return a.x.unshared(a.flight, result{resp: a.resp, detail: a.notKept("store", e, store.ErrTooLarge)})
+		return a.x.unshared(a.shared, result{resp: a.resp, detail: a.notKept("store", e, store.ErrTooLarge)})
 	}
 	draft, err := a.x.access().create(a.x.lasting(), a.x.key, length)
 	if err != nil {
@@ -383,13 +385,13 @@ func (a *originReply) record(e *store.Entry, brings span.Span, held *content) re
 			}
 			return result{}
 		}
-		return a.x.unshared(a.flight, result{resp: a.resp, detail: a.notKept("create", e, err)})
+		return a.x.unshared(a.shared, result{resp: a.resp, detail: a.notKept("create", e, err)})
 	}
 	d := newDownload(a.resp.Body, draft, length)
 	d.received = &a.x.t.counters.bytesReceived
 	d.panicked = a.x.t.panicked
 	d.endless = isStream(e.Header)
-	d.lost = func() { a.x.t.flights.remove(a.flight) }
+	d.lost = a.shared.Hide
 	if held != nil {
 		d.between(held, brings, e.Length)
 	}
@@ -404,7 +406,7 @@ func (a *originReply) record(e *store.Entry, brings span.Span, held *content) re
 	o.continues, o.brings = continues && !ranged && a.sent.Method != http.MethodPost, brings
 	rests := &rests{originReply: a, entry: e}
 	if o.continues {
-		d.again = a.continuation(a.flight.ctx, o.response, brings.End, rests)
+		d.again = a.continuation(a.shared.Context(), o.response, brings.End, rests)
 	}
 	finish := func(draft *guardedDraft, taken int64, end error) {
 		e, why := rests.joined()
@@ -438,7 +440,7 @@ func (a *originReply) record(e *store.Entry, brings span.Span, held *content) re
 		}
 	}
 	d.finish = func(draft *guardedDraft, taken int64, end error) {
-		defer a.x.t.flights.remove(a.flight)
+		defer a.shared.Hide()
 		a.x.t.shielded(func() { finish(draft, taken, end) }) // whose hooks are not to harm those who read
 	}
 	o.download = d
@@ -448,7 +450,7 @@ func (a *originReply) record(e *store.Entry, brings span.Span, held *content) re
 // isBreak reports whether content that ended with err is good as far as it came: neither has the source objected to it,
 // nor has anything below the cache limited it.
 func isBreak(err error) bool {
-	return err == errAbandoned || connectionLost(err) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+	return err == errAbandoned || err == inflight.ErrAbandoned || connectionLost(err) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // isStream reports whether content is a series of events, whose end is not near when its reader leaves.
@@ -663,7 +665,7 @@ func (a *originReply) absorbPartial(e *store.Entry) result {
 		if ok {
 			a.superseded(&received)
 		}
-		return a.x.unshared(a.flight, result{resp: a.resp, detail: why})
+		return a.x.unshared(a.shared, result{resp: a.resp, detail: why})
 	}
 	wholeOf(e, length)
 	r := newResponse(e)

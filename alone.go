@@ -12,25 +12,25 @@ import (
 // Going on alone with a body that was read along with another request, or from a store that has lost it: the transfer
 // has stalled or broken off, or the others did not wait. RFC 9111, section 3.4.
 
-// alone returns what asks the origin, in the name of the caller of x, for the rest of the response of f. If a validator
+// alone returns what asks the origin, in the name of the caller of x, for the rest of the response of o. If a validator
 // proves that a rest belongs to what the caller has, that is asked for. Else the request is repeated, and what comes
 // must begin with what the caller has, byte by byte: then it is as if that had been the response all along.
-func (x *exchange) alone(f *flight) aloneFunc {
+func (x *exchange) alone(o *result) aloneFunc {
 	if x.rules.cc.OnlyIfCached {
 		return nil
 	}
 	return func(ctx context.Context, begins func(io.Reader, int64) bool, whole bool) func(int64) (io.ReadCloser, int64) {
 		var again func(int64, error) (io.ReadCloser, int64)
-		if f.continues && !whole && x.mayContinue(f) {
+		if o.continues && !whole && x.mayContinue(o) {
 			a := &originReply{x: x, requested: wallClock()}
-			again = a.continuation(ctx, f.response, f.brings.End, nil)
+			again = a.continuation(ctx, o.response, o.brings.End, nil)
 		}
 		repeats := 0
 		return func(position int64) (io.ReadCloser, int64) {
 			if again != nil {
 				if source, length := again(position, nil); source != nil {
-					if f.brings.End >= 0 {
-						length = f.brings.End
+					if o.brings.End >= 0 {
+						length = o.brings.End
 					}
 					return source, length
 				}
@@ -39,15 +39,15 @@ func (x *exchange) alone(f *flight) aloneFunc {
 			if repeats++; repeats > maxRepeats {
 				return nil, 0
 			}
-			return x.repeat(ctx, &f.result, position, begins), -1
+			return x.repeat(ctx, o, position, begins), -1
 		}
 	}
 }
 
-// mayContinue reports whether a validator identifies the content of f for x: a date does so only among requests that are
+// mayContinue reports whether a validator identifies the content of o for x: a date does so only among requests that are
 // alike.
-func (x *exchange) mayContinue(f *flight) bool {
-	return f.asked == nil || field.IsStrongETag(f.response.strongValidator()) || alikeDigest(x.rules) == alikeDigest(f.asked)
+func (x *exchange) mayContinue(o *result) bool {
+	return field.IsStrongETag(o.response.strongValidator()) || alikeDigest(x.rules) == alikeDigest(o.asked)
 }
 
 // maxRepeats bounds how often a request is repeated for the rest of a body: once, and once more if that breaks off.

@@ -198,27 +198,29 @@ func (t *Transport) counted(resp *http.Response) io.ReadCloser {
 	return resp.Body
 }
 
-// claim returns the body of the response that came by f, for the caller who had f made: the end of the
-// caller's interest ends f, and so does the end of the body, and closing it. The connection that a 101 brings is the
-// caller's from now on, and f is over: only the end of the request's context still ends that of Base's request.
-func (x *exchange) claim(f *flight) io.ReadCloser {
+// claim returns the body of the response that came by p, for the caller who led: the end of the
+// caller's interest ends the request, and so does the end of the body, and closing it. The connection that a 101 brings
+// is the caller's from now on, and p is over: only the end of the request's context still ends that of Base's request.
+func (x *exchange) claim(p *participation) io.ReadCloser {
 	ctx := x.ctx
-	if f.resp.StatusCode == http.StatusSwitchingProtocols {
-		f.handOver()
+	o := p.Request.Result()
+	o.claimed = true
+	if o.resp.StatusCode == http.StatusSwitchingProtocols {
+		p.Request.KeepContext()
 		ctx = x.req.Context()
 	}
-	unwatch := context.AfterFunc(ctx, func() { f.cancel(context.Cause(ctx)) })
+	unwatch := context.AfterFunc(ctx, func() { p.Request.Cancel(context.Cause(ctx)) })
 	leave := sync.OnceFunc(func() {
 		unwatch()
-		x.t.leave(f)
+		p.Leave()
 		x.unwatch()
 	})
-	body := x.t.counted(f.resp)
+	body := x.t.counted(o.resp)
 	switch b, ok := body.(*originBody); {
 	case ok:
 		b.ctx, b.leave = x.ctx, leave
-	case f.resp.StatusCode == http.StatusSwitchingProtocols:
-		x.t.leave(f)
+	case o.resp.StatusCode == http.StatusSwitchingProtocols:
+		p.Leave()
 		x.unwatch()
 	default:
 		leave()

@@ -74,7 +74,7 @@ func (rs *rests) add(rest *originReply, length int64) {
 	rs.merged = merged
 	for _, name := range []string{"Cache-Control", "Expires", "Vary"} {
 		if !slices.Equal(merged.Header[name], rs.entry.Header[name]) {
-			rs.x.t.flights.remove(rs.flight)
+			rs.shared.Hide()
 		}
 	}
 }
@@ -227,7 +227,7 @@ func (a *originReply) sendAgain(out *http.Request) (rest *originReply, err error
 	if err := a.x.t.modify(resp); err != nil {
 		return nil, errDisagrees
 	}
-	return &originReply{x: a.x, flight: a.flight, resp: resp, sent: out, number: a.number, requested: a.requested, received: wallClock()}, nil
+	return &originReply{x: a.x, shared: a.shared, resp: resp, sent: out, number: a.number, requested: a.requested, received: wallClock()}, nil
 }
 
 // connectionLost reports whether err, which a body or Base returned, says that a connection broke. Any other error was

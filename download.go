@@ -17,6 +17,7 @@ import (
 
 	"github.com/cachetrip/cachetrip/internal/patience"
 	"github.com/cachetrip/cachetrip/internal/span"
+	"github.com/cachetrip/cachetrip/internal/stack"
 )
 
 // The content of a response on its way from the origin, through a draft of the store, to its
@@ -363,7 +364,7 @@ func (d *download) advance(stays bool, late time.Duration) (came bool) {
 		return true
 	}
 	go func() {
-		stretch()
+		stack.Grow()
 		d.step()
 	}()
 	return false

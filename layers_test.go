@@ -42,11 +42,13 @@ var mechanisms = map[string][]string{
 	"internal/eventlog":  {},
 	"internal/field":     {},
 	"internal/head":      {},
+	"internal/inflight":  {"internal/patience", "internal/stack", "internal/straggler"},
 	"internal/memo":      {},
 	"internal/patience":  {},
 	"internal/pending":   {"internal/patience"},
 	"internal/redact":    {"internal/field"},
 	"internal/span":      {},
+	"internal/stack":     {},
 	"internal/straggler": {},
 }
 

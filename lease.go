@@ -2,7 +2,9 @@ package cachetrip
 
 import (
 	"context"
+	"sync"
 
+	"github.com/cachetrip/cachetrip/internal/inflight"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -16,10 +18,10 @@ type leaser interface {
 	Lease(ctx context.Context, key, variant string) (release func(shared bool), granted bool)
 }
 
-// askAlone makes the flight f happen, unless another process makes one like it: then everybody has to
-// look again.
-func (x *exchange) askAlone(f *flight, entries []*store.Entry, stored []response, d decision) result {
-	if f.key != "" {
+// askAlone does the work of the shared request r, unless another process does the same: then everybody has to look
+// again.
+func (x *exchange) askAlone(r *sharedRequest, entries []*store.Entry, stored []response, d decision) result {
+	if key := r.Key(); key != (inflight.Key{}) {
 		// A request waits for other processes no longer than for others in this one, and only once: having waited in
 		// vain, it does not wait for the next one, and for those after it.
 		most := x.waitsFor()
@@ -27,13 +29,15 @@ func (x *exchange) askAlone(f *flight, entries []*store.Entry, stored []response
 			most = 0
 		}
 		deadline, _ := x.lasting().Deadline()
-		release, granted := x.access().lease(until{f.ctx, deadline}, x.key, f.key[len(x.key):], most)
+		release, granted := x.access().lease(until{r.Context(), deadline}, key.Subject, key.Variant, most)
 		if !granted {
-			x.t.flights.remove(f)
+			r.Hide()
 			return result{elsewhere: true}
 		}
 		if release != nil {
-			f.leased(release)
+			held := &lease{release: release}
+			x.lease = held
+			r.OnHide(func() { held.end(true) })
 		}
 	}
 	returns := false
@@ -42,35 +46,31 @@ func (x *exchange) askAlone(f *flight, entries []*store.Entry, stored []response
 			x.reply.Body.Close()
 		}
 	}()
-	o := x.askOrigin(f, entries, stored, d)
+	o := x.askOrigin(r, entries, stored, d)
 	returns = true
 	return o
 }
 
-// leased has release called when f is of no use to others any more.
-func (f *flight) leased(release func(shared bool)) {
-	f.mu.Lock()
-	over := f.over
-	if !over {
-		f.lease = release
-	}
-	f.mu.Unlock()
-	if over {
-		release(true)
-	}
+// lease keeps other processes from asking for the same. It ends once. A nil lease need not end.
+type lease struct {
+	mu      sync.Mutex
+	release func(shared bool) // nil if the lease has ended
 }
 
-// endLease ends the lease of f, if it has one.
-func (f *flight) endLease(shared bool) { f.takeLease()(shared) }
+// end ends the lease. shared tells whether what was fetched could be of use to others.
+func (l *lease) end(shared bool) { l.take()(shared) }
 
-// takeLease returns what ends the lease of f, which nobody else does then.
-func (f *flight) takeLease() (release func(shared bool)) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	release = f.lease
-	f.lease = nil
-	if release == nil {
-		release = func(bool) {}
+// take returns what ends the lease, which nobody else does then.
+func (l *lease) take() (release func(shared bool)) {
+	if l == nil {
+		return func(bool) {}
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.release == nil {
+		return func(bool) {}
+	}
+	release = l.release
+	l.release = nil
 	return release
 }

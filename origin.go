@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cachetrip/cachetrip/internal/field"
+	"github.com/cachetrip/cachetrip/internal/inflight"
 	"github.com/cachetrip/cachetrip/internal/memo"
 	"github.com/cachetrip/cachetrip/store"
 )
@@ -56,14 +57,14 @@ func (t *Transport) forward(req *http.Request, status Status) (*http.Response, e
 	status.FwdStatus = resp.StatusCode
 	elsewhere := req.URL != nil && followed(resp, out, req.URL)
 	var o result
-	var f *flight
+	var p *participation
 	if !elsewhere {
-		o, f = t.twin(req, resp)
+		o, p = t.twin(req, resp)
 	}
 	o.says(&status)
-	if f != nil {
+	if p != nil {
 		ctx, done := interest(req)
-		resp = t.taken(f, req, ctx, done, nil)
+		resp = t.taken(p, req, ctx, done, nil)
 	} else {
 		resp.Body = t.counted(resp)
 	}
@@ -158,9 +159,9 @@ func (x *exchange) conditions(stored []response, d decision) conditions {
 	return conditionsFor(x.rules, stored, d.selected, x.t.oneTag.Has(x.url()))
 }
 
-// askOrigin makes the flight f happen. A request whose answer is of no use to the caller, because of what the cache
+// askOrigin makes the request shared. A request whose answer is of no use to the caller, because of what the cache
 // has added to the request, is repeated as the caller made it.
-func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []response, d decision) result {
+func (x *exchange) askOrigin(shared *sharedRequest, entries []*store.Entry, stored []response, d decision) result {
 	var part *store.Entry // which is to be completed
 	if d.action == resume {
 		part = entries[d.selected]
@@ -168,20 +169,20 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 	var was refused
 	var repeated string
 	for {
-		out, added := x.question(f.ctx, stored, &d)
+		out, added := x.question(shared.Context(), stored, &d)
 		number, requested := x.t.events.Next(), wallClock()
 		resp, err := x.send(out)
-		if err != nil && d.action == resume && connectionLost(err) && f.ctx.Err() == nil {
+		if err != nil && d.action == resume && connectionLost(err) && shared.Context().Err() == nil {
 			was, repeated, d.action = refused{extra: memo.Range}, "range-refused", fetch
 			continue
 		}
 		if err != nil {
-			return x.unshared(f, result{err: err})
+			return x.unshared(shared, result{err: err})
 		}
 		if err := x.t.modify(resp); err != nil {
-			return x.unshared(f, result{err: err, final: true})
+			return x.unshared(shared, result{err: err, final: true})
 		}
-		a := &originReply{x: x, flight: f, resp: resp, number: number, arrived: x.t.events.Next(), requested: requested, received: wallClock(), sent: out, stored: stored}
+		a := &originReply{x: x, shared: shared, resp: resp, number: number, arrived: x.t.events.Next(), requested: requested, received: wallClock(), sent: out, stored: stored}
 		status := resp.StatusCode
 		switch {
 		case d.action == resume && status == http.StatusPartialContent:
@@ -205,7 +206,7 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 					a.superseded(&current)
 				}
 				a.x.notStored(resp.StatusCode, contentLength(resp), why, nil)
-				return x.unshared(f, result{resp: resp, redirected: a.redirected()})
+				return x.unshared(shared, result{resp: resp, redirected: a.redirected()})
 			}
 			repeated = "unmatched-304"
 			if chosen, _ := added.identify(x.rules, stored, resp.Header); chosen < 0 { // else it is another user's
@@ -230,13 +231,13 @@ func (x *exchange) askOrigin(f *flight, entries []*store.Entry, stored []respons
 	}
 }
 
-// unshared marks f as of no use to others, and keeps the next requests from waiting for the like. That an
+// unshared marks a request as of no use to others, and keeps the next requests from waiting for the like. That an
 // origin failed, or that all had left, does not tell what comes next.
-func (x *exchange) unshared(f *flight, o result) result {
-	if f.ctx.Err() == nil && o.err == nil && !isError(o.resp.StatusCode) {
-		x.t.flights.note(f, nobody, time.Now())
+func (x *exchange) unshared(shared *sharedRequest, o result) result {
+	if shared.Context().Err() == nil && o.err == nil && !isError(o.resp.StatusCode) {
+		x.noteAudience(nobody)
 	}
-	x.t.flights.remove(f)
+	shared.Hide()
 	return o
 }
 
@@ -250,11 +251,11 @@ func discard(resp *http.Response) {
 	resp.Body.Close()
 }
 
-// flightKey returns what the requests have in common that may wait for each other.
-func (x *exchange) flightKey(stored []response) string {
-	key := x.key + x.variant(stored)
+// sharingKey returns what the requests have in common that may wait for each other.
+func (x *exchange) sharingKey(stored []response) inflight.Key {
+	key := inflight.Key{Subject: x.key, Variant: x.variant(stored)}
 	if lines, ok := x.rules.header["Range"]; ok {
-		key += "\n\n" + strings.Join(lines, ",") + "\n" + strings.Join(x.rules.header["If-Range"], ",")
+		key.Variant += "\n\n" + strings.Join(lines, ",") + "\n" + strings.Join(x.rules.header["If-Range"], ",")
 	}
 	return key
 }

@@ -140,9 +140,10 @@ func (t *Transport) forgoRefreshes() {
 func (x *exchange) refreshNow(grace context.Context, entries []*store.Entry, stored []response, d decision) bool {
 	ctx := untraced{context.WithoutCancel(x.req.Context())}
 	x.ctx, x.unwatch, x.waitsUntil = ctx, func() {}, time.Time{} // nobody waits
-	f, leads := x.t.flights.join(ctx, x.rules, x.flightKey(stored), joinAny, math.MaxUint64, time.Now())
-	if !leads {
-		x.t.leave(f)
+	x.shareKey = x.sharingKey(stored)
+	p := x.t.requests.Join(ctx, resultOwner{x.t}, x.joinKey(), true, math.MaxUint64)
+	if !p.Leads() {
+		p.Leave()
 		return true // for all that is known
 	}
 	// The bound is that of this part in the flight: others may have joined.
@@ -151,24 +152,25 @@ func (x *exchange) refreshNow(grace context.Context, entries []*store.Entry, sto
 	head, stop := context.WithCancel(bound)
 	defer stop()
 	defer context.AfterFunc(grace, stop)()
-	go x.t.fly(f, func(f *flight) result { return x.askAlone(f, entries, stored, d) })
-	if patience.Wait(head, f.landed, patience.Unlimited) != nil {
-		x.t.forgo(f)
+	p.Request.Go(func() result { return x.askAlone(p.Request, entries, stored, d).to(x.rules) })
+	if p.Request.Wait(head, patience.Unlimited) != nil {
+		p.Leave()
 		return false
 	}
-	if f.download != nil {
-		r := f.download.take(bound, func(bool) { x.t.leave(f) }, nil)
+	o := p.Request.Result()
+	if o.download != nil {
+		r := o.download.take(bound, func(bool) { p.Leave() }, nil)
 		defer r.Close()
 		_, err := io.Copy(io.Discard, r)
 		return err == nil
 	}
-	defer x.t.leave(f)
-	if f.confirmed() {
+	defer p.Leave()
+	if o.confirmed() {
 		x.t.counters.revalidations.Add(1)
 		x.t.tell(answerRevalidated, x.own, nil, Status{
-			Fwd: d.fwd, FwdStatus: http.StatusNotModified, Stored: !f.unsaved, Detail: d.detail,
-			TTL: f.response.lifetime() - f.response.age(wallClock()),
+			Fwd: d.fwd, FwdStatus: http.StatusNotModified, Stored: !o.unsaved, Detail: d.detail,
+			TTL: o.response.lifetime() - o.response.age(wallClock()),
 		})
 	}
-	return f.entry != nil
+	return o.entry != nil
 }

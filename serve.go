@@ -233,67 +233,79 @@ func (b *multipartBody) Close() error {
 	return err
 }
 
-// receive answers the request that made the flight happen with the origin's response.
-func (x *exchange) receive(f *flight, d decision) *http.Response {
-	status := Status{Fwd: d.fwd, FwdStatus: f.code, Detail: d.detail}
-	if f.resumes {
+// receive answers the request that led with the origin's response.
+func (x *exchange) receive(p *participation, d decision) *http.Response {
+	o := p.Request.Result()
+	status := Status{Fwd: d.fwd, FwdStatus: o.code, Detail: d.detail}
+	if o.resumes {
 		status.FwdStatus = http.StatusPartialContent
 	}
-	f.says(&status)
+	o.says(&status)
 	var resp *http.Response
-	if f.download != nil {
-		resp = x.t.taken(f, x.req, x.ctx, x.unwatch, x.alone(f))
+	if o.download != nil {
+		resp = x.t.taken(p, x.req, x.ctx, x.unwatch, x.alone(o))
 	} else {
-		f.claimed = true
-		resp = f.resp
-		if !f.redirected {
+		resp = o.resp
+		if !o.redirected {
 			resp.Request = x.req
 		}
-		resp.Body = x.claim(f)
+		resp.Body = x.claim(p)
 	}
 	x.reading = true
 	setStatus(resp.Header, status)
 	return resp
 }
 
-// taken returns the response of f with its content, for the caller whose request req made it happen, and
+// taken returns the response of p with its content, for the caller whose request req led, and
 // whose interest ctx is; done is called when that is over. It is a copy: callers may do with theirs what they
-// like, while others read the content of f. alone is what the caller reads if the store fails; it may be nil.
-func (t *Transport) taken(f *flight, req *http.Request, ctx context.Context, done func(), alone aloneFunc) *http.Response {
+// like, while others read the content. alone is what the caller reads if the store fails; it may be nil.
+func (t *Transport) taken(p *participation, req *http.Request, ctx context.Context, done func(), alone aloneFunc) *http.Response {
+	o := p.Request.Result()
 	resp := new(http.Response)
-	*resp = *f.resp
+	*resp = *o.resp
 	resp.Request = req
-	f.give(resp, f.download.take(ctx, func(stopped bool) {
-		t.leaveReading(f, stopped)
+	o.give(resp, o.download.take(ctx, func(stopped bool) {
+		t.leaveReading(p, stopped)
 		done()
 	}, alone))
 	return resp
 }
 
-// share answers another request with the response of f, while that arrives; nil if its beginning
+// leaveReading ends the part of a caller that has stopped reading a body. The last one first has the remaining bytes
+// read, if they are few, unless its context has stopped it.
+func (t *Transport) leaveReading(p *participation, stopped bool) {
+	p.LeaveAfter(func() {
+		if !stopped {
+			p.Request.Result().download.drain(t.drainBudget())
+		}
+	})
+}
+
+// share answers another request with the response of p, while that arrives; nil if its beginning
 // can't be had any more.
-func (x *exchange) share(f *flight, status Status) *http.Response {
-	r := f.download.join(x.ctx, func(stopped bool) {
-		x.t.leaveReading(f, stopped)
+func (x *exchange) share(p *participation, status Status) *http.Response {
+	o := p.Request.Result()
+	r := o.download.join(x.ctx, func(stopped bool) {
+		x.t.leaveReading(p, stopped)
 		x.unwatch()
-	}, x.alone(f))
+	}, x.alone(o))
 	if r == nil {
 		return nil
 	}
 	x.reading = true
-	age := f.response.age(wallClock())
-	status.TTL = f.response.lifetime() - age
+	age := o.response.age(wallClock())
+	status.TTL = o.response.lifetime() - age
 	resp := new(http.Response)
-	x.head(resp, f.entry, f.entry.Header.Clone())
-	resp.ContentLength = f.announced
-	if f.code == http.StatusPartialContent {
-		partHeader(resp, f.response.held[0], f.response.length)
+	x.head(resp, o.entry, o.entry.Header.Clone())
+	resp.ContentLength = o.announced
+	if o.code == http.StatusPartialContent {
+		partHeader(resp, o.response.held[0], o.response.length)
 	}
-	withoutValidation(resp.Header, &f.response)
+	withoutValidation(resp.Header, &o.response)
 	resp.Header["Age"] = []string{strconv.FormatInt(int64(age/time.Second), 10)}
 	setStatus(resp.Header, status)
 	resp.Status = statusLine(resp.StatusCode)
-	f.give(resp, r)
+	o.give(resp, r)
 	if resp.StatusCode == http.StatusOK {
 		trailed(resp)
 	}
@@ -301,12 +313,12 @@ func (x *exchange) share(f *flight, status Status) *http.Response {
 }
 
 // give makes what r reads the body of resp, and what comes after it its trailer.
-func (f *flight) give(resp *http.Response, r *reader) {
+func (o *result) give(resp *http.Response, r *reader) {
 	resp.Body = r
-	resp.Trailer = f.trailer.Clone()
+	resp.Trailer = o.trailer.Clone()
 	r.atEnd = func() {
-		trailer := f.given.Trailer.Clone()
-		if f.resumes {
+		trailer := o.given.Trailer.Clone()
+		if o.resumes {
 			withoutContentDigests(trailer)
 		}
 		if resp.Trailer == nil {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/inflight"
 	"github.com/cachetrip/cachetrip/internal/patience"
 	"github.com/cachetrip/cachetrip/store"
 )
@@ -76,47 +77,43 @@ func (x *exchange) ask(entries []*store.Entry, stored []response, d decision, jo
 	if x.own == nil {
 		x.detach()
 	}
-	var f *flight
-	leads := true
-	if join == joinNone || !x.collapses(stored, d) {
-		f = newFlight(ctx)
-	} else {
-		if join == joinAny && x.waitsFor() <= 0 {
-			join = joinLanded
-		}
-		f, leads = x.t.flights.join(ctx, x.rules, x.flightKey(stored), join, moment, time.Now())
-		if f == nil {
-			return nil, again, nil
-		}
+	p := x.takePart(ctx, stored, d, join, moment)
+	if p == nil {
+		return nil, again, nil
 	}
-	// The part in f ends here, unless it goes on with a body that the caller reads.
+	// The part in the request ends here, unless it goes on with a body that the caller reads.
 	defer func() {
-		switch {
-		case x.reading:
-		case leads:
-			x.t.forgo(f)
-		default:
-			x.t.leave(f)
+		if !x.reading {
+			p.Leave()
 		}
 	}()
-	if !leads {
-		return x.follow(f, entries, stored, d, asked)
+	if !p.Leads() {
+		return x.follow(p, entries, stored, d, asked)
 	}
-	fly := func() { x.t.fly(f, func(f *flight) result { return x.askAlone(f, entries, stored, d) }) }
-	if ctx.Done() == nil { // the caller stays until the outcome is there, and there is no need to hand it over
-		fly()
+	work := func() result { return x.askAlone(p.Request, entries, stored, d).to(x.rules) }
+	if ctx.Done() == nil { // the caller stays until the result is there, and there is no need to hand it over
+		p.Request.Do(work)
 	} else {
-		go func() {
-			stretch()
-			fly()
-		}()
+		p.Request.Go(work)
 	}
-	return x.lead(f, entries, stored, d)
+	return x.lead(p, entries, stored, d)
 }
 
-// lead answers with the outcome of the flight that this exchange makes happen.
-func (x *exchange) lead(f *flight, entries []*store.Entry, stored []response, d decision) (*http.Response, next, error) {
-	if err := patience.Wait(x.ctx, f.landed, patience.Unlimited); err != nil {
+// takePart returns the part of x in a request to the origin, which x may lead. It returns nil if what is stored has
+// changed since the given moment, so that x has to look again.
+func (x *exchange) takePart(ctx context.Context, stored []response, d decision, join joining, moment uint64) *participation {
+	if join == joinNone || !x.collapses(stored, d) {
+		x.shareKey = inflight.Key{}
+		return x.t.requests.New(ctx, resultOwner{x.t})
+	}
+	waits := join == joinAny && x.waitsFor() > 0
+	x.shareKey = x.sharingKey(stored)
+	return x.t.requests.Join(ctx, resultOwner{x.t}, x.joinKey(), waits, moment)
+}
+
+// lead answers with the result of the request that this exchange leads.
+func (x *exchange) lead(p *participation, entries []*store.Entry, stored []response, d decision) (*http.Response, next, error) {
+	if err := p.Request.Wait(x.ctx, patience.Unlimited); err != nil {
 		if errors.Is(x.ctx.Err(), context.DeadlineExceeded) { // err may be a cause that somebody gave it
 			if resp := x.serveStale(entries, stored, d, 0); resp != nil {
 				return resp, answered, nil
@@ -124,7 +121,7 @@ func (x *exchange) lead(f *flight, entries []*store.Entry, stored []response, d 
 		}
 		return nil, answered, err
 	}
-	o := &f.result
+	o := p.Request.Result()
 	switch {
 	case o.panicked != nil:
 		panic(o.panicked)
@@ -157,17 +154,17 @@ func (x *exchange) lead(f *flight, entries []*store.Entry, stored []response, d 
 		}
 	}
 	x.t.counters.misses.Add(1)
-	resp := x.receive(f, d)
+	resp := x.receive(p, d)
 	x.t.tell(answerMiss, x.req, resp, Status{})
 	return resp, answered, nil
 }
 
-// follow answers with the outcome of another exchange's flight, if that can be shared with this
+// follow answers with the result of another exchange's request, if that can be shared with this
 // request, which asked at the event of that number. Errors are never shared: each belongs to the one who asked.
-func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, d decision, asked uint64) (*http.Response, next, error) {
-	switch err := patience.Wait(x.ctx, f.landed, x.waitsFor()); {
+func (x *exchange) follow(p *participation, entries []*store.Entry, stored []response, d decision, asked uint64) (*http.Response, next, error) {
+	switch err := p.Request.Wait(x.ctx, x.waitsFor()); {
 	case err == patience.ErrExhausted:
-		x.t.flights.remove(f) // nor does anybody who comes later queue behind it
+		p.Request.Hide() // nor does anybody who comes later queue behind it
 		return nil, impatient, nil
 	case err != nil:
 		if errors.Is(x.ctx.Err(), context.DeadlineExceeded) {
@@ -177,14 +174,14 @@ func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, 
 		}
 		return nil, answered, err
 	}
-	o := &f.result
-	same := alike(f.asked, x.rules)
+	o := p.Request.Result()
+	same := o.err == nil && alike(o.asked, x.rules)
 	switch {
 	case o.elsewhere:
 		x.waited = true
 		return nil, again, nil
 	case o.err != nil:
-		x.takeTurn(f)
+		x.takeTurn()
 		return nil, impatient, nil
 	case isFailure(o.code):
 		if same {
@@ -193,7 +190,7 @@ func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, 
 			}
 		}
 		if o.entry == nil {
-			x.takeTurn(f)
+			x.takeTurn()
 			return nil, impatient, nil
 		}
 	}
@@ -235,10 +232,17 @@ func (x *exchange) follow(f *flight, entries []*store.Entry, stored []response, 
 		if o.download == nil {
 			x.settles(resp, o.pending)
 		}
-	} else if resp = x.share(f, status); resp == nil {
+	} else if resp = x.share(p, status); resp == nil {
 		return nil, again, nil
 	}
 	x.t.counters.collapsed.Add(1)
 	x.t.tell(answerCollapsed, x.req, resp, Status{})
 	return resp, answered, nil
+}
+
+// takeTurn has x ask the origin in turn with the others that waited for a request that has failed.
+func (x *exchange) takeTurn() {
+	if x.turn == nil {
+		x.turn = x.t.turns.Take(x.shareKey)
+	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cachetrip/cachetrip/internal/eventlog"
 	"github.com/cachetrip/cachetrip/internal/field"
+	"github.com/cachetrip/cachetrip/internal/inflight"
 	"github.com/cachetrip/cachetrip/internal/memo"
 	"github.com/cachetrip/cachetrip/internal/patience"
 	"github.com/cachetrip/cachetrip/internal/pending"
@@ -88,7 +89,9 @@ type Transport struct {
 	owned         io.Closer // the store that Open made
 	counters      counters
 	evicted       atomic.Uint64 // evictions of the store that were told
-	flights       flights
+	requests      inflight.Group[result]
+	turns         inflight.Turns
+	audiences     audiences
 	keys          keys
 	views         views
 	events        eventlog.Log
@@ -144,6 +147,7 @@ func (t *Transport) Close() error {
 	t.background.Wait() // which may still store what the origin sends
 	timer.Stop()
 	limit := time.Now().Add(patience.Longest)
+	t.requests.Wait(limit)
 	t.stragglers.Wait(limit)
 	t.guard.shut(time.Until(limit))
 	if t.owned == nil {
@@ -211,8 +215,10 @@ type exchange struct {
 
 	waited bool // for another process, see askAlone
 
-	waitsUntil time.Time // when x stops waiting for other requests; zero before it waits for one
-	turn       *turn     // at an origin that fails, if x has waited for one; see turns
+	waitsUntil time.Time      // when x stops waiting for other requests; zero before it waits for one
+	turn       *inflight.Turn // at an origin that fails, if x has waited for one
+	shareKey   inflight.Key   // what x asks for, if it may share that; else zero
+	lease      *lease         // of the request that x leads, if the store has leases
 
 	reply *http.Response // to what was sent last
 
@@ -317,7 +323,7 @@ func (x *exchange) orderBefore(number uint64) order {
 
 // release ends what x holds when the request is answered, but for what goes on while the caller reads.
 func (x *exchange) release() {
-	x.turn.end()
+	x.turn.End()
 	if x.unwatch != nil && !x.reading {
 		x.unwatch()
 	}
@@ -330,7 +336,7 @@ func (x *exchange) run() (*http.Response, error) {
 		join = joinNone
 	}
 	for blind, tries := false, 0; ; tries++ {
-		moment := x.t.flights.moment()
+		moment := x.t.requests.Moment()
 		var entries []*store.Entry
 		if !blind {
 			var err error
@@ -383,7 +389,7 @@ func (x *exchange) run() (*http.Response, error) {
 			join = joinNone
 		case impatient:
 			join = max(join, joinLanded)
-			if err := x.turn.wait(x.watch(), x.waitsFor()); err != nil {
+			if err := x.turn.Wait(x.watch(), x.waitsFor()); err != nil {
 				return nil, err
 			}
 		case again:

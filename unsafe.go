@@ -54,9 +54,9 @@ func targetURL(req *http.Request) *url.URL {
 	return &target
 }
 
-// twin has the answer to a POST stored for later GETs, if it says that it serves for those. If it returns a flight, the
-// content is to be read from the download of that. RFC 9110, section 9.3.3.
-func (t *Transport) twin(req *http.Request, resp *http.Response) (o result, f *flight) {
+// twin has the answer to a POST stored for later GETs, if it says that it serves for those. If it returns a participation, the
+// content is to be read from the download of its request. RFC 9110, section 9.3.3.
+func (t *Transport) twin(req *http.Request, resp *http.Response) (o result, p *participation) {
 	if req.Method != http.MethodPost || resp.Header["Content-Location"] == nil || resp.ContentLength == 0 {
 		return result{}, nil
 	}
@@ -68,12 +68,11 @@ func (t *Transport) twin(req *http.Request, resp *http.Response) (o result, f *f
 	}
 	x.detach()
 	x.asker = detached(req)
-	f = newFlight(req.Context())
 	// The request was sent with the caller's context, so that only closing the body, which its download does,
 	// ends it.
-	f.cancel = func(error) {}
+	p = t.requests.New(req.Context(), resultOwner{t})
 	// The request is taken to have been made now, after what it invalidated.
-	a := &originReply{x: x, flight: f, resp: resp, sent: req, number: t.events.Next(), requested: wallClock(), received: wallClock()}
+	a := &originReply{x: x, shared: p.Request, resp: resp, sent: req, number: t.events.Next(), requested: wallClock(), received: wallClock()}
 	e := a.entry()
 	r := newResponse(e)
 	if !describesTarget(req.Method, targetURL(req), &r) || storable(x.rules, &r, false) != "" {
@@ -83,6 +82,6 @@ func (t *Transport) twin(req *http.Request, resp *http.Response) (o result, f *f
 	if o.download == nil {
 		return o, nil
 	}
-	t.land(f, o)
-	return o, f
+	p.Request.Publish(o.to(x.rules))
+	return o, p
 }
