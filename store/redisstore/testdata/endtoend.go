@@ -30,7 +30,7 @@ func init() {
 		var s *redisstore.Store
 		outside(nil, func(func([]*store.Entry) []*store.Entry) {
 			opened, err := redisstore.Open(os.Getenv("REDISSTORE_URL"), redisstore.Options{
-				Prefix: fmt.Sprintf("e%d", made.Add(1)), MaxBodyBytes: maxBytes / 4,
+				Prefix: fmt.Sprintf("e%d-%d", os.Getpid(), made.Add(1)), MaxBodyBytes: maxBytes / 4,
 				LookupTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second, // what is tested is not the time
 			})
 			if err != nil {
