@@ -8,22 +8,24 @@ import (
 	"time"
 )
 
-// Rules: who may be given the response to another one's request while that is under way. See the top of share.go.
+// Rules that say which other requests may get the response to a request that is
+// under way. See the top of share.go.
 
-// audience says who may be given the response to another one's request.
+// audience says which other requests may get the response to a request.
 type audience int
 
 const (
-	anyone     audience = iota // whoever section 4 allows; assumed of a key that nothing is known of
-	alikesOnly                 // requests that are alike: see alike
+	anyone     audience = iota // every request that section 4 allows; the default for a key with no history
+	alikesOnly                 // only alike requests; see alike
 	nobody
 )
 
-// unsharedCookies reports whether the header of a response sets cookies for the one who asked alone.
+// unsharedCookies reports whether a response sets cookies that are for its own
+// request only.
 func unsharedCookies(h http.Header, public bool) bool { return h["Set-Cookie"] != nil && !public }
 
-// alike reports whether the origin can't tell two requests for one key apart, but by fields that say nothing
-// about what the response should be.
+// alike reports whether two requests for the same key differ only in harmless
+// fields. The origin has no reason to answer them differently.
 func alike(a, b *request) bool {
 	same := func(a, b http.Header) bool {
 		for name, lines := range a {
@@ -36,7 +38,8 @@ func alike(a, b *request) bool {
 	return same(a.header, b.header) && same(b.header, a.header)
 }
 
-// alikeDigest returns a digest that requests for one key have in common if they are alike.
+// alikeDigest returns a digest of a request. Two requests for the same key have
+// the same digest if they are alike.
 func alikeDigest(req *request) string {
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(req.header)) {
@@ -51,8 +54,9 @@ func alikeDigest(req *request) string {
 	return req.digest.value(b.String())
 }
 
-// harmless reports whether two requests may differ in a field and still be given one response. These are the
-// fields that trace a request, and those that the cache itself evaluates for each request.
+// harmless reports whether two requests that differ in this field may get the
+// same response. Harmless are fields that trace a request, and fields that the
+// cache itself evaluates for each request.
 func harmless(name string) bool {
 	switch name {
 	case "Cache-Control", "Pragma", "If-None-Match", "If-Modified-Since", "Range", "If-Range":
@@ -65,8 +69,8 @@ func harmless(name string) bool {
 	return strings.HasPrefix(name, "X-B3-") || strings.HasPrefix(name, "X-Datadog-")
 }
 
-// audienceOf returns who may be given r, a response of the origin with the header h to req, without a request of
-// their own.
+// audienceOf returns which other requests may get r, the origin's response to
+// req. h is its header and code its status.
 func audienceOf(req *request, r *response, h http.Header, code int, now time.Time) audience {
 	if unsharedCookies(h, r.cc.Public) {
 		return nobody
@@ -82,8 +86,9 @@ func audienceOf(req *request, r *response, h http.Header, code int, now time.Tim
 	return nobody
 }
 
-// sharing returns the request as it is to be compared with a response of the given status code to another request,
-// which had the same Range. If the origin took no notice of the range, all are to have the whole.
+// sharing returns the form of req for a comparison with a request that has the
+// same Range and got a response with status code. If the origin ignored the
+// range, that form has no Range: all callers get the whole body.
 func (req *request) sharing(code int) *request {
 	if req.header["Range"] == nil || code == 0 || code == http.StatusPartialContent {
 		return req

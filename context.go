@@ -9,10 +9,11 @@ import (
 
 type directivesKey struct{}
 
-// WithCacheControl returns a context whose requests carry these Cache-Control request directives,
-// such as "no-cache" or "max-stale=60, only-if-cached", besides those of their header and those
-// that ctx has already: for SDKs that give the caller a context but no header. The origin sees
-// them, too. RFC 9111, section 5.2.1.
+// WithCacheControl returns a context whose requests carry Cache-Control request
+// directives, such as "no-cache" or "max-stale=60, only-if-cached". They are
+// added to those in the header of the request and to those that ctx already
+// has. Use it with SDKs that accept a context but no header. The origin
+// receives the directives, too. RFC 9111, section 5.2.1.
 func WithCacheControl(ctx context.Context, directives string) context.Context {
 	return context.WithValue(ctx, directivesKey{}, append(slices.Clone(directivesOf(ctx)), directives))
 }
@@ -23,12 +24,13 @@ func directivesOf(ctx context.Context) []string {
 	return lines
 }
 
-// untraced is a context without the hooks of net/http/httptrace that its parent may carry, in the two
-// forms in which package net and net/http look for them: to whoever set them, what happens behind a
-// response that they have already is not a part of it. All other values stay.
+// untraced is a context without the hooks of net/http/httptrace that its parent
+// may carry. A background request uses it: the caller who set the hooks already
+// has its response. The hooks have two keys, one for net/http and one for net.
+// All other values stay.
 type untraced struct{ context.Context }
 
-// Value returns what the parent has for a key, unless that is the key of hooks.
+// Value returns the parent's value for key, or nil if key is that of hooks.
 func (c untraced) Value(key any) any {
 	switch reflect.TypeOf(key).PkgPath() {
 	case "net/http/httptrace", "internal/nettrace":

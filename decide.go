@@ -9,8 +9,9 @@ import (
 	"github.com/cachetrip/cachetrip/internal/span"
 )
 
-// What to do with a request, given what is stored: RFC 9111, section 4. Everything that the cache
-// does follows from the one value that decide returns.
+// The decision what to do with a request, given the stored responses: RFC 9111,
+// section 4. Everything that the cache does follows from the one value that
+// decide returns.
 
 // request is what the rules know of a request.
 type request struct {
@@ -21,13 +22,16 @@ type request struct {
 
 	further []string // Cache-Control lines of the context, which are sent with those of the header
 
-	identified bool // by Identity, and not by the credentials in header
+	identified bool // Transport.Identity named its user, rather than the credentials in header
 	plain      bool // see survey
 }
 
-// survey reports whether all names in the header of a request are in canonical form, and, if so, whether it is plain:
-// whether it has none of the fields that decide what a request is, but for selecting ones. Going through its few fields
-// once takes less than looking for each of those. It is anonymous if it has none of the fields of appendIdentity.
+// survey reports three facts about the header of a request. It is canonical if
+// all names are in canonical form; if not, the other two results are false. It
+// is plain if none of its fields changes how the cache treats the request,
+// except by selecting a variant. It is anonymous if it has none of the fields
+// of appendIdentity. One pass over the few fields takes less time than a search
+// for each name.
 func survey(h http.Header) (canonical, plain, anonymous bool) {
 	plain, anonymous = true, true
 	for name := range h {
@@ -47,7 +51,8 @@ func survey(h http.Header) (canonical, plain, anonymous bool) {
 	return true, plain, anonymous
 }
 
-// lines returns the lines of a field as they are sent, as far as the caller decides.
+// lines returns the lines of a field as the caller sends them, including
+// directives of the context.
 func (req *request) lines(name string) (lines []string, ok bool) {
 	lines, ok = req.header[name]
 	if name == "Cache-Control" && len(req.further) > 0 {
@@ -56,7 +61,7 @@ func (req *request) lines(name string) (lines []string, ok bool) {
 	return lines, ok
 }
 
-// neutral are the directives of a request without any.
+// neutral is the Cache-Control of a request without directives.
 var neutral = field.ParseCacheControl(nil)
 
 // newRequest reads the directives of a request: those of its header, and further ones.
@@ -66,7 +71,7 @@ func newRequest(method string, header http.Header, further []string, digest dige
 		lines = append(append([]string(nil), lines...), further...)
 	}
 	req := request{method: method, header: header, digest: digest, cc: field.ParseCacheControl(lines), further: further}
-	if len(lines) == 0 { // Pragma counts only without Cache-Control: section 5.4
+	if len(lines) == 0 { // Pragma counts only without Cache-Control (section 5.4)
 		req.cc.NoCache = field.ParseCacheControl(header["Pragma"]).NoCache
 	} else if len(req.cc.NoCacheFields) > 0 { // an argument means nothing in a request
 		req.cc.NoCache = true
@@ -78,27 +83,27 @@ func newRequest(method string, header http.Header, further []string, digest dige
 type action int
 
 const (
-	fetch           action = iota // ask the origin: nothing stored is of use
-	revalidate                    // ask the origin whether what is stored is still good
-	resume                        // ask the origin for the rest of what is stored in part
+	fetch           action = iota // ask the origin, because no stored response helps
+	revalidate                    // ask the origin whether a stored response is still valid
+	resume                        // ask the origin for the rest of a partial stored response
 	serve                         // answer from the store
 	serveRevalidate               // answer from the store, and revalidate behind: RFC 5861, section 3
-	refuse                        // answer 504: only-if-cached, and nothing to serve
+	refuse                        // answer 504, because of only-if-cached
 )
 
-// decision is an action and what led to it.
+// decision is an action and its reason.
 type decision struct {
 	action   action
 	selected int    // the index of the stored response that was selected, -1 if none
 	fwd      string // why the request is forwarded, in RFC 9211's words; empty if it is not
-	detail   string // what fwd can't say
+	detail   string // the reason in one word, where fwd is not enough
 	age      time.Duration
-	ttl      time.Duration // lifetime less age of the selected response
+	ttl      time.Duration // lifetime minus age of the selected response
 }
 
 // decide says what to do with req at the time now, given the stored responses of its primary key.
 func decide(now time.Time, req *request, stored []response) decision {
-	d := decision{selected: sel(req, stored)}
+	d := decision{selected: selectStored(req, stored)}
 	if d.selected < 0 {
 		d.fwd = "uri-miss"
 		if slices.ContainsFunc(stored, func(r response) bool { return !r.headOnly || req.method == http.MethodHead }) {
@@ -144,14 +149,14 @@ func decide(now time.Time, req *request, stored []response) decision {
 		d.fwd = "stale"
 	}
 	if d.fwd == "request" && d.ttl <= 0 {
-		d.fwd = "stale" // "request" speaks of fresh responses: RFC 9211, section 2.2
+		d.fwd = "stale" // "request" is for fresh responses only (RFC 9211, section 2.2)
 	}
 	return d.unless(req.cc.OnlyIfCached)
 }
 
-// exceeds reports whether an age is more than the seconds of a request's max-age. Every age is more
-// than 0, which asks for what is there now: no time may have passed since a response came, because
-// clocks tick.
+// exceeds reports whether an age is more than the max-age of a request, in
+// seconds. Every age exceeds 0: max-age=0 asks for the current version, and a
+// clock that ticks slowly may show no time since a response came.
 func exceeds(age time.Duration, maxAge int64) bool {
 	return maxAge == 0 || age > time.Duration(maxAge)*time.Second
 }
@@ -159,13 +164,15 @@ func exceeds(age time.Duration, maxAge int64) bool {
 // serves reports whether the selected response answers the request as it is.
 func (d decision) serves() bool { return d.action == serve || d.action == serveRevalidate }
 
-// lapsed reports whether nothing but its lifetime speaks against the selected response. A request that was made
-// before the response was can be given it, if the two requests are alike: see the top of share.go.
+// lapsed reports whether the selected response could be served, but for its
+// lifetime. Such a response may be given to an alike request that was made
+// before the response came; see the top of share.go.
 func (d decision) lapsed() bool {
 	return d.action == revalidate && d.fwd == "stale" && d.detail == ""
 }
 
-// unless refuses what would have to be forwarded, if the request forbids that. Section 5.2.1.7.
+// unless returns a refusal instead of a decision that would ask the origin, if
+// onlyIfCached is set. Section 5.2.1.7.
 func (d decision) unless(onlyIfCached bool) decision {
 	if onlyIfCached && d.action != serve && d.action != serveRevalidate {
 		d.action = refuse
@@ -173,14 +180,14 @@ func (d decision) unless(onlyIfCached bool) decision {
 	return d
 }
 
-// resumable reports whether the rest of r can be asked for and joined to what is held. Asking with
-// If-Range validates at the same time, so that it does not matter whether r is fresh.
+// resumable reports whether the rest of r can be requested and joined to the
+// parts that are held. r may be stale, because If-Range also validates it.
 func (r *response) resumable(req *request) bool {
 	return req.method == http.MethodGet && !req.conditional() && req.header["Range"] == nil &&
 		r.missing() != span.Of(0, r.length) && r.continuable() && r.askedBy(req)
 }
 
-// whyValidate names what mustValidate found.
+// whyValidate returns the reason why mustValidate is true.
 func (r *response) whyValidate() string {
 	switch {
 	case !r.invalidatedAt.IsZero():
@@ -188,15 +195,16 @@ func (r *response) whyValidate() string {
 	case r.foreign:
 		return "credentials"
 	case r.mustNotStore():
-		return "no-store" // said by a later answer about it
+		return "no-store" // a later response for it said so
 	default:
 		return "no-cache"
 	}
 }
 
-// usableFor reports whether what is held of r is enough for req: everything, or what a Range asks
-// for. A HEAD needs no content, but the head of a part may lack fields of the whole. Section 3.3. So
-// does the head of what was decoded on arrival: a HEAD asks for the length more than for anything else.
+// usableFor reports whether the held content of r is enough for req: all of it,
+// or the requested range. A HEAD needs no content. But the header of a part may
+// lack fields of the whole (section 3.3). So may the header of a body that was
+// decoded on arrival, which has no length.
 func (r *response) usableFor(req *request) bool {
 	if r.headOnly {
 		return req.method == http.MethodHead

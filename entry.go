@@ -9,9 +9,10 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// How the rules see what the store keeps, and how its entries are put together.
+// Conversion of stored entries to the form that the rules use, and joining of
+// their parts.
 
-// newResponse returns e as the rules see it.
+// newResponse returns e in the form that the rules use.
 func newResponse(e *store.Entry) response { return responseOf(e, nil) }
 
 // responseOf is newResponse with the names of the selecting fields, if they are known.
@@ -55,18 +56,21 @@ func responses(entries []*store.Entry) []response {
 	for i, e := range entries {
 		var names []string
 		if i > 0 && slices.Equal(e.Header["Vary"], stored[0].header["Vary"]) && slices.Equal(e.Header["Content-Encoding"], stored[0].header["Content-Encoding"]) {
-			names = stored[0].names // variants mostly have the same
+			names = stored[0].names // variants mostly have the same Vary
 		}
 		stored[i] = responseOf(e, names)
 	}
 	return stored
 }
 
-// maxParts bounds the parts of one body, as its head grows with each. Ranges that are joined beyond
-// it take the place of the smallest; a download that goes on beyond it writes what it has into one piece.
+// maxParts limits the parts of one body, because each part makes the metadata
+// larger. When ranges are joined beyond the limit, the smallest part is
+// dropped. A download that is continued beyond the limit writes its parts into
+// one blob.
 const maxParts = 64
 
-// joinParts adds what part holds and others do not, in order.
+// joinParts adds to others the stretches of part that they do not hold. The
+// result is in order.
 func joinParts(others []store.Part, part store.Part) []store.Part {
 	var joined []store.Part
 	position, end := part.Offset, part.Offset+part.Length
@@ -96,13 +100,14 @@ func joinParts(others []store.Part, part store.Part) []store.Part {
 	return joined
 }
 
-// joined returns e with the parts of another response of the same content as well, but for the smallest
-// if those get too many: of equal ones the first, as who reads on needs what comes next. RFC 9111,
-// section 3.4.
+// joined returns e with the parts of other, a response with the same content.
+// If there are more than maxParts, it drops the smallest parts of other. Of
+// equally small parts it drops the first, because readers continue forwards.
+// RFC 9111, section 3.4.
 func joined(other, e *store.Entry) *store.Entry {
 	both := e.Clone()
 	both.Length = max(other.Length, e.Length)
-	if other.Complete() { // what e holds is held already: it updates the header
+	if other.Complete() { // other holds all content, so e only updates the header
 		both.Parts, both.Trailer = slices.Clone(other.Parts), other.Trailer.Clone()
 		return both
 	}
@@ -127,8 +132,9 @@ func joined(other, e *store.Entry) *store.Entry {
 	return both
 }
 
-// stillHeld returns e without the parts whose blobs none of the current entries names, but for the one
-// that is new: what is not named any more was released, while what e adds to it came.
+// stillHeld returns e without the parts whose blobs were released meanwhile. A
+// blob was released if none of the current entries names it, unless it is
+// newBlob.
 func stillHeld(e *store.Entry, current []*store.Entry, newBlob string) *store.Entry {
 	gone := func(part store.Part) bool {
 		return part.Blob.Inline == nil && part.Blob.ID != newBlob && !slices.ContainsFunc(current, func(other *store.Entry) bool {
@@ -143,7 +149,8 @@ func stillHeld(e *store.Entry, current []*store.Entry, newBlob string) *store.En
 	return rest
 }
 
-// without returns entries but for those to leave out: the same slice if there are none.
+// without returns entries except those for which out is true. It returns the
+// same slice if there are none.
 func without(entries []*store.Entry, out func(*store.Entry) bool) []*store.Entry {
 	if !slices.ContainsFunc(entries, out) {
 		return entries

@@ -200,7 +200,7 @@ func ExampleTransport_Explain() {
 	fmt.Println(explained)
 	// Output:
 	// fetch
-	// Nothing is stored for this URL. What was not stored leaves no trace; to learn why, the request has to be made.
+	// Nothing is stored for this URL. The cache keeps no record of responses that it did not store.
 	// The next request asks the origin for the whole response.
 }
 

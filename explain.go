@@ -13,37 +13,49 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// What the cache would do, and why, in data and in words. The rules are those that requests are
-// answered by: nothing is decided here.
+// Explanations: what the cache would do with a request, and why, as data and in
+// sentences. They use the same rules as real requests.
 
 // Explanation says what a [Transport] would do with a request, and why.
 type Explanation struct {
-	// Action is what would be done: "serve", "serve-and-revalidate" (behind what is served),
-	// "revalidate", "resume" (ask for the rest of what is stored in part), "fetch", "refuse" (504, as
-	// the request says only-if-cached), or "forward", if the cache has no part in the request. What is
-	// stored is looked up only if the cache has.
+	// Action is what the cache would do:
+	//
+	// - "serve": answer from the store;
+	// - "serve-and-revalidate": answer from the store, and revalidate in the
+	//   background;
+	// - "revalidate": ask the origin whether a stored response is still valid;
+	// - "resume": ask the origin for the rest of a partial response;
+	// - "fetch": ask the origin for the response;
+	// - "refuse": answer 504, because the request says only-if-cached;
+	// - "forward": pass the request on, past the cache. Then the store is not
+	//   asked either.
 	Action string
 
-	// Status is that of the response, as far as it is known before the origin is asked: Hit, Fwd,
-	// Detail, and TTL and Age of the selected response.
+	// Status is the status of the response, as far as it is known before the
+	// origin is asked: Hit, Fwd, Detail, and TTL and Age of the selected
+	// response.
 	Status Status
 
 	// Stored are the responses that are stored for the request's URL and identity, in no particular order.
 	Stored []StoredResponse
 
-	// Selected is the index in Stored of the one that the request selects, -1 if there is none.
+	// Selected is the index in Stored of the response that the request selects,
+	// or -1.
 	Selected int
 
-	// Others are the responses that are stored for the URL on behalf of other identities. They must not
-	// be changed.
+	// Others are the responses that are stored for the URL and other
+	// identities. They must not be changed.
 	Others []*store.Entry
 
-	// Sent is the header of the request that would be sent to the origin, nil if none would be. It
-	// has the credentials that the request carries.
+	// Sent is the header of the request that the cache would send to the
+	// origin, or nil if it would send none. It contains the credentials of the
+	// request.
 	Sent http.Header
 
-	// StaleIfError tells that the selected response would be served if the origin failed: by an error or a
-	// status of 500, 502, 503 or 504, and of all others from 500 on if [Transport.StaleIfError] allows it.
+	// StaleIfError says that the selected response would be served if the
+	// origin failed. Failures are errors and the status codes 500, 502, 503 and
+	// 504. With [Transport.StaleIfError] they are errors and all codes from 500
+	// on.
 	StaleIfError bool
 
 	directives []string
@@ -51,42 +63,48 @@ type Explanation struct {
 
 // StoredResponse is a stored response as the rules see it.
 type StoredResponse struct {
-	Entry     *store.Entry // what the store keeps of it; must not be changed
+	Entry     *store.Entry // the stored metadata; must not be changed
 	Freshness Freshness    // at the time of the explanation
 
-	// Mismatch is the name of the first selecting field that does not match that of the request, "*"
-	// if no request matches; empty if all match. RFC 9111, section 4.1.
+	// Mismatch is the name of the first selecting field that the request does
+	// not match. It is "*" if no request matches, and empty if all fields
+	// match. RFC 9111, section 4.1.
 	Mismatch string
 
-	// Storable is why the response would not be stored today, a word that [ReasonText] explains; empty
-	// if it would.
+	// Storable is the reason why the response would not be stored today, a word
+	// for [ReasonText]. It is empty if it would be stored.
 	Storable string
 }
 
-// Freshness is how old a stored response is, and what that means. RFC 9111, section 4.2.
+// Freshness tells how old a stored response is, and how old it may become. RFC
+// 9111, section 4.2.
 type Freshness struct {
-	Age          time.Duration // current_age: at the time that was asked about, at most 2^31 s
-	InitialAge   time.Duration // corrected_initial_age: when the response was received
-	Lifetime     time.Duration // freshness_lifetime: the age from which on it is stale, at most 2^31 s
-	LifetimeFrom string        // "max-age", "expires", "heuristic", or empty if nothing gives it a lifetime
+	Age          time.Duration // current_age at the time of the question, at most 2^31 s
+	InitialAge   time.Duration // corrected_initial_age: the age when the response was received
+	Lifetime     time.Duration // freshness_lifetime: the age at which it becomes stale, at most 2^31 s
+	LifetimeFrom string        // "max-age", "expires" or "heuristic"; empty if it has no lifetime
 
-	// Validate is why it must be validated before any use: "invalidated", "credentials" (of others than
-	// the request's may have been sent), "no-store" (said after it was stored) or "no-cache"; empty if age
-	// alone decides.
+	// Validate is the reason why the response must be validated before any use.
+	// It is empty if only the age decides. Otherwise it is one of these words,
+	// which [ReasonText] explains: "invalidated", "credentials", "no-store",
+	// "no-cache".
 	Validate string
 
-	// MayBeStale tells that it may be used when it is stale, if something allows that.
+	// MayBeStale says that nothing forbids serving the response when it is
+	// stale. A directive or an option must still allow it.
 	MayBeStale bool
 }
 
-// TTL returns for how long the response stays fresh, negative if it is stale.
+// TTL returns how long the response stays fresh. It is negative if the response
+// is stale.
 func (f Freshness) TTL() time.Duration { return f.Lifetime - f.Age }
 
-// Fresh reports whether the response may be used without asking the origin, by a request that says
-// nothing about it.
+// Fresh reports whether a request without directives may be answered with the
+// response without asking the origin.
 func (f Freshness) Fresh() bool { return f.TTL() > 0 && f.Validate == "" }
 
-// FreshnessOf returns how old e is at the time now, which is taken to be a time of day.
+// FreshnessOf returns the freshness of e at the time now. It ignores the
+// monotonic clock reading of now.
 func FreshnessOf(e *store.Entry, now time.Time) Freshness {
 	r := newResponse(e)
 	return r.freshness(now.Round(0))
@@ -101,9 +119,9 @@ func (r *response) freshness(now time.Time) Freshness {
 	return f
 }
 
-// Explain says what [Transport.RoundTrip] would do with req now, and why. Nothing is sent, what is stored
-// does not count as used, and the body of req is left alone. The error is that of the store, or says that
-// req has no URL.
+// Explain says what [Transport.RoundTrip] would do with req now, and why. It
+// sends nothing, does not count as use of stored responses, and does not read
+// the body of req. It returns an error if the store fails or req has no URL.
 func (t *Transport) Explain(req *http.Request) (Explanation, error) {
 	ctx := req.Context()
 	explained := Explanation{Action: "forward", Selected: -1}
@@ -174,11 +192,11 @@ func (t *Transport) Explain(req *http.Request) (Explanation, error) {
 	return explained, nil
 }
 
-// String returns the explanation in sentences, one a line, with the sections that they follow from.
+// String returns the sentences of the explanation, one per line.
 func (e Explanation) String() string { return strings.Join(e.Sentences(), "\n") }
 
-// Sentences returns the explanation in sentences, with the sections of RFC 9111 (where no other is
-// named) that they follow from.
+// Sentences returns the explanation in sentences. Each names the section that
+// it follows from, of RFC 9111 unless it says otherwise.
 func (e Explanation) Sentences() []string {
 	var lines []string
 	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
@@ -186,37 +204,37 @@ func (e Explanation) Sentences() []string {
 	if e.Action == "forward" {
 		switch e.Status.Fwd {
 		case "method":
-			say("The request is sent on: only GET and HEAD are answered from the cache, while the success of an unsafe method invalidates what is stored for its URL (section 4.4).")
+			say("The request goes to the origin: the cache answers only GET and HEAD. If an unsafe method succeeds, the stored responses for its URL become invalid (section 4.4).")
 		case "request":
-			say("The request is sent on and its response is not stored, as the request says %s (section 5.2.1.5).", e.Status.Detail)
+			say("The request goes to the origin and its response is not stored, because the request says %s (section 5.2.1.5).", e.Status.Detail)
 		default:
-			say("The request is sent on, past the cache%s.", because(e.Status.Detail))
+			say("The request goes to the origin, past the cache%s.", because(e.Status.Detail))
 		}
 		return lines
 	}
 
 	if e.Action == "refuse" && (e.Status.Fwd == "bypass" || e.Status.Fwd == "method" || e.Status.Detail == "no-store") {
-		say("The request is answered 504, as it says only-if-cached, and is none that the cache answers%s (section 5.2.1.7).", because(e.Status.Detail))
+		say("The request gets a 504: it says only-if-cached, but the cache does not answer such requests%s (section 5.2.1.7).", because(e.Status.Detail))
 		return lines
 	}
 
 	switch n := len(e.Stored); {
 	case n == 0 && len(e.Others) == 0:
-		say("Nothing is stored for this URL. What was not stored leaves no trace; to learn why, the request has to be made.")
+		say("Nothing is stored for this URL. The cache keeps no record of responses that it did not store.")
 	case n == 0:
-		say("Nothing is stored for this URL and these credentials.")
+		say("Nothing is stored for this URL with these credentials.")
 	case n == 1:
 		say("One response is stored for this URL.")
 	default:
 		say("%d responses are stored for this URL, one for each variant (section 4.1).", n)
 	}
 	if len(e.Others) > 0 {
-		say("%s stored on behalf of other credentials or identities, and never used for this request.", responsesAre(len(e.Others)))
+		say("%s stored for other credentials or identities, and never used for this request.", responsesAre(len(e.Others)))
 	}
 	if e.Selected >= 0 {
 		subject := "It"
 		if len(e.Stored) > 1 {
-			subject = fmt.Sprintf("The one that the request selects, number %d,", e.Selected+1)
+			subject = fmt.Sprintf("Response %d, which the request selects,", e.Selected+1)
 		}
 		e.Stored[e.Selected].sentences(subject, say)
 	} else {
@@ -224,9 +242,9 @@ func (e Explanation) Sentences() []string {
 			s := &e.Stored[i]
 			switch {
 			case s.Mismatch == "*":
-				say("Stored response %d says Vary: *: no request is known to select it, each use needs the origin's word (section 4.1).", i+1)
+				say("Stored response %d says Vary: *, so each use must be confirmed by the origin (section 4.1).", i+1)
 			case s.Mismatch != "":
-				say("Stored response %d was selected by another value of %s than the request has (section 4.1).", i+1, s.Mismatch)
+				say("Stored response %d is for another value of %s than the request has (section 4.1).", i+1, s.Mismatch)
 			case s.Entry.Method == http.MethodHead:
 				say("Stored response %d answers a HEAD, and has no content (section 4).", i+1)
 			}
@@ -239,7 +257,7 @@ func (e Explanation) Sentences() []string {
 	return lines
 }
 
-// sentences says what there is to know of a response that a request selects.
+// sentences describes a response that a request selects.
 func (s *StoredResponse) sentences(subject string, say func(string, ...any)) {
 	e, f := s.Entry, s.Freshness
 	r := newResponse(e)
@@ -255,12 +273,12 @@ func (s *StoredResponse) sentences(subject string, say func(string, ...any)) {
 	case s.Storable != "":
 		say("%s is a %d to a %s. It would not be stored today%s.", subject, e.Status, e.Method, because(s.Storable))
 	case len(useful) > 0:
-		say("%s is a %d to a %s. It could be stored, as nothing forbids that and it has %s (section 3).", subject, e.Status, e.Method, strings.Join(useful, " and "))
+		say("%s is a %d to a %s. It could be stored, because nothing forbids that and it has %s (section 3).", subject, e.Status, e.Method, strings.Join(useful, " and "))
 	default:
-		say("%s is a %d to a %s. It could be stored, as nothing forbids that (section 3).", subject, e.Status, e.Method)
+		say("%s is a %d to a %s. It could be stored, because nothing forbids that (section 3).", subject, e.Status, e.Method)
 	}
 	if names := selectingFields(e.Header); len(names) > 0 {
-		say("It was selected by %s, in which the request agrees with the one that it answered (section 4.1).", strings.Join(names, ", "))
+		say("It is selected by %s, which has the same value as in the request that it answered (section 4.1).", strings.Join(names, ", "))
 	}
 	switch {
 	case r.headOnly:
@@ -271,30 +289,30 @@ func (s *StoredResponse) sentences(subject string, say func(string, ...any)) {
 	}
 
 	if r.cc.Malformed {
-		say("Its Cache-Control is malformed, and read so that less is reused (section 4.2.1).")
+		say("Its Cache-Control is malformed, and is read in the stricter way (section 4.2.1).")
 	}
 	switch f.LifetimeFrom {
 	case "max-age":
-		say("Its lifetime is %s, as Cache-Control: max-age says (section 4.2.1).", spell(f.Lifetime))
+		say("Its lifetime is %s, from Cache-Control: max-age (section 4.2.1).", spell(f.Lifetime))
 	case "expires":
 		if f.Lifetime == 0 {
-			say("Its lifetime is 0: Expires is not after Date, or is no date (sections 4.2.1 and 5.3).")
+			say("Its lifetime is 0: Expires is not later than Date, or is not a date (sections 4.2.1 and 5.3).")
 		} else {
-			say("Its lifetime is %s: Expires less Date (section 4.2.1).", spell(f.Lifetime))
+			say("Its lifetime is %s: Expires minus Date (section 4.2.1).", spell(f.Lifetime))
 		}
 	case "heuristic":
-		share := "a tenth of the time from Last-Modified to Date, or to when it was received if that is earlier"
+		share := "a tenth of the time from Last-Modified to Date or receipt, whichever is earlier"
 		if f.Lifetime == maxHeuristic {
-			share = "the most that is assumed"
+			share = "the longest that the cache assumes"
 		}
-		say("It states no lifetime. Assumed is %s, %s (section 4.2.2).", spell(f.Lifetime), share)
+		say("It states no lifetime. The cache assumes %s: %s (section 4.2.2).", spell(f.Lifetime), share)
 	default:
-		say("It states no lifetime, and none can be assumed: it counts as stale at once (section 4.2.2).")
+		say("It states no lifetime, and the cache can assume none, so it is stale at once (section 4.2.2).")
 	}
 	if f.Age >= forever {
-		say("Its age is not known, as the clock was set back (section 4.2.3).")
+		say("Its age is unknown, because the clock was set back (section 4.2.3).")
 	} else {
-		age, initial := f.Age.Truncate(time.Second), f.InitialAge.Truncate(time.Second) // whole seconds, which add up
+		age, initial := f.Age.Truncate(time.Second), f.InitialAge.Truncate(time.Second) // in whole seconds, so that the sum is exact
 		say("Its age is %s: %s when it was received or last validated, at %s, and %s since (section 4.2.3).",
 			spell(age), spell(initial), e.ResponseTime.UTC().Format(time.RFC3339), spell(age-initial))
 	}
@@ -302,43 +320,43 @@ func (s *StoredResponse) sentences(subject string, say func(string, ...any)) {
 	case ttl > 0 && f.Validate != "":
 		say("It would be fresh for another %s, but %s.", spell(ttl), ReasonText(f.Validate))
 	case ttl > 0:
-		say("So it is fresh, for another %s.", spell(ttl))
+		say("So it is fresh for another %s.", spell(ttl))
 	case f.Validate != "":
-		say("So it is stale; besides, %s.", ReasonText(f.Validate))
+		say("So it is stale; also, %s.", ReasonText(f.Validate))
 	case ttl > -time.Second:
 		say("So it is stale.")
 	default:
-		say("So it is stale, by %s.", spell(-ttl))
+		say("So it has been stale for %s.", spell(-ttl))
 	}
 }
 
-// outlook says what would be done.
+// outlook says what the cache would do next.
 func (e *Explanation) outlook(say func(string, ...any)) {
 	why := because(e.Status.Detail)
 	if e.Selected >= 0 && e.Stored[e.Selected].Freshness.Validate == e.Status.Detail {
-		why = "" // which was said
+		why = "" // the sentences about the response have said so
 	}
 	switch e.Action {
 	case "serve":
 		if e.Status.TTL <= 0 {
-			say("The next request is answered from the cache although what is stored is stale%s.", why)
+			say("The next request is answered from the cache although the stored response is stale%s.", why)
 		} else {
 			say("The next request is answered from the cache; nothing is sent (section 4).")
 		}
 		return
 	case "serve-and-revalidate":
-		say("The next request is answered from the cache although what is stored is stale, and the origin asked behind it%s.", why)
+		say("The next request is answered from the cache although the stored response is stale, and the origin is asked in the background%s.", why)
 	case "refuse":
-		say("The next request is answered 504, as it says only-if-cached and the origin would have to be asked%s (section 5.2.1.7).", why)
+		say("The next request gets a 504: it says only-if-cached, but the origin would have to be asked%s (section 5.2.1.7).", why)
 		return
 	case "revalidate":
 		if e.conditional() {
-			say("The next request asks the origin whether what is stored is still good%s (section 4.3.1).", why)
+			say("The next request asks the origin whether the stored response is still valid%s (section 4.3.1).", why)
 		} else {
-			say("The next request asks the origin for the whole response, as nothing stored has a validator to ask about%s (section 4.3.1).", why)
+			say("The next request asks the origin for the whole response, because no stored response has a validator%s (section 4.3.1).", why)
 		}
 	case "resume":
-		say("The next request asks the origin for the rest, provided that it still belongs to what is held (sections 3.3 and 3.4).")
+		say("The next request asks the origin for the rest, if the content has not changed (sections 3.3 and 3.4).")
 	case "fetch":
 		say("The next request asks the origin for the whole response%s.", why)
 	}
@@ -349,76 +367,77 @@ func (e *Explanation) outlook(say func(string, ...any)) {
 	}
 	switch {
 	case e.Action == "revalidate" && e.conditional():
-		say("If the origin answers 304, what is stored is freshened and served; any other answer is served, and stored if it may be (section 4.3.3), unless it refuses the conditions: then the request is repeated without them.")
+		say("If the origin answers 304, the stored response is updated and served. If it refuses the conditions, the request is repeated without them. Any other response is served, and stored if allowed (section 4.3.3).")
 	case e.Action == "resume":
-		say("If the origin answers 206, the parts are joined; a 200 is served, and stored if it may be; after any other answer the whole is asked for.")
+		say("If the origin answers 206, the parts are joined. A 200 is served, and stored if allowed. After any other response, the request is repeated for the whole.")
 	}
 	switch {
-	case e.Action == "serve-and-revalidate": // nobody waits
+	case e.Action == "serve-and-revalidate": // no caller waits for the origin
 	case e.StaleIfError:
-		say("If the origin fails, what is stored is served all the same (stale-if-error, RFC 5861, section 4).")
+		say("If the origin fails, the stored response is served (stale-if-error, RFC 5861, section 4).")
 	case e.Selected >= 0 && !e.Stored[e.Selected].Freshness.MayBeStale:
-		say("If the origin fails, so does the request: what is stored must not be used without validation (section 4.2.4).")
+		say("If the origin fails, so does the request: the stored response must not be used without validation (section 4.2.4).")
 	case e.Selected >= 0:
-		say("If the origin fails, so does the request, as nothing allows to serve what is stored then (section 4.2.4; RFC 5861, section 4).")
+		say("If the origin fails, so does the request: nothing allows serving the stored response then (section 4.2.4; RFC 5861, section 4).")
 	}
 }
 
-// conditional reports whether the request to the origin asks about something stored.
+// conditional reports whether the request to the origin has preconditions.
 func (e *Explanation) conditional() bool {
 	return e.Sent["If-None-Match"] != nil || e.Sent["If-Modified-Since"] != nil
 }
 
-// because returns what a detail means as the end of a sentence, empty if there is none.
+// because returns the meaning of a detail as the end of a sentence. It is empty
+// if there is no detail.
 func because(detail string) string {
 	if detail == "" {
 		return ""
 	}
 	if text := ReasonText(detail); text != "" {
-		return ", as " + text
+		return ", because " + text
 	}
 	return " (" + detail + ")"
 }
 
-// ReasonText says in words what a Detail of [Status], or a Reason of [StoreInfo], stands for, with the
-// section that it follows from. It is empty for a word that is not known.
+// ReasonText explains a Detail of [Status] or a Reason of [StoreInfo] in words,
+// with the section it follows from. It returns "" for an unknown word.
 func ReasonText(reason string) string { return reasons[reason] }
 
 var reasons = map[string]string{
-	// why the origin is asked, or is not
-	"no-cache":               "no-cache asks for validation before each use (RFC 9111, sections 5.2.1.4 and 5.2.2.4)",
-	"max-age":                "the request accepts nothing so old (max-age, of which 0 accepts nothing stored; RFC 9111, section 5.2.1.1)",
-	"min-fresh":              "the request accepts nothing that becomes stale so soon (min-fresh; RFC 9111, section 5.2.1.3)",
-	"must-revalidate":        "must-revalidate forbids to use it when it is stale (RFC 9111, section 5.2.2.2)",
-	"max-stale":              "the request accepts that (max-stale; RFC 9111, section 5.2.1.2)",
-	"stale-while-revalidate": "the response allows that for a while (stale-while-revalidate; RFC 5861, section 3)",
+	// Reasons to ask the origin, or not to.
+	"no-cache":               "no-cache requires validation before each use (RFC 9111, sections 5.2.1.4 and 5.2.2.4)",
+	"max-age":                "the request accepts no response of this age (max-age; with 0, no stored response at all; RFC 9111, section 5.2.1.1)",
+	"min-fresh":              "the request accepts no response that becomes stale so soon (min-fresh; RFC 9111, section 5.2.1.3)",
+	"must-revalidate":        "must-revalidate forbids using it when it is stale (RFC 9111, section 5.2.2.2)",
+	"max-stale":              "the request accepts stale responses (max-stale; RFC 9111, section 5.2.1.2)",
+	"stale-while-revalidate": "the response allows stale use for a while (stale-while-revalidate; RFC 5861, section 3)",
 	"stale-if-error":         "the origin failed (stale-if-error; RFC 5861, section 4)",
-	"invalidated":            "it was invalidated, by an unsafe request, a newer response or on purpose, and has to be validated before it is used again (RFC 9111, section 4.4)",
-	"decoded":                "what is stored was decoded on arrival, and lacks the Content-Length that a HEAD asks for (RFC 9110, section 9.3.2)",
-	"credentials":            "it was asked for with credentials that were added below the cache, so that only the origin can say for whom it is (RFC 9111, section 4.1)",
-	"unmatched-304":          "a 304 confirmed none of what is stored, and the origin was asked again (RFC 9111, section 4.3.4)",
-	"conditions-refused":     "the origin refused the preconditions that the cache had added, and was asked again without them",
-	"range-refused":          "the origin did not complete what is held in part, and was asked for the whole (RFC 9111, section 3.3)",
-	"redirect-loop":          "the request follows a redirect to a URL that has redirected it before, and another answer may be due by now",
-	"content":                "the request has content, whose meaning is not defined for its method (RFC 9110, section 9.3.1)",
+	"invalidated":            "it was invalidated, and must be validated before it is used again (RFC 9111, section 4.4)",
+	"decoded":                "the stored body was decoded on arrival, so the Content-Length for a HEAD is unknown (RFC 9110, section 9.3.2)",
+	"credentials":            "a transport below the cache added credentials to its request, so only the origin knows for whom it is (RFC 9111, section 4.1)",
+	"unmatched-304":          "a 304 matched no stored response, and the request was repeated without conditions (RFC 9111, section 4.3.4)",
+	"conditions-refused":     "the origin refused the preconditions that the cache added, and the request was repeated without them",
+	"range-refused":          "the origin did not send the missing part, and the request was repeated for the whole (RFC 9111, section 3.3)",
+	"redirect-loop":          "the request follows a redirect back to a URL that it has visited, whose response may have changed",
+	"content":                "the request has content, which has no defined meaning for its method (RFC 9110, section 9.3.1)",
 	"upgrade":                "the request asks for another protocol (RFC 9110, section 7.8)",
 	"precondition":           "only the origin can evaluate the request's precondition (RFC 9111, section 4.3.2)",
 
-	// why a response is not stored
-	"method":                    "responses to its method are not stored (RFC 9111, section 3)",
+	// Reasons not to store a response.
+	"method":                    "responses to this method are not stored (RFC 9111, section 3)",
 	"request-no-store":          "the request says no-store (RFC 9111, section 5.2.1.5)",
-	"no-store":                  "no-store forbids to store it (RFC 9111, sections 5.2.1.5 and 5.2.2.5)",
-	"status":                    "its status code is one that is never stored, or only if the response allows it, or it may be about the range or the preconditions of the request (RFC 9111, section 3; RFC 6585)",
-	"must-understand":           "must-understand forbids to store a status code that the cache does not implement (RFC 9111, section 5.2.2.3)",
-	"not-allowed":               "nothing allows to store a response with its status code: neither a lifetime nor public or private (RFC 9111, section 3)",
-	"no-freshness-or-validator": "it has neither a lifetime nor a validator, and could never be used (RFC 9111, section 3)",
-	"error":                     "it is an error, and something better is stored (RFC 9111, section 4.3.3)",
-	"content-range":             "it is a part that does not say credibly which (RFC 9110, section 14.4)",
-	"incomplete":                "its body broke off or was given up, and cannot be continued later (RFC 9111, section 3.3)",
-	"length":                    "its body is longer than its Content-Length said (RFC 9112, section 6.3)",
-	"outdated":                  "something newer, or more of the same, is stored already (RFC 9111, section 4)",
-	"redirected":                "it answers another URL than was asked for, to which Base followed a redirect",
-	"too-large":                 "it is larger than the store keeps",
+	"no-store":                  "no-store forbids storing it (RFC 9111, sections 5.2.1.5 and 5.2.2.5)",
+	"status":                    "its status code may not be stored, or not for this request (RFC 9111, section 3; RFC 6585)",
+	"must-understand":           "must-understand forbids storing a status code that the cache does not implement (RFC 9111, section 5.2.2.3)",
+	"not-allowed":               "a response with this status code is stored only if it has a lifetime, public or private (RFC 9111, section 3)",
+	"no-freshness-or-validator": "it has neither a lifetime nor a validator, so it could never be used (RFC 9111, section 3)",
+	"error":                     "it is an error, and a better response is stored (RFC 9111, section 4.3.3)",
+	"content-range":             "it is a part whose Content-Range is missing or wrong (RFC 9110, section 14.4)",
+	"incomplete":                "its body was not received to its end, and cannot be continued later (RFC 9111, section 3.3)",
+	"length":                    "its body is longer than its Content-Length (RFC 9112, section 6.3)",
+	"outdated":                  "a newer or more complete response is already stored (RFC 9111, section 4)",
+	"redirected":                "Base followed a redirect, so it answers another URL than the request's",
+	"too-large":                 "it exceeds the size limit of the store",
 	"store-error":               "the store failed",
 	"closed":                    "the cache was closed",
 }
@@ -430,7 +449,7 @@ func responsesAre(n int) string {
 	return strconv.Itoa(n) + " responses are"
 }
 
-// heldSpans names the bytes that are held.
+// heldSpans lists the bytes that are held.
 func heldSpans(held []span.Span) string {
 	if len(held) == 0 {
 		return "none"

@@ -21,19 +21,20 @@ type response struct {
 
 	headOnly      bool              // it answered a HEAD, so there is no content
 	length        int64             // of the complete content, -1 if unknown
-	allHeld       bool              // all of the content is held; else
-	held          []span.Span       // the parts of it that are there, in order
+	allHeld       bool              // all of the content is held; otherwise see held
+	held          []span.Span       // the parts of it that are held, in order
 	selecting     map[string]string // the selecting fields of the original request, see selectingFields
-	names         []string          // of the selecting fields, once they were read; see fields
+	names         []string          // the names of the selecting fields; nil if they were not read yet; see fields
 	uncompressed  bool              // the content was decompressed on arrival
-	invalidatedAt time.Time         // since when it must be validated before use, if it must: section 4.4
-	foreign       bool              // asked for with other credentials than the cache saw
+	invalidatedAt time.Time         // when it was invalidated; zero if it was not. Section 4.4
+	foreign       bool              // the request that reached the origin had credentials that the cache did not see
 
-	known *conclusions // what the header says, if that was read already
-	lines *head.Lines  // the header, prepared for those who are given it; nil if it was not
+	known *conclusions // the conclusions from the header; nil if it was not read yet
+	lines *head.Lines  // the header, prepared for serving; nil if it was not
 }
 
-// conclusions are what the header of a response says, once and for all.
+// conclusions are the values that the rules compute from the header of a
+// response. They never change.
 type conclusions struct {
 	date       time.Time
 	initialAge time.Duration
@@ -42,21 +43,23 @@ type conclusions struct {
 }
 
 const (
-	// clockSlack is how far a clock may be set back without making what was received before look
-	// like it came from the future: the order of what time synchronisation does.
+	// clockSlack is how far a clock may be set back without consequences. Time
+	// synchronisation makes such steps. A response received further in the
+	// future counts as stale.
 	clockSlack = time.Minute
 
-	// heuristicShare is the share of the time since the last modification for which a response
-	// without explicit expiration stays fresh: the value suggested in section 4.2.2.
+	// heuristicShare determines the lifetime of a response without explicit
+	// expiration: one tenth of its time since the last modification, as section
+	// 4.2.2 suggests.
 	heuristicShare = 10
 
-	// maxHeuristic is the longest lifetime that is assumed. A file that has not changed for years may
-	// change tomorrow.
+	// maxHeuristic is the longest heuristic lifetime. A file that has not
+	// changed for years may change tomorrow.
 	maxHeuristic = 7 * 24 * time.Hour
 )
 
-// earliestModified is the first date that is taken for one of last modification. Build tools and
-// archives write the beginning of their time, 1970 or 1980, where they know none.
+// earliestModified is the earliest Last-Modified that the cache believes. Build
+// tools and archives write 1970 or 1980 if they know no date.
 var earliestModified = time.Date(1980, time.January, 2, 0, 0, 0, 0, time.UTC)
 
 // forever is an age that exceeds every lifetime.
@@ -66,7 +69,7 @@ const forever = field.MaxSeconds * time.Second
 func (r *response) age(now time.Time) time.Duration {
 	residentTime := now.Sub(r.received)
 	if residentTime < -clockSlack {
-		return forever // the clock was set back: how old r is can't be known
+		return forever // the clock was set back, so the age of r is unknown
 	}
 	return min(forever, r.initialAge()+bounded(residentTime))
 }
@@ -83,10 +86,12 @@ func (r *response) initialAge() time.Duration {
 	return max(apparentAge, correctedAge)
 }
 
-// bounded returns d within 0 and forever, so that three such durations can be added up.
+// bounded limits d to 0 up to forever. The sum of three such durations does not
+// overflow.
 func bounded(d time.Duration) time.Duration { return min(forever, max(0, d)) }
 
-// date returns the value of the Date field, or when r was received if it has none that is valid.
+// date returns the value of the Date field. If there is no valid one, it
+// returns the time when r was received.
 func (r *response) date() time.Time {
 	if r.known != nil {
 		return r.known.date
@@ -103,8 +108,8 @@ func (r *response) lifetime() time.Duration {
 	return lifetime
 }
 
-// lifetimeFrom returns the lifetime, and where it is from: "max-age", "expires", "heuristic", or
-// "" if nothing gives r one.
+// lifetimeFrom returns the lifetime and its source: "max-age", "expires",
+// "heuristic", or "" if r has no lifetime.
 func (r *response) lifetimeFrom() (lifetime time.Duration, from string) {
 	if r.known != nil {
 		return r.known.lifetime, r.known.from
@@ -128,10 +133,12 @@ func (r *response) lifetimeFrom() (lifetime time.Duration, from string) {
 	return 0, ""
 }
 
-// heuristicLifetime applies where no expiration is given and section 4.2.2 allows to assume one. It
-// assumes none if Cache-Control is malformed, because that may be where the origin forbids it. The
-// time since the last modification is measured from Date or from when r was received, whichever is
-// earlier: a clock that is ahead must not prolong the lifetime.
+// heuristicLifetime returns a lifetime for a response without explicit
+// expiration, or 0 if section 4.2.2 does not allow a guess. If Cache-Control is
+// malformed it returns 0, because the malformed part may forbid reuse. The time
+// since the last modification ends at Date or at the time of receipt, whichever
+// is earlier: a clock of the origin that is ahead must not prolong the
+// lifetime.
 func (r *response) heuristicLifetime() time.Duration {
 	if r.cc.Malformed || !heuristicallyCacheable(r.status) && !r.cc.Public {
 		return 0
@@ -152,14 +159,14 @@ func (r *response) lastModified() (t time.Time, ok bool) {
 	return field.Date(r.header.Get("Last-Modified"), r.received)
 }
 
-// explicit reports whether r says itself for how long it is fresh.
+// explicit reports whether r states its lifetime.
 func (r *response) explicit() bool {
 	_, expires := r.header["Expires"]
 	return r.cc.MaxAge != field.None || expires
 }
 
-// heuristicallyCacheable reports whether a status code may be given a lifetime that its response
-// does not state. RFC 9110, section 15.1.
+// heuristicallyCacheable reports whether a response with this status code may
+// get a heuristic lifetime. RFC 9110, section 15.1.
 func heuristicallyCacheable(status int) bool {
 	switch status {
 	case http.StatusOK, http.StatusNonAuthoritativeInfo, http.StatusNoContent, http.StatusPartialContent,
@@ -189,9 +196,11 @@ func (r *response) complete() bool {
 // isFailure reports whether a status code says that the origin failed to answer.
 func isFailure(status int) bool { return status >= 500 }
 
-// staleOnError reports whether r may be used after the origin failed, by a status code or (0) without
-// one: allowed by the response or the request, which speak of some codes only, or, for the given time,
-// by the owner of the cache. RFC 5861, section 4.
+// staleOnError reports whether r may be used although it is stale, after the
+// origin failed. code is the status code of the failure, or 0 if there was no
+// response. stale-if-error in the response or the request allows it for some
+// codes only. grace, which the owner of the cache sets, allows it for all
+// codes. RFC 5861, section 4.
 func staleOnError(now time.Time, req *request, r *response, grace time.Duration, code int) bool {
 	if !r.mayBeStale() || req.cc.NoCache || !r.usableFor(req) {
 		return false

@@ -6,21 +6,22 @@ import (
 	"slices"
 )
 
-// What the answer to an unsafe request invalidates: RFC 9111, section 4.4.
+// What the response to an unsafe request invalidates: RFC 9111, section 4.4.
 
-// isSafe reports whether a method is known not to change anything. RFC 9110, section 9.2.1, and the
-// registry of methods.
+// isSafe reports whether a method is known to be safe. RFC 9110, section 9.2.1,
+// and the IANA registry of methods.
 func isSafe(method string) bool {
 	switch method {
 	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodConnect,
 		"QUERY", "PROPFIND", "REPORT", "SEARCH", "PRI":
-		return true // CONNECT has no target URI that could be stored
+		return true // CONNECT is not safe, but has no target URI that could be stored
 	}
 	return false
 }
 
-// invalidated returns the URIs whose stored responses a response to a request for target
-// invalidates: target itself, and what Location and Content-Location name on the same origin.
+// invalidated returns the URIs whose stored responses become invalid by the
+// response to a request for target. They are target itself, and the URIs in
+// Location and Content-Location if they have the same origin.
 func invalidated(method string, target *url.URL, status int, h http.Header) []*url.URL {
 	if isSafe(method) || status < 200 || status > 399 {
 		return nil
@@ -30,7 +31,8 @@ func invalidated(method string, target *url.URL, status int, h http.Header) []*u
 		if h[name] == nil {
 			continue
 		}
-		// Of fields with one value the first is taken, however many there are: each costs a search of the store.
+		// These fields have one value. If there are several, the first counts:
+		// each costs a search of the store.
 		u, err := target.Parse(h[name][0])
 		if err == nil && sameOrigin(u, target) && !slices.ContainsFunc(targets, func(other *url.URL) bool { return primaryURL(u, "") == primaryURL(other, "") }) {
 			targets = append(targets, u)
@@ -39,8 +41,9 @@ func invalidated(method string, target *url.URL, status int, h http.Header) []*u
 	return targets
 }
 
-// describesTarget reports whether the answer to a POST can be used for later GETs of its target:
-// it says that its content is the target's representation, and for how long. RFC 9110, section 9.3.3.
+// describesTarget reports whether the response to a POST can be used for later
+// GETs of its target. Such a response names the target in Content-Location and
+// states a lifetime. RFC 9110, section 9.3.3.
 func describesTarget(method string, target *url.URL, r *response) bool {
 	location, err := target.Parse(r.header.Get("Content-Location"))
 	return method == http.MethodPost && r.status == http.StatusOK && r.explicit() && err == nil &&

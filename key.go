@@ -11,17 +11,21 @@ import (
 	"github.com/cachetrip/cachetrip/internal/redact"
 )
 
-// The primary key: the normalised target URI, then the identity. GET and HEAD share it.
-// RFC 9111, section 2.
+// The primary key: a digest of the normalised target URI, then a digest of the
+// identity. GET and HEAD share it. RFC 9111, section 2.
 
-// urlDigits is the number of hexadecimal digits of a key that stand for the URL: 128 bits, so that
-// even an origin that chooses its URLs can't find two with one key. As many stand for the identity.
+// urlDigits is the number of hexadecimal digits of a key that stand for the
+// URL. They hold 128 bits, so that no origin can find two URLs with one key. As
+// many digits stand for the identity.
 const urlDigits = 32
 
-// primaryURL returns the form of u under which requests are the same to every origin: scheme and
-// host in lower case, no default port, no empty path, no user information, no fragment; a host with
-// other letters than ASCII in the form that net/http sends. All else an origin can tell apart. host
-// is the request's Host, if it differs from that of the URL.
+// primaryURL returns the normalised form of u. Two URLs with the same form are
+// the same to every origin. The form has scheme and host in lower case, and no
+// default port, empty path, user information or fragment. A host with non-ASCII
+// letters has the form that net/http sends. Nothing else is normalised, because
+// an origin can tell it apart.
+//
+// host is the Host of the request, if it differs from the host of the URL.
 func primaryURL(u *url.URL, host string) string { return string(appendPrimaryURL(nil, u, host)) }
 
 func appendPrimaryURL(b []byte, u *url.URL, host string) []byte {
@@ -33,29 +37,30 @@ func appendPrimaryURL(b []byte, u *url.URL, host string) []byte {
 		effective = authority(u.Scheme, host)
 	}
 	if withoutZone(effective) == withoutZone(connect) {
-		b = append(b, connect...) // whose zone says which machine it is, and is not sent
+		b = append(b, connect...) // with its zone, which selects the machine but is not sent
 	} else {
-		// The server that is connected to answers for another name: neither is enough alone. No
-		// host contains a blank, while the rest may.
+		// The request connects to one host and asks for another. The key needs
+		// both. A blank separates them, because no host contains one.
 		b = append(b, effective...)
 		b = append(b, ' ')
 		b = append(b, connect...)
 	}
 	uri := u.RequestURI()
 	if !strings.HasPrefix(uri, "/") {
-		b = append(b, '\n') // must not go on where the host ends; net/http sends no URI that contains it
+		b = append(b, '\n') // separates host and URI; net/http sends no URI with a newline
 	}
 	return append(b, uri...)
 }
 
-// storedURL returns the form of u under which it is listed: without user information and fragment.
+// storedURL returns the form of u that tools list: without user information and
+// fragment.
 func storedURL(u *url.URL, host string) string {
 	if host == "" {
 		host = u.Host
 	}
 	stored := lower(u.Scheme) + "://" + authority(u.Scheme, host) + u.RequestURI()
 	if u.Opaque != "" && !strings.HasPrefix(u.Opaque, "/") || strings.HasPrefix(u.Opaque, "//") {
-		return redact.URL(stored, true) // it may be a whole URL, with all that belongs into one
+		return redact.URL(stored, true) // the opaque part may be a whole URL, with user information
 	}
 	return stored
 }
@@ -72,12 +77,13 @@ func authority(scheme, host string) string {
 	return strings.TrimSuffix(host, ":")
 }
 
-// asciiHost returns a host as net/http sends it, in lower case. It alone knows which form
-// internationalised names get, so that it is asked, and not a package that may see it otherwise.
+// asciiHost returns a host as net/http sends it, in lower case. For an
+// internationalised name it asks net/http itself, because another package might
+// encode the name differently.
 func asciiHost(host string) string {
 	if bracket := strings.LastIndexByte(host, ']'); bracket >= 0 {
 		if zone := strings.IndexByte(host[:bracket], '%'); zone >= 0 {
-			return lower(host[:zone]) + host[zone:] // zones are names of interfaces, case and all
+			return lower(host[:zone]) + host[zone:] // a zone names an interface, and is case-sensitive
 		}
 	}
 	if !strings.ContainsFunc(host, func(r rune) bool { return r >= utf8.RuneSelf }) {
@@ -108,13 +114,15 @@ func withoutZone(host string) string {
 	return host[:zone] + host[bracket:]
 }
 
-// digester makes digests that tell nothing to who does not have the secret of the store, which it is.
+// digester is the secret of a store, as the key of a hash. Without the secret
+// nobody can learn anything from the digests.
 type digester []byte
 
 // digestSize is the size of a digest as text.
 const digestSize = urlDigits
 
-// buffer is room for what most digests are made of, so that making them allocates nothing.
+// buffer is room on the stack for the input of most digests, so that hashing
+// allocates nothing.
 type buffer [512]byte
 
 // sum is a digest as bytes.
@@ -140,8 +148,8 @@ func (d digester) value(s string) string { return d.digest("value", []byte(s)) }
 // url returns the part of a key that stands for a URL.
 func (d digester) url(primary string) string { return d.digest("url", []byte(primary)) }
 
-// identity returns the digest of an identity, given in the form that appendIdentity makes: all zero if there is
-// none. As text it is the identity's part of a key.
+// identity returns the digest of an identity in the form of appendIdentity, or
+// all zero if form is empty. As text it is the second half of a key.
 func (d digester) identity(form []byte) sum {
 	if len(form) == 0 {
 		return sum{}
@@ -149,8 +157,9 @@ func (d digester) identity(form []byte) sum {
 	return d.sum("identity", form)
 }
 
-// appendIdentity appends a form of the identity of a request: the given name, or else the credentials
-// that the request carries; nothing if there is neither.
+// appendIdentity appends the identity of a request: the name if there is one,
+// or else the credentials in the header. It appends nothing if there is
+// neither.
 func appendIdentity(b []byte, req *http.Request, name string) []byte {
 	if name != "" {
 		return append(append(b, "name\x00"...), name...)
@@ -162,7 +171,7 @@ func appendIdentity(b []byte, req *http.Request, name string) []byte {
 	b = append(b, "credentials\x00"...)
 	for _, lines := range [][]string{credentials, proxy} {
 		for _, line := range lines {
-			b = append(append(b, line...), '\n') // which no field value contains
+			b = append(append(b, line...), '\n') // no field value contains a newline
 		}
 		b = append(b, 0)
 	}

@@ -10,17 +10,19 @@ import (
 	"github.com/cachetrip/cachetrip/internal/field"
 )
 
-// Freshening stored header fields, and what a new response does to the stored ones: RFC 9111,
-// sections 3.2, 3.4, 4.3.4 and 4.3.5.
+// Updating stored header fields, and admitting a new response beside the stored
+// ones: RFC 9111, sections 3.2, 3.4, 4.3.4 and 4.3.5.
 
-// boundToContent lists the fields that say how the stored bytes are to be read. An update must not
-// relabel bytes that it does not bring; a change of them on the origin is a new representation.
+// boundToContent lists the fields that say how to read the stored bytes. An
+// update brings no bytes, and must not change these fields. If they change on
+// the origin, that is a new representation.
 var boundToContent = append([]string{"Content-Length", "Content-Encoding", "Content-Range"}, contentDigests...)
 
-// contentDigests lists the fields that vouch for the content of the one message that they came with, and
-// for no part or completion of it, unlike Repr-Digest: RFC 9530, section 2, and what it takes the place of,
-// of which Digest was read either way. Those of Amazon S3 are of the whole object, and its clients verify
-// the content of whatever message they stand in.
+// contentDigests lists the digest fields that describe the content of the
+// message they came in (RFC 9530, section 2, and older fields). They are wrong
+// for a part or a completion of it, unlike Repr-Digest. Clients of Amazon S3
+// check the X-Amz fields against the content of any message, although S3
+// computes them for the whole object.
 var contentDigests = []string{
 	"Content-Digest", "Content-Md5", "Digest",
 	"X-Amz-Checksum-Crc32", "X-Amz-Checksum-Crc32c", "X-Amz-Checksum-Crc64nvme", "X-Amz-Checksum-Sha1", "X-Amz-Checksum-Sha256",
@@ -35,8 +37,9 @@ func withoutContentDigests(h http.Header) {
 // freshen returns the header of a stored response updated by that of a newer one without content.
 // Section 3.2.
 func freshen(stored, update http.Header, received time.Time) http.Header {
-	merged := maps.Clone(stored) // with the same lines, which do not change
-	// These tell the age of the response that they came with.
+	merged := maps.Clone(stored) // the lines are shared, because they never change
+	// Age and Date of the update describe its own age. Its receipt starts a new
+	// one.
 	delete(merged, "Age")
 	merged["Date"] = []string{received.UTC().Format(http.TimeFormat)}
 	connection := connectionFields(update)
@@ -46,7 +49,7 @@ func freshen(stored, update http.Header, received time.Time) http.Header {
 		}
 	}
 	if tag, other := stored.Get(etagField), update.Get(etagField); !field.IsStrongETag(tag) && field.IsStrongETag(other) && field.ETagWeakMatch(tag, other) {
-		merged[etagField] = stored[etagField] // the stored bytes need not be those of the strong tag
+		merged[etagField] = stored[etagField] // the stored bytes may differ from those of the strong tag
 	}
 	for _, name := range boundToContent {
 		delete(merged, name)
@@ -57,8 +60,8 @@ func freshen(stored, update http.Header, received time.Time) http.Header {
 	return merged
 }
 
-// withoutAsker returns h without the fields that concern whoever asked, as far as they are known by
-// name, rather than the response.
+// withoutAsker returns h without the fields that are for the caller of one
+// request: Set-Cookie and Access-Control fields.
 func withoutAsker(h http.Header) http.Header {
 	h = h.Clone()
 	for name := range h {
@@ -69,16 +72,17 @@ func withoutAsker(h http.Header) http.Header {
 	return h
 }
 
-// admission says what becomes of a new response beside the stored ones.
+// admission says how to store a new response beside the stored ones.
 type admission struct {
 	keep     bool  // store it
-	distrust bool  // store it as in need of validation
-	replaces []int // the stored responses that it takes the place of
-	join     int   // the one of these whose content it completes, or updates the header of, -1 if none
+	distrust bool  // store it, but validate it before use
+	replaces []int // the indexes of the stored responses that it replaces
+	join     int   // the index of the one whose content it completes or whose header it updates; -1 if none
 }
 
-// admit decides about a response to req that is allowed to be stored. It takes the place of what
-// req would have selected, unless that is known to be newer.
+// admit decides how to store the response fresh to req, which storable has
+// allowed. It replaces the responses that req concerns, unless a stored one is
+// known to be newer.
 func admit(req *request, fresh *response, stored []response, known order) admission {
 	a := admission{keep: true, join: -1}
 	for i := range stored {
@@ -86,20 +90,21 @@ func admit(req *request, fresh *response, stored []response, known order) admiss
 		if known.invalidatedBehind(fresh, r.invalidatedAt) {
 			a.distrust = true
 		}
-		if !r.concerns(req) && !(r.varies("*") && fresh.varies("*")) { // of these one is enough
+		if !r.concerns(req) && !(r.varies("*") && fresh.varies("*")) { // of responses with Vary: * only one is kept
 			continue
 		}
 		if fresh.headOnly && !r.headOnly || isError(fresh.status) && !isError(r.status) {
-			return admission{join: -1} // neither a head nor an error is worth a good response
+			return admission{join: -1} // a response to HEAD or an error does not replace a better response
 		}
 		later := r.received.After(fresh.requested) || known.overtaken && r.received.Equal(fresh.requested)
 		joins := joinable(r, fresh) && r.askedBy(req)
 		if r.complete() && len(fresh.held) > 0 && !fresh.complete() && !differentContent(r, fresh) && (later || !joins) {
-			return admission{join: -1} // a part of what may be the same is worth less than the whole
+			return admission{join: -1} // a part does not replace a whole that may be the same content
 		}
 		if later && !sameContent(r, fresh) {
-			// Another answer came while this one was under way. Which of them was made later is
-			// told by Date, to the second; within one it can't be known.
+			// Another response was stored while this one was under way. Date
+			// tells which was made later, but only to the second. With equal
+			// dates it is unknown.
 			switch date, other := fresh.date(), r.date(); {
 			case other.After(date):
 				return admission{join: -1}
@@ -115,7 +120,8 @@ func admit(req *request, fresh *response, stored []response, known order) admiss
 	return a
 }
 
-// invalidateBefore returns stored with what was requested before a time marked as invalidated then. Section 4.4.
+// invalidateBefore returns a copy of stored in which every response that was
+// requested before at counts as invalidated at that time. Section 4.4.
 func invalidateBefore(stored []response, at time.Time) []response {
 	stored = slices.Clone(stored)
 	for i := range stored {
@@ -126,20 +132,22 @@ func invalidateBefore(stored []response, at time.Time) []response {
 	return stored
 }
 
-// invalidatedIn reports whether something stored for the same key was invalidated after r was
-// requested, so that r must be validated as well. Section 4.4.
+// invalidatedIn reports whether a response for the same key was invalidated
+// after r was requested. Then r must be validated, too. Section 4.4.
 func (r *response) invalidatedIn(stored []response, known order) bool {
 	return slices.ContainsFunc(stored, func(other response) bool { return known.invalidatedBehind(r, other.invalidatedAt) })
 }
 
-// order is what this process knows of the order in which things happened to a key. Times, which have to do for what
-// other processes do, may be equal.
+// order is what this process knows about the order of events for a key. Times
+// order the events of other processes. They can be equal, because clocks tick
+// slowly.
 type order struct {
-	overtaken   bool        // something was stored since the response was asked for
-	invalidated []time.Time // when this process invalidated the key last, before the response was asked for
+	overtaken   bool        // another response was stored since the request was sent
+	invalidated []time.Time // the times of the last invalidations by this process that came before the request
 }
 
-// invalidatedBehind reports whether a time of invalidation, zero if there is none, is not before r was requested.
+// invalidatedBehind reports whether an invalidation at the time at came after r
+// was requested. at is zero if there was none.
 func (known order) invalidatedBehind(r *response, at time.Time) bool {
 	if at.IsZero() || r.requested.After(at) {
 		return false
@@ -153,9 +161,10 @@ func sameContent(a, b *response) bool {
 	return v != "" && v == b.strongValidator()
 }
 
-// differentContent reports whether two responses are known not to have the same content. One that was
-// coded on its way, as net/http asks for behind the caller's back, has a tag of its own if that is strong,
-// and says nothing about another without the coding but by its date: RFC 9110, section 8.8.3.3.
+// differentContent reports whether two responses are known to have different
+// content. Of two responses of which one was decoded on arrival, only dates say
+// so: the encoded form may have an entity tag of its own. RFC 9110, section
+// 8.8.3.3.
 func differentContent(a, b *response) bool {
 	if a.uncompressed != b.uncompressed {
 		modified, ok := a.lastModified()
@@ -166,7 +175,8 @@ func differentContent(a, b *response) bool {
 	return v != "" && w != "" && v != w
 }
 
-// joinable reports whether the content of two responses can be combined. Section 3.4.
+// joinable reports whether the bodies of two responses can be combined. Section
+// 3.4.
 func joinable(a, b *response) bool {
 	return sameContent(a, b) && a.selecting[sentBy] == b.selecting[sentBy] && a.status == http.StatusOK && b.status == http.StatusOK &&
 		!a.uncompressed && !b.uncompressed && !a.headOnly && !b.headOnly &&

@@ -11,24 +11,31 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// Changes that concern all that is stored of a URL, for every identity.
+// Invalidation and removal of all stored responses of a URL, for every
+// identity.
 
-// Invalidate marks all stored responses of a URL, those of every identity, as in need of
-// validation: the next use asks the origin, which may still cost no more than a 304. Not reached are
-// responses to requests that were sent to another host than their [http.Request.Host] names: to those,
-// an unsafe request with the same Host does the same. The error says that the URL is not an absolute one
-// of http or https, or what the store failed at.
+// Invalidate marks all stored responses of a URL, for every identity, as in
+// need of validation. The next request for the URL asks the origin, which can
+// answer 304.
+//
+// Invalidate does not reach responses to requests whose [http.Request.Host]
+// names another host than their URL. An unsafe request with the same Host
+// invalidates those.
+//
+// It returns an error if url is not an absolute http or https URL, or if the
+// store fails.
 func (t *Transport) Invalidate(ctx context.Context, url string) error {
 	return t.changeURL(ctx, url, markInvalid)
 }
 
-// Purge forgets all stored responses of a URL, those that Invalidate reaches. The error is like that of
-// Invalidate.
+// Purge removes all stored responses of a URL, for every identity. It reaches
+// the same responses as Invalidate, and returns the same errors.
 func (t *Transport) Purge(ctx context.Context, url string) error {
 	return t.changeURL(ctx, url, func([]*store.Entry, time.Time) []*store.Entry { return nil })
 }
 
-// markInvalid is the change that Invalidate makes.
+// markInvalid returns copies of the entries that are invalidated at the time
+// now.
 func markInvalid(current []*store.Entry, now time.Time) []*store.Entry {
 	next := make([]*store.Entry, len(current))
 	for i, e := range current {
@@ -49,9 +56,10 @@ func (t *Transport) changeURL(ctx context.Context, rawURL string, change func([]
 	return t.changeKeys(ctx, nil, []string{primaryURL(u, "")}, change)
 }
 
-// changeKeys changes what is stored of URLs, each given by its primary URL, for every identity. To this Transport the
-// change is made from the beginning on, however long the store takes. req is the request that has led to it; nil if a
-// caller wants nothing else. change is told the time.
+// changeKeys applies change to the stored responses of URLs, for every
+// identity. urls are primary URLs; see primaryURL. This Transport sees the
+// change at once, even if the store is slow. req is the request that causes the
+// change, or nil if the caller of Invalidate or Purge does.
 func (t *Transport) changeKeys(ctx context.Context, req *http.Request, urls []string, change func([]*store.Entry, time.Time) []*store.Entry) error {
 	if !t.keeps() {
 		return nil

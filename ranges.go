@@ -11,24 +11,25 @@ import (
 	"github.com/cachetrip/cachetrip/internal/span"
 )
 
-// Answering Range requests from what is stored, and what of a 206 can be kept: RFC 9110, section
-// 14, and RFC 9111, sections 3.3 and 3.4.
+// Range requests answered from stored responses, and what the cache keeps of a
+// 206: RFC 9110, section 14, and RFC 9111, sections 3.3 and 3.4.
 
-// maxSpans bounds the ranges of one request that are answered from the store; a request with more
-// is left to the origin, as nothing that reads content needs so many.
+// maxSpans is the largest number of ranges in a request that is answered from
+// the store. Requests with more go to the origin, because no ordinary program
+// sends so many.
 const maxSpans = 1024
 
 // rangeAnswer says how a stored response answers a request.
 type rangeAnswer int
 
 const (
-	wholeAnswer   rangeAnswer = iota // with all of the content, Range or not
-	spansAnswer                      // 206, with the spans
+	wholeAnswer   rangeAnswer = iota // the whole content, whether there is a Range or not
+	spansAnswer                      // a 206 with the spans
 	noneAnswer                       // 416
-	originsAnswer                    // not at all: the origin has to be asked
+	originsAnswer                    // no answer: the origin must be asked
 )
 
-// ranges says how r, as far as it is held, answers the Range field of req.
+// ranges says how the held content of r answers the Range field of req.
 func (r *response) ranges(req *request) (rangeAnswer, []span.Span) {
 	if req.plain {
 		return r.whole()
@@ -38,7 +39,7 @@ func (r *response) ranges(req *request) (rangeAnswer, []span.Span) {
 		return r.whole()
 	}
 	if r.uncompressed || len(lines) > 1 {
-		return originsAnswer, nil // the offsets are not those of the bytes that are held
+		return originsAnswer, nil // offsets in the decoded content differ from those of the origin
 	}
 	if condition, ok := req.header["If-Range"]; ok && (len(condition) != 1 || !r.isStill(condition[0])) {
 		return r.whole()
@@ -50,7 +51,7 @@ func (r *response) ranges(req *request) (rangeAnswer, []span.Span) {
 	case len(spans) == 0 && r.length < 0:
 		return originsAnswer, nil
 	case len(spans) == 0 && r.length == 0:
-		return r.whole() // as net/http does for clients that always send a Range
+		return r.whole() // net/http does the same, for clients that always send a Range
 	case len(spans) == 0:
 		return noneAnswer, nil
 	}
@@ -62,7 +63,7 @@ func (r *response) ranges(req *request) (rangeAnswer, []span.Span) {
 		total += s.Length()
 	}
 	if r.length >= 0 && total > r.length {
-		return r.whole() // overlapping ranges that would cost more than the whole
+		return r.whole() // the ranges overlap, and are longer than the whole
 	}
 	if len(spans) > 1 && r.length < 0 {
 		return originsAnswer, nil
@@ -76,7 +77,7 @@ func (r *response) isStill(validator string) bool {
 		validator != "" && validator == r.header.Get("Last-Modified") && r.strongDate()
 }
 
-// whole answers with all of the content, if it is held.
+// whole answers with the whole content, if all of it is held.
 func (r *response) whole() (rangeAnswer, []span.Span) {
 	if r.complete() {
 		return wholeAnswer, nil
@@ -84,13 +85,13 @@ func (r *response) whole() (rangeAnswer, []span.Span) {
 	return originsAnswer, nil
 }
 
-// covers reports whether what is held of an incomplete response answers the Range of req.
+// covers reports whether the held content of r is enough to answer req.
 func (r *response) covers(req *request) bool {
 	answer, _ := r.ranges(req)
 	return answer != originsAnswer
 }
 
-// holds reports whether s is part of what is held.
+// holds reports whether all bytes of s are held.
 func (r *response) holds(s span.Span) bool {
 	if r.allHeld {
 		return s.End <= r.length
@@ -103,11 +104,15 @@ func (r *response) holds(s span.Span) bool {
 	return false
 }
 
-// parseRanges reads a Range field for content of the given length, -1 if unknown: the spans that
-// can be satisfied, in the order asked for. ok is false if the field is malformed, of another unit,
-// can't be applied to an unknown length, or is one of those that servers read differently: the last
-// bytes of nothing, the last no bytes, and positions beyond what can be counted. RFC 9110, section
-// 14.1.2.
+// parseRanges parses a Range field for content of the given length, -1 if
+// unknown. It returns the spans that can be satisfied, in the order of the
+// field. RFC 9110, section 14.1.2. ok is false if the range can only be
+// answered by the origin:
+//
+//   - the field is malformed or has another unit;
+//   - it can't be applied to an unknown length;
+//   - servers read it differently: a suffix of no bytes or of empty content, or
+//     a position that overflows.
 func parseRanges(value string, length int64) (spans []span.Span, ok bool) {
 	unit, set, found := strings.Cut(value, "=")
 	if !found || !strings.EqualFold(unit, "bytes") {
@@ -157,11 +162,11 @@ func parseRanges(value string, length int64) (spans []span.Span, ok bool) {
 	return spans, count > 0
 }
 
-// farthest is the largest position that can be counted past.
+// farthest stands for every position that is too large to compute with.
 const farthest = 1<<62 - 1
 
-// offset reads digits as a position in content; larger ones than anything holds are taken for
-// farthest.
+// offset parses a position in content. It returns farthest if the number is too
+// large.
 func offset(s string) (n int64, ok bool) {
 	for i := 0; i < len(s); i++ {
 		if s[i] < '0' || s[i] > '9' {
@@ -176,12 +181,12 @@ func offset(s string) (n int64, ok bool) {
 	return n, s != ""
 }
 
-// contentRange reads the Content-Range of a 206 with one part: the span, and the complete length or
-// -1. RFC 9110, section 14.4.
+// contentRange parses the Content-Range of a 206 with one part. It returns the
+// span and the complete length, which is -1 if unknown. RFC 9110, section 14.4.
 func contentRange(h http.Header) (s span.Span, length int64, ok bool) {
 	lines := h["Content-Range"]
 	if len(lines) != 1 || strings.HasPrefix(lower(h.Get("Content-Type")), "multipart/byteranges") {
-		return span.Span{}, 0, false // several parts tell their ranges themselves
+		return span.Span{}, 0, false // in a multipart body each part has its own range
 	}
 	unit, rest, found := strings.Cut(lines[0], " ")
 	positions, complete, slash := strings.Cut(rest, "/")
@@ -201,10 +206,13 @@ func contentRange(h http.Header) (s span.Span, length int64, ok bool) {
 	return span.Of(start, end+1), length, true
 }
 
-// part returns which part of which length a 206 brings, to be kept; ok is false if it is not one that
-// can be. Without a strong validator it is never joined to others, and serves but to answer for what
-// it holds. Then, if it is an end, and its framing says that it is one byte shorter, the framing is
-// believed: the last position of a range is easily given one too large.
+// part returns the span of the content that a 206 brings, and the complete
+// length. ok is false if the part can't be stored.
+//
+// A part without a strong validator is never joined to others, and only answers
+// requests for its own bytes. If such a part reaches the end, and its
+// Content-Length is one byte shorter than its Content-Range, the length counts.
+// Some servers count the last position one too large.
 func (r *response) part() (s span.Span, length int64, ok bool) {
 	s, length, ok = contentRange(r.header)
 	if !ok || r.uncompressed {
@@ -219,8 +227,9 @@ func (r *response) part() (s span.Span, length int64, ok bool) {
 	return span.Span{}, 0, false
 }
 
-// endsAt reports whether a 416 with the header h, to a request for what follows a position of r, says that
-// this is the end of r. Of another representation the origin would have sent the whole. RFC 9110,
+// endsAt reports whether a 416 says that r ends at position. h is the header of
+// the 416. The request asked for the bytes from position on, with If-Range: for
+// another representation the origin would have sent all of it. RFC 9110,
 // sections 13.1.5 and 14.4.
 func (r *response) endsAt(position int64, h http.Header) bool {
 	tag := h.Get(etagField)
@@ -228,7 +237,7 @@ func (r *response) endsAt(position int64, h http.Header) bool {
 		(r.length < 0 || r.length == position) && (tag == "" || tag == r.header.Get(etagField))
 }
 
-// formatContentRange is the inverse of contentRange.
+// formatContentRange returns the value that contentRange parses.
 func formatContentRange(s span.Span, length int64) string {
 	complete := "*"
 	if length >= 0 {
@@ -237,19 +246,21 @@ func formatContentRange(s span.Span, length int64) string {
 	return fmt.Sprintf("bytes %d-%d/%s", s.Start, s.End-1, complete)
 }
 
-// continuable reports whether the rest of an incomplete response may be asked for later: its bytes
-// can be told from those of any other representation, and mean what the origin's offsets mean. A response that
-// is coded as it is sent has no length beforehand, and the ranges of its origin may be those of the file before
-// coding. RFC 9111, section 3.3.
+// continuable reports whether the rest of an incomplete response may be
+// requested later. That requires a strong validator, and offsets that mean the
+// same to the origin. A response that is encoded while it is sent has no length
+// beforehand, and the origin's ranges may be those of the file before encoding.
+// RFC 9111, section 3.3.
 func (r *response) continuable() bool {
 	ranges := strings.Join(r.header["Accept-Ranges"], ",")
 	codedOnTheWay := r.header["Content-Encoding"] != nil && r.header["Content-Length"] == nil
 	return r.status == http.StatusOK && !r.uncompressed && !codedOnTheWay && r.strongValidator() != "" && !strings.EqualFold(ranges, "none")
 }
 
-// missing returns the shortest stretch of content that all that is not held lies within: everything
-// if nothing is held at either end. Its end is -1 if the length is unknown. What is held between two gaps
-// is asked for again: one request and one answer of one part are worth more than those bytes.
+// missing returns the shortest span that contains all missing bytes: the whole
+// content if neither end is held. Its end is -1 if the length is unknown. Held
+// bytes between two gaps are transferred again, because one request with one
+// part costs less.
 func (r *response) missing() span.Span {
 	s := span.Of(0, r.length)
 	if len(r.held) == 0 {
@@ -264,8 +275,9 @@ func (r *response) missing() span.Span {
 	return s
 }
 
-// askFor puts the question for a stretch of r, to its end if that of s is unknown, into the header of
-// a request. RFC 9110, section 13.1.5.
+// askFor sets Range and If-Range in the header of a request for the span s of
+// r. If the end of s is unknown or that of r, the range is open. RFC 9110,
+// section 13.1.5.
 func (r *response) askFor(s span.Span, h http.Header) {
 	last := ""
 	if s.End >= 0 && s.End != r.length {
@@ -275,8 +287,8 @@ func (r *response) askFor(s span.Span, h http.Header) {
 	h["If-Range"] = []string{r.strongValidator()}
 }
 
-// continues reports whether a 206 brings exactly the stretch of r that was asked for, and returns
-// that, and the length of all. RFC 9110, section 15.3.7.
+// continues reports whether a 206 brings exactly the requested span of r. It
+// returns the span and the complete length. RFC 9110, section 15.3.7.
 func (r *response) continues(partial *response, asked span.Span) (s span.Span, length int64, ok bool) {
 	s, length, ok = contentRange(partial.header)
 	if asked.End < 0 {
@@ -292,7 +304,7 @@ func (r *response) continues(partial *response, asked span.Span) (s span.Span, l
 	if field.IsStrongETag(r.strongValidator()) {
 		return s, length, partial.strongValidator() == r.strongValidator()
 	}
-	// A date was sent in If-Range; the 206 may leave it out then.
+	// The request had a date in If-Range. Then the 206 may omit it.
 	modified := partial.header.Get("Last-Modified")
 	return s, length, partial.header.Get(etagField) == "" && (modified == "" || modified == r.strongValidator())
 }

@@ -10,13 +10,15 @@ import (
 	"github.com/cachetrip/cachetrip/internal/field"
 )
 
-// The conditional request, and what its answer validates: RFC 9111, section 4.3.
+// Conditional requests, and what their responses validate: RFC 9111, section
+// 4.3.
 
-// etagField is the name of ETag as net/http spells it: so that looking for it need not bring it into that form.
+// etagField is the name of ETag in the canonical form of net/http, so that it
+// can index a header.
 const etagField = "Etag"
 
-// maxETags and maxETagBytes bound the entity tags in one If-None-Match: tags are often 70 bytes long,
-// and common servers accept 8 KiB of fields.
+// maxETags and maxETagBytes limit the entity tags in one If-None-Match. Tags
+// are often 70 bytes long, and common servers accept 8 KiB of header fields.
 const (
 	maxETags     = 32
 	maxETagBytes = 4 << 10
@@ -28,20 +30,25 @@ type conditions struct {
 	modified string   // the Last-Modified value of the selected response, for If-Modified-Since
 }
 
-// conditionsFor returns the preconditions for validating what is stored: the tags of all stored
-// responses that the origin may choose for req, but for those that somebody else's secret selected, and the date of the
-// selected one if it is the only one that is being validated. If the origin is known to compare
-// If-None-Match as a text, it is sent one tag: that of the selected response. If the caller asks about
-// other tags by itself, those are sent alone, as without a cache.
+// conditionsFor returns the preconditions for validating the stored responses
+// of a key. They are:
+//
+//   - the entity tags of all responses that the origin may choose for req,
+//     except responses stored for another user's secret;
+//   - the date of the selected response, if it is the only one to validate.
+//
+// oneTag says that the origin compares If-None-Match as a text. Then only the
+// tag of the selected response is sent. If the caller also sends tags of its
+// own, those are sent alone, as without a cache.
 func conditionsFor(req *request, stored []response, selected int, oneTag bool) conditions {
 	var c conditions
 	if req.conditionalAny() || req.signs("If-None-Match") || req.signs("If-Modified-Since") {
-		return c // a "*" can't be combined with tags, and its answer would not name one; see signs
+		return c // a "*" can't be combined with tags, and a signed field must stay; see signs
 	}
 	if selected < 0 && req.identified {
 		selected = slices.IndexFunc(stored, func(r response) bool { return r.concerns(req) && r.usableFor(req) })
 	}
-	if selected >= 0 && !stored[selected].headOnly { // a head can as well be asked for anew
+	if selected >= 0 && !stored[selected].headOnly { // a response to HEAD is requested again instead
 		r := &stored[selected]
 		if r.invalidatedAt.IsZero() || r.strongDate() || r.invalidatedLater() {
 			c.modified, _ = r.validDate("Last-Modified")
@@ -68,9 +75,10 @@ func conditionsFor(req *request, stored []response, selected int, oneTag bool) c
 	return c
 }
 
-// invalidatedLater reports whether what was changed when r was invalidated has another date of last
-// modification: that was not in the same second, give or take one, as far as clocks agree. RFC 9110,
-// section 8.8.2.2.
+// invalidatedLater reports whether a change at the time of the invalidation
+// would show in the date of last modification. It would if that date is at
+// least two seconds earlier: one because dates have whole seconds, one because
+// clocks differ. RFC 9110, section 8.8.2.2.
 func (r *response) invalidatedLater() bool {
 	modified, _ := r.lastModified()
 	return r.invalidatedAt.Sub(modified) >= 2*time.Second
@@ -86,9 +94,10 @@ func (c *conditions) add(r *response) {
 	}
 }
 
-// entityTag returns the entity tag of r as it can be asked about: not what would be read as several
-// tags, or as the question whether anything exists, nor what can't be sent. A request that fails for
-// what an earlier response said would be worse than none.
+// entityTag returns the entity tag of r in a form that can be sent, or "". It
+// rejects tags that an origin would read as several tags or as "*", and tags
+// that net/http cannot send. A request must not fail because of an earlier
+// response.
 func (r *response) entityTag() string {
 	tag := r.header.Get(etagField)
 	if tag == "" || field.IsStrongETag(tag) && len(tag) <= maxETagBytes && field.IsValue(tag) { // nearly always
@@ -100,9 +109,10 @@ func (r *response) entityTag() string {
 	return tag
 }
 
-// comparesAsText reports whether a response to a request with the header sent shows that the origin
-// compares If-None-Match as a text, and so never answers 304 to several tags: it sent a response with
-// one of them. RFC 9110, section 13.1.2, has it answer 304.
+// comparesAsText reports whether a response shows that the origin compares
+// If-None-Match as a text. Such an origin never answers 304 to several tags. It
+// shows when a 200 has one of the tags in sent, where RFC 9110, section 13.1.2,
+// requires a 304.
 func comparesAsText(sent, received http.Header, status int) bool {
 	tag := received.Get(etagField)
 	if status != http.StatusOK || tag == "" {
@@ -112,11 +122,12 @@ func comparesAsText(sent, received http.Header, status int) bool {
 	return len(tags) > 1 && slices.ContainsFunc(tags, func(own string) bool { return field.ETagWeakMatch(own, tag) })
 }
 
-// none reports whether there is nothing to validate with.
+// none reports whether c has no preconditions.
 func (c *conditions) none() bool { return len(c.etags) == 0 && c.modified == "" }
 
-// apply puts c into the header of a request. The caller's own tags stay, so that one answer can
-// serve both; section 4.3.2. The caller's date gives way to that of the stored response.
+// apply puts c into the header of a request. The caller's own tags stay, so
+// that one response can answer both (section 4.3.2). The date of the stored
+// response replaces the caller's.
 func (c *conditions) apply(h http.Header) {
 	if c.none() {
 		return
@@ -147,8 +158,9 @@ func (c *conditions) validates(r *response) bool {
 	return c.modified != "" && r.header.Get("Last-Modified") == c.modified
 }
 
-// identify returns which of the stored responses a 304 with the header h, answering req with c,
-// confirms: the one to use, -1 if none, and those to update. Section 4.3.4.
+// identify returns which stored responses a 304 with the header h confirms. The
+// 304 answers req with the preconditions c. use is the response to serve, or
+// -1. update lists the responses to update. Section 4.3.4.
 func (c *conditions) identify(req *request, stored []response, h http.Header) (use int, update []int) {
 	var candidates []int
 	for i := range stored {
@@ -173,7 +185,7 @@ func (c *conditions) identify(req *request, stored []response, h http.Header) (u
 		}
 		for _, i := range matching {
 			if !stored[i].resembles(&stored[use]) {
-				use = -1 // no telling which of several that others had selected is meant
+				use = -1 // several variants of other requests match, and they differ: it is unknown which the 304 means
 				return
 			}
 		}
@@ -181,9 +193,10 @@ func (c *conditions) identify(req *request, stored []response, h http.Header) (u
 	tag := h.Get(etagField)
 	switch {
 	case field.IsStrongETag(tag):
-		// Each strong validator of the 304 identifies, a strong date as well. Servers that weaken a
-		// tag when they compress do not weaken it in a 304, which has nothing to compress: nginx
-		// confirms W/"x" with "x" and the same date. A tag of another name contradicts the date.
+		// Each strong validator of the 304 identifies responses: the tag, and a
+		// strong date. Servers that weaken a tag when they compress do not
+		// weaken it in a 304. For example, nginx confirms W/"x" with "x" and
+		// the same date. A different tag contradicts the date.
 		same := func(r *response) bool {
 			stored := r.header.Get(etagField)
 			return field.ETagStrongMatch(tag, stored) ||
@@ -198,9 +211,11 @@ func (c *conditions) identify(req *request, stored []response, h http.Header) (u
 			}
 			return use, update
 		}
-		// Without such a date a weak tag is confirmed as well, but a strong validator must not update
-		// what lacks it, so that the response is used this once and asked about again. If
-		// somebody else selected it, it takes more than that to choose it.
+		// Without such a date, a response with the weak form of the tag is
+		// confirmed as well. But a strong validator must not update a response
+		// that lacks it. So the response is served this once, and revalidated
+		// next time. It must be selected by req: a weak match is not enough to
+		// choose a response to another request.
 		choose(func(r *response) bool { return r.concerns(req) && field.ETagWeakMatch(tag, r.header.Get(etagField)) })
 		return use, nil
 	case tag != "":
@@ -212,8 +227,8 @@ func (c *conditions) identify(req *request, stored []response, h http.Header) (u
 			return ok && valid && stored.Equal(modified)
 		})
 	case len(c.etags) <= 1 && len(field.ETags(req.header["If-None-Match"])) == 0:
-		// Nothing but the one validator that was sent can have been confirmed. A 304 to a date
-		// alone need not repeat it: RFC 9110, section 15.4.5.
+		// Only one validator was sent, so the 304 confirms it. A 304 to a date
+		// alone need not repeat the date: RFC 9110, section 15.4.5.
 		choose(func(*response) bool { return true })
 	}
 	if use >= 0 {
@@ -222,7 +237,8 @@ func (c *conditions) identify(req *request, stored []response, h http.Header) (u
 	return use, update
 }
 
-// betterFor reports whether r rather than other is to be used for req, both having been confirmed.
+// betterFor reports whether r is a better response to req than other, if both
+// were confirmed.
 func (r *response) betterFor(req *request, other *response) bool {
 	if concerns := r.concerns(req); concerns != other.concerns(req) {
 		return concerns
@@ -230,8 +246,8 @@ func (r *response) betterFor(req *request, other *response) bool {
 	return r.preferredTo(other, req)
 }
 
-// resembles reports whether two confirmed responses are the same representation, for all that can be
-// told, so that it does not matter which of them is used.
+// resembles reports whether two confirmed responses look like the same
+// representation. Then either may be served.
 func (r *response) resembles(other *response) bool {
 	for _, name := range []string{"ETag", "Last-Modified", "Content-Encoding", "Content-Language", "Content-Type"} {
 		if r.header.Get(name) != other.header.Get(name) {
@@ -241,8 +257,8 @@ func (r *response) resembles(other *response) bool {
 	return r.length == other.length && r.uncompressed == other.uncompressed
 }
 
-// answersCaller reports whether a 304 with the header h answers the caller's own preconditions.
-// added are those that the cache had added to them.
+// answersCaller reports whether a 304 with the header h answers the caller's
+// own preconditions. added are the preconditions that the cache added.
 func answersCaller(req *request, added *conditions, h http.Header) bool {
 	if !req.conditional() {
 		return false
@@ -256,8 +272,9 @@ func answersCaller(req *request, added *conditions, h http.Header) bool {
 	})
 }
 
-// notModified evaluates the caller's preconditions on a stored response that is to be used: true
-// means to answer 304. Section 4.3.2; RFC 9110, section 13.2.2.
+// notModified evaluates the caller's preconditions on a stored response. It
+// returns true if the caller must get a 304. Section 4.3.2; RFC 9110, section
+// 13.2.2.
 func (r *response) notModified(req *request) bool {
 	if r.status != http.StatusOK || req.plain {
 		return false
@@ -283,8 +300,8 @@ func (r *response) notModified(req *request) bool {
 	return !modified.After(since)
 }
 
-// notModifiedHeader returns what of a stored response's header belongs into a 304: not what
-// describes content that does not come. RFC 9110, section 15.4.5.
+// notModifiedHeader removes the fields of h that a 304 must not have, because
+// they describe content. RFC 9110, section 15.4.5.
 func notModifiedHeader(h http.Header) {
 	for _, name := range []string{"Content-Length", "Content-Type", "Content-Encoding", "Content-Language", "Content-Range"} {
 		delete(h, name)
@@ -292,9 +309,10 @@ func notModifiedHeader(h http.Header) {
 	withoutContentDigests(h)
 }
 
-// signs reports whether a signature of the request covers a field, so that the origin would refuse the
-// request with another value: RFC 9421, section 2.3, and the schemes that name what they cover in
-// Authorization, such as SignedHeaders of AWS Signature Version 4.
+// signs reports whether a signature in the request covers a field. Then the
+// origin would refuse another value. Such signatures are HTTP Message
+// Signatures (RFC 9421, section 2.3) and schemes that list the covered fields
+// in Authorization, such as AWS Signature Version 4 in SignedHeaders.
 func (req *request) signs(name string) bool {
 	if req.header[name] == nil {
 		return false
@@ -303,12 +321,13 @@ func (req *request) signs(name string) bool {
 	return slices.ContainsFunc(req.header["Authorization"], covers) || slices.ContainsFunc(req.header["Signature-Input"], covers)
 }
 
-// conditionalAny reports whether the request asks whether anything exists at all.
+// conditionalAny reports whether the request has If-None-Match: *, which asks
+// whether any representation exists.
 func (req *request) conditionalAny() bool {
 	return slices.Contains(field.ETags(req.header["If-None-Match"]), "*")
 }
 
-// validDate returns the value of a date field as it stands, if it is a valid one.
+// validDate returns the unchanged value of a date field if it is a valid date.
 func (r *response) validDate(name string) (value string, ok bool) {
 	value = r.header.Get(name)
 	if _, ok = field.Date(value, r.received); !ok {
@@ -317,9 +336,10 @@ func (r *response) validDate(name string) (value string, ok bool) {
 	return value, true
 }
 
-// strongValidator returns a value that two responses share only if their content is the same, byte
-// by byte: the strong entity tag, or else a date of last modification that a change within the
-// same second cannot have kept; empty if there is none. RFC 9110, sections 8.8.1 and 8.8.2.2.
+// strongValidator returns a validator that two responses share only if their
+// bodies are the same byte by byte, or "". It is the strong entity tag, or else
+// a Last-Modified that is a strong validator. RFC 9110, sections 8.8.1 and
+// 8.8.2.2.
 func (r *response) strongValidator() string {
 	if r.header.Get(etagField) != "" {
 		if tag := r.entityTag(); field.IsStrongETag(tag) {
@@ -340,8 +360,8 @@ func (r *response) strongDate() bool {
 	return ok && dated && date.Sub(modified) >= time.Second
 }
 
-// sameStrongDate reports whether a 304 with the header h has the date of last modification of r, as a
-// strong validator in both.
+// sameStrongDate reports whether r and a 304 with the header h have the same
+// Last-Modified, and it is a strong validator in both.
 func (r *response) sameStrongDate(h http.Header) bool {
 	confirmed := response{header: h, received: r.received}
 	modified, ok := confirmed.lastModified()
@@ -349,9 +369,11 @@ func (r *response) sameStrongDate(h http.Header) bool {
 	return ok && valid && stored.Equal(modified) && r.strongDate() && confirmed.strongDate()
 }
 
-// headUpdates reports whether the answer to a HEAD shows that a stored response is still current,
-// so that it can be updated; if not, the stored response counts as stale. Of what was invalidated only a
-// validator shows that: of a write within the second of a date, not even that. Section 4.3.5.
+// headUpdates reports whether the response to a HEAD shows that a stored
+// response is still current. Then it may update the stored response; otherwise
+// the stored response becomes stale. After an invalidation, only a validator
+// shows that. A date does not if the invalidation came within the same second.
+// Section 4.3.5.
 func headUpdates(stored, head *response) bool {
 	same := func(name string) bool {
 		return head.header.Get(name) != "" && head.header.Get(name) == stored.header.Get(name)

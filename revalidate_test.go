@@ -247,7 +247,7 @@ func TestIdentify(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			c := test.c
 			if c == nil {
-				made := conditionsFor(test.req, test.stored, sel(test.req, test.stored), false)
+				made := conditionsFor(test.req, test.stored, selectStored(test.req, test.stored), false)
 				c = &made
 			}
 			var got result

@@ -12,7 +12,8 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// What became of a request: the Cache-Status field of RFC 9211, its typed twin, and the counters.
+// How a response was obtained: the Cache-Status field of RFC 9211, its typed
+// form, and the counters.
 
 // cacheName is how the cache names itself in Cache-Status.
 const cacheName = "cachetrip"
@@ -36,8 +37,9 @@ type Status struct {
 	Revalidated bool          // a stored response was used after the origin had confirmed it
 }
 
-// StatusOf says how resp was obtained. The same stands in its Cache-Status field. For a response
-// that is not from a [Transport], or whose header was replaced since, it is the zero Status.
+// StatusOf says how resp was obtained. The same stands in its Cache-Status
+// field. It returns the zero Status if resp is not from a [Transport], or if
+// its header was replaced since.
 func StatusOf(resp *http.Response) Status {
 	if resp == nil {
 		return Status{}
@@ -57,9 +59,10 @@ func StatusOf(resp *http.Response) Status {
 	return s
 }
 
-// mark stands one element past the end of the Cache-Status lines of our responses: a string that
-// only this process knows. It tells our member from one that an origin sent, without a registry of
-// live responses and without a trace in the header.
+// mark stands one element past the end of the Cache-Status lines of our
+// responses: a string that only this process knows. The mark distinguishes our
+// member from a member that an origin sent. It needs no registry of live
+// responses, and is not visible in the header.
 var mark = rand.Text()
 
 func hasMark(lines []string) bool {
@@ -74,8 +77,8 @@ func setStatus(h http.Header, s Status) {
 	h[cacheStatusField] = markedLines(make([]string, len(before)+2), before, s.member())
 }
 
-// fromCache returns a copy of the header of r with what responses from the store carry besides: their age and mark,
-// and their status.
+// fromCache returns a copy of the header of r with the fields that served
+// responses have: Age, X-From-Cache and Cache-Status.
 func fromCache(r *response, age time.Duration, s Status) http.Header {
 	lines := r.lines
 	if lines == nil {
@@ -91,8 +94,8 @@ func fromCache(r *response, age time.Duration, s Status) http.Header {
 	return h
 }
 
-// say returns the Age value of a response and the member for s. Those of hits are remembered, as long as they stay
-// the same.
+// say returns the Age value of a response and the member for s. It remembers
+// both for a hit, and uses them again while they stay the same.
 func say(lines *head.Lines, age time.Duration, s Status) (value, member string) {
 	seconds, ttl := int64(age/time.Second), int64(s.TTL/time.Second)
 	remembers := s.Hit && s.Detail == ""
@@ -108,7 +111,8 @@ func say(lines *head.Lines, age time.Duration, s Status) (value, member string) 
 	return value, member
 }
 
-// markedLines makes lines those before, the member, and out of sight the mark.
+// markedLines fills lines with before and the member, and puts the mark one
+// element past the end.
 func markedLines(lines, before []string, member string) []string {
 	n := copy(lines, before)
 	lines[n], lines[n+1] = member, mark
@@ -180,11 +184,11 @@ type Stats struct {
 	Hits          uint64 // answered from the store without asking the origin, stale hits included
 	StaleHits     uint64 // answered with a stale response, whether the origin had been asked or not
 	Revalidations uint64 // stored responses confirmed by a 304
-	Misses        uint64 // answered by the origin, for want of a stored response that could be used
+	Misses        uint64 // answered by the origin, because no stored response could be used
 	Collapsed     uint64 // answered by another request's response, while that arrived
 	Stored        uint64 // responses stored
-	StoreErrors   uint64 // failures of the store, each of which cost no more than a miss: the sum of StoreFaults
-	Evictions     uint64 // entries that the store dropped to keep its bounds
+	StoreErrors   uint64 // failures of the store, the sum of StoreFaults; each costs at most a miss
+	Evictions     uint64 // entries that the store evicted to stay within its limits
 
 	BytesServed   int64 // bytes of bodies that came from the store
 	BytesReceived int64 // bytes of bodies that came from the origin
@@ -196,12 +200,12 @@ type Stats struct {
 type StoreFaults struct {
 	Full        uint64 // no space was left, or the quota was used up
 	Denied      uint64 // read-only, or not permitted
-	Vanished    uint64 // something was taken away while it was in use, such as the directory
+	Vanished    uint64 // a file or directory was removed while in use
 	Descriptors uint64 // too many files were open
 	Obstructed  uint64 // something else stood where a file or a directory of the store should be
 	TooLarge    uint64 // a file would have become larger than the system allows
-	Locked      uint64 // another process held a lock and did not go on, as one that is stopped
-	Other       uint64 // what has no name of its own here
+	Locked      uint64 // another process held a lock too long, for example because it was stopped
+	Other       uint64 // any other cause
 }
 
 // counters are the live form of Stats.
@@ -212,12 +216,12 @@ type counters struct {
 
 	storeFaults [store.Causes]struct {
 		count atomic.Uint64
-		told  atomic.Int64 // when one was logged last, in nanoseconds since 1970
+		told  atomic.Int64 // when the last log record was written, in nanoseconds since 1970
 	}
 }
 
-// Stats returns the counters as they are now. Those of the store, Evictions, are shared by all
-// Transports that use it.
+// Stats returns the counters as they are now. Evictions counts for the store,
+// and so for all Transports that use it.
 func (t *Transport) Stats() Stats {
 	s := Stats{
 		Requests:      t.counters.requests.Load(),

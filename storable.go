@@ -9,8 +9,9 @@ import (
 
 // May a private cache store this response? RFC 9111, section 3.
 
-// storable returns why the response r to req must not, or should not, be stored; empty if it may be.
-// keepsStale tells that stale responses can be of use even where no response allows it.
+// storable returns why the response r to req must not or should not be stored,
+// or "" if it may be. keepsStale says that the cache may serve stale responses
+// even if they do not allow it (Transport.StaleIfError).
 func storable(req *request, r *response, keepsStale bool) (why string) {
 	switch {
 	case req.method != http.MethodGet && req.method != http.MethodHead:
@@ -24,7 +25,7 @@ func storable(req *request, r *response, keepsStale bool) (why string) {
 	case r.mustNotStore():
 		return "no-store"
 	case isError(r.status) && !r.explicit() && !r.cc.Public && !heuristicallyCacheable(r.status):
-		return "status" // an error is kept only where that is asked for
+		return "status" // errors are stored only if the response asks for it
 	case !r.explicit() && !r.cc.Public && !r.cc.Private && !heuristicallyCacheable(r.status):
 		return "not-allowed"
 	case !r.useful(keepsStale):
@@ -33,11 +34,14 @@ func storable(req *request, r *response, keepsStale bool) (why string) {
 	return ""
 }
 
-// concernsOthers reports whether a response with this status says something about the resource that
-// holds for other requests. It does not if it is not the final one, if it answers preconditions, a
-// range or an A-IM field that other requests do not have, or if it is about the way to the resource:
-// RFC 6585 forbids caches to store 428, 429, 431 and 511. Such a response is never stored, and what
-// is stored stays as it is.
+// concernsOthers reports whether a response with this status says something
+// about the resource that holds for other requests. If not, it is never stored,
+// and leaves the stored responses as they are. These statuses do not concern
+// other requests:
+//
+// - interim responses;
+// - answers to preconditions, ranges or A-IM, which other requests do not have;
+// - 428, 429, 431 and 511, which RFC 6585 forbids caches to store.
 func concernsOthers(status int) bool {
 	switch status {
 	case http.StatusIMUsed, http.StatusNotModified, http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable,
@@ -47,8 +51,9 @@ func concernsOthers(status int) bool {
 	return status >= 200
 }
 
-// mayRefuseExtras reports whether a status may be about a range or preconditions rather than about the resource, as
-// firewalls and careless handlers send it.
+// mayRefuseExtras reports whether a response with this status may be about a
+// range or preconditions rather than about the resource. Firewalls and careless
+// handlers send such responses.
 func mayRefuseExtras(status int) bool {
 	switch status {
 	case http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusPreconditionFailed, http.StatusNotImplemented:
@@ -57,8 +62,8 @@ func mayRefuseExtras(status int) bool {
 	return false
 }
 
-// mustNotStore reports whether r forbids to be stored, which must-understand, once it is understood,
-// overrides. Sections 5.2.2.3 and 5.2.2.5.
+// mustNotStore reports whether r forbids storing it. A must-understand that the
+// cache understands overrides no-store. Sections 5.2.2.3 and 5.2.2.5.
 func (r *response) mustNotStore() bool { return r.cc.NoStore && !r.cc.MustUnderstand }
 
 // useful reports whether r could ever be used: while fresh, after validation, or stale.
@@ -74,8 +79,8 @@ func (r *response) hasValidator() bool {
 	return modified || r.entityTag() != ""
 }
 
-// isError reports whether status describes a failure, of the origin or of the right to ask it,
-// rather than the resource.
+// isError reports whether status describes a failure rather than the resource:
+// a failure of the origin, or a request that was not permitted.
 func isError(status int) bool {
 	switch status {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired, http.StatusRequestTimeout,
@@ -85,8 +90,8 @@ func isError(status int) bool {
 	return status >= 500
 }
 
-// rateLimited reports whether a response with the status and the header h says that the client asks too often: for
-// that it is no answer to what was asked for.
+// rateLimited reports whether a response says that the client sends too many
+// requests. Such a response says nothing about the resource.
 func rateLimited(status int, h http.Header) bool {
 	switch status {
 	case http.StatusTooManyRequests:
@@ -97,14 +102,16 @@ func rateLimited(status int, h http.Header) bool {
 	return false
 }
 
-// refusesAccess reports whether a response with the status and the header h denies what the same request may have been
-// given before. It says of the stored response that the origin does not give it out any more. Other errors say nothing of it.
+// refusesAccess reports whether a response denies access to a resource that an
+// earlier request may have been given. The stored response must then be
+// validated before use. Other errors have no effect on it.
 func refusesAccess(status int, h http.Header) bool {
 	return status == http.StatusUnauthorized || status == http.StatusForbidden && !rateLimited(status, h)
 }
 
-// understood reports whether the cache implements what status asks of caches, which is what
-// must-understand is about: section 5.2.2.3. Those are the codes of RFC 9110, sections 15.3 to 15.6.
+// understood reports whether the cache implements the rules for a status code,
+// which must-understand requires (section 5.2.2.3). It does for the codes of
+// RFC 9110, sections 15.3 to 15.6.
 func understood(status int) bool {
 	switch status {
 	case http.StatusPermanentRedirect, http.StatusMisdirectedRequest, http.StatusUnprocessableEntity, http.StatusUpgradeRequired:
@@ -114,8 +121,8 @@ func understood(status int) bool {
 		status >= 400 && status <= 417 || status >= 500 && status <= 505
 }
 
-// storedHeader returns the fields of h that may be stored: not those that concern one connection
-// or proxy. Section 3.1.
+// storedHeader returns the fields of h that may be stored. It leaves out fields
+// that concern one connection or proxy. Section 3.1.
 func storedHeader(h http.Header) http.Header {
 	stored := h.Clone()
 	for _, name := range connectionFields(h) {
@@ -127,7 +134,8 @@ func storedHeader(h http.Header) http.Header {
 	return stored
 }
 
-// connectionFields returns the names of the fields that are not stored because Connection names them.
+// connectionFields returns the fields that must not be stored because
+// Connection names them.
 func connectionFields(h http.Header) []string {
 	lines := h["Connection"]
 	if lines == nil {
@@ -141,8 +149,9 @@ func isStoredField(name string, connection []string) bool {
 	return !slices.Contains(perConnection, name) && !slices.Contains(connection, name)
 }
 
-// endToEnd lists the fields that say what may be done with a response, and are therefore kept even
-// if Connection names them, which it must not: RFC 9110, section 7.6.1.
+// endToEnd lists the fields that are stored even if Connection names them. They
+// control how a response is used, and Connection must not name them. RFC 9110,
+// section 7.6.1.
 var endToEnd = []string{
 	"Age", "Cache-Control", "Content-Encoding", "Content-Range", "Date", "Expires", "Vary",
 }
@@ -153,14 +162,14 @@ var perConnection = []string{
 	"Proxy-Authenticate", "Proxy-Authentication-Info", "Proxy-Authorization",
 }
 
-// refusesConditions reports whether a response may be due to preconditions that the caller did not
-// send. Then the request is worth repeating without them.
+// refusesConditions reports whether the origin may have refused preconditions
+// that the cache added. The request is then repeated without them.
 func refusesConditions(status int, h http.Header) bool {
 	return mayRefuseExtras(status) && !rateLimited(status, h)
 }
 
-// refusesRange reports whether a refusal with the status can only be due to the Range field: the
-// origin does not answer a request without one like that.
+// refusesRange reports whether a response with this status can only be due to
+// the Range field. No request without a range gets such a status.
 func refusesRange(status int) bool {
 	switch status {
 	case http.StatusPartialContent, http.StatusNotModified, http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable:

@@ -12,31 +12,37 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// Seeing inside: hooks and log records for what becomes of each request, and of each response.
+// Hooks and log records that tell what becomes of each request and response.
 
-// Trace is a set of hooks that are called when something happens within a [Transport]: for all of its
-// requests if it is the Transport's Trace, or for those whose context carries it, see [WithTrace]. A
-// hook that is nil is not called.
+// Trace is a set of hooks that a [Transport] calls when something happens. The
+// hooks in Transport.Trace are called for all requests. Hooks that a context
+// carries are called for its requests; see [WithTrace]. A nil hook is not
+// called.
 //
-// Exactly one of Hit, StaleHit, Revalidated, Collapsed, Miss and Refused is called for each response
-// that RoundTrip returns, before it returns, in the goroutine that called it. The others are called
-// when it happens, which may be while a body is read or closed, or in the background, even after the
-// response was read: until Close returns, or what is being read then has ended. Hooks are therefore
-// called concurrently for different requests, and must be safe for that. No lock is held, but
-// somebody waits: a hook should be quick. It must not change what it is given. A hook that panics while RoundTrip runs
-// makes RoundTrip panic; at other times the panic is logged, and changes nothing.
+// For each response, RoundTrip calls exactly one of Hit, StaleHit, Revalidated,
+// Collapsed, Miss and Refused. It calls the hook before it returns, in the
+// goroutine of the caller. The other hooks are called when the event happens:
+// while a body is read or closed, or in the background. They can be called
+// after the response was read, until Close returns and the bodies that are
+// being read have ended.
+//
+// Hooks are called concurrently for different requests, and must be safe for
+// that. No lock is held, but a caller may be waiting, so a hook should be
+// quick. A hook must not change its argument. A hook that panics while
+// RoundTrip runs makes RoundTrip panic. At other times the panic is logged, and
+// changes nothing.
 type Trace struct {
 	Hit         func(AnswerInfo) // a fresh stored response was served, without asking the origin
-	StaleHit    func(AnswerInfo) // a stale stored response was served: as that is allowed, or as the origin failed
-	Revalidated func(AnswerInfo) // a stored response was served after the origin had confirmed it, or is confirmed in the background
+	StaleHit    func(AnswerInfo) // a stale stored response was served, because that is allowed or because the origin failed
+	Revalidated func(AnswerInfo) // a stored response was served after the origin confirmed it, or was confirmed in the background
 	Collapsed   func(AnswerInfo) // another request's response was served, while that arrived
 	Miss        func(AnswerInfo) // the origin's response was served; Status.Fwd and Status.Detail say why
-	Refused     func(AnswerInfo) // a 504 was served: only-if-cached, and nothing stored can be used
+	Refused     func(AnswerInfo) // a 504 was served, because the request says only-if-cached and no stored response can be used
 
-	Stored     func(StoreInfo)      // a response was stored, all of it or a part that can be continued
-	NotStored  func(StoreInfo)      // a response to a GET or HEAD, or one to a POST that GETs could use, was not stored; Reason says why
-	StoreError func(StoreErrorInfo) // the store failed at something, which costs no more than a miss
-	Evicted    func(EvictInfo)      // the store dropped something to keep its bounds
+	Stored     func(StoreInfo)      // a response was stored, whole or as a part that can be continued
+	NotStored  func(StoreInfo)      // a response to a GET or HEAD, or to a POST whose response GETs could use, was not stored; Reason says why
+	StoreError func(StoreErrorInfo) // an operation of the store failed, which costs at most a miss
+	Evicted    func(EvictInfo)      // the store evicted keys to stay within its limits
 }
 
 // AnswerInfo says how a request was answered.
@@ -44,41 +50,42 @@ type AnswerInfo struct {
 	Request    *http.Request  // the request, or a copy of it
 	Response   *http.Response // the response as it is returned; its body must be left alone. nil if Background
 	Status     Status         // how it was obtained
-	Background bool           // nobody waited for it: a revalidation behind a stale response that was served
+	Background bool           // no caller waited: a revalidation in the background after a stale response was served
 }
 
-// StoreInfo says what became of a response that could have been stored.
+// StoreInfo says whether a response was stored, or why not.
 type StoreInfo struct {
 	Request    *http.Request // the request that the response answers, or a copy of it
 	StatusCode int           // of the response
 	Length     int64         // of its body in bytes, -1 if that is not known
 	Reason     string        // why it was not stored, a word such as "no-store" or "incomplete"; empty if it was
 	Err        error         // the store's failure, if that is the reason; else nil
-	Background bool          // nobody waited for the response
+	Background bool          // no caller waited for the response
 }
 
-// StoreErrorInfo says what a store failed at.
+// StoreErrorInfo describes a failed operation of the store.
 type StoreErrorInfo struct {
-	Request *http.Request // the request during which it failed, or a copy of it
-	Op      string        // what was tried, such as "look up" or "store"
-	Err     error         // what the store returned, never nil; [store.CauseOf] tells its cause
+	Request *http.Request // the request that needed the store, or a copy of it
+	Op      string        // the operation, such as "look up" or "store"
+	Err     error         // the error of the store, never nil; [store.CauseOf] returns its cause
 }
 
-// EvictInfo says what a store dropped to keep its bounds.
+// EvictInfo says how much a store evicted to stay within its limits.
 type EvictInfo struct {
-	Keys int // how many keys were dropped since the hook was last called, by any user of the same Store value
+	Keys int // the keys evicted since the last call of the hook, by any user of the same Store value
 }
 
 type traceKey struct{}
 
-// traces are the traces that a context carries, the one that was added last first.
+// traces is the list of traces in a context. The trace that was added last
+// comes first.
 type traces struct {
 	*Trace
 	further *traces
 }
 
-// WithTrace returns a context whose requests call the hooks of trace, besides those of the traces
-// that ctx carries already.
+// WithTrace returns a context whose requests call the hooks of trace, in
+// addition to those that ctx already has.
 func WithTrace(ctx context.Context, trace *Trace) context.Context {
 	if trace == nil {
 		return ctx
@@ -101,8 +108,8 @@ func (t *Transport) eachTrace(ctx context.Context, f func(*Trace)) {
 	}
 }
 
-// observed reports whether anybody is told about a request: to be asked first where most requests
-// pass.
+// observed reports whether any hook or log is interested in a request. Most
+// requests are not observed, so callers ask this first.
 func (t *Transport) observed(ctx context.Context) bool {
 	return t.Trace != nil || t.logs(ctx) || tracesOf(ctx) != nil
 }
@@ -137,7 +144,7 @@ func (t *Transport) tell(kind answerKind, req *http.Request, resp *http.Response
 	told := false
 	defer func() {
 		if !told && resp != nil {
-			resp.Body.Close() // which nobody is given
+			resp.Body.Close() // RoundTrip panics, so no caller gets it
 		}
 	}()
 	info := AnswerInfo{Request: req, Response: resp, Status: status, Background: resp == nil}
@@ -175,8 +182,8 @@ func (t *Transport) tell(kind answerKind, req *http.Request, resp *http.Response
 	told = true
 }
 
-// request returns the request that hooks and logs are told: the caller's own may be changed once
-// it is answered.
+// request returns the request that hooks and logs get. The caller may change
+// its own request once it has the response.
 func (x *exchange) request() *http.Request {
 	if x.asker != nil {
 		return x.asker
@@ -187,7 +194,8 @@ func (x *exchange) request() *http.Request {
 	return x.req
 }
 
-// behind reports whether nobody waits for the answer.
+// behind reports whether the exchange works in the background: no caller waits
+// for the response.
 func (x *exchange) behind() bool { return x.req == x.own }
 
 // wasStored tells that a response was stored.
@@ -227,8 +235,8 @@ func (x *exchange) told(message string, status int, length int64, reason string,
 	})
 }
 
-// keepFailed tells that the store did not take a response: it failed, or keeps nothing so large. It
-// returns the reason.
+// keepFailed tells that the store did not take a response, because it failed or
+// because the response is too large for it. It returns the reason.
 func (x *exchange) keepFailed(op string, e *store.Entry, err error) (reason string) {
 	switch {
 	case errors.Is(err, store.ErrTooLarge):
@@ -245,12 +253,14 @@ func (x *exchange) keepFailed(op string, e *store.Entry, err error) (reason stri
 
 func (x *exchange) storeFailed(op string, err error) { x.t.storeFailed(x.request(), op, err) }
 
-// faultPause is how long after a failure of the store was logged others of the same cause are only counted: a disk that
-// is full is so for hours, and for every request.
+// faultPause is the least time between two log records about the same cause of
+// failure. Failures in between are only counted. A full disk stays full for
+// hours, and fails for every request.
 const faultPause = time.Minute
 
-// storeFailed counts and tells a failure of the store that the caller is not to suffer from. That the store is not
-// used any more after Close is none. req may be nil.
+// storeFailed counts a failure of the store and tells it to hooks and logs. The
+// caller does not notice the failure. errShut is not a failure: after Close the
+// store is not used. req may be nil.
 func (t *Transport) storeFailed(req *http.Request, op string, err error) {
 	if errors.Is(err, errShut) {
 		return
@@ -264,7 +274,7 @@ func (t *Transport) storeFailed(req *http.Request, op string, err error) {
 	count := fault.count.Add(1)
 	now := time.Now().UnixNano()
 	told := fault.told.Load()
-	// The clock may have been set back since.
+	// now < told: the clock was set back since.
 	if t.Logger != nil && (told == 0 || now-told >= int64(faultPause) || now < told) && fault.told.CompareAndSwap(told, now) {
 		t.logAs(slog.LevelWarn, req, "store error", slog.String("cause", cause.String()), slog.Uint64("count", count),
 			slog.String("op", op), slog.Any("error", err))
@@ -280,7 +290,7 @@ func (t *Transport) storeFailed(req *http.Request, op string, err error) {
 	})
 }
 
-// evictions tells what the store has evicted since it was last asked.
+// evictions tells how many keys the store has evicted since the last call.
 func (x *exchange) evictions() {
 	req := x.request()
 	ctx := req.Context()
@@ -300,7 +310,7 @@ func (x *exchange) evictions() {
 	})
 }
 
-// raise sets a to value unless it is higher, and returns by how much.
+// raise sets a to value unless a is already higher. It returns the difference.
 func raise(a *atomic.Uint64, value uint64) uint64 {
 	for {
 		before := a.Load()
@@ -313,7 +323,8 @@ func raise(a *atomic.Uint64, value uint64) uint64 {
 	}
 }
 
-// logs reports whether log does anything: to be asked first where most requests pass.
+// logs reports whether log writes anything. Most requests are not logged, so
+// callers ask this first.
 func (t *Transport) logs(ctx context.Context) bool {
 	return t.Logger != nil && t.Logger.Enabled(ctx, slog.LevelDebug)
 }

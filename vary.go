@@ -10,12 +10,13 @@ import (
 	"github.com/cachetrip/cachetrip/internal/field"
 )
 
-// Which stored response is selected by a request: RFC 9111, section 4.1.
+// Which stored response a request selects: RFC 9111, section 4.1.
 
-// sel returns the index of the stored response that req selects, -1 if none: of those that match,
-// one that suffices for req before one that does not, one with a Vary field before one without, and
-// the most recent. Sections 4 and 4.1.
-func sel(req *request, stored []response) int {
+// selectStored returns the index of the stored response that req selects, or
+// -1. If several match, it prefers, in this order: a response that suffices for
+// req, a response with a Vary field, and the most recent one. Sections 4 and
+// 4.1.
+func selectStored(req *request, stored []response) int {
 	best := -1
 	for i := range stored {
 		r := &stored[i]
@@ -45,9 +46,10 @@ func (r *response) preferredTo(other *response, req *request) bool {
 // matches reports whether the selecting fields of req match those of the request that r answered.
 func (r *response) matches(req *request) bool { return r.mismatch(req, nil) == "" }
 
-// concerns reports whether the answer to req is about r: req selects it, or would if it had the
-// credentials with which r was asked for, and which stand for the same identity. Tokens change more
-// often than what they give access to, and one that is gone is of no use any more.
+// concerns reports whether the origin's response to req is about r. That is so
+// if req selects r, or would select it with the credentials of the request that
+// r answered, for the same identity. Tokens change more often than what they
+// give access to, and a replaced token is not sent again.
 func (r *response) concerns(req *request) bool {
 	if req.identified {
 		return r.mismatch(req, rotatedFields) == ""
@@ -55,11 +57,13 @@ func (r *response) concerns(req *request) bool {
 	return r.matches(req)
 }
 
-// rotatedFields are those whose values change while the identity stays the same.
+// rotatedFields are the fields whose values change while the identity stays the
+// same.
 var rotatedFields = []string{"Authorization", "Proxy-Authorization"}
 
-// mismatch returns the name of the first selecting field that does not match, but for those ignored: "*"
-// if no request can match, "" if all fields match.
+// mismatch returns the name of the first selecting field that does not match,
+// except ignored ones. It returns "*" if no request can match, and "" if all
+// fields match.
 func (r *response) mismatch(req *request, ignored []string) string {
 	for _, name := range r.fields() {
 		if name == "*" {
@@ -81,10 +85,11 @@ func (r *response) mismatch(req *request, ignored []string) string {
 	return ""
 }
 
-// othersSecret reports whether r was selected by another value of a field that holds credentials than req has. Then
-// not even the origin's word that r may be used for req counts: origins that tell users apart by such a
-// field, but give all that they send the same entity tag, are common. Whom Identity names has all
-// secrets of a key.
+// othersSecret reports whether r was stored for another value of a credential
+// field than req has. Then r must not be used for req, even if a 304 confirms
+// it. Many origins tell users apart by such a field, but give the pages of all
+// users the same entity tag. A request that Identity names may use every
+// variant of its key.
 func (r *response) othersSecret(req *request) bool {
 	if req.identified {
 		return false
@@ -102,7 +107,8 @@ func (r *response) othersSecret(req *request) bool {
 // varies reports whether name is among the selecting fields of r.
 func (r *response) varies(name string) bool { return slices.Contains(r.fields(), name) }
 
-// fields returns the selecting fields of r, which newResponse has read already: there can be many.
+// fields returns the selecting fields of r. It uses the result that newResponse
+// has stored, if any.
 func (r *response) fields() []string {
 	if r.names != nil {
 		return r.names
@@ -110,9 +116,10 @@ func (r *response) fields() []string {
 	return selectingFields(r.header)
 }
 
-// selectingFields returns the canonical names of the fields that a response was selected by. A
-// coded response also depends on Accept-Encoding, whether it says so or not: net/http decodes for
-// callers who did not ask for a coding, and they must not be given what others asked for.
+// selectingFields returns the canonical names of the fields that select a
+// response. If the response has a content coding, Accept-Encoding is one of
+// them even if Vary does not say so. A caller that did not ask for a coding
+// must not get encoded content: net/http would have decoded it.
 func selectingFields(h http.Header) []string {
 	vary := h["Vary"]
 	coded := h["Content-Encoding"] != nil
@@ -126,7 +133,8 @@ func selectingFields(h http.Header) []string {
 	return names
 }
 
-// selecting returns what is to be remembered of req for a response with the header h.
+// selecting returns the values of req that select a response with the header h,
+// to be stored with it.
 func selecting(h http.Header, req *request) map[string]string {
 	var values map[string]string
 	for _, name := range selectingFields(h) {
@@ -140,8 +148,9 @@ func selecting(h http.Header, req *request) map[string]string {
 	return values
 }
 
-// selectingValue returns the normalised value of a selecting field, or a digest of it if it may be
-// a secret; ok is false if the request does not have the field.
+// selectingValue returns the normalised value of a selecting field, or its
+// digest if it may be a secret. ok is false if the request does not have the
+// field.
 func selectingValue(name string, req *request) (value string, ok bool) {
 	lines, ok := req.lines(name)
 	switch {
@@ -150,17 +159,18 @@ func selectingValue(name string, req *request) (value string, ok bool) {
 	case !secretField(name):
 		return normalise(name, lines), true
 	case credentialField(name):
-		return req.digest.value(strings.Join(lines, "\n")), true // they need not be lists
+		return req.digest.value(strings.Join(lines, "\n")), true // not normalised, because it may not be a list
 	}
 	return req.digest.value(normalise(name, lines)), true
 }
 
-// secretField reports whether the values of a request field are kept as digests only: those of all that are not
-// known to say nothing about who asks.
+// secretField reports whether only digests of a request field's values are
+// stored. It is true for every field that is not known to say nothing about the
+// user.
 func secretField(name string) bool {
 	switch name {
 	case "Accept", "Accept-Encoding", "Accept-Language", "Origin", "User-Agent":
-		return false // asked most often, and by far
+		return false // by far the most frequent fields
 	case "Access-Control-Request-Headers", "Access-Control-Request-Method", "Cache-Control", "Content-Type", "Device-Memory", "Dnt", "Downlink", "Dpr", "Ect",
 		"Pragma", "Prefer", "Range", "Rtt", "Save-Data", "Sec-Gpc", "Te", "Upgrade-Insecure-Requests", "Viewport-Width", "Width", "X-Requested-With":
 		return false
@@ -173,12 +183,15 @@ func secretField(name string) bool {
 	return true
 }
 
-// normalise brings a field value into a form in which values of the same meaning are equal: lines
-// are joined and white space around commas goes. In fields that weigh alternatives, empty members, the
-// case of names and the spelling of weights mean nothing. Nor does the order of members with different
-// weights. Of those with the same weight, many origins take the first: `en, de` is not `de, en`. That
-// holds for Accept and Accept-Language. All that is acceptable by Accept-Charset and Accept-Encoding is
-// the same text, so that their members are sorted.
+// normalise returns a form of a field value that is equal for values with the
+// same meaning. It joins lines and removes white space around commas.
+//
+// In fields that weigh alternatives it also ignores empty members, upper and
+// lower case, and the spelling of weights. In Accept and Accept-Language it
+// sorts members by weight, and keeps the order of members with the same weight:
+// many origins take the first, so `en, de` is not `de, en`. In Accept-Charset
+// and Accept-Encoding it sorts the members, because every acceptable choice is
+// the same text.
 func normalise(name string, lines []string) string {
 	weighted, ranked := false, false
 	switch name {
@@ -190,7 +203,7 @@ func normalise(name string, lines []string) string {
 	if len(lines) == 1 && isNormal(lines[0], weighted) {
 		return lines[0]
 	}
-	quoted := func(line string) bool { return strings.Contains(line, `"`) } // which may not end in its member
+	quoted := func(line string) bool { return strings.Contains(line, `"`) } // a comma in quotes would be misread
 	if !weighted || slices.ContainsFunc(lines, quoted) {
 		return field.Combined(lines)
 	}
@@ -207,11 +220,13 @@ func normalise(name string, lines []string) string {
 	return strings.Join(members, ",")
 }
 
-// maxRanked is the number of members up to which their weights are compared; browsers send about ten.
+// maxRanked is the largest number of members that are sorted by weight.
+// Browsers send about ten.
 const maxRanked = 32
 
-// rank sorts normalised members by their weights, the greatest first, and else leaves their order. If a
-// weight can't be read, or two members have one name, the order may mean anything, and stays.
+// rank sorts normalised members by weight, the greatest first, and keeps the
+// order of equal weights. It changes nothing if a weight is malformed or a name
+// occurs twice, because then the order may matter.
 func rank(members []string) {
 	if len(members) < 2 || len(members) > maxRanked {
 		return
@@ -234,7 +249,8 @@ func rank(members []string) {
 	}
 }
 
-// isNormal reports whether a value with one member is surely in normal form as it is.
+// isNormal reports whether a value is a single member that needs no
+// normalisation. It may say false for some that need none.
 func isNormal(value string, weighted bool) bool {
 	for i := 0; i < len(value); i++ {
 		switch c := value[i]; {
@@ -280,8 +296,9 @@ func isWeight(value string) bool {
 	return (whole == "0" || whole == "1") && strings.Trim(fraction, "0123456789") == ""
 }
 
-// prefersLanguage reports whether the one language of a stored response is what the request
-// prefers to all others: then no other response could be a better answer to it.
+// prefersLanguage reports whether a stored response is in the one language that
+// the request prefers to all others. Then no other response could suit the
+// request better.
 func prefersLanguage(accepted string, contentLanguage []string) bool {
 	var stored []string
 	field.Members(contentLanguage, func(member string) bool {
@@ -305,10 +322,11 @@ func prefersLanguage(accepted string, contentLanguage []string) bool {
 	return alone && best > 0 && preferred == stored[0]
 }
 
-// codedFor reports whether r is in a coding that req can be answered in: the one that the origin chose
-// for a request with the same Accept-Encoding, or one that req asks for. Without that field net/http
-// asks for a coding itself, and the origin answers to that: with what callers can't read. RFC 9110,
-// section 12.5.3.
+// codedFor reports whether req can be answered with the content coding of r. It
+// can if the origin chose that coding for the same Accept-Encoding, or if req
+// accepts the coding. Without Accept-Encoding, net/http asks for gzip and
+// decodes the response itself, so its caller could not read an encoded body.
+// RFC 9110, section 12.5.3.
 func (r *response) codedFor(req *request) bool {
 	const name = "Accept-Encoding"
 	accepted, asks := selectingValue(name, req)
@@ -328,8 +346,8 @@ func (r *response) codedFor(req *request) bool {
 	return readable
 }
 
-// acceptsCoding reports whether a normalised Accept-Encoding names a coding, or all others, with a
-// weight. What has no coding is accepted unless it says otherwise.
+// acceptsCoding reports whether a normalised Accept-Encoding accepts a coding,
+// by name or by "*". "identity" is accepted unless the field excludes it.
 func acceptsCoding(accepted, coding string) bool {
 	coding = strings.TrimPrefix(coding, "x-") // RFC 9110, section 8.4.1
 	answer := coding == "identity"
@@ -345,7 +363,8 @@ func acceptsCoding(accepted, coding string) bool {
 	return answer
 }
 
-// splitWeight takes a normalised member apart; a weight that can't be read counts as none.
+// splitWeight splits a normalised member into name and weight. A malformed
+// weight counts as 0.
 func splitWeight(member string) (name string, weight float64) {
 	name, weight, ok := weightOf(member)
 	if !ok {
@@ -354,8 +373,8 @@ func splitWeight(member string) (name string, weight float64) {
 	return name, weight
 }
 
-// weightOf takes a normalised member apart; ok is false if its weight can't be read. What follows the
-// weight is not part of the name.
+// weightOf splits a normalised member into name and weight. ok is false if the
+// weight is malformed. Parameters after the weight are not part of the name.
 func weightOf(member string) (name string, weight float64, ok bool) {
 	name, q, has := strings.Cut(member, ";q=")
 	if !has {

@@ -249,7 +249,7 @@ func TestSelect(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			if got := sel(test.req, test.stored); got != test.want {
+			if got := selectStored(test.req, test.stored); got != test.want {
 				t.Errorf("sel: got %d, want %d", got, test.want)
 			}
 		})

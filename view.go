@@ -9,9 +9,10 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// What a stored response says is read once, not at every request that uses it.
+// The rules parse the header of a stored response once, and remember the result
+// for later requests.
 
-// read returns r with what can be concluded from its header.
+// read returns r together with the conclusions from its header.
 func (r response) read() response {
 	known := &conclusions{date: r.date(), initialAge: r.initialAge()}
 	known.lifetime, known.from = r.lifetimeFrom()
@@ -19,22 +20,25 @@ func (r response) read() response {
 	return r
 }
 
-// views remember entries as the rules see them, one for each slot, as long as the store has them in
-// memory: an entry is the same for as long as it is at the same address. Its zero value is ready for
-// use.
+// views remembers entries as the rules see them, while the store has them in
+// memory. An entry is unchanged as long as its address is, so a view holds a
+// weak pointer to its entry. The zero value is ready for use.
 type views struct {
 	slots [viewSlots]atomic.Pointer[view]
 }
 
 const (
-	// viewSlots is how many slots there are; more keys than that share them, and are read anew now and then.
+	// viewSlots is the number of remembered entries. If there are more, they
+	// share slots, and some are parsed again.
 	viewSlots = 4096
 
-	// maxView bounds the fields of a header that is remembered, which may outlive its entry: about
-	// twice what responses mostly have, and with viewSlots some 20 MiB at the very most.
+	// maxView limits the number of fields in a header that is remembered, which
+	// may outlive its entry. Most responses have half as many. All slots
+	// together take at most some 20 MiB.
 	maxView = 64
 
-	// maxViewBytes bounds their names and values.
+	// maxViewBytes limits the total size of the names and values of a
+	// remembered header.
 	maxViewBytes = 4 << 10
 )
 
@@ -43,7 +47,8 @@ type view struct {
 	response [1]response
 }
 
-// of returns e, which is entry i of a key, as the rules see it: alone in a slice, which must not be changed.
+// of returns e, which is entry i of a key, as the rules see it. The slice has
+// this one element and must not be changed.
 func (vs *views) of(key string, i int, e *store.Entry) []response {
 	slot := &vs.slots[slotOf(key, i)]
 	if v := slot.Load(); v != nil && v.entry.Value() == e {
@@ -56,7 +61,8 @@ func (vs *views) of(key string, i int, e *store.Entry) []response {
 	return v.response[:]
 }
 
-// all returns the entries of a key as the rules see them. They must not be changed.
+// all returns the entries of a key as the rules see them. The caller must not
+// change them.
 func (vs *views) all(key string, entries []*store.Entry) []response {
 	if len(entries) == 1 { // nearly always
 		return vs.of(key, 0, entries[0])

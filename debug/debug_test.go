@@ -201,8 +201,8 @@ func TestOverview(t *testing.T) {
 	for _, want := range []string{
 		" hit 1 revalidated 1 miss 3 refused 1 requests 6 hits 1 17 % of all ",
 		" refused " + s.origin.URL + "/offline 504 nothing is stored for the URL\n",
-		" not stored " + s.origin.URL + "/never 200 no-store forbids to store it ",
-		" revalidated " + s.origin.URL + "/checked 200 no-cache asks for validation before each use ",
+		" not stored " + s.origin.URL + "/never 200 no-store forbids storing it ",
+		" revalidated " + s.origin.URL + "/checked 200 no-cache requires validation before each use ",
 		" hit " + s.origin.URL + "/fresh?q=xxxxx 200\n",
 		s.origin.URL + "/checked filter one for all 200 1.23 kB 0s to be validated: no-cache 0s ago",
 		s.origin.URL + "/fresh?q=xxxxx filter Accept-Language: de X-Api-Key: (a digest) 200 1.23 kB 0s for 9m 59s 0s ago",
@@ -224,7 +224,7 @@ func TestOverview(t *testing.T) {
 	got = text(page)
 	for _, want := range []string{
 		"/fresh?q=xxxxx", "lifetime 10m by max-age", "body 1.23 kB",
-		"Stored response 1 was selected by another value of X-Api-Key", // unknown
+		"Stored response 1 is for another value of X-Api-Key", // unknown
 		"Cache-Control max-age=600", "Vary Accept-Language, X-Api-Key",
 	} {
 		if !strings.Contains(got, want) {

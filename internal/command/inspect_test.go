@@ -210,7 +210,7 @@ func TestOtherProgramsCache(t *testing.T) {
 	if len(identities) != 2 || identities[""] {
 		t.Errorf("identities %v", identities)
 	}
-	if _, stdout, _ := command(t, "explain", url); !strings.Contains(stdout, "2 responses are stored on behalf of other") {
+	if _, stdout, _ := command(t, "explain", url); !strings.Contains(stdout, "2 responses are stored for other") {
 		t.Errorf("for nobody: %s", stdout)
 	}
 	if _, stdout, _ := command(t, "explain", "--identity", "bob", url); !strings.Contains(stdout, "nothing is sent") {

@@ -303,7 +303,7 @@ func fetchTold(cache *cache, req *http.Request, say func(string)) error {
 	trace := &cachetrip.Trace{
 		Stored: func(info cachetrip.StoreInfo) { kept = "It was stored." },
 		NotStored: func(info cachetrip.StoreInfo) {
-			kept = "It was not stored, as " + cachetrip.ReasonText(info.Reason) + "."
+			kept = "It was not stored, because " + cachetrip.ReasonText(info.Reason) + "."
 		},
 	}
 	resp, err := cache.RoundTrip(req.WithContext(cachetrip.WithTrace(req.Context(), trace)))

@@ -68,27 +68,27 @@ func TestExplain(t *testing.T) {
 			says         []string
 		}{
 			{"GET", "/a", nil, 0, "fetch", []string{"Nothing is stored for this URL."}},
-			{"GET", "/a", []string{"Cache-Control: only-if-cached"}, 0, "serve", []string{"One response is stored", "it has a lifetime and a validator (section 3)", "Its lifetime is 1m40s, as Cache-Control: max-age says (section 4.2.1).", "fresh, for another 1m39s", "nothing is sent (section 4)"}},
+			{"GET", "/a", []string{"Cache-Control: only-if-cached"}, 0, "serve", []string{"One response is stored", "it has a lifetime and a validator (section 3)", "Its lifetime is 1m40s, from Cache-Control: max-age (section 4.2.1).", "fresh for another 1m39s", "nothing is sent (section 4)"}},
 			{"GET", "/a", []string{"Cache-Control: no-cache"}, 0, "revalidate", []string{"The request says Cache-Control: no-cache.", `It is sent with If-None-Match: "1".`, "section 4.3.3"}},
-			{"GET", "/a", nil, 150 * time.Second, "serve-and-revalidate", []string{"stale, by 51s", "RFC 5861, section 3"}},
+			{"GET", "/a", nil, 150 * time.Second, "serve-and-revalidate", []string{"stale for 51s", "RFC 5861, section 3"}},
 			{"GET", "/a", nil, time.Hour, "revalidate", []string{"Its age is 1h: 0s when it was received", "If the origin fails, so does the request"}},
 			{"GET", "/a", []string{"Cache-Control: only-if-cached"}, time.Hour, "refuse", []string{"section 5.2.1.7"}},
-			{"GET", "/a", []string{"Authorization: Bearer open-sesame-and-let-me-in"}, 0, "fetch", []string{"Nothing is stored for this URL and these credentials.", "One response is stored on behalf of other"}},
+			{"GET", "/a", []string{"Authorization: Bearer open-sesame-and-let-me-in"}, 0, "fetch", []string{"Nothing is stored for this URL with these credentials.", "One response is stored for other"}},
 			{"GET", "/a", []string{"Cache-Control: no-store"}, 0, "forward", []string{"section 5.2.1.5"}},
 			{"POST", "/a", nil, 0, "forward", []string{"section 4.4"}},
 			{"GET", "/a", nil, 0, "revalidate", []string{"it was invalidated"}},
 			{"GET", "/a", []string{"If-Match: x"}, 0, "forward", []string{"precondition (RFC 9111, section 4.3.2)"}},
 			{"GET", "/expires", nil, 0, "fetch", nil},
-			{"GET", "/expires", nil, 0, "serve", []string{"Its lifetime is 1h: Expires less Date"}},
+			{"GET", "/expires", nil, 0, "serve", []string{"Its lifetime is 1h: Expires minus Date"}},
 			{"GET", "/expires", []string{"Cache-Control: max-stale"}, 2 * time.Hour, "revalidate", []string{"must-revalidate forbids", "for the whole response", "must not be used without validation"}},
 			{"GET", "/malformed", nil, 0, "fetch", nil},
-			{"GET", "/malformed", nil, 0, "revalidate", []string{"Its Cache-Control is malformed, and read so that less is reused"}},
+			{"GET", "/malformed", nil, 0, "revalidate", []string{"Its Cache-Control is malformed, and is read in the stricter way"}},
 			{"GET", "/heuristic", nil, 0, "fetch", nil},
-			{"GET", "/heuristic", nil, 0, "serve", []string{"It states no lifetime. Assumed is 4d4h"}},
+			{"GET", "/heuristic", nil, 0, "serve", []string{"It states no lifetime. The cache assumes 4d4h"}},
 			{"GET", "/language", []string{"Accept-Language: de"}, 0, "fetch", nil},
 			{"GET", "/language", []string{"Accept-Language: en"}, 0, "revalidate", []string{"another value of Accept-Language", `If-None-Match: "de"`}},
-			{"GET", "/language", []string{"Accept-Language: en"}, 0, "serve", []string{"2 responses are stored", "It was selected by Accept-Language"}},
-			{"GET", "/language", []string{"Accept-Language: en"}, 150 * time.Second, "revalidate", []string{"served all the same (stale-if-error"}},
+			{"GET", "/language", []string{"Accept-Language: en"}, 0, "serve", []string{"2 responses are stored", "is selected by Accept-Language"}},
+			{"GET", "/language", []string{"Accept-Language: en"}, 150 * time.Second, "revalidate", []string{"the stored response is served (stale-if-error"}},
 			{"GET", "/broken", nil, 0, "fetch", nil},
 			{"GET", "/broken", nil, 0, "resume", []string{"bytes 0-4 of 10 bytes", "It is sent with Range: bytes=5-.", `It is sent with If-Range: "1".`}},
 		} {
@@ -165,7 +165,7 @@ func TestExplainErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e, err := new(cachetrip.Transport).Explain(req); err != nil || e.Action != "forward" || e.String() != "The request is sent on, past the cache." {
+	if e, err := new(cachetrip.Transport).Explain(req); err != nil || e.Action != "forward" || e.String() != "The request goes to the origin, past the cache." {
 		t.Errorf("without a store: %+v, %v", e, err)
 	}
 	if _, err := new(cachetrip.Transport).Explain(&http.Request{}); err == nil {
