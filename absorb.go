@@ -184,7 +184,7 @@ func (a *originReply) confirmed(c *conditions, entries []*store.Entry) (o result
 		}
 	}()
 	if s != nil {
-		current, err := a.x.access().entries(a.x.lasting(), a.x.key)
+		current, err := a.x.store().Entries(a.x.lasting(), a.x.key)
 		if err == nil && slices.EqualFunc(current, entries, unchanged) { // since the origin was asked
 			made = a.confirms(c, entries)
 		}
@@ -249,7 +249,7 @@ func unchanged(a, b *store.Entry) bool {
 // else is made.
 func (a *originReply) freshen(c *conditions, entries []*store.Entry, made *confirmation) error {
 	known := *made
-	err := a.x.access().update(a.x.lasting(), a.x.key, func(current []*store.Entry) []*store.Entry {
+	err := a.x.store().Update(a.x.lasting(), a.x.key, func(current []*store.Entry) []*store.Entry {
 		if *made = known; known.use != nil && slices.Equal(current, entries) {
 			made.next = slices.Clone(known.next)
 		} else {
@@ -369,14 +369,14 @@ func (a *originReply) record(e *store.Entry, brings span.Span, held *content) re
 	if whole {
 		length = e.Length
 	}
-	if !a.x.t.fits(e) {
+	if !a.x.store().Fits(e) {
 		if held != nil { // the whole is asked for
 			held.Close()
 			return result{}
 		}
 		return a.x.unshared(a.shared, result{resp: a.resp, detail: a.notKept("store", e, store.ErrTooLarge)})
 	}
-	draft, err := a.x.access().create(a.x.lasting(), a.x.key, length)
+	draft, err := a.x.store().Create(a.x.lasting(), a.x.key, length)
 	if err != nil {
 		if held != nil { // the whole is asked for, and what becomes of that is told
 			held.Close()
@@ -388,7 +388,7 @@ func (a *originReply) record(e *store.Entry, brings span.Span, held *content) re
 		return a.x.unshared(a.shared, result{resp: a.resp, detail: a.notKept("create", e, err)})
 	}
 	d := newDownload(a.resp.Body, draft, length)
-	d.received = &a.x.t.counters.bytesReceived
+	d.received, d.stragglers = &a.x.t.counters.bytesReceived, &a.x.t.stragglers
 	d.panicked = a.x.t.panicked
 	d.endless = isStream(e.Header)
 	d.lost = a.shared.Hide
@@ -408,10 +408,10 @@ func (a *originReply) record(e *store.Entry, brings span.Span, held *content) re
 	if o.continues {
 		d.again = a.continuation(a.shared.Context(), o.response, brings.End, rests)
 	}
-	finish := func(draft *guardedDraft, taken int64, end error) {
+	finish := func(draft bodyDraft, taken int64, end error) {
 		e, why := rests.joined()
 		switch {
-		case a.x.t.guard.isShut():
+		case a.x.t.guard.IsShut():
 			a.x.notStored(e.Status, e.Length, "closed", nil)
 		case draft == nil && d.refused == errAbandoned:
 			a.x.notStored(e.Status, e.Length, "incomplete", nil)
@@ -439,7 +439,7 @@ func (a *originReply) record(e *store.Entry, brings span.Span, held *content) re
 			a.x.notStored(e.Status, e.Length, "incomplete", nil)
 		}
 	}
-	d.finish = func(draft *guardedDraft, taken int64, end error) {
+	d.finish = func(draft bodyDraft, taken int64, end error) {
 		defer a.shared.Hide()
 		a.x.t.shielded(func() { finish(draft, taken, end) }) // whose hooks are not to harm those who read
 	}
@@ -460,8 +460,8 @@ func isStream(h http.Header) bool {
 }
 
 // finish stores e with the stretch of its content that the draft has taken.
-func (a *originReply) finish(e *store.Entry, held *content, draft *guardedDraft, taken span.Span) {
-	blob, err := draft.commit()
+func (a *originReply) finish(e *store.Entry, held *content, draft bodyDraft, taken span.Span) {
+	blob, err := draft.Commit()
 	if err != nil {
 		a.notKept("commit", e, err)
 		return
@@ -472,7 +472,7 @@ func (a *originReply) finish(e *store.Entry, held *content, draft *guardedDraft,
 	if taken.Length() > 0 {
 		e.Parts = joinParts(e.Parts, store.Part{Offset: taken.Start, Length: taken.Length(), Blob: blob})
 	}
-	a.put(draft.until, e, blob.ID)
+	a.put(draft.Waiting(), e, blob.ID)
 }
 
 // takesRanges reports whether the origin is known to answer Range requests for the response.
@@ -486,7 +486,7 @@ func (a *originReply) takesRanges() bool {
 func (a *originReply) put(ctx context.Context, brought *store.Entry, blobID string) (reason string) {
 	e := brought
 	outdated := false
-	err := a.x.access().update(ctx, a.x.key, func(current []*store.Entry) []*store.Entry {
+	err := a.x.store().Update(ctx, a.x.key, func(current []*store.Entry) []*store.Entry {
 		e = stillHeld(brought, current, blobID)
 		r := newResponse(e)
 		admission := admit(a.x.rules, &r, responses(current), a.x.orderBefore(a.number))
@@ -565,7 +565,7 @@ func (a *originReply) superseded(r *response) {
 	if outdated(a.stored) == nil { // nearly always, and without asking the store
 		return
 	}
-	err := a.x.access().invalidate(a.x.lasting(), a.x.key, func(current []*store.Entry) []*store.Entry {
+	err := a.x.store().Invalidate(a.x.lasting(), a.x.key, func(current []*store.Entry) []*store.Entry {
 		next := slices.Clone(current)
 		for _, i := range outdated(responses(current)) {
 			a.x.t.events.Invalidate(a.x.key, a.received)
@@ -592,7 +592,7 @@ func (a *originReply) absorbHead(e *store.Entry, head *response) result {
 	}
 	var concerned bool
 	var kept *store.Entry
-	err := a.x.access().update(a.x.lasting(), a.x.key, func(current []*store.Entry) []*store.Entry {
+	err := a.x.store().Update(a.x.lasting(), a.x.key, func(current []*store.Entry) []*store.Entry {
 		next := slices.Clone(current)
 		stored := responses(current)
 		kept, concerned = nil, false

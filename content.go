@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/cachetrip/cachetrip/internal/guard"
 	"github.com/cachetrip/cachetrip/internal/pending"
 	"github.com/cachetrip/cachetrip/internal/span"
 	"github.com/cachetrip/cachetrip/store"
@@ -37,13 +38,13 @@ type content struct {
 
 // openContent opens the parts of e. Damage found now, or a blob that is gone, is an error; damaged
 // is called in both cases, and when damage is found later.
-func openContent(ctx context.Context, s access, e *store.Entry, damaged func()) (*content, error) {
+func openContent(ctx context.Context, s guard.Store, e *store.Entry, damaged func()) (*content, error) {
 	c := &content{parts: e.Parts, damaged: damaged}
 	for i, part := range e.Parts {
 		if part.Blob.Inline != nil {
 			continue
 		}
-		body, err := s.open(ctx, e.Key, part.Blob)
+		body, err := s.Open(ctx, e.Key, part.Blob)
 		if err != nil {
 			c.Close()
 			return nil, c.checked(err)

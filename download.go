@@ -15,9 +15,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/guard"
 	"github.com/cachetrip/cachetrip/internal/patience"
 	"github.com/cachetrip/cachetrip/internal/span"
 	"github.com/cachetrip/cachetrip/internal/stack"
+	"github.com/cachetrip/cachetrip/internal/straggler"
+	"github.com/cachetrip/cachetrip/store"
 )
 
 // The content of a response on its way from the origin, through a draft of the store, to its
@@ -59,15 +62,27 @@ const lateTime = 3 * time.Second
 // all of the content.
 type aloneFunc func(ctx context.Context, begins func(body io.Reader, position int64) bool, whole bool) func(position int64) (source io.ReadCloser, until int64)
 
+// bodyDraft is a draft of the store behind a guard; see [guard.Draft].
+type bodyDraft interface {
+	store.Draft
+	ReadAtWithin(ctx context.Context, p []byte, offset int64) (int, error)
+	Context() context.Context
+	AtOnce() bool
+	IsShut() bool
+	SetWaiting(ctx context.Context)
+	Waiting() context.Context
+}
+
 // download is safe for concurrent use. Positions count from the beginning of the whole content,
 // whose stretch from base on, up to limit, comes from the origin. What lies before and after that
 // is held already, if there is any.
 type download struct {
-	received *atomic.Int64
-	held     *content // nil if base is 0 and limit the end
-	base     int64
-	endless  bool // nothing is gained by waiting for the end
-	exact    bool // the cache itself vouches for the length, so that less or more is an error
+	received   *atomic.Int64
+	stragglers *straggler.Counter
+	held       *content // nil if base is 0 and limit the end
+	base       int64
+	endless    bool // nothing is gained by waiting for the end
+	exact      bool // the cache itself vouches for the length, so that less or more is an error
 
 	// again asks the origin for what follows a position, after the source has failed there with err;
 	// it returns nil if the readers have to live with that, and else also the length of the whole
@@ -83,14 +98,14 @@ type download struct {
 
 	// finish stores what the draft has taken, or nothing, and returns when that is done. end is
 	// io.EOF if that is everything up to limit. It is called once, without the lock.
-	finish func(draft *guardedDraft, taken int64, end error)
+	finish func(draft bodyDraft, taken int64, end error)
 
 	mu       sync.Mutex
 	changed  sync.Cond
 	source   io.ReadCloser
 	length   int64 // of the whole content, -1 if unknown
 	limit    int64 // -1 if unknown
-	draft    *guardedDraft
+	draft    bodyDraft
 	staged   int64            // up to here content can be read from held and draft
 	pending  int64            // up to here content has come: beyond staged it is in window
 	window   []byte           // what has come last, for who has not taken it yet
@@ -114,7 +129,7 @@ type download struct {
 }
 
 // newDownload returns a download of content of the given length, -1 if that is unknown.
-func newDownload(source io.ReadCloser, draft *guardedDraft, length int64) *download {
+func newDownload(source io.ReadCloser, draft bodyDraft, length int64) *download {
 	d := &download{source: source, draft: draft, length: length, limit: length, kept: true}
 	d.changed.L = &d.mu
 	d.first = &reader{d: d}
@@ -157,7 +172,7 @@ func (d *download) step() {
 		d.fetches = false
 		d.changed.Broadcast()
 		if d.stopped {
-			d.draft.a.t.stragglers.Done()
+			d.stragglers.Done()
 		}
 	}()
 	d.bring()
@@ -275,13 +290,13 @@ func (d *download) stop(err error) {
 // write hands the first n bytes of a piece to the draft, as long as that takes any, and to the readers: who keeps up with
 // the network needs no store for what has just come. It is called with the lock held, and gives it up while it writes.
 func (d *download) write(piece *[pieceSize]byte, n int) {
-	if d.kept && len(d.readers) <= 1 && d.draft.a.t.guard.isShut() {
-		d.kept, d.refused = false, errShut
+	if d.kept && len(d.readers) <= 1 && d.draft.IsShut() {
+		d.kept, d.refused = false, guard.ErrShut
 	}
 	if d.kept {
 		d.writes = true
-		if !d.draft.a.looksUpAtOnce() {
-			d.draft.until = d.patient()
+		if !d.draft.AtOnce() {
+			d.draft.SetWaiting(d.patient())
 		}
 		var err error
 		d.unlocked(func() {
@@ -318,7 +333,7 @@ func (d *download) finishWith(end error) {
 		draft = nil
 	}
 	d.writes, d.finished = true, true
-	d.draft.until = d.patient()
+	d.draft.SetWaiting(d.patient())
 	defer func() { d.writes = false }()
 	d.unlocked(func() { d.finish(draft, taken, end) })
 }
@@ -329,13 +344,13 @@ func (d *download) patient() context.Context {
 	for r := range d.readers {
 		ctx := r.ctx
 		if ctx == nil {
-			ctx = d.draft.ctx // of who has not taken it yet
+			ctx = d.draft.Context() // of who has not taken it yet
 		}
 		if deadline, ok := ctx.Deadline(); ok && (earliest.IsZero() || deadline.Before(earliest)) {
 			earliest = deadline
 		}
 	}
-	return until{d.draft.ctx, earliest}
+	return patience.Until(d.draft.Context(), earliest)
 }
 
 // advance makes the next piece come, if it may: not before all readers have taken what only the
@@ -479,7 +494,7 @@ const leaveTime = 100 * time.Millisecond
 func (d *download) close(cancel func()) {
 	d.ends.Store(true)
 	d.mu.Lock()
-	over, most := d.end != nil && !d.writes && d.draft.a.looksUpAtOnce(), max(d.patience, leaveTime)
+	over, most := d.end != nil && !d.writes && d.draft.AtOnce(), max(d.patience, leaveTime)
 	var gone <-chan struct{} // closed when the reader is no longer interested
 	if d.leaver != nil && d.leaver.Err() == nil {
 		gone = d.leaver.Done()
@@ -489,11 +504,10 @@ func (d *download) close(cancel func()) {
 		d.shut(cancel)
 		return
 	}
-	stragglers := &d.draft.a.t.stragglers
-	stragglers.Add()
+	d.stragglers.Add()
 	done := make(chan struct{})
 	go func() {
-		defer stragglers.Done()
+		defer d.stragglers.Done()
 		defer close(done)
 		d.shut(cancel)
 	}()
@@ -521,8 +535,8 @@ func (d *download) shut(cancel func()) {
 	}
 	fetches, source := d.fetches, d.source
 	if d.stopped = fetches; fetches {
-		d.draft.a.t.stragglers.Add() // of the step
-		d.draft.a.t.stragglers.Add() // of interrupt
+		d.stragglers.Add() // of the step
+		d.stragglers.Add() // of interrupt
 	}
 	d.emptied()
 	d.unlocked(func() {
@@ -565,7 +579,7 @@ func (d *download) wait(most time.Duration, holds func() bool) (over bool) {
 // interrupt closes a source that is being read: bodies of net/http let that be done, and others may take
 // no notice of the end of their request, or wait for their reader.
 func (d *download) interrupt(source io.Closer) {
-	defer d.draft.a.t.stragglers.Done()
+	defer d.stragglers.Done()
 	defer func() {
 		if p := recover(); p != nil {
 			d.panicked(p, debug.Stack())
@@ -605,7 +619,7 @@ type reader struct {
 // start makes r ready for use; the lock is held.
 func (r *reader) start(ctx context.Context, leave func(stopped bool), alone aloneFunc) {
 	r.ctx, r.leave, r.alone, r.from = ctx, leave, alone, -1
-	if alone != nil && !r.d.draft.a.looksUpAtOnce() {
+	if alone != nil && !r.d.draft.AtOnce() {
 		r.sum = new(maphash.Hash)
 	}
 	if ctx.Done() != nil {
@@ -878,7 +892,7 @@ func (d *download) readAt(ctx context.Context, p []byte, position int64) (n int,
 	case d.held != nil && d.limit >= 0:
 		p = p[:min(int64(len(p)), d.limit-position)]
 	}
-	n, err = d.draft.readAt(ctx, p, position-d.base+d.skip)
+	n, err = d.draft.ReadAtWithin(ctx, p, position-d.base+d.skip)
 	if n == 0 && err == io.EOF {
 		err = io.ErrUnexpectedEOF // of what was written
 	}
@@ -902,9 +916,9 @@ func (r *reader) end(err error) bool {
 	}
 	reading := func() bool { return r.reads } // from files, which the last to leave closes
 	if d := r.d; !d.wait(r.patience(), reading) {
-		d.draft.a.t.stragglers.Add()
+		d.stragglers.Add()
 		go func() {
-			defer d.draft.a.t.stragglers.Done()
+			defer d.stragglers.Done()
 			d.mu.Lock()
 			for r.reads {
 				d.changed.Wait()

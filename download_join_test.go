@@ -8,8 +8,24 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/cachetrip/cachetrip/internal/straggler"
 	"github.com/cachetrip/cachetrip/store"
 )
+
+// testDraft is a draft without a store.
+type testDraft struct {
+	store.Draft
+	atOnce bool
+}
+
+func (d testDraft) ReadAtWithin(_ context.Context, p []byte, offset int64) (int, error) {
+	return d.ReadAt(p, offset)
+}
+func (testDraft) Context() context.Context   { return context.Background() }
+func (d testDraft) AtOnce() bool             { return d.atOnce }
+func (testDraft) IsShut() bool               { return false }
+func (testDraft) SetWaiting(context.Context) {}
+func (testDraft) Waiting() context.Context   { return context.Background() }
 
 // refusing is a draft that takes nothing.
 type refusing struct{ store.Draft }
@@ -21,12 +37,12 @@ func (refusing) Close() error                      { return nil }
 // TestJoinAfterLoss: who asks for all of a content whose beginning is gone is not let in, and who was
 // let in before has it, whether they read before or after that.
 func TestJoinAfterLoss(t *testing.T) {
-	draft := &guardedDraft{guardedBody: guardedBody{a: access{t: new(Transport)}, ctx: context.Background(), body: refusing{}}, draft: refusing{}}
+	draft := testDraft{refusing{}, false}
 	d := newDownload(io.NopCloser(strings.NewReader("content")), draft, -1)
-	d.received = new(atomic.Int64)
+	d.received, d.stragglers = new(atomic.Int64), new(straggler.Counter)
 	var lost, finished, left int
 	d.lost = func() { lost++ }
-	d.finish = func(draft *guardedDraft, taken int64, end error) {
+	d.finish = func(draft bodyDraft, taken int64, end error) {
 		if finished++; draft != nil || taken != 0 || end != io.EOF {
 			t.Errorf("finished with %v, %d, %v", draft, taken, end)
 		}
@@ -63,17 +79,14 @@ func (forgetting) Close() error                      { return nil }
 // TestDraftThatForgets: who keeps up with the network reads nothing back, whatever the store, and whether there is anybody
 // to ask for the rest or not.
 func TestDraftThatForgets(t *testing.T) {
-	for name, kept := range map[string]store.Store{"in memory": store.NewMemory(0), "another": nil} {
+	for name, atOnce := range map[string]bool{"in memory": true, "another": false} {
 		t.Run(name, func(t *testing.T) {
-			draft := &guardedDraft{
-				guardedBody: guardedBody{a: access{t: &Transport{Store: kept}}, ctx: context.Background(), body: forgetting{}},
-				draft:       forgetting{}, until: context.Background(),
-			}
+			draft := testDraft{forgetting{}, atOnce}
 			content := strings.Repeat("content ", pieceSize)
 			d := newDownload(io.NopCloser(strings.NewReader(content)), draft, -1)
-			d.received = new(atomic.Int64)
+			d.received, d.stragglers = new(atomic.Int64), new(straggler.Counter)
 			var taken int64
-			d.finish = func(draft *guardedDraft, all int64, end error) { taken = all }
+			d.finish = func(draft bodyDraft, all int64, end error) { taken = all }
 			r := d.take(context.Background(), func(bool) {}, nil)
 			if got, err := io.ReadAll(r); string(got) != content || err != nil {
 				t.Errorf("got %d bytes, %v", len(got), err)

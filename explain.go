@@ -145,7 +145,7 @@ func (t *Transport) Explain(req *http.Request) (Explanation, error) {
 	}
 	x.t.pendingWrites.Of(x.key).Wait(ctx)
 	var entries []*store.Entry
-	found, err := x.access().all(ctx, x.url())
+	found, err := x.store().All(ctx, x.url())
 	if err != nil {
 		return explained, fmt.Errorf("cachetrip: explain: %w", err)
 	}

@@ -41,6 +41,7 @@ var mechanisms = map[string][]string{
 	"internal/duration":  {},
 	"internal/eventlog":  {},
 	"internal/field":     {},
+	"internal/guard":     {"internal/patience", "store"},
 	"internal/head":      {},
 	"internal/inflight":  {"internal/patience", "internal/stack", "internal/straggler"},
 	"internal/memo":      {},

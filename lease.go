@@ -1,22 +1,14 @@
 package cachetrip
 
 import (
-	"context"
 	"sync"
 
 	"github.com/cachetrip/cachetrip/internal/inflight"
+	"github.com/cachetrip/cachetrip/internal/patience"
 	"github.com/cachetrip/cachetrip/store"
 )
 
 // One request to the origin for all processes that share a store, if the store sees to that.
-
-// leaser is what a store may be besides: it has one process at a time fetch the same. If granted is
-// false, another one was fetching and has ended, so that what is stored is to be looked at again. release is
-// told whether what was fetched could be of use to others. Lease does not wait for long, nor at all once ctx
-// has ended, grants what it is not sure about, and is safe for concurrent use.
-type leaser interface {
-	Lease(ctx context.Context, key, variant string) (release func(shared bool), granted bool)
-}
 
 // askAlone does the work of the shared request r, unless another process does the same: then everybody has to look
 // again.
@@ -29,7 +21,7 @@ func (x *exchange) askAlone(r *sharedRequest, entries []*store.Entry, stored []r
 			most = 0
 		}
 		deadline, _ := x.lasting().Deadline()
-		release, granted := x.access().lease(until{r.Context(), deadline}, key.Subject, key.Variant, most)
+		release, granted := x.store().Lease(patience.Until(r.Context(), deadline), key.Subject, key.Variant, most)
 		if !granted {
 			r.Hide()
 			return result{elsewhere: true}

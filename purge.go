@@ -65,23 +65,18 @@ func (t *Transport) changeKeys(ctx context.Context, req *http.Request, urls []st
 		return nil
 	}
 	now := wallClock()
-	prefixes := func(digest digester) []string {
+	prefixes := sync.OnceValue(func() []string {
 		list := make([]string, len(urls))
 		for i, u := range urls {
-			list[i] = digest.url(u)
+			list[i] = digester(t.guard.Secret()).url(u)
+			t.events.Invalidate(list[i], now)
 		}
 		return list
-	}
-	noted := sync.OnceFunc(func() {
-		for _, prefix := range prefixes(*t.secret.Load()) {
-			t.events.Invalidate(prefix, now)
-		}
 	})
-	if t.secret.Load() != nil {
-		noted()
+	if t.guard.Secret() != nil {
+		prefixes()
 	}
-	return access{t, req}.changeAll(ctx, req == nil, func(digest digester) []string {
-		noted()
-		return prefixes(digest)
-	}, func(current []*store.Entry) []*store.Entry { return change(current, now) })
+	return t.storeFor(req).ChangeAll(ctx, req == nil, prefixes, func(current []*store.Entry) []*store.Entry {
+		return change(current, now)
+	})
 }

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/patience"
 	"github.com/cachetrip/cachetrip/internal/span"
 	"github.com/cachetrip/cachetrip/store"
 )
@@ -85,7 +86,7 @@ func (x *exchange) open(room *content, e *store.Entry) (*content, error) {
 		room.parts = e.Parts
 		return room, nil // was proved together with e
 	}
-	return openContent(x.storeContext(), x.access(), e, func() { x.drop(e, "dropped a damaged response") })
+	return openContent(x.storeContext(), x.store(), e, func() { x.drop(e, "dropped a damaged response") })
 }
 
 // statusLine returns what http.Response calls its Status.
@@ -118,7 +119,7 @@ func trailed(resp *http.Response) {
 func (x *exchange) storeContext() context.Context {
 	ctx := x.req.Context()
 	if ctx.Err() != nil {
-		return until{context.WithoutCancel(ctx), time.Now().Add(overtime * 4)} // of which patience is a quarter
+		return patience.Until(context.WithoutCancel(ctx), time.Now().Add(overtime*4)) // of which patience is a quarter
 	}
 	return ctx
 }
@@ -360,7 +361,7 @@ func (t *Transport) refuse(req *http.Request, status Status) *http.Response {
 // drop removes a stored response whose content is of no use; message is logged.
 func (x *exchange) drop(e *store.Entry, message string) {
 	x.t.log(x.request(), message)
-	err := x.access().invalidate(x.lasting(), x.key, func(current []*store.Entry) []*store.Entry {
+	err := x.store().Invalidate(x.lasting(), x.key, func(current []*store.Entry) []*store.Entry {
 		return without(current, func(other *store.Entry) bool { return sharesBlob(e, other) })
 	})
 	if err != nil {

@@ -247,6 +247,6 @@ func (t *Transport) Stats() Stats {
 		*field = t.counters.storeFaults[cause].count.Load()
 		s.StoreErrors += *field
 	}
-	s.Evictions, _ = t.evictedByStore()
+	s.Evictions, _ = t.storeFor(nil).Evictions()
 	return s
 }

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/guard"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -241,7 +242,7 @@ func (x *exchange) keepFailed(op string, e *store.Entry, err error) (reason stri
 	switch {
 	case errors.Is(err, store.ErrTooLarge):
 		reason = "too-large"
-	case errors.Is(err, errShut):
+	case errors.Is(err, guard.ErrShut):
 		reason = "closed"
 	default:
 		reason = "store-error"
@@ -262,7 +263,7 @@ const faultPause = time.Minute
 // caller does not notice the failure. errShut is not a failure: after Close the
 // store is not used. req may be nil.
 func (t *Transport) storeFailed(req *http.Request, op string, err error) {
-	if errors.Is(err, errShut) {
+	if errors.Is(err, guard.ErrShut) {
 		return
 	}
 	if req == nil {
@@ -297,7 +298,7 @@ func (x *exchange) evictions() {
 	if !x.t.observed(ctx) {
 		return
 	}
-	total, _ := x.t.evictedByStore()
+	total, _ := x.store().Evictions()
 	n := raise(&x.t.evicted, total)
 	if n == 0 {
 		return

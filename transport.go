@@ -11,6 +11,7 @@ import (
 
 	"github.com/cachetrip/cachetrip/internal/eventlog"
 	"github.com/cachetrip/cachetrip/internal/field"
+	"github.com/cachetrip/cachetrip/internal/guard"
 	"github.com/cachetrip/cachetrip/internal/inflight"
 	"github.com/cachetrip/cachetrip/internal/memo"
 	"github.com/cachetrip/cachetrip/internal/patience"
@@ -97,12 +98,11 @@ type Transport struct {
 	events        eventlog.Log
 	pendingWrites pending.Writes
 	oneTag        memo.Set // whose origin never answers 304 to several entity tags; see comparesAsText
-	guard         guard
+	guard         guard.Guard
 	stragglers    straggler.Counter
 	refusals      memo.Refusals
 	takes         atomic.Bool // the store took what it was given last
 
-	secret atomic.Pointer[digester]
 	closed atomic.Bool   // requests are forwarded; set with mu
 	ended  chan struct{} // closed when Close has ended; nil before it; needs mu
 
@@ -149,7 +149,7 @@ func (t *Transport) Close() error {
 	limit := time.Now().Add(patience.Longest)
 	t.requests.Wait(limit)
 	t.stragglers.Wait(limit)
-	t.guard.shut(time.Until(limit))
+	t.guard.Shut(time.Until(limit))
 	if t.owned == nil {
 		return nil
 	}
@@ -469,10 +469,10 @@ func (x *exchange) lookup() ([]*store.Entry, error) {
 		} // else what is being stored is not there yet, if that takes too long
 	}
 	ctx := x.req.Context()
-	if !x.access().looksUpAtOnce() {
+	if !x.store().AtOnce() {
 		ctx = x.watch() // which costs more, and ends the waiting also if Request.Cancel is closed
 	}
-	entries, err := x.access().entries(ctx, x.key)
+	entries, err := x.store().Entries(ctx, x.key)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -492,20 +492,6 @@ func (t *Transport) CloseIdleConnections() {
 	if base, ok := t.base().(interface{ CloseIdleConnections() }); ok {
 		base.CloseIdleConnections()
 	}
-}
-
-// digester returns what digests are made with, which the store keeps the secret of.
-func (t *Transport) digester(ctx context.Context) (digester, error) {
-	if secret := t.secret.Load(); secret != nil {
-		return *secret, nil
-	}
-	secret, err := access{t, nil}.secret(ctx)
-	if err != nil {
-		return nil, err
-	}
-	made := digester(secret)
-	t.secret.CompareAndSwap(nil, &made)
-	return *t.secret.Load(), nil
 }
 
 // drainBudget returns DrainBytes and DrainTime, or what stands for them.

@@ -1,0 +1,217 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/cachetrip/cachetrip/internal/patience"
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// Open opens a blob of a key. The body can be read and closed after Shut.
+func (s Store) Open(ctx context.Context, key string, blob store.Blob) (store.Body, error) {
+	if s.AtOnce() {
+		return direct(s.guard, func() (store.Body, error) { return s.store.Open(ctx, key, blob) })
+	}
+	body, err := s.open(ctx, key, blob)
+	if err != nil {
+		return nil, err
+	}
+	return &guardedBody{store: s, ctx: ctx, body: body}, nil
+}
+
+func (s Store) open(ctx context.Context, key string, blob store.Blob) (store.Body, error) {
+	var body store.Body
+	if err := s.run(ctx, options{op: "open", outlives: true, undo: func() { body.Close() }}, func(ctx context.Context, _ *call) (err error) {
+		body, err = s.store.Open(ctx, key, blob)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	return body, nil
+}
+
+// Create begins a draft for a key, of the given size, -1 if that is unknown.
+func (s Store) Create(ctx context.Context, key string, size int64) (*Draft, error) {
+	var draft store.Draft
+	var err error
+	if s.cannotHang() {
+		draft, err = direct(s.guard, func() (store.Draft, error) { return s.store.Create(ctx, key, size) })
+	} else {
+		draft, err = s.create(ctx, key, size)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Draft{guardedBody: guardedBody{store: s, ctx: ctx, body: draft}, draft: draft, waiting: ctx}, nil
+}
+
+func (s Store) create(ctx context.Context, key string, size int64) (store.Draft, error) {
+	var draft store.Draft
+	if err := s.run(ctx, options{op: "create", outlives: true, undo: func() { draft.Close() }}, func(ctx context.Context, _ *call) (err error) {
+		draft, err = s.store.Create(ctx, key, size)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	return draft, nil
+}
+
+// guardedBody is a body or a draft of a store that may hang. The store's body is closed once no call
+// of it is under way any more.
+type guardedBody struct {
+	store Store
+	ctx   context.Context // for whom it was opened
+	body  store.Body
+
+	mu     sync.Mutex
+	users  int // calls under way
+	failed error
+	closed bool
+}
+
+// pieceSize is how much is read or written by one call.
+const pieceSize = 128 << 10
+
+// pieces are buffers of calls: an abandoned call may still use its buffer when its caller has gone on.
+var pieces = sync.Pool{New: func() any { return new([pieceSize]byte) }}
+
+// use makes a call of the body, unless an earlier call has hung, or the body is closed.
+func (b *guardedBody) use(ctx context.Context, o options, f func(*call) error) error {
+	b.mu.Lock()
+	failed := b.failed
+	b.mu.Unlock()
+	if failed != nil {
+		return failed
+	}
+	err := b.store.run(ctx, o, func(_ context.Context, c *call) error {
+		b.mu.Lock()
+		if b.closed {
+			b.mu.Unlock()
+			return store.ErrClosed
+		}
+		b.users++
+		b.mu.Unlock()
+		defer b.unuse()
+		return f(c)
+	})
+	if errors.Is(err, ErrHangs) {
+		b.mu.Lock()
+		b.failed = err
+		b.mu.Unlock()
+	}
+	return err
+}
+
+func (b *guardedBody) unuse() {
+	b.mu.Lock()
+	b.users--
+	closes := b.closed && b.users == 0
+	b.mu.Unlock()
+	if closes {
+		b.body.Close()
+	}
+}
+
+// ReadAt implements [store.Body].
+func (b *guardedBody) ReadAt(p []byte, offset int64) (n int, err error) {
+	return b.ReadAtWithin(b.ctx, p, offset)
+}
+
+// ReadAtWithin is ReadAt for a reader with a context of its own.
+func (b *guardedBody) ReadAtWithin(ctx context.Context, p []byte, offset int64) (n int, err error) {
+	if b.store.AtOnce() {
+		defer recovered(&err)
+		return b.body.ReadAt(p, offset)
+	}
+	err = b.use(ctx, options{op: "read", afterShut: true}, func(c *call) error {
+		piece := pieces.Get().(*[pieceSize]byte)
+		defer pieces.Put(piece)
+		m, err := b.body.ReadAt(piece[:min(len(p), pieceSize)], offset)
+		c.unlessAbandoned(func() { n = copy(p, piece[:m]) })
+		return err
+	})
+	if isBroken(err) {
+		b.store.failed("read", err)
+	}
+	return n, err
+}
+
+// Close implements [store.Body].
+func (b *guardedBody) Close() (err error) {
+	b.mu.Lock()
+	closes := !b.closed && b.users == 0
+	b.closed = true
+	b.mu.Unlock()
+	if !closes {
+		return nil
+	}
+	if b.store.AtOnce() {
+		defer recovered(&err)
+		return b.body.Close()
+	}
+	o := options{op: "close", completes: true, releases: true}
+	err = b.store.run(patience.Lasting(b.ctx), o, func(context.Context, *call) error { return b.body.Close() })
+	if isBroken(err) {
+		b.store.failed("close", err)
+	}
+	return nil
+}
+
+// Draft is a [store.Draft] behind a guard.
+type Draft struct {
+	guardedBody
+	draft   store.Draft
+	waiting context.Context // of those who wait for what is written
+}
+
+// Context returns the context that the draft was created with.
+func (d *Draft) Context() context.Context { return d.ctx }
+
+// AtOnce reports whether reads and writes end soon. They then ignore contexts.
+func (d *Draft) AtOnce() bool { return d.store.AtOnce() }
+
+// IsShut reports whether the store may not be used any more, so that the draft cannot be committed.
+func (d *Draft) IsShut() bool { return d.store.IsShut() }
+
+// SetWaiting sets the context of those who wait for the next Write and Commit. At first it is that
+// which the draft was created with.
+func (d *Draft) SetWaiting(ctx context.Context) { d.waiting = ctx }
+
+// Waiting returns the context of those who wait.
+func (d *Draft) Waiting() context.Context { return d.waiting }
+
+// Write implements [store.Draft].
+func (d *Draft) Write(p []byte) (written int, err error) {
+	if d.store.AtOnce() {
+		return direct(d.store.guard, func() (int, error) { return d.draft.Write(p) })
+	}
+	for len(p) > 0 && err == nil {
+		piece := pieces.Get().(*[pieceSize]byte)
+		n := copy(piece[:], p) // the store may still read it when the caller uses p for something else
+		err = d.use(d.waiting, options{op: "write"}, func(c *call) error {
+			defer pieces.Put(piece)
+			m, err := d.draft.Write(piece[:n])
+			c.unlessAbandoned(func() { written += m })
+			return err
+		})
+		p = p[n:]
+	}
+	return written, err
+}
+
+// Commit implements [store.Draft].
+func (d *Draft) Commit() (store.Blob, error) {
+	if d.store.cannotHang() {
+		return direct(d.store.guard, d.draft.Commit)
+	}
+	var blob store.Blob
+	if err := d.use(d.waiting, options{op: "commit"}, func(*call) (err error) {
+		blob, err = d.draft.Commit()
+		return err
+	}); err != nil {
+		return store.Blob{}, err
+	}
+	return blob, nil
+}
