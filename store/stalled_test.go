@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strconv"
 	"sync"
 	"syscall"
@@ -18,7 +19,7 @@ import (
 	"time"
 )
 
-// childStop takes the lock of the shard of a key and stops.
+// childStop takes the lock of the shard of a key and stops. It gives the lock back when it is continued.
 func childStop(dir string) error {
 	d, err := OpenDisk(dir, DiskOptions{})
 	if err != nil {
@@ -29,8 +30,14 @@ func childStop(dir string) error {
 		return err
 	}
 	defer l.unlock()
+	continued := make(chan os.Signal, 1)
+	signal.Notify(continued, syscall.SIGCONT)
 	fmt.Println("locked")
-	return syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+	if err := syscall.Kill(os.Getpid(), syscall.SIGSTOP); err != nil {
+		return err
+	}
+	<-continued // the signal may stop another thread first, while this one goes on
+	return nil
 }
 
 // stopHolding has another process hold the lock of the shard of testKey(1), stopped, until the test ends.
