@@ -13,27 +13,31 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// Listing: of one URL by its hash, of more by going through all keys of all servers.
+// Listing. The entries of one URL are in one hash. To list more, the store
+// scans all keys of all servers.
 
 const (
-	// scanCount is how many keys the server looks at for one answer: a fraction of a millisecond.
+	// scanCount is how many keys the server looks at for one answer, which
+	// takes a fraction of a millisecond.
 	scanCount = 500
 
-	// batch is of how many URLs the identities are asked for together, as each may have some.
+	// batch is the number of URLs whose identities are requested together.
 	batch = 32
 
-	// maxSeen is how many URLs are remembered in order not to list them twice.
+	// maxSeen is how many URLs are remembered so that none is listed twice.
 	maxSeen = 1 << 20
 
-	// fieldCount is how many identities of one URL come in one answer, as each may have a value of 1 MiB.
+	// fieldCount is the number of identities in one answer. The value of each
+	// can have 1 MiB.
 	fieldCount = 16
 
-	// listTime bounds one step of a listing, which nobody's request waits for.
+	// listTime limits one step of a listing. No request waits for a listing.
 	listTime = 5 * time.Second
 )
 
-// All implements [store.Store]. A prefix that is shorter than a URL's half of a key has the servers go
-// through all of their keys, those of others included.
+// All implements [store.Store]. If prefix is shorter than the URL's half of a
+// key, the servers scan all of their keys, including keys of other
+// applications.
 func (s *Store) All(ctx context.Context, prefix string) iter.Seq2[*store.Entry, error] {
 	return func(yield func(*store.Entry, error) bool) {
 		err := s.usable(ctx)
@@ -41,7 +45,7 @@ func (s *Store) All(ctx context.Context, prefix string) iter.Seq2[*store.Entry, 
 			err = checkPrefix(prefix)
 		}
 		if err == nil && len(prefix) >= urlLen {
-			// Requests wait for this one, which is why it counts as a lookup.
+			// Requests wait for this, so it has the time limit of a lookup.
 			_, err = s.allOf(ctx, prefix[:urlLen], prefix, s.opts.LookupTimeout, yield)
 		} else if err == nil {
 			err = s.scan(ctx, prefix, yield)
@@ -55,17 +59,18 @@ func (s *Store) All(ctx context.Context, prefix string) iter.Seq2[*store.Entry, 
 	}
 }
 
-// scan lists everything, but for what has another prefix.
+// scan lists the entries of all keys that begin with prefix.
 func (s *Store) scan(ctx context.Context, prefix string, yield func(*store.Entry, error) bool) error {
 	c, err := s.connected(ctx)
 	if err != nil {
 		return err
 	}
 	start := s.opts.Prefix + ":{"
-	// A key may come more than once, and in a cluster that is being changed from two servers.
+	// The scan may return a key twice. During a change of the cluster, two
+	// servers may return it.
 	seed, seen := maphash.MakeSeed(), make(map[uint64]bool)
-	for _, node := range c.heads.Nodes() {
-		if c.heads.Mode() == rueidis.ClientModeCluster { // of which replicas hold the same once more
+	for _, node := range c.metadata.Nodes() {
+		if c.metadata.Mode() == rueidis.ClientModeCluster { // skip replicas, which hold copies
 			role, err := step(s, ctx, func(ctx context.Context) rueidis.RedisResult {
 				return node.Do(ctx, node.B().Role().Build())
 			}).ToArray()
@@ -110,13 +115,14 @@ func (s *Store) scan(ctx context.Context, prefix string, yield func(*store.Entry
 	return nil
 }
 
-// allOfThese lists the entries of URLs whose keys begin with prefix, and reports whether more are wanted.
+// allOfThese lists the entries of URLs whose keys begin with prefix. more is
+// false if the caller of All has stopped.
 func (s *Store) allOfThese(ctx context.Context, c *connection, urls []string, prefix string, yield func(*store.Entry, error) bool) (more bool, err error) {
 	cmds := make(rueidis.Commands, len(urls))
 	for i, url := range urls {
 		cmds[i] = s.fields(c, url, 0)
 	}
-	for i, resp := range step(s, ctx, func(ctx context.Context) []rueidis.RedisResult { return c.heads.DoMulti(ctx, cmds...) }) {
+	for i, resp := range step(s, ctx, func(ctx context.Context) []rueidis.RedisResult { return c.metadata.DoMulti(ctx, cmds...) }) {
 		answer, err := resp.AsScanEntry()
 		if more, err := s.allFrom(ctx, urls[i], prefix, listTime, answer, err, yield); err != nil || !more {
 			return more, err
@@ -125,30 +131,32 @@ func (s *Store) allOfThese(ctx context.Context, c *connection, urls []string, pr
 	return true, nil
 }
 
-// allOf lists the entries of a URL whose keys begin with prefix, and reports whether more are wanted.
+// allOf lists the entries of one URL whose keys begin with prefix. more is
+// false if the caller of All has stopped.
 func (s *Store) allOf(ctx context.Context, url, prefix string, budget time.Duration, yield func(*store.Entry, error) bool) (more bool, err error) {
 	answer, err := s.someOf(ctx, url, 0, budget)
 	return s.allFrom(ctx, url, prefix, budget, answer, err, yield)
 }
 
-// fields is the command for some of the identities of a URL.
+// fields returns the command for the next identities of a URL.
 func (s *Store) fields(c *connection, url string, cursor uint64) rueidis.Completed {
-	return c.heads.B().Hscan().Key(s.urlName(url)).Cursor(cursor).Count(fieldCount).Build()
+	return c.metadata.B().Hscan().Key(s.urlName(url)).Cursor(cursor).Count(fieldCount).Build()
 }
 
 func (s *Store) someOf(ctx context.Context, url string, cursor uint64, budget time.Duration) (rueidis.ScanEntry, error) {
-	return run(s, s.heads, ctx, url, budget, func(ctx context.Context, c *connection) (rueidis.ScanEntry, error) {
-		return c.heads.Do(ctx, s.fields(c, url, cursor)).AsScanEntry()
+	return run(s, s.metadata, ctx, url, budget, func(ctx context.Context, c *connection) (rueidis.ScanEntry, error) {
+		return c.metadata.Do(ctx, s.fields(c, url, cursor)).AsScanEntry()
 	})
 }
 
-// allFrom lists what the first answer for a URL, or its error, and those after it hold.
+// allFrom lists the entries in the first answer for a URL and in those that
+// follow. err is the error of the first answer.
 func (s *Store) allFrom(ctx context.Context, url, prefix string, budget time.Duration, answer rueidis.ScanEntry, err error, yield func(*store.Entry, error) bool) (more bool, _ error) {
 	seen := make(map[string]bool)
 	for ; ; answer, err = s.someOf(ctx, url, answer.Cursor, budget) {
 		if err != nil {
 			if e, ok := rueidis.IsRedisErr(err); ok && strings.HasPrefix(e.Error(), "WRONGTYPE") {
-				return true, nil // none of ours
+				return true, nil // not a key of this package
 			}
 			return false, err
 		}
@@ -178,11 +186,11 @@ func (s *Store) allFrom(ctx context.Context, url, prefix string, budget time.Dur
 	}
 }
 
-// step takes one step of a listing of everything.
+// step makes one request of a scan, within listTime.
 func step[T any](s *Store, ctx context.Context, ask func(context.Context) T) T {
 	ctx, cancel := context.WithTimeout(ctx, listTime)
 	defer cancel()
-	s.heads <- struct{}{}
-	defer func() { <-s.heads }()
+	s.metadata <- struct{}{}
+	defer func() { <-s.metadata }()
 	return ask(ctx)
 }

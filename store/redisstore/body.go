@@ -16,24 +16,27 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// Bodies on the server: a hash of chunks, each with its checksum in front.
+// Reading bodies from the server. A body is a hash of chunks. Each chunk begins
+// with its checksum.
 
 const (
-	// chunkSize is how much of a body is in one chunk: large enough that a round trip costs little beside
-	// it, small enough not to hold up the server. With its checksum and the server's own header it fits what
-	// the server's allocator hands out, 256 KiB, exactly.
+	// chunkSize is the number of body bytes in one chunk. A round trip costs
+	// little beside it, and it does not occupy the server for long. With
+	// checksum and header it fits exactly into an allocation of the server, 256
+	// KiB.
 	chunkSize = 256<<10 - 64
 
-	// wholeSize is up to what size a body is fetched when it is opened, before anybody is answered: what
-	// happens to the server then does not matter any more.
+	// wholeSize is the largest body that Open fetches whole, before the
+	// response is served. A failure of the server then no longer matters.
 	wholeSize = 4 * chunkSize
 )
 
 // chunksOf returns the number of chunks of a body.
 func chunksOf(size int64) int64 { return (size + chunkSize - 1) / chunkSize }
 
-// Open implements [store.Store]. A body up to 1 MiB is transferred by when Open returns. A larger one is as
-// it is read, chunk by chunk; each has to come within ten times LookupTimeout, and a second at least.
+// Open implements [store.Store]. It transfers a body of up to 1 MiB before it
+// returns. A larger body is transferred chunk by chunk while it is read. Each
+// chunk must arrive within ten times LookupTimeout, and at least a second.
 func (s *Store) Open(ctx context.Context, key string, blob store.Blob) (store.Body, error) {
 	if err := s.usable(ctx); err != nil {
 		return nil, err
@@ -94,11 +97,12 @@ func (s *Store) Open(ctx context.Context, key string, blob store.Blob) (store.Bo
 	b.recent[0] = loaded{0, pieces[0]}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.alive = time.AfterFunc(0, b.keepAlive) // at first at once: it may be about to expire
+	b.alive = time.AfterFunc(0, b.keepAlive) // at once the first time, because the body may be about to expire
 	return b, nil
 }
 
-// errDamaged is damage as an answer of the server.
+// errDamaged reports a damaged body. It counts as an answer of a working
+// server.
 var errDamaged = errors.Join(store.ErrDamaged, errAnswer)
 
 // body is an open body.
@@ -108,22 +112,22 @@ type body struct {
 	key   string
 	name  string
 	size  int64
-	whole []byte // all of it; else it is read in chunks
+	whole []byte // the whole body; nil if it is read in chunks
 
-	alive *time.Timer // keeps the chunks from going while they are being read
+	alive *time.Timer // keeps the chunks from expiring while the body is open
 
 	mu     sync.Mutex
 	closed bool
-	recent [2]loaded // the chunks that were used last, the last one in front
-	ahead  *fetch    // of the chunk after that which was read last
+	recent [2]loaded // the two chunks that were used last, the latest first
+	ahead  *fetch    // the chunk after the one that was read last
 }
 
 type loaded struct {
 	index int64
-	data  []byte // nil if there is none
+	data  []byte // nil if the element is unused
 }
 
-// fetch is a chunk on its way.
+// fetch is the transfer of one chunk.
 type fetch struct {
 	index int64
 	done  chan struct{}
@@ -131,7 +135,8 @@ type fetch struct {
 	err   error
 }
 
-// verified returns the bytes of chunk i that resp brings.
+// verified returns the bytes of chunk i from resp, if they have the right
+// length and checksum.
 func (b *body) verified(resp rueidis.RedisResult, i int64) ([]byte, error) {
 	raw, err := resp.AsBytes()
 	switch {
@@ -145,10 +150,11 @@ func (b *body) verified(resp rueidis.RedisResult, i int64) ([]byte, error) {
 	return raw[4:], nil
 }
 
-// get returns chunk i from the server, where it may have been released since b was opened.
+// get fetches chunk i from the server. The body may have been released since it
+// was opened.
 func (b *body) get(i int64) ([]byte, error) {
-	// A response is being read that can't be had without the server any more: it is worth more patience than
-	// a lookup.
+	// The caller has part of the response already, and only the server has the
+	// rest. So wait longer than for a lookup.
 	budget := max(time.Second, 10*b.s.opts.LookupTimeout)
 	return run(b.s, b.s.bodies, b.ctx, b.key, budget, func(ctx context.Context, c *connection) ([]byte, error) {
 		field := strconv.FormatInt(i, 10)
@@ -160,7 +166,8 @@ func (b *body) get(i int64) ([]byte, error) {
 	})
 }
 
-// chunk returns chunk i, and has the next one fetched if they are being read in order.
+// chunk returns chunk i. If chunks are read in order, it also starts the
+// transfer of the next one.
 func (b *body) chunk(i int64) ([]byte, error) {
 	b.mu.Lock()
 	if b.closed {
@@ -222,7 +229,7 @@ func (b *body) ReadAt(p []byte, off int64) (n int, err error) {
 	return n, nil
 }
 
-// at returns what is there from an offset within the body to the end of its chunk, or of the body.
+// at returns the bytes from an offset to the end of its chunk.
 func (b *body) at(off int64) ([]byte, error) {
 	if b.whole != nil {
 		return b.whole[off:], nil
@@ -234,7 +241,7 @@ func (b *body) at(off int64) ([]byte, error) {
 	return piece[off%chunkSize:], nil
 }
 
-// keepAlive keeps what is open from expiring, under either name.
+// keepAlive keeps the open body from expiring, under either of its names.
 func (b *body) keepAlive() {
 	run(b.s, b.s.bodies, b.ctx, b.key, b.s.opts.LookupTimeout, func(ctx context.Context, c *connection) (struct{}, error) {
 		script := c.bodies.B().Eval().Script(keepAliveScript).Numkeys(2).Key(b.name, releasedName(b.name)).

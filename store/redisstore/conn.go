@@ -10,44 +10,50 @@ import (
 	"github.com/sony/gobreaker/v2"
 )
 
-// Talking to the server: connections, time budgets, and leaving it alone when it fails.
+// Connections to the server, time limits, and a pause after failures.
 
 const (
-	// openTime is how long Open waits for a server: longer than a lookup, as it costs a start and no request.
+	// openTime is how long Open waits for a server. It is longer than a lookup,
+	// because no request waits for it.
 	openTime = time.Second
 
-	// brokenFailures is how many failures in a row make a server count as broken, and brokenTime for how long
-	// nothing is asked of it then. The first lookup after that is one more that may take its whole budget.
+	// brokenFailures is the number of consecutive failures after which a server
+	// counts as broken. It is then not used for brokenTime. The first lookup
+	// after that may take its whole time limit again.
 	brokenFailures = 3
 	brokenTime     = time.Second
 
-	// brokenParts is how many parts of a cluster are told apart, by slot, so that one dead server of it does
-	// not make others count as broken, nor their answers make it count as well.
+	// brokenParts is the number of groups of slots in a cluster that can be
+	// broken independently. So one dead server does not stop the use of others,
+	// and their answers do not hide that it is dead.
 	brokenParts = 32
 
-	// silence is after how long without an answer a connection is given up. A server that was only held up
-	// may take as long without costing more than timeouts.
+	// silence is how long a connection may be without an answer before it is
+	// closed. A server that is only busy may take as long, and costs nothing
+	// but timeouts.
 	silence = 5 * time.Second
 
-	// maxRunning is how much is asked at once: a quarter of the commands without an answer that the client has
-	// room for. Where it has none it makes those who come wait until it has given the connection up, for
-	// seconds, whatever their budget is.
+	// maxRunning is the number of concurrent operations. It is a quarter of the
+	// unanswered commands that the client can hold. If the client is full,
+	// callers wait for seconds until it gives up the connection, whatever their
+	// time limit.
 	maxRunning = 256
 )
 
-// connection is what a store talks through. Bodies have connections of their own, so that lookups do not
-// wait behind them.
+// connection has the clients of a store. Bodies have connections of their own,
+// so that lookups do not wait behind them.
 type connection struct {
-	heads  rueidis.Client
-	bodies rueidis.Client
+	metadata rueidis.Client
+	bodies   rueidis.Client
 }
 
 func (c *connection) close() {
-	c.heads.Close()
+	c.metadata.Close()
 	c.bodies.Close()
 }
 
-// connected returns the connection, made if need be, by when ctx ends.
+// connected returns the connection. If there is none, it makes one, and waits
+// for it until ctx ends.
 func (s *Store) connected(ctx context.Context) (*connection, error) {
 	if c := s.conn.Load(); c != nil {
 		return c, nil
@@ -93,39 +99,41 @@ func (s *Store) connected(ctx context.Context) (*connection, error) {
 
 func (s *Store) dial() (*connection, error) {
 	option := s.option
-	option.DisableRetry = true     // a request can better do without the cache than wait
-	option.AlwaysPipelining = true // otherwise a timeout closes the connection, and forgets what was cached
+	option.DisableRetry = true     // a request had better continue without the cache than wait
+	option.AlwaysPipelining = true // otherwise a timeout would close the connection, and clear its memory
 	setDefault(&option.ConnWriteTimeout, silence)
 	setDefault(&option.Dialer.Timeout, silence)
 	setDefault(&option.ClientName, "cachetrip")
-	heads, bodies := option, option
-	heads.PipelineMultiplex = -1 // one connection, with one memory
-	heads.DisableCache = heads.DisableCache || s.opts.MemoryBytes < 0
-	heads.CacheSizeEachConn = s.opts.MemoryBytes
+	metadata, bodies := option, option
+	metadata.PipelineMultiplex = -1 // one connection, with one memory
+	metadata.DisableCache = metadata.DisableCache || s.opts.MemoryBytes < 0
+	metadata.CacheSizeEachConn = s.opts.MemoryBytes
 	bodies.DisableCache = true
 	if s.opts.Configure != nil {
-		s.opts.Configure(&heads)
+		s.opts.Configure(&metadata)
 		s.opts.Configure(&bodies)
 	}
 	c := &connection{}
 	var err error
-	if c.heads, err = rueidis.NewClient(heads); err != nil {
+	if c.metadata, err = rueidis.NewClient(metadata); err != nil {
 		return nil, err
 	}
 	if c.bodies, err = rueidis.NewClient(bodies); err != nil {
-		c.heads.Close()
+		c.metadata.Close()
 		return nil, err
 	}
 	return c, nil
 }
 
-// places are taken by what is being asked, apart for heads and bodies, as their connections are.
-type places chan struct{}
+// permits limits concurrent operations. Metadata and bodies have separate
+// permits, because their connections are separate.
+type permits chan struct{}
 
-// run has op done within a time budget on the connection, for a key or, if that is empty, for none. While
-// the server counts as broken it fails at once. The end of ctx ends only the waiting of those who look for it:
-// others may be waiting for the same answer.
-func run[T any](s *Store, in places, ctx context.Context, key string, budget time.Duration, op func(context.Context, *connection) (T, error)) (T, error) {
+// run calls op with the connection, and cancels its context after budget. key
+// is the key that op is about, or "". While the server counts as broken, run
+// fails at once. The end of ctx does not cancel op, because other callers may
+// be waiting for the same answer.
+func run[T any](s *Store, in permits, ctx context.Context, key string, budget time.Duration, op func(context.Context, *connection) (T, error)) (T, error) {
 	var result T
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), budget)
 	defer cancel()
@@ -135,7 +143,7 @@ func run[T any](s *Store, in places, ctx context.Context, key string, budget tim
 		return result, errCrowded
 	}
 	defer func() { <-in }()
-	done, err := s.breakers.of(s.conn.Load(), key).Allow() // which those before have told what they found
+	done, err := s.breakers.of(s.conn.Load(), key).Allow() // operations report their results to the breaker
 	if err != nil {
 		return result, errBroken
 	}
@@ -155,15 +163,16 @@ func run[T any](s *Store, in places, ctx context.Context, key string, budget tim
 }
 
 var (
-	errBroken  = errors.New("the server does not answer, and is left alone for a moment")
-	errCrowded = errors.New("too much is being asked of the server at once")
+	errBroken  = errors.New("the server has failed repeatedly, and is not used for a second")
+	errCrowded = errors.New("too many concurrent operations on the server")
 	errClosed  = errors.New("closed")
 
-	// errNotAsked tells that nothing was asked of the server, which says nothing about it.
+	// errNotAsked says that the server was not used, so the result tells
+	// nothing about it.
 	errNotAsked = errors.New("not asked")
 )
 
-// breakers tell for which parts of the keys the server is broken.
+// breakers says for which groups of keys the server is broken.
 type breakers [brokenParts]*gobreaker.TwoStepCircuitBreaker[struct{}]
 
 func newBreakers() (b breakers) {
@@ -178,15 +187,16 @@ func newBreakers() (b breakers) {
 	return b
 }
 
-// of returns the breaker for a key. Only a cluster has parts.
+// of returns the breaker for a key. Only a cluster has more than one.
 func (b *breakers) of(c *connection, key string) *gobreaker.TwoStepCircuitBreaker[struct{}] {
-	if c == nil || key == "" || c.heads.Mode() != rueidis.ClientModeCluster {
+	if c == nil || key == "" || c.metadata.Mode() != rueidis.ClientModeCluster {
 		return b[0]
 	}
 	return b[int(slot(key[:urlLen]))*brokenParts/slots]
 }
 
-// answered reports whether err, or nil, is the answer of a server that works.
+// answered reports whether err shows that the server works: it is nil or an
+// answer of the server.
 func answered(err error) bool {
 	if err == nil {
 		return true
@@ -203,12 +213,13 @@ func answered(err error) bool {
 	return true
 }
 
-// errAnswer marks errors that say something about what is stored, not about the server.
+// errAnswer marks errors that are about a stored value, not about the server.
 var errAnswer = errors.New("answered")
 
 const slots = 16384
 
-// slot returns the slot of a cluster that keys with the given hash tag are in: CRC-16/XMODEM.
+// slot returns the cluster slot of keys with the given hash tag. It is a
+// CRC-16/XMODEM.
 func slot(tag string) uint16 {
 	var crc uint16
 	for i := 0; i < len(tag); i++ {

@@ -18,16 +18,17 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// Bodies on their way to the server. Those who read along read what this process has, so that what happens
-// to the server does not concern them, nor whoever makes the body arrive.
+// Writing bodies to the server. Readers of a draft read the copy in this
+// process, so that a failure of the server affects neither them nor the
+// download.
 
 const (
-	// inlineSize is up to what size a body is kept with the head: a hit costs one round trip, or none, and an
-	// update sends it again.
+	// inlineSize is the largest body that is kept with its metadata. A hit on
+	// it needs one round trip, or none. An update sends it again.
 	inlineSize = 16 << 10
 
-	// draftTime is for how long chunks stay that no entry names, since the last one was written: longer than
-	// any pause in a download that is going on.
+	// draftTime is how long the chunks of a draft stay after the last one was
+	// written. It is longer than any pause in a download.
 	draftTime = 10 * time.Minute
 )
 
@@ -59,21 +60,21 @@ type draft struct {
 	hash string // the name of the blob
 
 	mu        sync.Mutex
-	more      sync.Cond // there is more to send, or nothing any more
-	memory    []byte    // all of it, up to a chunk; then
+	more      sync.Cond // signals that there is more to send, or that the draft ended
+	memory    []byte    // the whole body while it fits one chunk; otherwise it is in file
 	file      *os.File
-	name      string // of the file, empty if it has none any more
+	name      string // name of file; empty once it was removed
 	size      int64
-	err       error // of Write
+	err       error // the first error of Write or Commit
 	committed bool
 	closed    bool
 
-	sending chan struct{} // closed when nothing is sent any more; nil if that has not begun
-	sent    int64         // chunks
+	sending chan struct{} // closed when sending has ended; nil if it has not begun
+	sent    int64         // number of chunks sent
 	sendErr error
 }
 
-// Write keeps p, and has whole chunks sent.
+// Write implements [store.Draft]. It starts sending when a chunk is complete.
 func (d *draft) Write(p []byte) (n int, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -82,7 +83,7 @@ func (d *draft) Write(p []byte) (n int, err error) {
 		return 0, d.err
 	case d.closed || d.committed:
 		return 0, opError("write body", fs.ErrClosed)
-	case d.sendErr != nil: // it will not be stored, so that there is no use in keeping more of it
+	case d.sendErr != nil: // the body will not be stored, so keep no more of it
 		d.err = opError("write body", d.sendErr)
 	case d.size+int64(len(p)) > d.s.opts.MaxBodyBytes:
 		d.err = opError("write body", store.ErrTooLarge)
@@ -106,14 +107,15 @@ func (d *draft) Write(p []byte) (n int, err error) {
 	return n, d.err
 }
 
-// spill moves what there is to a file, which has no name any more where a system allows that.
+// spill moves the body from memory to a file. It removes the name of the file
+// at once, where the system allows that.
 func (d *draft) spill() error {
 	f, err := os.CreateTemp(d.s.opts.TempDir, "cachetrip-")
 	if err != nil {
 		return err
 	}
 	if os.Remove(f.Name()) != nil {
-		d.name = f.Name() // Windows does so only once it is closed
+		d.name = f.Name() // Windows removes a file only after it is closed
 	}
 	d.file = f
 	_, err = f.Write(d.memory)
@@ -152,7 +154,8 @@ func (d *draft) ReadAt(p []byte, off int64) (n int, err error) {
 	return n, err
 }
 
-// send has the chunks that are complete sent, and once the draft is committed the last one. The lock is held.
+// send starts or continues sending: complete chunks, and after Commit also the
+// last one. d.mu is held.
 func (d *draft) send() {
 	if d.sending == nil {
 		d.sending = make(chan struct{})
@@ -161,7 +164,7 @@ func (d *draft) send() {
 	d.more.Broadcast()
 }
 
-// transfer sends chunks in order until there will be no more.
+// transfer sends chunks in order, until the draft is complete or closed.
 func (d *draft) transfer() {
 	defer close(d.sending)
 	d.mu.Lock()
@@ -176,7 +179,8 @@ func (d *draft) transfer() {
 		if size <= 0 {
 			return
 		}
-		// What is given to the client stays its own: after a timeout it may still be writing it.
+		// Each chunk gets new memory. After a timeout the client may still be
+		// writing the old one.
 		chunk := make([]byte, 4+size)
 		d.mu.Unlock()
 		err := d.put(chunk, from)
@@ -186,7 +190,7 @@ func (d *draft) transfer() {
 	}
 }
 
-// put sends the chunk at an offset, read into the given memory.
+// put reads the chunk at offset from into chunk, and sends it.
 func (d *draft) put(chunk []byte, from int64) error {
 	if n, err := d.ReadAt(chunk[4:], from); n < len(chunk)-4 {
 		return err
@@ -205,7 +209,8 @@ func (d *draft) put(chunk []byte, from int64) error {
 	return err
 }
 
-// Commit implements [store.Draft]. It waits until everything is on the server, for WriteTimeout at most.
+// Commit implements [store.Draft]. It waits up to WriteTimeout until the whole
+// body is on the server.
 func (d *draft) Commit() (store.Blob, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -255,12 +260,12 @@ func (d *draft) Close() error {
 	if !discard {
 		return d.closeFile()
 	}
-	go func() { // which ends soon: the last chunk may be on its way
+	go func() { // ends soon; the last chunk may still be on its way
 		<-sending
 		d.closeFile()
 		run(d.s, d.s.bodies, d.ctx, d.key, d.s.opts.WriteTimeout, func(ctx context.Context, c *connection) (struct{}, error) {
 			return struct{}{}, c.bodies.Do(ctx, c.bodies.B().Unlink().Key(d.hash).Build()).Error()
-		}) // else it expires
+		}) // if this fails, the chunks expire
 	}()
 	return nil
 }

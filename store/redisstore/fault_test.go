@@ -94,14 +94,14 @@ func TestStalledServer(t *testing.T) {
 	key := storetest.Key(1, 1)
 	start := func(t *testing.T) *redisstore.Store {
 		s := open(t, server.url(), redisstore.Options{})
-		eventually(t, "a head is in memory", func() bool {
+		eventually(t, "metadata is in memory", func() bool {
 			return put(s, t, key, large) == nil && holds(s, t, key, large) && holds(s, t, key, large)
 		})
 		server.signal(syscall.SIGSTOP)
 		t.Cleanup(func() { server.signal(syscall.SIGCONT) })
 		return s
 	}
-	t.Run("heads in memory", func(t *testing.T) {
+	t.Run("metadata in memory", func(t *testing.T) {
 		s := start(t)
 		quick(t, "many bodies", func() {
 			for range 500 {

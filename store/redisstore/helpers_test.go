@@ -10,7 +10,7 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// newEntry returns the head of a response that is fresh for a minute.
+// newEntry returns the metadata of a response that is fresh for a minute.
 func newEntry(key string) *store.Entry {
 	now := time.Now().Round(0)
 	return &store.Entry{

@@ -10,30 +10,38 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// Leases: one process of a fleet fetches, others that want the same wait for what it stores.
+// Leases. One process of a fleet fetches a response. Others that want the same
+// wait until it is stored.
 
 const (
-	// alone is the value of a lease that tells that the answer could not be shared, and aloneTime for how
-	// long nobody waits for the like then: as long as a Transport remembers that for itself.
+	// alone is the value of a lease whose response turned out not to be
+	// shareable. For aloneTime no process waits for such a response, as within
+	// one Transport.
 	alone     = "alone"
 	aloneTime = 10 * time.Second
 
-	// firstLook and lastLook are the pauses between looks at a lease that another process has: at first what
-	// a fast origin takes, later what is little beside a slow one.
+	// firstLook and lastLook are the pauses between looks at a lease that
+	// another process has. The first suits a fast origin. The last is little
+	// beside the time of a slow one.
 	firstLook = 2 * time.Millisecond
 	lastLook  = 30 * time.Millisecond
 )
 
-// Lease asks to be the one, of all processes that share the store, to fetch what is to be stored under key
-// for the given variant of requests. A Transport calls it when it would ask an origin, if Options.Lease is
-// set.
+// Lease asks for the right to fetch the response to be stored under key for the
+// given variant. Of all processes that share the store, one has it at a time. A
+// Transport calls Lease before it asks an origin, if Options.Lease is set.
 //
-// If granted, the caller fetches, and calls release when the response is stored, or with shared false when
-// it turned out to be of no use to others, who then do not wait for the like for a while. If not, another
-// process was fetching and has ended: the caller looks again. It waits for that for Options.Lease at most,
-// and is granted the lease, without having it, when that has passed or the server does not answer: nobody
-// waits for longer because of another, and a process that dies holds up others for no longer. Once ctx has
-// ended it does not wait at all, but can still have the lease.
+// If granted is true, the caller fetches. It calls release when the response is
+// stored. It calls release with shared false if other requests cannot use the
+// response; then no process waits for the same for a while.
+//
+// If granted is false, another process had the lease and has ended it: the
+// caller looks up again.
+//
+// Lease waits for another process for at most Options.Lease. After that, or if
+// the server does not answer, it returns granted without holding the lease. So
+// nobody waits longer because of another process, even if that process dies. If
+// ctx has ended, Lease does not wait, but can still get the lease.
 func (s *Store) Lease(ctx context.Context, key, variant string) (release func(shared bool), granted bool) {
 	none := func(bool) {}
 	if s.opts.Lease <= 0 || s.usable(context.WithoutCancel(ctx)) != nil || checkKey(key) != nil {
@@ -46,13 +54,13 @@ func (s *Store) Lease(ctx context.Context, key, variant string) (release func(sh
 	defer timer.Stop()
 	pause := firstLook
 	for waited := false; ; waited = true {
-		holder, err := run(s, s.heads, ctx, key, s.opts.LookupTimeout, func(ctx context.Context, c *connection) (string, error) {
-			get := c.heads.B().Get().Key(name).Build()
+		holder, err := run(s, s.metadata, ctx, key, s.opts.LookupTimeout, func(ctx context.Context, c *connection) (string, error) {
+			get := c.metadata.B().Get().Key(name).Build()
 			if waited {
-				return orEmpty(c.heads.Do(ctx, get))
+				return orEmpty(c.metadata.Do(ctx, get))
 			}
-			set := c.heads.B().Set().Key(name).Value(token).Nx().Px(s.opts.Lease).Build()
-			resps := c.heads.DoMulti(ctx, set, get)
+			set := c.metadata.B().Set().Key(name).Value(token).Nx().Px(s.opts.Lease).Build()
+			resps := c.metadata.DoMulti(ctx, set, get)
 			if err := resps[0].Error(); err != nil && !rueidis.IsRedisNil(err) {
 				return "", err
 			}
@@ -65,7 +73,7 @@ func (s *Store) Lease(ctx context.Context, key, variant string) (release func(sh
 			return func(shared bool) {
 				s.mu.Lock()
 				defer s.mu.Unlock()
-				if !s.closed { // else it expires
+				if !s.closed { // after Close the lease expires
 					s.background.Go(func() { s.endLease(ctx, key, name, token, shared) })
 				}
 			}, true
@@ -86,7 +94,7 @@ func (s *Store) Lease(ctx context.Context, key, variant string) (release func(sh
 	}
 }
 
-// endLeaseScript ends a lease unless it has passed to another process.
+// endLeaseScript ends a lease, unless another process has it by now.
 const endLeaseScript = `
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if ARGV[2] == '' then return redis.call('DEL', KEYS[1]) end
@@ -102,8 +110,8 @@ func (s *Store) endLease(ctx context.Context, key, name, token string, shared bo
 	if shared {
 		value = ""
 	}
-	run(s, s.heads, ctx, key, s.opts.LookupTimeout, func(ctx context.Context, c *connection) (struct{}, error) {
+	run(s, s.metadata, ctx, key, s.opts.LookupTimeout, func(ctx context.Context, c *connection) (struct{}, error) {
 		args := []string{token, value, formatMilliseconds(aloneTime)}
-		return struct{}{}, endLeaseLua.Exec(ctx, c.heads, []string{name}, args).Error()
+		return struct{}{}, endLeaseLua.Exec(ctx, c.metadata, []string{name}, args).Error()
 	})
 }

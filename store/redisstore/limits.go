@@ -8,13 +8,13 @@ import (
 	"github.com/cachetrip/cachetrip/store/internal/entryset"
 )
 
-// The limits that all stores share, and those that one value on a server needs.
+// The limits that all stores share, and the limits of this one.
 const (
 	maxVariants = entryset.MaxVariants
-	maxMetadata = entryset.MaxMetadata // without a small body
+	maxMetadata = entryset.MaxMetadata // excludes a small body
 
 	// maxValue limits the metadata and small bodies of a key in bytes. A lookup
-	// transfers them at once, and every update writes them anew. Beyond it the
+	// transfers them at once, and every update writes them again. Beyond it the
 	// variants with the oldest ResponseTime are dropped.
 	maxValue = 1 << 20
 
@@ -47,5 +47,5 @@ func checkEntry(key string, e *store.Entry) error {
 	return nil
 }
 
-// responseTime is by which the rules of entryset compare entries.
+// responseTime returns the time by which the rules of entryset compare entries.
 func responseTime(e *store.Entry) time.Time { return e.ResponseTime }

@@ -1,32 +1,37 @@
-// Package redisstore keeps a cache on a Redis or Valkey server, Sentinel group or cluster, for the replicas
-// of a program to share.
+// Package redisstore keeps a cache on a Redis or Valkey server, Sentinel group
+// or cluster. All replicas of a program can share it.
 //
-// A [Store] asks little of the server that the server does not do by itself: expiry, eviction, replication
-// and failover are its own. What a process has looked up it keeps in memory until the server tells it that
-// it changed ("client-side caching"), so that a repeated hit costs no round trip.
+// The server does expiry, eviction, replication and failover by itself. A
+// process keeps metadata that it has looked up in memory until the server
+// reports a change ("client-side caching"). So a repeated hit needs no round
+// trip.
 //
 // # On the server
 //
-// Under a prefix, for each URL one hash with the heads and small bodies, a field for each identity, and
-// for each larger body a hash with its chunks, all in one slot of a cluster:
+// All names begin with a prefix. A URL has one hash with metadata and small
+// bodies, with a field for each identity. Each larger body has a hash with its
+// chunks. Everything about one URL is in the same slot of a cluster:
 //
-//	cachetrip:{<URL>}            <identity> → heads and bodies up to 16 KiB, as CBOR
+//	cachetrip:{<URL>}            <identity> → metadata and bodies up to 16 KiB, as CBOR
 //	cachetrip:{<URL>}:b:<blob>   0, 1, 2, … → chunks of 256 KiB, each with its CRC-32C
-//	cachetrip:secret             what digests are keyed with
+//	cachetrip:secret             the secret key of all digests
 //
-// URL and identity are the halves of the store's key, and so keyed digests: no name tells a URL. All keys
-// expire. An entry does when it was not updated for as long as it was fresh then, and [Options].Keep beyond,
-// so that it can be validated. A body is written before any entry names it and is dropped if none does
-// within ten minutes: a writer that dies leaves nothing else.
+// <URL> and <identity> are the halves of the store's key. They are keyed
+// digests, so no name reveals a URL. All keys on the server expire. An entry
+// expires when its freshness and [Options].Keep have passed since its last
+// update. Until then it can be validated. A body is written before an entry
+// names it. If no entry names it within ten minutes, it expires. So a process
+// that dies leaves nothing behind.
 //
 // # When the server fails
 //
-// Whatever happens to it, lookups end within [Options].LookupTimeout, and after a few failures in a row
-// nothing is asked of it for a second at a time. The errors make a Transport go on as without a cache. Open
-// therefore succeeds without a server, too.
+// A lookup takes at most [Options].LookupTimeout. After three failures in a
+// row, the store does not use the server for a second. On an error, a Transport
+// continues as without a cache. For the same reason, Open succeeds without a
+// server.
 //
-// Redis 6.2 or later is needed, or Valkey. docs/redis.md says how to set a server up, and how large it has
-// to be.
+// The package needs Redis 6.2 or later, or Valkey. docs/redis.md tells how to
+// set up a server, and how large it must be.
 package redisstore
 
 import (
@@ -46,10 +51,11 @@ import (
 )
 
 const (
-	// DefaultPrefix is what the names of all keys begin with if Options do not say otherwise.
+	// DefaultPrefix is the default of Options.Prefix.
 	DefaultPrefix = "cachetrip"
 
-	// DefaultKeep is the default of Options.Keep: nearly all of what is used again is so within a week.
+	// DefaultKeep is the default of Options.Keep. Nearly all responses that are
+	// used again are used within a week.
 	DefaultKeep = 7 * 24 * time.Hour
 
 	// DefaultMemoryBytes is the default of Options.MemoryBytes: 32 MiB.
@@ -63,51 +69,60 @@ const (
 	DefaultWriteTimeout  = 250 * time.Millisecond
 )
 
-// Options are the options of a [Store]. Their zero value is fit for most programs.
+// Options are the options of a [Store]. The zero value suits most programs.
 type Options struct {
-	// Prefix is what the names of all keys begin with: applications that are to share a server and not a
-	// cache each have their own. Letters, digits and the characters "._-:" are allowed. If it is empty,
-	// DefaultPrefix is meant.
+	// Prefix is the beginning of the names of all keys on the server.
+	// Applications that share a server but not a cache need different prefixes.
+	// A prefix consists of letters, digits and the characters "._-:". If empty,
+	// DefaultPrefix is used.
 	Prefix string
 
-	// Keep is for how long what is not fresh any more is kept, to be validated. If it is 0, DefaultKeep is
-	// meant; if it is negative, nothing is kept beyond its freshness, nor for less than a second.
+	// Keep is how long a response is kept after it becomes stale, so that it
+	// can be validated. If 0, DefaultKeep is used. If negative, stale responses
+	// are not kept. Everything is kept for at least a second.
 	Keep time.Duration
 
-	// MemoryBytes bounds the memory for heads and small bodies that were looked up, for each server of a
-	// cluster, and once more for what was made of them. If it is 0, DefaultMemoryBytes is meant; if it is negative, nothing is kept in the process.
+	// MemoryBytes limits the memory for metadata and small bodies that were
+	// looked up. The limit applies twice: for the received values of each
+	// server of a cluster, and for all decoded ones. If 0, DefaultMemoryBytes
+	// is used. If negative, the process keeps nothing.
 	MemoryBytes int
 
-	// MaxBodyBytes bounds one body. If it is 0, DefaultMaxBodyBytes is meant.
+	// MaxBodyBytes limits the size of one body. If 0, DefaultMaxBodyBytes is
+	// used.
 	MaxBodyBytes int64
 
-	// LookupTimeout bounds the time until a lookup, or opening a body, fails: what a server that does not
-	// answer costs a request, for each of the two. Connections that were lost are made anew within it, too: it
-	// has to last for two round trips at least, for four with TLS, and for a body of 1 MiB. If it is 0,
-	// DefaultLookupTimeout is meant.
+	// LookupTimeout limits the time of a lookup, and of opening a body. A
+	// server that does not answer delays a request by this much for each of the
+	// two. It must be long enough for a body of 1 MiB. It also covers a new
+	// connection after one was lost, which takes two round trips, or four with
+	// TLS. If 0, DefaultLookupTimeout is used.
 	LookupTimeout time.Duration
 
-	// WriteTimeout bounds the time for which storing may hold up the end of a response. Bodies are
-	// transferred while they arrive; what is missing then has this time. If it is 0, DefaultWriteTimeout is
-	// meant.
+	// WriteTimeout limits how long storing may delay the end of a response. A
+	// body is sent to the server while it arrives. The limit is for the part
+	// that is then missing. If 0, DefaultWriteTimeout is used.
 	WriteTimeout time.Duration
 
-	// Secret, if it has 32 bytes at least, is what digests are keyed with. Otherwise the first process to
-	// use a prefix makes one, which all keep on the server: should one start while it is not there, that one
-	// and those after it have a cache apart from that of the others.
+	// Secret is the secret key of all digests. It has at least 32 bytes. If
+	// empty, the first process with a prefix makes a secret and puts it on the
+	// server, where the others find it. If that process starts without a
+	// server, it has a cache of its own until it is restarted.
 	Secret []byte
 
-	// TempDir is where bodies of more than 256 KiB are kept while they arrive, so that those who read along
-	// do not depend on the server. If it is empty, os.TempDir is meant. Where no file can be made there, such
-	// bodies are not stored.
+	// TempDir is the directory for bodies of more than 256 KiB while they
+	// arrive, so that readers do not depend on the server. If empty, os.TempDir
+	// is used. If no file can be made there, such bodies are not stored.
 	TempDir string
 
-	// Lease is for how long, at most, one process may be waited for by others of the fleet that want to
-	// fetch the same; see [Store.Lease]. If it is 0, there are no leases: each process fetches for itself.
+	// Lease is how long a process waits at most for another process that
+	// fetches the same response; see [Store.Lease]. If 0, there are no leases,
+	// and each process fetches for itself.
 	Lease time.Duration
 
-	// Configure, if not nil, may change how servers are connected to: TLS, credentials that rotate,
-	// addresses. It is called once for lookups and once for bodies.
+	// Configure, if not nil, can change how the store connects to servers: TLS,
+	// rotating credentials, addresses. It is called once for the connection for
+	// metadata, and once for the one for bodies.
 	Configure func(*rueidis.ClientOption)
 }
 
@@ -118,16 +133,16 @@ type Store struct {
 
 	conn     atomic.Pointer[connection]
 	breakers breakers
-	heads    places
-	bodies   places
+	metadata permits
+	bodies   permits
 
 	mu      sync.Mutex
-	dialing chan struct{} // closed when the attempt to connect that is under way has ended
-	dialErr error         // of the last one
+	dialing chan struct{} // closed when the current attempt to connect has ended
+	dialErr error         // of the last attempt
 	closed  bool
 	secret  []byte
 
-	secretDue atomic.Int64 // when the secret has to be used on the server again, Unix ns; 0: there is none
+	secretDue atomic.Int64 // when the secret on the server must be used again, in Unix nanoseconds; 0 if there is none
 
 	decoded    decoded
 	background sync.WaitGroup
@@ -135,8 +150,9 @@ type Store struct {
 
 var _ store.Store = (*Store)(nil)
 
-// Open returns a store on the server that url names, waiting for it for a second at most: a server that is
-// not there is connected to when it is. The error is about the arguments. The forms of url are
+// Open returns a store on the server that url names. It waits up to a second
+// for a connection. If there is none by then, the store connects later. It
+// returns an error only if the arguments are invalid. The forms of url are
 //
 //	redis://user:password@host:6379/0                             one server, or a cluster that it belongs to
 //	rediss://host:6379                                            with TLS
@@ -144,11 +160,11 @@ var _ store.Store = (*Store)(nil)
 //	redis://host:6379?addr=host2:6379&addr=host3:6379             a cluster, by several of its servers
 //	redis://host:26379?addr=host2:26379&master_set=mymaster       Sentinels
 //
-// and those that [rueidis.ParseURL] describes.
+// and the other forms of [rueidis.ParseURL].
 func Open(url string, opts Options) (*Store, error) {
 	option, err := rueidis.ParseURL(url)
 	if err != nil {
-		return nil, errors.New("cachetrip: redisstore: not the URL of a server") // its text may hold a password
+		return nil, errors.New("cachetrip: redisstore: the URL of the server is invalid") // the text of err may contain a password
 	}
 	if opts.Prefix == "" {
 		opts.Prefix = DefaultPrefix
@@ -159,7 +175,7 @@ func Open(url string, opts Options) (*Store, error) {
 		}
 	}
 	if n := len(opts.Secret); n > 0 && n < 32 {
-		return nil, fmt.Errorf("cachetrip: redisstore: the secret has %d bytes, not 32 at least", n)
+		return nil, fmt.Errorf("cachetrip: redisstore: the secret has %d bytes; it needs at least 32", n)
 	}
 	setDefault(&opts.Keep, DefaultKeep)
 	setDefault(&opts.MemoryBytes, DefaultMemoryBytes)
@@ -167,7 +183,7 @@ func Open(url string, opts Options) (*Store, error) {
 	setDefault(&opts.LookupTimeout, DefaultLookupTimeout)
 	setDefault(&opts.WriteTimeout, DefaultWriteTimeout)
 	s := &Store{opts: opts, option: option, breakers: newBreakers(), decoded: decoded{max: opts.MemoryBytes}}
-	s.heads, s.bodies = make(places, maxRunning), make(places, maxRunning)
+	s.metadata, s.bodies = make(permits, maxRunning), make(permits, maxRunning)
 	ctx, cancel := context.WithTimeout(context.Background(), openTime)
 	defer cancel()
 	s.connected(ctx) // or later
@@ -181,8 +197,8 @@ func setDefault[T comparable](option *T, value T) {
 	}
 }
 
-// Close releases the connections. What is being read or written fails. A server that does not answer may hold
-// it up for some seconds.
+// Close closes the connections. Operations that are in progress fail. If the
+// server does not answer, Close can take some seconds.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	before := s.closed
@@ -192,8 +208,9 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.background.Wait()
-	// The client leaves connections open that are being made while it closes.
-	for _, in := range []places{s.heads, s.bodies} {
+	// The client would leave connections open that it is still making. So wait
+	// until no operation runs.
+	for _, in := range []permits{s.metadata, s.bodies} {
 		for range cap(in) {
 			in <- struct{}{}
 			defer func() { <-in }()
@@ -205,15 +222,15 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Ping returns whether the server can be talked to, and if not, why.
+// Ping returns an error if the server cannot be reached.
 func (s *Store) Ping(ctx context.Context) error {
 	c, err := s.connected(ctx)
 	if err != nil {
 		return opError("connect", err)
 	}
-	s.heads <- struct{}{}
-	defer func() { <-s.heads }()
-	return opError("ping", c.heads.Do(ctx, c.heads.B().Ping().Build()).Error())
+	s.metadata <- struct{}{}
+	defer func() { <-s.metadata }()
+	return opError("ping", c.metadata.Do(ctx, c.metadata.B().Ping().Build()).Error())
 }
 
 // The names of keys.
@@ -222,18 +239,22 @@ func (s *Store) urlName(key string) string { return s.opts.Prefix + ":{" + key[:
 
 func (s *Store) blobName(key, id string) string { return s.urlName(key) + ":b:" + id }
 
-// releasedName is what a blob is called that no entry names any more, while it may still be read.
+// releasedName returns the name of a blob after it was released: no entry names
+// it, but readers may still have it open.
 func releasedName(name string) string { return name + ":released" }
 
 func (s *Store) secretName() string { return s.opts.Prefix + ":secret" }
 
 const (
-	// secretTime is for how long a secret is kept on the server after its last use.
+	// secretTime is how long the server keeps a secret after its last use.
 	secretTime = 90 * 24 * time.Hour
 
-	// secretRenew is how often it is used there while anything is looked up. Processes ask for it but once, and
-	// a server would evict it first of all, so that those that start later make another and have a cache of
-	// their own. One that has come back empty is to have it before that happens, too.
+	// secretRenew is how often a process that looks something up uses the
+	// secret on the server. Without that, the server would evict the secret
+	// first, because each process reads it only once. Processes that start
+	// later would then have a cache of their own. The interval is short,
+	// because a server that restarts empty must get the old secret before a new
+	// process makes another.
 	secretRenew = 2 * time.Second
 )
 
@@ -261,7 +282,7 @@ func (s *Store) Secret(ctx context.Context) ([]byte, error) {
 	return append([]byte(nil), known...), nil
 }
 
-// keepSecret has the secret used on the server if that is due, in the background.
+// keepSecret uses the secret on the server in the background, if that is due.
 func (s *Store) keepSecret() {
 	now := time.Now()
 	due := s.secretDue.Load()
@@ -276,8 +297,8 @@ func (s *Store) keepSecret() {
 	known := s.secret
 	s.background.Go(func() {
 		ctx := context.Background()
-		_, err := run(s, s.heads, ctx, "", s.opts.LookupTimeout, func(ctx context.Context, c *connection) (string, error) {
-			return c.heads.Do(ctx, c.heads.B().Getex().Key(s.secretName()).PxMilliseconds(secretTime.Milliseconds()).Build()).ToString()
+		_, err := run(s, s.metadata, ctx, "", s.opts.LookupTimeout, func(ctx context.Context, c *connection) (string, error) {
+			return c.metadata.Do(ctx, c.metadata.B().Getex().Key(s.secretName()).PxMilliseconds(secretTime.Milliseconds()).Build()).ToString()
 		})
 		if rueidis.IsRedisNil(err) {
 			s.agreeOnSecret(ctx, known)
@@ -285,7 +306,8 @@ func (s *Store) keepSecret() {
 	})
 }
 
-// agreeOnSecret puts a secret on the server unless there is one, and returns what is there then.
+// agreeOnSecret puts a secret on the server unless there is one, and returns
+// the secret that is then there.
 func (s *Store) agreeOnSecret(ctx context.Context, known []byte) ([]byte, error) {
 	mine := known
 	if mine == nil {
@@ -293,15 +315,15 @@ func (s *Store) agreeOnSecret(ctx context.Context, known []byte) ([]byte, error)
 		rand.Read(mine)
 	}
 	name := s.secretName()
-	text, err := run(s, s.heads, ctx, "", s.opts.LookupTimeout, func(ctx context.Context, c *connection) (string, error) {
-		b := c.heads.B()
-		resps := c.heads.DoMulti(ctx,
+	text, err := run(s, s.metadata, ctx, "", s.opts.LookupTimeout, func(ctx context.Context, c *connection) (string, error) {
+		b := c.metadata.B()
+		resps := c.metadata.DoMulti(ctx,
 			b.Set().Key(name).Value(base64.StdEncoding.EncodeToString(mine)).Nx().Px(secretTime).Build(),
 			b.Pexpire().Key(name).Milliseconds(secretTime.Milliseconds()).Build(),
 			b.Get().Key(name).Build())
 		text, err := resps[2].ToString()
 		if err != nil && resps[0].NonRedisError() == nil && resps[0].Error() != nil && !rueidis.IsRedisNil(resps[0].Error()) {
-			err = resps[0].Error() // why there is none
+			err = resps[0].Error() // the reason why there is no secret
 		}
 		return text, err
 	})
@@ -315,7 +337,7 @@ func (s *Store) agreeOnSecret(ctx context.Context, known []byte) ([]byte, error)
 	return secret, nil
 }
 
-// usable reports why nothing can be done, if so.
+// usable returns an error if ctx has ended or the store is closed.
 func (s *Store) usable(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -328,7 +350,7 @@ func (s *Store) usable(ctx context.Context) error {
 	return nil
 }
 
-// opError says what failed.
+// opError adds the operation to an error.
 func opError(op string, err error) error {
 	if err == nil {
 		return nil

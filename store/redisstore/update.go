@@ -18,27 +18,31 @@ import (
 	"github.com/cachetrip/cachetrip/store/internal/entryset"
 )
 
-// Entries and how they change: one value for each key of the store, replaced by comparing and setting.
+// Entries, and how they are updated. Each key of the store has one value on the
+// server, which a script compares and replaces.
 
 const (
-	// memoryTime is for how long at most a value is used without asking the server, which takes what is asked
-	// for as used, and evicts what is not. It also bounds what a server that is cut off, and replaced by
-	// another, can keep from being told.
+	// memoryTime is how long a value is used without asking the server. The
+	// server sees a value as used only if it is asked, and evicts unused
+	// values. The limit also matters after a failover, because a server that
+	// was cut off cannot report changes.
 	memoryTime = time.Minute
 
-	// minTime is what everything is kept for at least, so that it is there when a body has arrived.
+	// minTime is the shortest time for which anything is kept. It is long
+	// enough for a body to arrive.
 	minTime = time.Second
 
-	// maxTime is what freshness and Options.Keep count for at most: longer than what is cached is of use, and
-	// short enough that when something may go fits the 32 bits that a value has for it.
+	// maxTime limits both freshness and Options.Keep. No response is useful for
+	// longer, and the expiry time of a value must fit 32 bits.
 	maxTime = 10 * 365 * 24 * time.Hour
 
-	// releasedTime is for how long a body that no entry names any more can still be read by those who had
-	// opened it, and by which they say that they still do.
+	// releasedTime is how long a released body can still be read by those who
+	// have opened it. They extend the time while they read.
 	releasedTime = 2 * time.Minute
 
-	// maxAttempts bounds how often an update begins again because of others. Each time one of them has got
-	// through; more than this would take part in one update of one key only if something is badly wrong.
+	// maxAttempts limits how often an update starts again because another
+	// process changed the value. Each time one other update succeeded. So many
+	// updates of one key at the same time mean that something is badly wrong.
 	maxAttempts = 1000
 )
 
@@ -58,8 +62,8 @@ func (s *Store) Entries(ctx context.Context, key string) ([]*store.Entry, error)
 	return slices.Clone(entries), nil
 }
 
-// lookUp returns the value of key, empty if there is none, from the memory of the process if it can be, and
-// whether it is from there.
+// lookUp returns the value of key, or "" if there is none. remembered reports
+// whether the value comes from the memory of the process.
 func (s *Store) lookUp(ctx context.Context, key string) (value string, remembered bool, err error) {
 	if err := s.usable(ctx); err != nil {
 		return "", false, err
@@ -68,13 +72,14 @@ func (s *Store) lookUp(ctx context.Context, key string) (value string, remembere
 		return "", false, err
 	}
 	s.keepSecret()
-	value, err = run(s, s.heads, ctx, key, s.opts.LookupTimeout, func(ctx context.Context, c *connection) (string, error) {
-		// Without asking for the time to live besides, which takes a transaction, and those a full server refuses.
-		get := c.heads.B().Hget().Key(s.urlName(key)).Field(key[urlLen:]).Cache().ToStaticTTL()
-		resp := c.heads.DoCache(ctx, get, memoryTime)
+	value, err = run(s, s.metadata, ctx, key, s.opts.LookupTimeout, func(ctx context.Context, c *connection) (string, error) {
+		// ToStaticTTL avoids a query for the time to live. That query needs a
+		// transaction, which a full server refuses.
+		get := c.metadata.B().Hget().Key(s.urlName(key)).Field(key[urlLen:]).Cache().ToStaticTTL()
+		resp := c.metadata.DoCache(ctx, get, memoryTime)
 		value, err := orEmpty(resp)
 		if err == nil && resp.IsCacheHit() {
-			err = errNotAsked // or a server that is gone would not count as broken while something is in memory
+			err = errNotAsked // a hit in memory must not count as an answer of a server that may be gone
 		}
 		return value, err
 	})
@@ -87,10 +92,10 @@ func (s *Store) lookUp(ctx context.Context, key string) (value string, remembere
 	return value, false, opError("look up", err)
 }
 
-// ask returns the value of key that the server has, empty if there is none.
+// ask returns the value of key on the server, or "" if there is none.
 func (s *Store) ask(ctx context.Context, key string) (string, error) {
-	return run(s, s.heads, ctx, key, s.opts.LookupTimeout, func(ctx context.Context, c *connection) (string, error) {
-		return orEmpty(c.heads.Do(ctx, c.heads.B().Hget().Key(s.urlName(key)).Field(key[urlLen:]).Build()))
+	return run(s, s.metadata, ctx, key, s.opts.LookupTimeout, func(ctx context.Context, c *connection) (string, error) {
+		return orEmpty(c.metadata.Do(ctx, c.metadata.B().Hget().Key(s.urlName(key)).Field(key[urlLen:]).Build()))
 	})
 }
 
@@ -104,7 +109,8 @@ func orEmpty(result rueidis.RedisResult) (string, error) {
 
 // Update implements [store.Store].
 func (s *Store) Update(ctx context.Context, key string, change func([]*store.Entry) []*store.Entry) error {
-	// What was looked up before is as good to begin with: if it is outdated, the server says so.
+	// A remembered value is good enough to begin with. If it is outdated, the
+	// server says so.
 	value, remembered, err := s.lookUp(ctx, key)
 	if err != nil {
 		return err
@@ -112,14 +118,15 @@ func (s *Store) Update(ctx context.Context, key string, change func([]*store.Ent
 	for range maxAttempts {
 		current, err := s.decoded.entries(key, value)
 		if err != nil {
-			current = nil // what does not prove itself is replaced
+			current = nil // a damaged value is replaced
 		}
 		next := change(slices.Clone(current))
 		if slices.Equal(current, next) {
 			if !remembered {
 				return nil
 			}
-			// Nobody says whether it is outdated if nothing is written.
+			// Without a write the server does not say whether the value is
+			// outdated.
 			if value, err = s.ask(ctx, key); err != nil {
 				return opError("update", err)
 			}
@@ -142,18 +149,18 @@ func (s *Store) Update(ctx context.Context, key string, change func([]*store.Ent
 		}
 		value = now
 	}
-	return opError("update", errors.New("others change the entries all the time"))
+	return opError("update", errors.New("other processes kept changing the entries"))
 }
 
 // update is one attempt to replace a value.
 type update struct {
 	key      string
-	revision string // of the value to be replaced, empty if there is none
-	value    []byte // nil to remove it
+	revision string // the revision to be replaced; empty if there is no value
+	value    []byte // nil to remove the value
 	ttl      time.Duration
-	added    []store.Blob // that entries name and did not before: they have to be there
-	kept     []store.Blob // that they named before as well
-	released []store.Blob // that none names any more
+	added    []store.Blob // blobs that entries name now and did not before; they must be on the server
+	kept     []store.Blob // blobs that entries name now and did before
+	released []store.Blob // blobs that no entry names any more
 }
 
 func (s *Store) newUpdate(key, value string, current, next []*store.Entry) (u update, err error) {
@@ -161,7 +168,7 @@ func (s *Store) newUpdate(key, value string, current, next []*store.Entry) (u up
 	if len(value) >= revisionLen {
 		u.revision = value[:revisionLen]
 	} else if value != "" {
-		u.revision = value // of something else; the script compares as much as there is
+		u.revision = value // not a value of this package; the script compares as many bytes as there are
 	}
 	for {
 		for _, e := range next {
@@ -206,7 +213,8 @@ func contains(blobs []store.Blob, blob store.Blob) bool {
 	return slices.ContainsFunc(blobs, func(b store.Blob) bool { return b.ID == blob.ID })
 }
 
-// ttl returns for how long entries are to be kept, from now on: while one of them is fresh, and Keep beyond.
+// ttl returns how long entries are kept from now on: as long as one of them is
+// fresh, plus Keep.
 func (s *Store) ttl(entries []*store.Entry) time.Duration {
 	var fresh time.Duration
 	now := time.Now()
@@ -216,7 +224,7 @@ func (s *Store) ttl(entries []*store.Entry) time.Duration {
 	return min(maxTime, fresh) + min(maxTime, max(0, s.opts.Keep))
 }
 
-// blobsOf returns the blobs that entries name and that are kept apart from them.
+// blobsOf returns the blobs of entries that are not inline.
 func blobsOf(entries []*store.Entry) (blobs []store.Blob) {
 	for _, e := range entries {
 		for _, p := range e.Parts {
@@ -228,17 +236,25 @@ func blobsOf(entries []*store.Entry) (blobs []store.Blob) {
 	return blobs
 }
 
-// compareAndSetScript makes an update, or nothing if it fails. It returns an empty string if the update was
-// made, else the value that is there, or false if there is none.
+// compareAndSetScript updates a value if its revision is still the given one.
+// It returns an empty string if it did. Otherwise it returns the current value,
+// or false if there is none.
 //
-//	KEYS  the hash of the URL; pairs of a blob that is newly named and its name if it was released; blobs
-//	      that are named as before; pairs of a blob that is released and its name then
-//	ARGV  field; revision; value or ”; TTL in ms; how many blobs are newly named; how many as before; for how
-//	      long what is released stays, in ms; for each that is newly named, how many chunks it has
+//	KEYS  the hash of the URL;
+//	      for each added blob its name, and its name if it was released;
+//	      the names of kept blobs;
+//	      for each released blob its name, and its name from now on
+//	ARGV  field; revision; value or ”; TTL in ms; number of added blobs;
+//	      number of kept blobs; how long released blobs stay, in ms;
+//	      for each added blob its number of chunks
 //
-// A blob that was released and is still there, as somebody reads it, is taken back if it is named again. The
-// first command that writes is the one that a full server refuses. What expires with the URL as a whole goes by itself; where there are many identities, three others are looked at each time, so that what
-// may go does not become more than what may not.
+// If an added blob was released and is still there, the script takes it back. A
+// full server refuses the first command that writes, so an update is made whole
+// or not at all.
+//
+// A value expires with the hash of its URL. If a hash has many identities, each
+// update looks at three others and removes those that have expired. So expired
+// fields do not accumulate.
 const compareAndSetScript = `
 local name, field = KEYS[1], ARGV[1]
 local value = redis.call('HGET', name, field)
@@ -249,7 +265,7 @@ for i = 1, added do
   local chunks = tonumber(ARGV[7 + i])
   if redis.call('HLEN', KEYS[2 * i]) ~= chunks then
     if redis.call('HLEN', KEYS[2 * i + 1]) ~= chunks then
-      return redis.error_reply('MISSING a body is not there any more')
+      return redis.error_reply('MISSING a body is gone from the server')
     end
     back[#back + 1] = i
   end
@@ -287,11 +303,12 @@ return ''
 `
 
 var compareAndSetSHA = func() string {
-	sum := sha1.Sum([]byte(compareAndSetScript)) // as the protocol wants it
+	sum := sha1.Sum([]byte(compareAndSetScript)) // the protocol requires SHA-1
 	return hex.EncodeToString(sum[:])
 }()
 
-// compareAndSet tries an update. If the value is another one by now, it returns that.
+// compareAndSet tries an update. If the value has changed meanwhile, it returns
+// the new value.
 func (s *Store) compareAndSet(ctx context.Context, u update) (done bool, now string, err error) {
 	name := s.urlName(u.key)
 	keys := []string{name}
@@ -313,15 +330,16 @@ func (s *Store) compareAndSet(ctx context.Context, u update) (done bool, now str
 		done bool
 		now  string
 	}
-	got, err := run(s, s.heads, ctx, u.key, s.opts.WriteTimeout, func(ctx context.Context, c *connection) (answer, error) {
-		b := c.heads.B()
+	got, err := run(s, s.metadata, ctx, u.key, s.opts.WriteTimeout, func(ctx context.Context, c *connection) (answer, error) {
+		b := c.metadata.B()
 		script := b.Evalsha().Sha1(compareAndSetSHA).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
-		// The answer to what is asked behind the script comes after the server has said that the value changed,
-		// on the same connection: from then on this process, too, sees the new one.
-		resps := c.heads.DoMulti(ctx, script, c.heads.B().Exists().Key(name).Build())
+		// The connection delivers the answer to EXISTS after the notice that
+		// the value changed. So when this process has the answer, it no longer
+		// uses the old value.
+		resps := c.metadata.DoMulti(ctx, script, c.metadata.B().Exists().Key(name).Build())
 		if err := resps[0].Error(); err != nil && strings.HasPrefix(err.Error(), "NOSCRIPT") {
-			whole := c.heads.B().Eval().Script(compareAndSetScript).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
-			resps = c.heads.DoMulti(ctx, whole, c.heads.B().Exists().Key(name).Build())
+			whole := c.metadata.B().Eval().Script(compareAndSetScript).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+			resps = c.metadata.DoMulti(ctx, whole, c.metadata.B().Exists().Key(name).Build())
 		}
 		text, err := resps[0].ToString()
 		switch {

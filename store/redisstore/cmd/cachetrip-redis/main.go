@@ -1,10 +1,11 @@
-// Command cachetrip-redis is the command cachetrip, which can look into caches on Redis and Valkey as well:
-// ls, show, explain, stats and purge take
+// Command cachetrip-redis is the command cachetrip with access to caches on
+// Redis and Valkey. Its subcommands ls, show, explain, stats and purge accept
 //
 //	--store redis://user:password@host:6379/0?prefix=cachetrip
 //
-// or CACHETRIP_STORE. The prefix is that of the application, as in redisstore.Options; the other parameters are
-// those of redisstore.Open.
+// or the environment variable CACHETRIP_STORE. The parameter prefix is that of
+// the application, as in redisstore.Options. All other parameters are those of
+// redisstore.Open.
 package main
 
 import (
@@ -20,7 +21,8 @@ import (
 
 func main() { command.Main(open) }
 
-// patience is what one answer of the server may take, as nothing can be done without.
+// patience is the time limit for an answer of the server. The command can do
+// nothing without it.
 const patience = 10 * time.Second
 
 func open(ctx context.Context, rawURL string) (command.Store, error) {
@@ -34,7 +36,7 @@ func open(ctx context.Context, rawURL string) (command.Store, error) {
 	u.RawQuery = query.Encode()
 	s, err := redisstore.Open(u.String(), redisstore.Options{
 		Prefix: prefix, LookupTimeout: patience, WriteTimeout: patience,
-		MemoryBytes: -1, // what is looked at once need not be kept
+		MemoryBytes: -1, // each value is read only once
 	})
 	if err != nil {
 		return nil, err

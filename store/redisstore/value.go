@@ -14,12 +14,13 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// The value that holds the entries of a key:
+// The value on the server that holds the entries of a key:
 //
-//	revision [16] | when it may go, Unix seconds [4] | CRC-32C of all else [4] | entries as CBOR
+//	revision [16] | expiry, Unix seconds [4] | CRC-32C of all else [4] | entries as CBOR
 //
-// Numbers are big-endian, as the script that compares revisions and drops what may go reads them, too. A
-// value that does not prove itself counts as none, and is replaced by the next update.
+// Numbers are big-endian. The update script also reads revision and expiry. A
+// value whose checksum does not match counts as missing, and the next update
+// replaces it.
 
 const (
 	revisionLen = 16
@@ -28,10 +29,10 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// head has the fields of store.Entry, by number, so that the format does not depend
+// metadata has the fields of store.Entry, by number, so that the format does not depend
 // on names in Go. A new field needs a number here, and a place in encodeEntries and
 // decodeValue; TestValueKnowsAllFields fails as long as one of them lacks it.
-type head struct {
+type metadata struct {
 	URL                string            `cbor:"1,keyasint"`
 	Method             string            `cbor:"2,keyasint"`
 	Status             int               `cbor:"3,keyasint"`
@@ -58,7 +59,7 @@ type part struct {
 	Inline []byte
 }
 
-// instant is a time; its zero value stands for that of time.Time.
+// instant is a time. Its zero value stands for the zero time.Time.
 type instant struct {
 	_       struct{} `cbor:",toarray"`
 	Set     bool
@@ -85,12 +86,13 @@ var (
 	decoding, _ = cbor.DecOptions{UTF8: cbor.UTF8DecodeInvalid}.DecMode() // field values may be Latin-1
 )
 
-// encodeEntries returns entries as CBOR. It fails with ErrTooLarge if a head is over maxMetadata.
+// encodeEntries returns entries as CBOR. It fails with ErrTooLarge if the
+// metadata of one is larger than maxMetadata.
 func encodeEntries(entries []*store.Entry) ([]byte, error) {
-	heads := make([]cbor.RawMessage, len(entries))
+	encoded := make([]cbor.RawMessage, len(entries))
 	for i, e := range entries {
 		inline := 0
-		h := head{
+		h := metadata{
 			URL: e.URL, Method: e.Method, Status: e.Status, Proto: e.Proto,
 			Header: e.Header, Trailer: e.Trailer, Selecting: e.Selecting,
 			RequestTime: instantOf(e.RequestTime), ResponseTime: instantOf(e.ResponseTime), InvalidatedAt: instantOf(e.InvalidatedAt),
@@ -111,12 +113,12 @@ func encodeEntries(entries []*store.Entry) ([]byte, error) {
 		if len(b)-inline > maxMetadata {
 			return nil, store.ErrTooLarge
 		}
-		heads[i] = b
+		encoded[i] = b
 	}
-	return encoding.Marshal(heads)
+	return encoding.Marshal(encoded)
 }
 
-// newValue returns a value of a new revision.
+// newValue returns a value with a new revision.
 func newValue(entries []byte, until time.Time) []byte {
 	b := make([]byte, valueHeader, valueHeader+len(entries))
 	rand.Read(b[:revisionLen])
@@ -126,24 +128,24 @@ func newValue(entries []byte, until time.Time) []byte {
 	return b
 }
 
-// checksum returns what a value is proven by.
+// checksum returns the checksum of a value.
 func checksum(value []byte) uint32 {
 	sum := crc32.Checksum(value[:revisionLen+4], castagnoli)
 	return crc32.Update(sum, castagnoli, value[valueHeader:])
 }
 
-// decodeValue returns the entries of key that value holds.
+// decodeValue returns the entries of key from a value.
 func decodeValue(key string, value []byte) ([]*store.Entry, error) {
 	if len(value) < valueHeader || checksum(value) != binary.BigEndian.Uint32(value[revisionLen+4:]) {
 		return nil, store.ErrDamaged
 	}
-	var heads []head
-	if err := decoding.Unmarshal(value[valueHeader:], &heads); err != nil || len(heads) > maxVariants {
+	var decoded []metadata
+	if err := decoding.Unmarshal(value[valueHeader:], &decoded); err != nil || len(decoded) > maxVariants {
 		return nil, store.ErrDamaged
 	}
-	entries := make([]*store.Entry, len(heads))
-	for i := range heads {
-		h := &heads[i]
+	entries := make([]*store.Entry, len(decoded))
+	for i := range decoded {
+		h := &decoded[i]
 		e := &store.Entry{
 			Key: key,
 			URL: h.URL, Method: h.Method, Status: h.Status, Proto: h.Proto,
@@ -165,9 +167,9 @@ func decodeValue(key string, value []byte) ([]*store.Entry, error) {
 	return entries, nil
 }
 
-// decoded remembers what values hold, by their revision.
+// decoded remembers the entries of values that were decoded.
 type decoded struct {
-	max int // bytes of memory, as sizeOf has it
+	max int // largest sum of sizeOf
 
 	mu     sync.Mutex
 	values map[string]decodedValue
@@ -180,8 +182,9 @@ type decodedValue struct {
 	size    int
 }
 
-// sizeOf returns what a value and the entries that it holds take in memory, in bytes, a little more rather than
-// less: heads of many short fields take several times what they do as a value.
+// sizeOf returns about how many bytes a value and its decoded entries take in
+// memory. It rather counts too many. Metadata with many short fields takes
+// several times the size of its value.
 func sizeOf(value string, entries []*store.Entry) int {
 	const perValue, perEntry, perField, perPart = 256, 512, 160, 128
 	size := perValue + len(value)
@@ -205,7 +208,8 @@ func sizeOf(value string, entries []*store.Entry) int {
 	return size
 }
 
-// entries returns the entries of key that value holds.
+// entries returns the entries of key from a value, which it decodes only if it
+// is new.
 func (d *decoded) entries(key, value string) ([]*store.Entry, error) {
 	d.mu.Lock()
 	known, ok := d.values[key]
@@ -222,7 +226,7 @@ func (d *decoded) entries(key, value string) ([]*store.Entry, error) {
 	defer d.mu.Unlock()
 	d.bytes += size - d.values[key].size
 	if d.values == nil || d.bytes > d.max {
-		d.values = make(map[string]decodedValue) // costs each of them to be decoded once more
+		d.values = make(map[string]decodedValue) // every value is decoded once more
 		d.bytes = size
 	}
 	d.values[key] = decodedValue{value, entries, size}
