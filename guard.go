@@ -33,7 +33,7 @@ func (x *exchange) store() guard.Store { return x.t.storeFor(x.request()) }
 // lasting returns a context for calls of the Store that the caller's end does not end. They still
 // take no longer than the caller has patience.
 func (x *exchange) lasting() context.Context {
-	if x.behind() {
+	if x.behind {
 		return context.WithoutCancel(x.req.Context())
 	}
 	return patience.Lasting(x.req.Context())

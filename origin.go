@@ -53,7 +53,6 @@ func (t *Transport) forward(req *http.Request, status Status) (*http.Response, e
 	if err := t.modify(resp); err != nil {
 		return nil, err
 	}
-	t.counters.misses.Add(1)
 	status.FwdStatus = resp.StatusCode
 	elsewhere := req.URL != nil && followed(resp, out, req.URL)
 	var o result
@@ -63,7 +62,7 @@ func (t *Transport) forward(req *http.Request, status Status) (*http.Response, e
 	}
 	o.says(&status)
 	if p != nil {
-		ctx, done := interest(req)
+		ctx, done := callerContext(req)
 		resp = t.taken(p, req, ctx, done, nil)
 	} else {
 		resp.Body = t.counted(resp)
@@ -77,7 +76,7 @@ func (t *Transport) forward(req *http.Request, status Status) (*http.Response, e
 	return resp, nil
 }
 
-// send is that of the Transport. What has come is closed if something panics before there is an outcome.
+// send is that of the Transport. What has come is closed if something panics before there is a result.
 func (x *exchange) send(req *http.Request) (resp *http.Response, err error) {
 	resp, err = x.t.send(req)
 	x.reply = resp
@@ -114,7 +113,7 @@ func detached(req *http.Request) *http.Request {
 	*own.URL = *req.URL
 	own.Header = req.Header.Clone()
 	own.Body = nil
-	//lint:ignore SA1019 it ends the caller's interest alone; see interest
+	//lint:ignore SA1019 it concerns the caller alone; see callerContext
 	own.Cancel = nil
 	return &own
 }

@@ -14,7 +14,7 @@ import (
 // is given it: because nobody waits for it, or who does is not given a body, or the store may fail, which the
 // response is to say.
 func (a *originReply) saveBehind() *pending.Write {
-	if a.x.behind() || a.x.rules.method != http.MethodGet || a.x.rules.conditional() || !a.x.t.takes.Load() {
+	if a.x.behind || a.x.rules.method != http.MethodGet || a.x.rules.conditional() || !a.x.t.takes.Load() {
 		return nil
 	}
 	a.x.t.mu.Lock()

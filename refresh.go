@@ -14,18 +14,25 @@ import (
 // Revalidating behind a stale response that was served: RFC 5861, section 3.
 
 const (
-	// maxRefreshes bounds the revalidations behind stale responses that are under way at once; more
-	// wait for the next use of their response.
+	// maxRefreshes limits the revalidations that are under way at once. More wait for the next use of their response.
 	maxRefreshes = 32
 
-	// maxOriginRefreshes bounds those of one origin, so that one that does not answer leaves some for others.
+	// maxOriginRefreshes limits those of one origin, so that an origin that does not answer leaves some for others.
 	maxOriginRefreshes = 8
 
-	// refreshTime bounds one of them, as nobody waits who could cancel it, but Close.
+	// refreshTime limits one of them, because no caller is there to cancel it.
 	refreshTime = 30 * time.Second
 
-	// closeGrace is how long Close waits for the head of an answer.
+	// closeGrace is how long Close waits for the header of a response.
 	closeGrace = 3 * time.Second
+
+	// refreshPause is how long no other revalidation begins after one has failed. It doubles with each failure, up to
+	// maxRefreshPause.
+	refreshPause    = time.Second
+	maxRefreshPause = time.Minute
+
+	// maxFailedRefreshes limits the failures that are remembered.
+	maxFailedRefreshes = 1024
 )
 
 // refreshes are the revalidations behind stale responses. Its zero value is ready for use.
@@ -37,24 +44,14 @@ type refreshes struct {
 // refreshing is a revalidation behind a stale response.
 type refreshing struct {
 	origin string
-	forgo  context.CancelFunc // ends it if the head of the answer is not there yet
+	giveUp context.CancelFunc // ends it if the header of the response is not there yet
 }
 
-// failedRefresh says when a revalidation that has failed is to be tried again.
+// failedRefresh says when a revalidation that has failed may be tried again.
 type failedRefresh struct {
 	pause time.Duration
 	until time.Time
 }
-
-const (
-	// refreshPause is how long no other revalidation is begun after one has failed. It doubles with each failure,
-	// up to maxRefreshPause.
-	refreshPause    = time.Second
-	maxRefreshPause = time.Minute
-
-	// maxFailedRefreshes bounds the failures that are remembered.
-	maxFailedRefreshes = 1024
-)
 
 // may reports whether there is room and reason for a revalidation.
 func (rs *refreshes) may(key, origin string, now time.Time) bool {
@@ -94,8 +91,8 @@ func (rs *refreshes) end(key string, succeeded bool, now time.Time) {
 	rs.failed[key] = failedRefresh{pause, now.Add(pause)}
 }
 
-// refresh revalidates behind a stale response that was served: once for all who were served it
-// meanwhile. RFC 5861, section 3.
+// refresh revalidates behind a stale response that was served, in a goroutine of its own. There is one revalidation for
+// all callers that are served the response meanwhile.
 func (x *exchange) refresh(entries []*store.Entry, stored []response, d decision) {
 	key := x.key + x.variant(stored)
 	origin := originOf(x.req.URL)
@@ -104,18 +101,18 @@ func (x *exchange) refresh(entries []*store.Entry, stored []response, d decision
 		x.t.mu.Unlock()
 		return
 	}
-	grace, forgo := context.WithCancel(context.Background())
-	x.t.refreshes.begin(key, refreshing{origin, forgo})
+	grace, giveUp := context.WithCancel(context.Background())
+	x.t.refreshes.begin(key, refreshing{origin, giveUp})
 	x.t.background.Add(1)
 	x.t.mu.Unlock()
 
 	own := *x
 	own.detach()
-	own.req = own.own
+	own.req, own.behind = own.own, true
 	d.action = revalidate
 	go func() {
 		defer own.t.background.Done()
-		defer forgo()
+		defer giveUp()
 		succeeded := false
 		defer func() {
 			own.t.mu.Lock()
@@ -126,47 +123,46 @@ func (x *exchange) refresh(entries []*store.Entry, stored []response, d decision
 	}()
 }
 
-// forgoRefreshes ends the revalidations that wait for the head of an answer.
-func (t *Transport) forgoRefreshes() {
+// giveUpRefreshes ends the revalidations that wait for the header of a response.
+func (t *Transport) giveUpRefreshes() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, r := range t.refreshes.underWay {
-		r.forgo()
+		r.giveUp()
 	}
 }
 
-// refreshNow asks the origin, unless somebody else does so already, and has the answer stored. It waits for the
-// head of that until grace ends. It reports whether the answer confirms what is stored, or takes its place.
+// refreshNow asks the origin, unless another exchange does so already, and has the response stored. It waits for the
+// header until grace ends. It reports whether the response confirms what is stored, or takes its place.
 func (x *exchange) refreshNow(grace context.Context, entries []*store.Entry, stored []response, d decision) bool {
 	ctx := untraced{context.WithoutCancel(x.req.Context())}
-	x.ctx, x.unwatch, x.waitsUntil = ctx, func() {}, time.Time{} // nobody waits
+	x.ctx, x.unwatch, x.waitsUntil = ctx, func() {}, time.Time{} // no caller waits
 	x.shareKey = x.sharingKey(stored)
 	p := x.t.requests.Join(ctx, resultOwner{x.t}, x.joinKey(), true, math.MaxUint64)
 	if !p.Leads() {
 		p.Leave()
 		return true // for all that is known
 	}
-	// The bound is that of this part in the flight: others may have joined.
-	bound, cancel := context.WithTimeout(ctx, refreshTime)
+	// The time limits this participation, not the request: others may have joined.
+	limited, cancel := context.WithTimeout(ctx, refreshTime)
 	defer cancel()
-	head, stop := context.WithCancel(bound)
+	forHeader, stop := context.WithCancel(limited)
 	defer stop()
 	defer context.AfterFunc(grace, stop)()
 	p.Request.Go(func() result { return x.askAlone(p.Request, entries, stored, d).to(x.rules) })
-	if p.Request.Wait(head, patience.Unlimited) != nil {
+	if p.Request.Wait(forHeader, patience.Unlimited) != nil {
 		p.Leave()
 		return false
 	}
 	o := p.Request.Result()
 	if o.download != nil {
-		r := o.download.take(bound, func(bool) { p.Leave() }, nil)
-		defer r.Close()
-		_, err := io.Copy(io.Discard, r)
+		body := o.download.take(limited, func(bool) { p.Leave() }, nil)
+		defer body.Close()
+		_, err := io.Copy(io.Discard, body)
 		return err == nil
 	}
 	defer p.Leave()
 	if o.confirmed() {
-		x.t.counters.revalidations.Add(1)
 		x.t.tell(answerRevalidated, x.own, nil, Status{
 			Fwd: d.fwd, FwdStatus: http.StatusNotModified, Stored: !o.unsaved, Detail: d.detail,
 			TTL: o.response.lifetime() - o.response.age(wallClock()),

@@ -21,9 +21,9 @@ import (
 type joining int
 
 const (
-	joinAny    joining = iota // it waits for the response to another request
-	joinLanded                // it has waited long enough: it joins only where the header is there already
-	joinNone                  // it asks the origin itself, and no other request waits for it
+	joinAny   joining = iota // it waits for the response to another request
+	joinReady                // it has waited long enough: it joins only where the header is there already
+	joinNone                 // it asks the origin itself, and no other request waits for it
 )
 
 // collapsible reports whether the request may be answered by the response to another one. One that says
@@ -53,7 +53,7 @@ func (x *exchange) collapses(stored []response, d decision) bool {
 func (x *exchange) waitsFor() time.Duration {
 	now := time.Now()
 	if x.waitsUntil.IsZero() {
-		x.waitsUntil = now.Add(patience.Of(x.watch(), now, x.t.shareTimeout()))
+		x.waitsUntil = now.Add(patience.Of(x.context(), now, x.t.shareTimeout()))
 	}
 	return x.waitsUntil.Sub(now)
 }
@@ -69,10 +69,18 @@ func (t *Transport) shareTimeout() time.Duration {
 	return t.ShareTimeout
 }
 
+// answer is how an exchange goes on after the origin was asked.
+type answer struct {
+	kind answerKind
+	resp *http.Response // what the caller gets; nil if err is what it gets, or next is not answered
+	err  error
+	next next
+}
+
 // ask has the origin asked, by this exchange or by another that wants the same, and answers. moment
 // is from before entries were looked up.
 func (x *exchange) ask(entries []*store.Entry, stored []response, d decision, join joining, moment uint64) (*http.Response, next, error) {
-	ctx := x.watch()
+	ctx := x.context()
 	asked := x.t.events.Next()
 	if x.own == nil {
 		x.detach()
@@ -81,22 +89,27 @@ func (x *exchange) ask(entries []*store.Entry, stored []response, d decision, jo
 	if p == nil {
 		return nil, again, nil
 	}
-	// The part in the request ends here, unless it goes on with a body that the caller reads.
 	defer func() {
-		if !x.reading {
+		if !x.reading { // else the part ends with the body
 			p.Leave()
 		}
 	}()
-	if !p.Leads() {
-		return x.follow(p, entries, stored, d, asked)
-	}
-	work := func() result { return x.askAlone(p.Request, entries, stored, d).to(x.rules) }
-	if ctx.Done() == nil { // the caller stays until the result is there, and there is no need to hand it over
-		p.Request.Do(work)
+	var a answer
+	if p.Leads() {
+		work := func() result { return x.askAlone(p.Request, entries, stored, d).to(x.rules) }
+		if ctx.Done() == nil { // the caller cannot leave: it needs no other goroutine
+			p.Request.Do(work)
+		} else {
+			p.Request.Go(work)
+		}
+		a = x.lead(p, entries, stored, d)
 	} else {
-		p.Request.Go(work)
+		a = x.follow(p, entries, stored, d, asked)
 	}
-	return x.lead(p, entries, stored, d)
+	if a.resp != nil {
+		x.t.tell(a.kind, x.req, a.resp, Status{})
+	}
+	return a.resp, a.next, a.err
 }
 
 // takePart returns the part of x in a request to the origin, which x may lead. It returns nil if what is stored has
@@ -112,137 +125,157 @@ func (x *exchange) takePart(ctx context.Context, stored []response, d decision, 
 }
 
 // lead answers with the result of the request that this exchange leads.
-func (x *exchange) lead(p *participation, entries []*store.Entry, stored []response, d decision) (*http.Response, next, error) {
+func (x *exchange) lead(p *participation, entries []*store.Entry, stored []response, d decision) answer {
 	if err := p.Request.Wait(x.ctx, patience.Unlimited); err != nil {
-		if errors.Is(x.ctx.Err(), context.DeadlineExceeded) { // err may be a cause that somebody gave it
-			if resp := x.serveStale(entries, stored, d, 0); resp != nil {
-				return resp, answered, nil
-			}
-		}
-		return nil, answered, err
+		return x.waitedInVain(err, entries, stored, d)
 	}
 	o := p.Request.Result()
 	switch {
 	case o.panicked != nil:
 		panic(o.panicked)
+	case o.err != nil && (o.final || errors.Is(o.err, context.Canceled)):
+		return answer{err: o.err}
 	case o.err != nil:
-		if !o.final && !errors.Is(o.err, context.Canceled) {
-			if resp := x.serveStale(entries, stored, d, 0); resp != nil {
-				return resp, answered, nil
-			}
-		}
-		return nil, answered, o.err
+		return x.staleOr(answer{err: o.err}, entries, stored, d)
 	case o.elsewhere:
-		x.waited = true
-		return nil, again, nil
+		return x.lookAgain()
 	case o.confirmed():
-		resp, err := x.serve(wallClock(), o.entry, &o.response, Status{Fwd: d.fwd, FwdStatus: http.StatusNotModified, Stored: !o.unsaved, Detail: d.detail})
-		x.settles(resp, o.pending)
-		if err != nil {
-			return nil, again, nil
-		}
-		if len(o.cookies) > 0 {
-			resp.Header["Set-Cookie"] = o.cookies
-		}
-		x.t.counters.revalidations.Add(1)
-		x.t.tell(answerRevalidated, x.req, resp, Status{})
-		return resp, answered, nil
-	}
-	if isFailure(o.code) {
+		return x.revalidated(o, d)
+	case isFailure(o.code):
 		if resp := x.serveStale(entries, stored, d, o.code); resp != nil {
-			return resp, answered, nil
+			return answer{kind: answerStale, resp: resp}
 		}
 	}
-	x.t.counters.misses.Add(1)
-	resp := x.receive(p, d)
-	x.t.tell(answerMiss, x.req, resp, Status{})
-	return resp, answered, nil
+	return answer{kind: answerMiss, resp: x.receive(p, d)}
+}
+
+// revalidated answers with the stored response that the origin has confirmed.
+func (x *exchange) revalidated(o *result, d decision) answer {
+	status := Status{Fwd: d.fwd, FwdStatus: http.StatusNotModified, Stored: !o.unsaved, Detail: d.detail}
+	resp, err := x.serve(wallClock(), o.entry, &o.response, status)
+	x.settles(resp, o.pending)
+	if err != nil {
+		return answer{next: again}
+	}
+	if len(o.cookies) > 0 {
+		resp.Header["Set-Cookie"] = o.cookies
+	}
+	return answer{kind: answerRevalidated, resp: resp}
+}
+
+// waitedInVain answers a caller whose context has ended before there was a result.
+func (x *exchange) waitedInVain(err error, entries []*store.Entry, stored []response, d decision) answer {
+	if errors.Is(x.ctx.Err(), context.DeadlineExceeded) { // err may be a cause that somebody gave the context
+		return x.staleOr(answer{err: err}, entries, stored, d)
+	}
+	return answer{err: err}
+}
+
+// staleOr answers with the selected response, if that may be used although there is none of the origin, and else as a
+// does.
+func (x *exchange) staleOr(a answer, entries []*store.Entry, stored []response, d decision) answer {
+	if resp := x.serveStale(entries, stored, d, 0); resp != nil {
+		return answer{kind: answerStale, resp: resp}
+	}
+	return a
+}
+
+// lookAgain has x begin again, as another process has asked the origin meanwhile.
+func (x *exchange) lookAgain() answer {
+	x.waited = true
+	return answer{next: again}
+}
+
+// askInTurn has x ask the origin itself, in turn with the others that waited for a request that has failed.
+func (x *exchange) askInTurn() answer {
+	if x.turn == nil {
+		x.turn = x.t.turns.Take(x.shareKey)
+	}
+	return answer{next: impatient}
 }
 
 // follow answers with the result of another exchange's request, if that can be shared with this
-// request, which asked at the event of that number. Errors are never shared: each belongs to the one who asked.
-func (x *exchange) follow(p *participation, entries []*store.Entry, stored []response, d decision, asked uint64) (*http.Response, next, error) {
+// request, which asked at the event of that number. Errors are never shared: each belongs to the caller that led.
+func (x *exchange) follow(p *participation, entries []*store.Entry, stored []response, d decision, asked uint64) answer {
 	switch err := p.Request.Wait(x.ctx, x.waitsFor()); {
 	case err == patience.ErrExhausted:
 		p.Request.Hide() // nor does anybody who comes later queue behind it
-		return nil, impatient, nil
+		return answer{next: impatient}
 	case err != nil:
-		if errors.Is(x.ctx.Err(), context.DeadlineExceeded) {
-			if resp := x.serveStale(entries, stored, d, 0); resp != nil {
-				return resp, answered, nil
-			}
-		}
-		return nil, answered, err
+		return x.waitedInVain(err, entries, stored, d)
 	}
 	o := p.Request.Result()
-	same := o.err == nil && alike(o.asked, x.rules)
 	switch {
 	case o.elsewhere:
-		x.waited = true
-		return nil, again, nil
+		return x.lookAgain()
 	case o.err != nil:
-		x.takeTurn()
-		return nil, impatient, nil
+		return x.askInTurn()
 	case isFailure(o.code):
-		if same {
+		if alike(o.asked, x.rules) {
 			if resp := x.serveStale(entries, stored, d, o.code); resp != nil {
-				return resp, answered, nil
+				return answer{kind: answerStale, resp: resp}
 			}
 		}
 		if o.entry == nil {
-			x.takeTurn()
-			return nil, impatient, nil
+			return x.askInTurn()
 		}
 	}
-	if o.entry == nil || o.audience == nobody {
-		return nil, alone, nil
-	}
-	if x.invalidatedSince(o.sent) || o.response.invalidatedIn(stored, x.orderBefore(o.sent)) {
-		return nil, alone, nil // something unsafe was done since: what was asked for before that won't do
-	}
-	if d.selected >= 0 && stored[d.selected].received.After(o.response.received) {
-		return nil, alone, nil // another process has stored something newer since
-	}
 	now := wallClock()
+	if next := x.shares(o, stored, d, asked, now); next != answered {
+		return answer{next: next}
+	}
+	return x.collapsed(p, d, now)
+}
+
+// shares returns answered if the result of another exchange's request may be given to x at the time now, and else how x
+// goes on.
+func (x *exchange) shares(o *result, stored []response, d decision, asked uint64, now time.Time) next {
+	switch {
+	case o.entry == nil || o.audience == nobody:
+		return alone
+	case x.invalidatedSince(o.sent) || o.response.invalidatedIn(stored, x.orderBefore(o.sent)):
+		return alone // something unsafe was done since the origin was asked
+	case d.selected >= 0 && stored[d.selected].received.After(o.response.received):
+		return alone // another process has stored something newer since
+	}
 	switch shared := decide(now, x.rules.sharing(o.code), []response{o.response}); {
 	case shared.serves():
 	case shared.fwd == "vary-miss" && !o.response.varies("*"):
 		x.others = append(x.others, o.response) // wait for those who want the same variant only
-		return nil, again, nil
+		return again
 	case !shared.lapsed() || o.arrived < asked:
-		return nil, alone, nil
-	case !same:
-		return nil, again, nil // wait for those that are alike only
+		return alone
+	case !alike(o.asked, x.rules):
+		return again // wait for those that are alike only
 	}
 	if o.download != nil && o.code == http.StatusPartialContent {
 		if answer, spans := o.response.ranges(x.rules); answer != spansAnswer || spans[0] != o.response.held[0] {
-			return nil, alone, nil // the origin sent another part than was asked for
+			return alone // the origin sent another part than was asked for
 		}
 	}
+	return answered
+}
+
+// collapsed answers with the result of another exchange's request.
+func (x *exchange) collapsed(p *participation, d decision, now time.Time) answer {
+	o := p.Request.Result()
 	status := Status{Fwd: d.fwd, FwdStatus: o.code, Collapsed: true, Stored: !o.unsaved, Detail: d.detail}
 	if o.confirmed() {
 		status.FwdStatus = http.StatusNotModified
 	}
-	var resp *http.Response
-	if o.download == nil || o.response.notModified(x.rules) { // which reads no content
-		var err error
-		if resp, err = x.serve(now, o.entry, &o.response, status); err != nil {
-			return nil, alone, nil
+	if o.download != nil && !o.response.notModified(x.rules) {
+		resp := x.share(p, status)
+		if resp == nil {
+			return answer{next: again}
 		}
-		if o.download == nil {
-			x.settles(resp, o.pending)
-		}
-	} else if resp = x.share(p, status); resp == nil {
-		return nil, again, nil
+		return answer{kind: answerCollapsed, resp: resp}
 	}
-	x.t.counters.collapsed.Add(1)
-	x.t.tell(answerCollapsed, x.req, resp, Status{})
-	return resp, answered, nil
-}
-
-// takeTurn has x ask the origin in turn with the others that waited for a request that has failed.
-func (x *exchange) takeTurn() {
-	if x.turn == nil {
-		x.turn = x.t.turns.Take(x.shareKey)
+	resp, err := x.serve(now, o.entry, &o.response, status)
+	if err != nil {
+		return answer{next: alone}
 	}
+	if o.download == nil {
+		x.settles(resp, o.pending)
+	}
+	return answer{kind: answerCollapsed, resp: resp}
 }

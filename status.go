@@ -220,6 +220,12 @@ type counters struct {
 	}
 }
 
+// of returns the counter of the requests that were answered in one way, and nil if
+// they are not counted.
+func (c *counters) of(kind answerKind) *atomic.Uint64 {
+	return [...]*atomic.Uint64{&c.hits, &c.staleHits, &c.revalidations, &c.collapsed, &c.misses, nil}[kind]
+}
+
 // Stats returns the counters as they are now. Evictions counts for the store,
 // and so for all Transports that use it.
 func (t *Transport) Stats() Stats {

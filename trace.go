@@ -136,8 +136,11 @@ func (k answerKind) hook(t *Trace) func(AnswerInfo) {
 	return [...]func(AnswerInfo){t.Hit, t.StaleHit, t.Revalidated, t.Collapsed, t.Miss, t.Refused}[k]
 }
 
-// tell says how a request was answered. Status is what StatusOf can't tell from the response.
+// tell counts a request that was answered, and tells hooks and logs. Status is what StatusOf can't tell from the response.
 func (t *Transport) tell(kind answerKind, req *http.Request, resp *http.Response, status Status) {
+	if counter := t.counters.of(kind); counter != nil {
+		counter.Add(1)
+	}
 	ctx := req.Context()
 	if !t.observed(ctx) {
 		return
@@ -195,10 +198,6 @@ func (x *exchange) request() *http.Request {
 	return x.req
 }
 
-// behind reports whether the exchange works in the background: no caller waits
-// for the response.
-func (x *exchange) behind() bool { return x.req == x.own }
-
 // wasStored tells that a response was stored.
 func (x *exchange) wasStored(e *store.Entry) {
 	x.t.counters.stored.Add(1)
@@ -218,7 +217,7 @@ func (x *exchange) told(message string, status int, length int64, reason string,
 	if !x.t.observed(ctx) {
 		return
 	}
-	info := StoreInfo{Request: req, StatusCode: status, Length: length, Reason: reason, Err: err, Background: x.behind()}
+	info := StoreInfo{Request: req, StatusCode: status, Length: length, Reason: reason, Err: err, Background: x.behind}
 	if x.t.logs(ctx) {
 		about := []slog.Attr{slog.Int("status", status), slog.Int64("length", length)}
 		if reason != "" {

@@ -143,7 +143,7 @@ func (t *Transport) Close() error {
 	t.closed.Store(true)
 	t.mu.Unlock()
 	defer close(t.ended)
-	timer := time.AfterFunc(closeGrace, t.forgoRefreshes)
+	timer := time.AfterFunc(closeGrace, t.giveUpRefreshes)
 	t.background.Wait() // which may still store what the origin sends
 	timer.Stop()
 	limit := time.Now().Add(patience.Longest)
@@ -202,13 +202,13 @@ func onlyCached(req *http.Request) bool {
 type exchange struct {
 	t     *Transport
 	req   *http.Request // as given
-	own   *http.Request // a copy of req to send, which outlives the caller's interest; see detach
+	own   *http.Request // a copy of req to send, which outlives the caller's context; see detach
 	asker *http.Request // what hooks and logs are told, if that is neither
 	rules *request      // as the rules see it; at first asked
 	asked request
 	key   string
 
-	// Of the caller's interest, once it matters; see watch. Content that is on its way is read as long as it lasts.
+	// The caller's context, once it matters; see context. A body that is on its way is read as long as it lasts.
 	ctx     context.Context
 	unwatch func()
 	reading bool
@@ -219,6 +219,8 @@ type exchange struct {
 	turn       *inflight.Turn // at an origin that fails, if x has waited for one
 	shareKey   inflight.Key   // what x asks for, if it may share that; else zero
 	lease      *lease         // of the request that x leads, if the store has leases
+
+	behind bool // nobody waits for the answer: x revalidates behind a stale response
 
 	reply *http.Response // to what was sent last
 
@@ -366,10 +368,9 @@ func (x *exchange) run() (*http.Response, error) {
 			}
 			kind := answerHit
 			if d.ttl <= 0 {
-				x.t.counters.staleHits.Add(1)
+				x.t.counters.hits.Add(1) // as well
 				kind = answerStale
 			}
-			x.t.counters.hits.Add(1)
 			x.t.tell(kind, x.req, resp, Status{})
 			if d.action == serveRevalidate {
 				x.refresh(entries, stored, d)
@@ -388,8 +389,8 @@ func (x *exchange) run() (*http.Response, error) {
 		case alone:
 			join = joinNone
 		case impatient:
-			join = max(join, joinLanded)
-			if err := x.turn.Wait(x.watch(), x.waitsFor()); err != nil {
+			join = max(join, joinReady)
+			if err := x.turn.Wait(x.context(), x.waitsFor()); err != nil {
 				return nil, err
 			}
 		case again:
@@ -454,23 +455,21 @@ func (x *exchange) serveStale(entries []*store.Entry, stored []response, d decis
 	if err != nil {
 		return nil
 	}
-	x.t.counters.staleHits.Add(1)
-	x.t.tell(answerStale, x.req, resp, Status{})
 	return resp
 }
 
 // lookup returns what is stored under the key, what is just being stored included, or an error if the caller's
-// interest ends before that is. A store that fails costs a miss.
+// context ends before that is. A store that fails costs a miss.
 func (x *exchange) lookup() ([]*store.Entry, error) {
 	if w := x.t.pendingWrites.Of(x.key); w != nil {
-		ctx := x.watch()
+		ctx := x.context()
 		if w.Wait(ctx); ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		} // else what is being stored is not there yet, if that takes too long
 	}
 	ctx := x.req.Context()
 	if !x.store().AtOnce() {
-		ctx = x.watch() // which costs more, and ends the waiting also if Request.Cancel is closed
+		ctx = x.context() // which costs more, and ends the waiting also if Request.Cancel is closed
 	}
 	entries, err := x.store().Entries(ctx, x.key)
 	if ctx.Err() != nil {

@@ -25,7 +25,7 @@ func (t *Transport) invalidateAfter(req *http.Request, resp *http.Response) {
 	if urls == nil {
 		return
 	}
-	ctx, done := interest(req)
+	ctx, done := callerContext(req)
 	defer done()
 	if err := t.changeKeys(ctx, req, urls, markInvalid); err != nil && ctx.Err() == nil {
 		t.storeFailed(req, "invalidate", err)

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Until when a caller wants an answer.
+// How long a caller waits for an answer.
 
 // errCanceled is what a caller gets who has closed Request.Cancel, as from net/http.
 var errCanceled = errors.New("cachetrip: request canceled")
@@ -15,11 +15,11 @@ var errCanceled = errors.New("cachetrip: request canceled")
 // sameMoment is within what time a context ends that has the deadline which Request.Cancel was closed for.
 const sameMoment = 10 * time.Millisecond
 
-// interest returns a context that ends with the interest of who made a request: with the request's own, and
-// with Request.Cancel, which http.Client uses for its Timeout with every RoundTripper but net/http's own.
-// done has to be called when there is nothing to end any more.
-func interest(req *http.Request) (ctx context.Context, done func()) {
-	//lint:ignore SA1019 who still uses it is to be heard
+// callerContext returns a context that ends when the caller of a request does not want an answer any more: with the
+// request's own context, and with Request.Cancel, which http.Client uses for its Timeout with every RoundTripper but
+// net/http's own. stop must be called when the request is over.
+func callerContext(req *http.Request) (ctx context.Context, stop func()) {
+	//lint:ignore SA1019 programs that still use it must be heard
 	canceled := req.Cancel
 	if canceled == nil {
 		return req.Context(), func() {}
@@ -31,7 +31,7 @@ func interest(req *http.Request) (ctx context.Context, done func()) {
 			return
 		case <-canceled:
 		}
-		// A Timeout is also a deadline of the request's context, and that it has passed says more.
+		// A Timeout is also a deadline of the request's context. That it has passed says more.
 		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < sameMoment {
 			<-ctx.Done()
 		}
@@ -40,10 +40,10 @@ func interest(req *http.Request) (ctx context.Context, done func()) {
 	return ctx, func() { cancel(nil) }
 }
 
-// watch returns the context that ends with the interest of the caller of x.
-func (x *exchange) watch() context.Context {
+// context returns the context of the caller of x. See callerContext.
+func (x *exchange) context() context.Context {
 	if x.ctx == nil {
-		x.ctx, x.unwatch = interest(x.req)
+		x.ctx, x.unwatch = callerContext(x.req)
 	}
 	return x.ctx
 }
