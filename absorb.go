@@ -2,19 +2,15 @@ package cachetrip
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"runtime/debug"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/cachetrip/cachetrip/internal/field"
-	"github.com/cachetrip/cachetrip/internal/inflight"
 	"github.com/cachetrip/cachetrip/internal/span"
 	"github.com/cachetrip/cachetrip/internal/stack"
 	"github.com/cachetrip/cachetrip/store"
@@ -339,146 +335,6 @@ func arriving(e *store.Entry) response {
 	r := newResponse(e)
 	r.allHeld, r.held = true, nil
 	return r
-}
-
-// record has the content of the response stored as it is read, as that of e. If held is not nil, the
-// response brings the stretch of the content that is missing in it.
-func (a *originReply) record(e *store.Entry, brings span.Span, held *content) result {
-	o := result{resp: a.resp, entry: e, response: newResponse(e), sent: a.number, arrived: a.arrived, announced: a.resp.ContentLength, trailer: a.resp.Trailer.Clone(), given: givenBy(a.resp)}
-	if a.resp.StatusCode != http.StatusPartialContent {
-		o.response = arriving(e)
-	} else {
-		o.response.held = []span.Span{brings}
-	}
-	o.audience = a.noteAudience(&o.response)
-	if held == nil && a.resp.Body == http.NoBody {
-		e.Length = 0
-		o.detail = a.put(a.x.lasting(), e, "")
-		o.unsaved = o.detail != ""
-		a.shared.Hide()
-		return o
-	}
-	o.resumes = held != nil
-	partial := o.resumes || a.resp.StatusCode == http.StatusPartialContent
-	length := int64(-1)
-	if brings.End >= 0 {
-		length = brings.Length()
-	}
-	// A body in very many pieces becomes one before it gets yet another.
-	whole := held != nil && len(held.parts) >= maxParts && brings.End == e.Length
-	if whole {
-		length = e.Length
-	}
-	if !a.x.store().Fits(e) {
-		if held != nil { // the whole is asked for
-			held.Close()
-			return result{}
-		}
-		return a.x.unshared(a.shared, result{resp: a.resp, detail: a.notKept("store", e, store.ErrTooLarge)})
-	}
-	draft, err := a.x.store().Create(a.x.lasting(), a.x.key, length)
-	if err != nil {
-		if held != nil { // the whole is asked for, and what becomes of that is told
-			held.Close()
-			if !errors.Is(err, store.ErrTooLarge) {
-				a.x.storeFailed("create", err)
-			}
-			return result{}
-		}
-		return a.x.unshared(a.shared, result{resp: a.resp, detail: a.notKept("create", e, err)})
-	}
-	d := newDownload(a.resp.Body, draft, length)
-	d.received, d.stragglers = &a.x.t.counters.bytesReceived, &a.x.t.stragglers
-	d.panicked = a.x.t.panicked
-	d.endless = isStream(e.Header)
-	d.lost = a.shared.Hide
-	if held != nil {
-		d.between(held, brings, e.Length)
-	}
-	stored, from := held, brings.Start
-	if whole {
-		d.gathers()
-		stored, from = nil, 0
-	}
-	// Callers may do with the header what they like, and net/http with the trailer, until the end.
-	continues := o.response.continuable() && (d.exact || a.takesRanges())
-	ranged := a.x.rules.header["Range"] != nil && a.resp.StatusCode == http.StatusPartialContent
-	o.continues, o.brings = continues && !ranged && a.sent.Method != http.MethodPost, brings
-	rests := &rests{originReply: a, entry: e}
-	if o.continues {
-		d.again = a.continuation(a.shared.Context(), o.response, brings.End, rests)
-	}
-	finish := func(draft bodyDraft, taken int64, end error) {
-		e, why := rests.joined()
-		switch {
-		case a.x.t.guard.IsShut():
-			a.x.notStored(e.Status, e.Length, "closed", nil)
-		case draft == nil && d.refused == errAbandoned:
-			a.x.notStored(e.Status, e.Length, "incomplete", nil)
-		case draft == nil:
-			a.notKept("write", e, d.refused)
-		case end == errLength:
-			a.x.notStored(e.Status, e.Length, "length", nil)
-		case why != "": // the rest may not be stored, and the beginning is not what the origin says any more
-			a.x.notStored(e.Status, e.Length, why, nil)
-			r := newResponse(e)
-			a.superseded(&r)
-		case end == io.EOF:
-			all := e.Clone()
-			all.Trailer = a.kept(o.given.Trailer).Clone()
-			if partial {
-				withoutContentDigests(all.Trailer)
-			}
-			if brings.End < 0 {
-				all.Length = brings.Start + taken
-			}
-			a.finish(all, stored, draft, span.Of(from, brings.Start+taken))
-		case continues && brings.Start+taken > from && isBreak(end):
-			a.finish(e.Clone(), stored, draft, span.Of(from, brings.Start+taken))
-		default:
-			a.x.notStored(e.Status, e.Length, "incomplete", nil)
-		}
-	}
-	d.finish = func(draft bodyDraft, taken int64, end error) {
-		defer a.shared.Hide()
-		a.x.t.shielded(func() { finish(draft, taken, end) }) // whose hooks are not to harm those who read
-	}
-	o.download = d
-	return o
-}
-
-// isBreak reports whether content that ended with err is good as far as it came: neither has the source objected to it,
-// nor has anything below the cache limited it.
-func isBreak(err error) bool {
-	return err == errAbandoned || err == inflight.ErrAbandoned || connectionLost(err) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
-}
-
-// isStream reports whether content is a series of events, whose end is not near when its reader leaves.
-func isStream(h http.Header) bool {
-	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
-	return strings.EqualFold(strings.Trim(kind, " \t"), "text/event-stream")
-}
-
-// finish stores e with the stretch of its content that the draft has taken.
-func (a *originReply) finish(e *store.Entry, held *content, draft bodyDraft, taken span.Span) {
-	blob, err := draft.Commit()
-	if err != nil {
-		a.notKept("commit", e, err)
-		return
-	}
-	if held != nil {
-		e.Parts = held.parts
-	}
-	if taken.Length() > 0 {
-		e.Parts = joinParts(e.Parts, store.Part{Offset: taken.Start, Length: taken.Length(), Blob: blob})
-	}
-	a.put(draft.Waiting(), e, blob.ID)
-}
-
-// takesRanges reports whether the origin is known to answer Range requests for the response.
-func (a *originReply) takesRanges() bool {
-	return a.resp.StatusCode == http.StatusPartialContent ||
-		strings.EqualFold(strings.Join(a.resp.Header["Accept-Ranges"], ","), "bytes")
 }
 
 // put stores e, which brings a blob that is new, or none, beside or instead of what is there. It returns why it did

@@ -1,11 +1,11 @@
 package cachetrip
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"net/http"
 
+	"github.com/cachetrip/cachetrip/internal/download"
 	"github.com/cachetrip/cachetrip/internal/field"
 )
 
@@ -15,31 +15,31 @@ import (
 // alone returns what asks the origin, in the name of the caller of x, for the rest of the response of o. If a validator
 // proves that a rest belongs to what the caller has, that is asked for. Else the request is repeated, and what comes
 // must begin with what the caller has, byte by byte: then it is as if that had been the response all along.
-func (x *exchange) alone(o *result) aloneFunc {
+func (x *exchange) alone(o *result) func(download.Shared) download.Rest {
 	if x.rules.cc.OnlyIfCached {
 		return nil
 	}
-	return func(ctx context.Context, begins func(io.Reader, int64) bool, whole bool) func(int64) (io.ReadCloser, int64) {
-		var again func(int64, error) (io.ReadCloser, int64)
-		if o.continues && !whole && x.mayContinue(o) {
+	return func(has download.Shared) download.Rest {
+		var again download.Rest
+		if o.continues && !has.Whole && x.mayContinue(o) {
 			a := &originReply{x: x, requested: wallClock()}
-			again = a.continuation(ctx, o.response, o.brings.End, nil)
+			again = a.continuation(has.Context, o.response, o.brings.End, nil)
 		}
 		repeats := 0
 		return func(position int64) (io.ReadCloser, int64) {
 			if again != nil {
-				if source, length := again(position, nil); source != nil {
+				if source, end := again(position); source != nil {
 					if o.brings.End >= 0 {
-						length = o.brings.End
+						end = o.brings.End
 					}
-					return source, length
+					return source, end
 				}
 				again = nil
 			}
 			if repeats++; repeats > maxRepeats {
 				return nil, 0
 			}
-			return x.repeat(ctx, o, position, begins), -1
+			return x.repeat(has.Context, o, position, has.Begins), -1
 		}
 	}
 }
@@ -87,27 +87,4 @@ func (o *result) repeatedBy(resp *http.Response) bool {
 		}
 	}
 	return resp.StatusCode == o.code && (o.announced < 0 || resp.ContentLength == o.announced)
-}
-
-// sameStart takes what comes before a position from body, and reports whether that is what readAt reads there.
-func sameStart(body io.Reader, readAt func(p []byte, at int64) (int, error), position int64) bool {
-	const size = 32 << 10
-	came, had := make([]byte, size), make([]byte, size)
-	for at := int64(0); at < position; {
-		n := min(size, position-at)
-		if _, err := io.ReadFull(body, came[:n]); err != nil {
-			return false
-		}
-		for got := int64(0); got < n; {
-			m, err := readAt(had[got:n], at+got)
-			if got += int64(m); m == 0 || err != nil && got < n {
-				return false
-			}
-		}
-		if !bytes.Equal(came[:n], had[:n]) {
-			return false
-		}
-		at += n
-	}
-	return true
 }

@@ -77,12 +77,6 @@ func (c *content) ReadAt(p []byte, offset int64) (int, error) {
 	return 0, c.checked(io.EOF)
 }
 
-// copyTo writes what is held before an offset, which is all of it, to w.
-func (c *content) copyTo(w io.Writer, end int64) error {
-	_, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{&served{content: c, Span: span.Of(0, end), count: new(atomic.Int64)}}, make([]byte, copySize))
-	return err
-}
-
 // settle waits for what is being stored.
 func (c *content) settle() { c.saving.Wait(c.ctx) }
 

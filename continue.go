@@ -13,7 +13,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/download"
 	"github.com/cachetrip/cachetrip/internal/field"
+	"github.com/cachetrip/cachetrip/internal/prefix"
 	"github.com/cachetrip/cachetrip/internal/span"
 	"github.com/cachetrip/cachetrip/store"
 )
@@ -25,9 +27,9 @@ import (
 // download costs them but a pause. Whatever speaks against joining the rest to what they have ends
 // this for good, and so do too many attempts without progress: then they get the error as it came. What the rests say
 // is noted in rests, unless that is nil because they are not stored.
-func (a *originReply) continuation(ctx context.Context, r response, limit int64, rests *rests) func(position int64, err error) (io.ReadCloser, int64) {
+func (a *originReply) continuation(ctx context.Context, r response, limit int64, rests *rests) download.Rest {
 	tries, from := 0, int64(0)
-	return func(position int64, _ error) (io.ReadCloser, int64) {
+	return func(position int64) (io.ReadCloser, int64) {
 		if position-from >= worthwhile {
 			tries, from = 0, position
 		}
@@ -106,7 +108,7 @@ func (x *exchange) remainder(held *content, r *response, e *store.Entry) func(sp
 		if !stored.continuable() || !field.IsStrongETag(stored.strongValidator()) {
 			o := &result{code: stored.status, entry: e, announced: stored.length}
 			return x.repeat(ctx, o, s.Start, func(body io.Reader, position int64) bool {
-				return sameStart(body, held.ReadAt, position)
+				return prefix.Same(body, held, position)
 			})
 		}
 		rest, _, err := a.askAgain(ctx, &stored, s)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/download"
 	"github.com/cachetrip/cachetrip/internal/patience"
 	"github.com/cachetrip/cachetrip/store"
 )
@@ -156,7 +157,7 @@ func (x *exchange) refreshNow(grace context.Context, entries []*store.Entry, sto
 	}
 	o := p.Request.Result()
 	if o.download != nil {
-		body := o.download.take(limited, func(bool) { p.Leave() }, nil)
+		body := o.download.Take(download.Caller{Context: limited, Leave: func(bool) { p.Leave() }})
 		defer body.Close()
 		_, err := io.Copy(io.Discard, body)
 		return err == nil

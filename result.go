@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/cachetrip/cachetrip/internal/download"
 	"github.com/cachetrip/cachetrip/internal/inflight"
 	"github.com/cachetrip/cachetrip/internal/pending"
 	"github.com/cachetrip/cachetrip/internal/span"
@@ -25,13 +26,13 @@ type (
 // result is what a request to the origin has led to.
 type result struct {
 	err      error
-	final    bool           // err is to be returned, whatever is stored
-	asked    *request       // the request of the exchange that led
-	resp     *http.Response // the origin's last response, for the one who asked alone; nil if it failed
-	code     int            // the status code of resp; 0 if there is none
-	claimed  bool           // the body of resp was given to the caller whose request this was
-	audience audience       // who may be given the response
-	download *download      // the content of resp while it is being stored; nil if it is not
+	final    bool               // err is to be returned, whatever is stored
+	asked    *request           // the request of the exchange that led
+	resp     *http.Response     // the origin's last response, for the one who asked alone; nil if it failed
+	code     int                // the status code of resp; 0 if there is none
+	claimed  bool               // the body of resp was given to the caller whose request this was
+	audience audience           // who may be given the response
+	download *download.Download // the content of resp while it is being stored; nil if it is not
 	// What was announced with the download, as its end may change both.
 	announced     int64
 	trailer       http.Header
@@ -93,7 +94,7 @@ func (o resultOwner) Failed(p any, stack []byte) result {
 // Unread has the readers that joined a body no longer wait for the caller that led.
 func (o resultOwner) Unread(r *sharedRequest) {
 	if d := r.Result().download; d != nil {
-		d.decline()
+		d.Decline()
 	}
 }
 
@@ -102,7 +103,7 @@ func (o resultOwner) Release(r *sharedRequest) {
 	o.t.shielded(func() {
 		switch res := r.Result(); {
 		case res.download != nil:
-			res.download.close(func() { r.Cancel(inflight.ErrAbandoned) })
+			res.download.Close(func() { r.Cancel(inflight.ErrAbandoned) })
 		case res.resp != nil && !res.claimed:
 			res.resp.Body.Close()
 		}

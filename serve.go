@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/download"
 	"github.com/cachetrip/cachetrip/internal/patience"
 	"github.com/cachetrip/cachetrip/internal/span"
 	"github.com/cachetrip/cachetrip/store"
@@ -260,15 +261,15 @@ func (x *exchange) receive(p *participation, d decision) *http.Response {
 // taken returns the response of p with its content, for the caller whose request req led, and
 // whose interest ctx is; done is called when that is over. It is a copy: callers may do with theirs what they
 // like, while others read the content. alone is what the caller reads if the store fails; it may be nil.
-func (t *Transport) taken(p *participation, req *http.Request, ctx context.Context, done func(), alone aloneFunc) *http.Response {
+func (t *Transport) taken(p *participation, req *http.Request, ctx context.Context, done func(), alone func(download.Shared) download.Rest) *http.Response {
 	o := p.Request.Result()
 	resp := new(http.Response)
 	*resp = *o.resp
 	resp.Request = req
-	o.give(resp, o.download.take(ctx, func(stopped bool) {
-		t.leaveReading(p, stopped)
+	o.give(resp, o.download.Take(download.Caller{Context: ctx, Leave: func(ended bool) {
+		t.leaveReading(p, ended)
 		done()
-	}, alone))
+	}, Alone: alone}))
 	return resp
 }
 
@@ -277,7 +278,7 @@ func (t *Transport) taken(p *participation, req *http.Request, ctx context.Conte
 func (t *Transport) leaveReading(p *participation, stopped bool) {
 	p.LeaveAfter(func() {
 		if !stopped {
-			p.Request.Result().download.drain(t.drainBudget())
+			p.Request.Result().download.Drain(t.drainBudget())
 		}
 	})
 }
@@ -286,10 +287,10 @@ func (t *Transport) leaveReading(p *participation, stopped bool) {
 // can't be had any more.
 func (x *exchange) share(p *participation, status Status) *http.Response {
 	o := p.Request.Result()
-	r := o.download.join(x.ctx, func(stopped bool) {
-		x.t.leaveReading(p, stopped)
+	r := o.download.Join(download.Caller{Context: x.ctx, Leave: func(ended bool) {
+		x.t.leaveReading(p, ended)
 		x.unwatch()
-	}, x.alone(o))
+	}, Alone: x.alone(o)})
 	if r == nil {
 		return nil
 	}
@@ -314,10 +315,10 @@ func (x *exchange) share(p *participation, status Status) *http.Response {
 }
 
 // give makes what r reads the body of resp, and what comes after it its trailer.
-func (o *result) give(resp *http.Response, r *reader) {
+func (o *result) give(resp *http.Response, r *download.Reader) {
 	resp.Body = r
 	resp.Trailer = o.trailer.Clone()
-	r.atEnd = func() {
+	r.AtEnd(func() {
 		trailer := o.given.Trailer.Clone()
 		if o.resumes {
 			withoutContentDigests(trailer)
@@ -327,7 +328,7 @@ func (o *result) give(resp *http.Response, r *reader) {
 			return
 		}
 		maps.Copy(resp.Trailer, trailer) // http.Response.Write holds that map since it began
-	}
+	})
 }
 
 // textBody returns a body with a text, which may be used by several goroutines at once, like all bodies of hits.

@@ -172,9 +172,6 @@ func (d *Draft) Context() context.Context { return d.ctx }
 // AtOnce reports whether reads and writes end soon. They then ignore contexts.
 func (d *Draft) AtOnce() bool { return d.store.AtOnce() }
 
-// IsShut reports whether the store may not be used any more, so that the draft cannot be committed.
-func (d *Draft) IsShut() bool { return d.store.IsShut() }
-
 // SetWaiting sets the context of those who wait for the next Write and Commit. At first it is that
 // which the draft was created with.
 func (d *Draft) SetWaiting(ctx context.Context) { d.waiting = ctx }

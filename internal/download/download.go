@@ -1,0 +1,312 @@
+// Package download brings one body from a source to any number of readers, and
+// keeps it in a draft meanwhile. It promises:
+//
+//   - Every reader gets the whole content from its beginning, at its own pace. A
+//     reader that stops, or whose context ends, does not harm the others.
+//   - The reader that needs the next byte has it fetched. So at most one piece is
+//     in memory, and the source is never read faster than the fastest reader reads.
+//   - A draft that takes no more, hangs or panics costs no reader a byte that
+//     others have got.
+//   - What the draft has taken is stored before a reader is told of the end.
+//   - A source that breaks is continued, if the program knows another one.
+//   - Nothing that the source or the draft does ends the process, or leaves a lock
+//     held.
+//
+// A program makes a Download with New, and readers with Take and Join. When the
+// last reader has left, it may fetch a small remainder with Drain, and ends the
+// download with Close.
+package download
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cachetrip/cachetrip/internal/patience"
+	"github.com/cachetrip/cachetrip/internal/span"
+	"github.com/cachetrip/cachetrip/internal/straggler"
+)
+
+var (
+	// ErrAbandoned is the end of a download that nobody reads any more.
+	ErrAbandoned = errors.New("cachetrip: download abandoned by all readers")
+
+	// ErrLength is the end of content that is longer or shorter than announced.
+	ErrLength = errors.New("cachetrip: not the announced length")
+
+	// errLate is the error of a reader that was left behind and cannot get the
+	// rest by itself.
+	errLate = fmt.Errorf("cachetrip: the store took no more, and others did not wait for this reader: %w", io.ErrUnexpectedEOF)
+
+	// errStalled is the error of a reader that waited for a shared source that
+	// stalled, and that got no rest from another one either.
+	errStalled = fmt.Errorf("cachetrip: the shared response has stalled, and what the origin has now does not continue it: %w", io.ErrUnexpectedEOF)
+
+	// errGoexit is the end of a download whose source or draft ended the goroutine
+	// that called it, by runtime.Goexit, as testing.T.FailNow does it.
+	errGoexit = errors.New("cachetrip: the body of a response ended the goroutine that read it")
+)
+
+// Draft takes the bytes that the source brings.
+type Draft interface {
+	// Write appends bytes. It may be given up at the deadline of SetWaiting.
+	io.Writer
+
+	// ReadAtWithin reads what was written, for a reader that waits until ctx ends.
+	ReadAtWithin(ctx context.Context, p []byte, offset int64) (int, error)
+
+	// Close releases the draft.
+	io.Closer
+
+	// Context returns the context that the draft was made with.
+	Context() context.Context
+
+	// SetWaiting sets the context of those who wait for the next Write.
+	SetWaiting(ctx context.Context)
+
+	// AtOnce reports whether reads and writes end soon, and do not fail later.
+	AtOnce() bool
+}
+
+// Held is content that is stored already. ReadAt may return less than it was
+// asked for, without an error.
+type Held interface {
+	io.ReaderAt
+	io.Closer
+}
+
+// Rest is a function that asks for the content from a position on. It returns a
+// body that begins there, and the position where that body ends, -1 if only its
+// end tells. It returns a nil body if there is none that fits.
+type Rest func(position int64) (body io.ReadCloser, end int64)
+
+// Result says what has come when a download ends.
+type Result struct {
+	Taken   int64 // how many bytes of the source the draft has taken
+	Refused error // why the draft has not taken everything, and must not be used; nil if it has
+
+	// End is io.EOF if everything has come. It is ErrLength if the length is
+	// wrong, ErrAbandoned if all readers have left, and else the error of the
+	// source.
+	End error
+
+	// Broken says that nothing speaks against what has come: the readers have left,
+	// or the connection of the source broke.
+	Broken bool
+}
+
+// Config is what a Download consists of.
+type Config struct {
+	Source io.ReadCloser
+	Draft  Draft
+
+	// Span is the stretch of the content that Source brings. Its End is -1 if
+	// that is unknown. Positions count from the beginning of the content.
+	Span   span.Span
+	Length int64 // of the whole content; -1 if that is unknown
+
+	// Held has the content before and after Span. With it, the length must be
+	// right. Held is nil if Source brings everything.
+	Held Held
+
+	// CopyHeld has the draft begin with the content before Span, so that both
+	// become one body.
+	CopyHeld bool
+
+	// Endless says that it does not help to wait for the end of the source.
+	Endless bool
+
+	// Again asks for the rest after the source has broken. It is nil if that is
+	// not possible. It knows where the content ends.
+	Again Rest
+
+	// Broken reports whether an error of a source says that its connection broke.
+	// Any other error was made on purpose, and the readers get it.
+	Broken func(error) bool
+
+	// Finish stores what the draft has taken, or nothing, and returns when that is
+	// done. It is called once.
+	Finish func(Result)
+
+	// Lost is called when nobody should join any more: the draft has failed, or
+	// the source has stalled.
+	Lost func()
+
+	// Panicked is told what the source or the draft panicked with.
+	Panicked func(p any, stack []byte)
+
+	Received   *atomic.Int64      // counts the bytes that all sources bring
+	Stragglers *straggler.Counter // counts goroutines that nobody waits for any more
+}
+
+// Download is one body on its way. It is safe for concurrent use.
+type Download struct {
+	config Config
+
+	mu      sync.Mutex
+	changed sync.Cond // of what mu protects
+
+	source     io.ReadCloser
+	length     int64 // of the whole content; -1 if unknown
+	limit      int64 // where the source ends; -1 if unknown
+	exact      bool  // the cache vouches for the length: a body of another one is an error
+	arrived    int64 // up to here content has come
+	staged     int64 // up to here it can be read from Held and the draft; the rest is in the window
+	draftBegin int64 // the position of the first byte in the draft
+	copyHeld   bool  // the draft still has to begin with the content before the span
+
+	refused  error // why the draft takes no more; nil if it has taken everything so far
+	fetching bool  // a piece is being fetched
+	writing  bool  // the draft is being written, or finished
+	finished bool  // Finish was called
+	ending   error // what end will be when Finish has returned
+	end      error // why nothing more comes
+
+	window  window
+	readers map[*Reader]struct{}
+	first   *Reader // the reader for Take, until it is taken or declined
+
+	abandoned   atomic.Bool     // Close was called
+	interrupted bool            // Close was called while a piece was being fetched
+	lastContext context.Context // of the reader that left last
+	lastWait    time.Duration   // for how long that reader waits
+}
+
+// Shared is what a reader has that goes on alone.
+type Shared struct {
+	// Context ends when the reader is done.
+	Context context.Context
+
+	// Begins reports whether a body begins with what the reader was given up to a
+	// position. It reads that much of the body.
+	Begins func(body io.Reader, position int64) bool
+
+	// Whole says that a request for a part may not be made: the shared source was
+	// ended on purpose, by a size limit for instance.
+	Whole bool
+}
+
+// New returns a Download. It takes over Source, Draft and Held, and closes them
+// in the end. There must be one call of Take or Decline.
+func New(c Config) *Download {
+	d := &Download{
+		config: c, source: c.Source, length: c.Length, limit: c.Span.End, exact: c.Held != nil,
+		arrived: c.Span.Start, staged: c.Span.Start, draftBegin: c.Span.Start, copyHeld: c.CopyHeld,
+	}
+	if c.CopyHeld {
+		d.draftBegin = 0
+	}
+	d.changed.L = &d.mu
+	d.first = &Reader{d: d}
+	d.readers = map[*Reader]struct{}{d.first: {}}
+	return d
+}
+
+// Caller is for whom a Reader reads.
+type Caller struct {
+	Context context.Context   // its end ends the reading
+	Leave   func(ended bool)  // called once, when the reader is done; ended: because its context has ended
+	Alone   func(Shared) Rest // asks for the rest in the name of this caller alone; nil if it may not
+}
+
+// Take returns the reader of the caller that has the download made. Until then it
+// is waited for, even if the draft fails.
+func (d *Download) Take(c Caller) *Reader {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r := d.first
+	d.first = nil
+	r.start(c)
+	return r
+}
+
+// Decline says that Take will not be called.
+func (d *Download) Decline() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.readers, d.first)
+	d.first = nil
+	d.changed.Broadcast()
+}
+
+// Join returns another reader, or nil if the beginning of the content is gone.
+func (d *Download) Join(c Caller) *Reader {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.refused != nil || d.end != nil && d.end != io.EOF {
+		return nil
+	}
+	r := &Reader{d: d, joined: true}
+	d.readers[r] = struct{}{}
+	r.start(c)
+	return r
+}
+
+// unlocked calls f without the lock, which is held before and after, even if f
+// panics.
+func (d *Download) unlocked(f func()) {
+	d.mu.Unlock()
+	defer d.mu.Lock()
+	f()
+}
+
+// wait waits while a condition holds. It reports false if the condition still
+// holds after the time limit. The lock is held.
+func (d *Download) wait(limit time.Duration, condition func() bool) bool {
+	if !condition() {
+		return true
+	}
+	late := false
+	timer := time.AfterFunc(limit, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		late = true
+		d.changed.Broadcast()
+	})
+	defer timer.Stop()
+	for condition() {
+		if late {
+			return false
+		}
+		d.changed.Wait()
+	}
+	return true
+}
+
+// waiting returns a context with the earliest deadline of all readers. It does not
+// end. The lock is held.
+func (d *Download) waiting() context.Context {
+	var earliest time.Time
+	for r := range d.readers {
+		ctx := r.caller.Context
+		if ctx == nil {
+			ctx = d.config.Draft.Context() // nobody has taken the reader yet
+		}
+		if deadline, ok := ctx.Deadline(); ok && (earliest.IsZero() || deadline.Before(earliest)) {
+			earliest = deadline
+		}
+	}
+	return patience.Until(d.config.Draft.Context(), earliest)
+}
+
+// readAt reads content that is staged or held, within the context of a reader.
+func (d *Download) readAt(ctx context.Context, p []byte, position int64) (n int, err error) {
+	held, start := d.config.Held, d.config.Span.Start
+	switch {
+	case position < start:
+		return held.ReadAt(p[:min(int64(len(p)), start-position)], position)
+	case held != nil && position >= d.config.Span.End:
+		return held.ReadAt(p, position)
+	case held != nil:
+		p = p[:min(int64(len(p)), d.config.Span.End-position)]
+	}
+	n, err = d.config.Draft.ReadAtWithin(ctx, p, position-d.draftBegin)
+	if n == 0 && err == io.EOF {
+		err = io.ErrUnexpectedEOF // the draft has lost what was written
+	}
+	return n, err
+}

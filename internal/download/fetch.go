@@ -1,0 +1,233 @@
+package download
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"time"
+
+	"github.com/cachetrip/cachetrip/internal/stack"
+)
+
+// How the next piece comes: from the source, through the draft, into the window.
+
+// advance has the next piece fetched, if it may be: not before all readers have
+// taken what only the window holds. If the caller stays until the piece has come,
+// advance fetches it and returns true. Otherwise the caller must wait for a
+// change. late is for how long it waits for other readers. The lock is held.
+func (d *Download) advance(stays bool, late time.Duration) bool {
+	if d.fetching || d.writing || d.end != nil || d.awaitsReaders(late) {
+		return false
+	}
+	d.fetching = true
+	if stays {
+		d.unlocked(d.fetch)
+		return true
+	}
+	go func() {
+		stack.Grow()
+		d.fetch()
+	}()
+	return false
+}
+
+// fetch fetches one piece. There is one call at a time. For a reader whose context
+// may end, it runs in a goroutine of its own, so that the reader need not wait for
+// the network.
+func (d *Download) fetch() {
+	err := errGoexit
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("cachetrip: panic in the body of a response: %v", p)
+			d.config.Panicked(p, debug.Stack())
+		}
+		d.fetched(err)
+	}()
+	d.fetchPiece()
+	err = nil
+}
+
+// fetched ends a fetch. The error says that the source or the draft panicked.
+func (d *Download) fetched(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.writing && d.end == nil { // the draft panicked
+		d.writing, d.refused = false, err
+	}
+	if err != nil && d.end == nil {
+		if !d.finished {
+			d.finish(err)
+		}
+		d.end = cmp.Or(d.end, d.ending, err)
+	}
+	d.fetching = false
+	d.changed.Broadcast()
+	if d.interrupted {
+		d.config.Stragglers.Done()
+	}
+}
+
+// fetchPiece reads one piece of the source, and does what follows from it.
+func (d *Download) fetchPiece() {
+	piece := takePiece()
+	if d.copyHeld {
+		d.copyPrefix(piece)
+	}
+	source := d.source // nobody else changes it meanwhile
+	n, err := source.Read(piece[:])
+	d.config.Received.Add(int64(n))
+
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.end == nil && d.exact && d.limit >= 0 && int64(n) > d.limit-d.arrived {
+		n, err = int(d.limit-d.arrived), ErrLength
+	}
+	if d.end == nil && n > 0 {
+		d.write(piece, n)
+	} else {
+		pieces.Put(piece)
+	}
+	if d.end != nil || err == nil {
+		return
+	}
+	next := d.continues(err)
+	switch {
+	case next == nil && d.end == nil:
+		d.stop(err)
+	case next == nil:
+	case d.end != nil:
+		d.unlocked(func() { next.Close() })
+	default:
+		d.source = next
+		d.unlocked(func() { source.Close() })
+	}
+}
+
+// copyPrefix begins the draft with the content before the span. Readers get that
+// from Held, meanwhile and if it fails.
+func (d *Download) copyPrefix(buffer *piece) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.end != nil {
+		return
+	}
+	prefix := io.NewSectionReader(d.config.Held, 0, d.config.Span.Start)
+	d.writing = true
+	d.unlocked(func() {
+		if _, err := io.CopyBuffer(untilAbandoned{d}, struct{ io.Reader }{prefix}, buffer[:]); err != nil {
+			d.refuse(err)
+		}
+	})
+	d.writing, d.copyHeld = false, false
+}
+
+// refuse notes that the draft takes no more, because of an error.
+func (d *Download) refuse(err error) {
+	d.mu.Lock()
+	d.refused = err
+	d.mu.Unlock()
+	if d.config.Lost != nil {
+		d.config.Lost()
+	}
+}
+
+// untilAbandoned writes to the draft of a download until that is abandoned.
+type untilAbandoned struct{ *Download }
+
+func (d untilAbandoned) Write(p []byte) (int, error) {
+	if d.abandoned.Load() {
+		return 0, ErrAbandoned
+	}
+	return d.config.Draft.Write(p)
+}
+
+// write gives the first n bytes of a piece to the draft and to the readers. Readers
+// that keep up with the source do not need the draft for what has just come. The
+// lock is held, but for the while of writing.
+func (d *Download) write(piece *piece, n int) {
+	if d.refused == nil {
+		d.writing = true
+		if !d.config.Draft.AtOnce() {
+			d.config.Draft.SetWaiting(d.waiting())
+		}
+		d.unlocked(func() {
+			if _, err := d.config.Draft.Write(piece[:n]); err != nil {
+				d.refuse(err)
+			}
+		})
+		d.writing = false
+	}
+	d.window.fill(piece, n)
+	d.arrived += int64(n)
+	if d.refused == nil {
+		d.staged = d.arrived
+	}
+}
+
+// continues returns a source of the rest after the source has failed, nil if there
+// is none. The lock is held, but for the while of asking.
+func (d *Download) continues(err error) io.ReadCloser {
+	ended := err == io.EOF && !d.isShort()
+	if err == ErrLength || d.config.Again == nil || ended || !d.config.Broken(err) {
+		return nil
+	}
+	position := d.arrived
+	d.changed.Broadcast() // readers can read what has come meanwhile
+	var next io.ReadCloser
+	var end int64
+	d.unlocked(func() { next, end = d.config.Again(position) })
+	if next == nil {
+		return nil
+	}
+	if d.limit < 0 {
+		d.length, d.limit = end, end
+	}
+	d.exact = true
+	return next
+}
+
+// isShort reports whether content that ends here would be too short.
+func (d *Download) isShort() bool { return d.exact && d.limit >= 0 && d.arrived < d.limit }
+
+// stop ends d because the source has ended. The lock is held, but for the while of
+// storing.
+func (d *Download) stop(err error) {
+	if err == io.EOF && d.isShort() {
+		err = io.ErrUnexpectedEOF
+	}
+	stored := err
+	switch {
+	case err == ErrLength:
+		err = io.ErrUnexpectedEOF
+	case err == io.EOF && d.limit >= 0 && d.arrived != d.limit:
+		// Without a cache, the readers would get this, too. But it is not stored.
+		stored = ErrLength
+	}
+	d.ending = err
+	d.changed.Broadcast() // a reader that has read everything waits for its patience only
+	d.finish(stored)
+	if d.end == nil { // else it was abandoned meanwhile
+		d.end = err
+	}
+}
+
+// finish has the content stored. The lock is held, but for the while of storing.
+func (d *Download) finish(end error) {
+	result := Result{Taken: d.staged - d.config.Span.Start, Refused: d.refused, End: end, Broken: end != io.EOF && d.isBreak(end)}
+	if d.copyHeld {
+		result.Refused = cmp.Or(d.refused, ErrAbandoned) // the draft does not even have the prefix
+	}
+	d.writing, d.finished = true, true
+	d.config.Draft.SetWaiting(d.waiting())
+	defer func() { d.writing = false }()
+	d.unlocked(func() { d.config.Finish(result) })
+}
+
+// isBreak reports whether content that ended with err is good as far as it came:
+// neither has the source objected to it, nor has a transport limited it.
+func (d *Download) isBreak(err error) bool {
+	return err == ErrAbandoned || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || d.config.Broken(err)
+}

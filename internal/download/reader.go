@@ -1,0 +1,310 @@
+package download
+
+import (
+	"context"
+	"hash/maphash"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/cachetrip/cachetrip/internal/patience"
+)
+
+// stallTime is how long a reader that cannot go on alone waits for a source that
+// has stalled.
+const stallTime = 30 * time.Second
+
+// Reader reads the content of a Download from its beginning, at its own pace. Its
+// context ends its own reading only. Several goroutines may use it: each byte goes
+// to one of them.
+type Reader struct {
+	d       *Download
+	caller  Caller
+	unwatch func() bool // stops watching the context
+	atEnd   func()      // called when all content was read; may be nil
+	joined  bool        // the download was made for another caller
+
+	// The lock of d protects what follows.
+	position int64
+	busy     bool          // a goroutine reads
+	queued   int           // how many goroutines wait for that to end
+	reading  bool          // a source or the draft is read, without the lock
+	err      error         // that ended the reading, for good
+	left     bool          // Leave has returned
+	sum      *maphash.Hash // of what was given, if the draft may fail to give that again; else nil
+	alone    alone
+}
+
+// start makes r ready for use. The lock is held.
+func (r *Reader) start(c Caller) {
+	r.caller, r.alone.from = c, -1
+	if c.Alone != nil && !r.d.config.Draft.AtOnce() {
+		r.sum = new(maphash.Hash)
+	}
+	if ctx := c.Context; ctx.Done() != nil {
+		// A caller whose context has ended need neither read nor close.
+		r.unwatch = context.AfterFunc(ctx, func() { r.finish(context.Cause(ctx)) })
+	}
+}
+
+// AtEnd sets a function that is called when all content was read. It must be called
+// before the first Read.
+func (r *Reader) AtEnd(f func()) { r.atEnd = f }
+
+// patience returns how long r waits for what others do.
+func (r *Reader) patience() time.Duration {
+	if r.caller.Context.Err() != nil {
+		return 0
+	}
+	return patience.Of(r.caller.Context, time.Now(), patience.Longest)
+}
+
+func (r *Reader) Read(p []byte) (n int, err error) {
+	n, err = r.read(p)
+	if err != nil && r.finish(err) && err == io.EOF && r.atEnd != nil {
+		r.atEnd()
+	}
+	return n, err
+}
+
+// WriteTo copies in pieces as large as those that come.
+func (r *Reader) WriteTo(w io.Writer) (written int64, err error) {
+	piece := takePiece()
+	defer pieces.Put(piece)
+	for {
+		n, err := r.Read(piece[:])
+		if n > 0 {
+			m, writeErr := w.Write(piece[:n])
+			written += int64(m)
+			if writeErr == nil && m < n {
+				writeErr = io.ErrShortWrite
+			}
+			if writeErr != nil {
+				return written, writeErr
+			}
+		}
+		if err == io.EOF {
+			return written, nil
+		}
+		if err != nil {
+			return written, err
+		}
+	}
+}
+
+// read is Read, but for what follows from an error.
+func (r *Reader) read(p []byte) (int, error) {
+	d := r.d
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for r.busy {
+		r.queued++
+		d.changed.Wait()
+		r.queued--
+	}
+	r.busy = true
+	defer func() {
+		r.busy = false
+		if r.queued > 0 {
+			d.changed.Broadcast()
+		}
+	}()
+	n, err := r.next(p)
+	if r.sum != nil {
+		r.sum.Write(p[:n])
+	}
+	return n, err
+}
+
+// next reads what comes next, and waits for it if needed. The lock is held.
+func (r *Reader) next(p []byte) (n int, err error) {
+	for done := false; !done; {
+		switch {
+		case r.err != nil:
+			return 0, r.err
+		case r.caller.Context.Err() != nil:
+			return 0, context.Cause(r.caller.Context)
+		case len(p) == 0:
+			return 0, nil
+		case r.isAlone():
+			n, done, err = r.readAlone(p)
+		case r.position < r.d.arrived:
+			n, done, err = r.readArrived(p)
+		case r.d.end != nil || r.d.ending != nil:
+			n, done, err = r.readBeyond(p)
+		default:
+			err = r.await()
+			done = err != nil
+		}
+	}
+	return n, err
+}
+
+// readArrived reads what has come: from the window, or else from where it is
+// stored. done is false if r has to go on alone. The lock is held.
+func (r *Reader) readArrived(p []byte) (n int, done bool, err error) {
+	d := r.d
+	switch begin := d.arrived - int64(len(d.window.bytes)); {
+	case r.position >= begin:
+		n := copy(p, d.window.bytes[r.position-begin:])
+		r.position += int64(n)
+		if d.refused != nil {
+			d.changed.Broadcast() // readers may have waited for this one
+		} else if r.position == d.arrived && len(d.readers) <= 1 {
+			d.window.drop() // a reader that joins reads what is staged
+		}
+		return n, true, nil
+	case r.position < d.staged:
+		n, err = r.readStored(p[:min(int64(len(p)), d.staged-r.position)])
+		if err == nil || r.err != nil || r.caller.Alone == nil {
+			return n, true, err
+		}
+		r.goAlone(r.position, err) // the origin still has what the store has lost
+		return 0, false, nil
+	}
+	return 0, true, errLate
+}
+
+// readBeyond reads after the source has ended: what is held behind it, or the end.
+// done is false if r has to wait for that, or to go on alone. The lock is held.
+func (r *Reader) readBeyond(p []byte) (n int, done bool, err error) {
+	d := r.d
+	switch {
+	case (d.end == io.EOF || d.ending == io.EOF) && d.config.Held != nil && r.position < d.length:
+		n, err = r.readStored(p)
+		return n, true, err
+	case d.end != nil && d.end != io.EOF && r.joined && r.caller.Alone != nil:
+		r.alone.whole = !d.isBreak(d.end) // a limit that ended the source, say, must not be got round
+		r.goAlone(r.position, d.end)
+		return 0, false, nil
+	case d.end != nil:
+		return 0, true, d.end
+	}
+	// The content is being stored. A store that hangs must not keep the reader.
+	if d.wait(r.patience(), func() bool { return d.end == nil && r.err == nil }) {
+		return 0, false, nil
+	}
+	return 0, true, d.ending
+}
+
+// await waits for the next piece, and has it fetched. The error says that r has
+// waited too long. The lock is held.
+func (r *Reader) await() error {
+	d := r.d
+	if !r.joined {
+		if !d.advance(r.caller.Context.Done() == nil, r.patience()) {
+			d.changed.Wait()
+		}
+		return nil
+	}
+	at := d.arrived
+	limit := stallTime
+	if r.caller.Alone != nil {
+		limit = r.patience()
+	}
+	came := d.wait(limit, func() bool {
+		if d.arrived != at || d.end != nil || d.ending != nil || r.err != nil || r.caller.Context.Err() != nil || r.alone.from >= 0 {
+			return false
+		}
+		d.advance(false, longestWait)
+		return true
+	})
+	switch {
+	case came:
+	case r.caller.Alone == nil:
+		return errStalled
+	default:
+		r.goAlone(r.position, errStalled)
+		if d.config.Lost != nil {
+			d.unlocked(d.config.Lost)
+		}
+	}
+	return nil
+}
+
+// readStored reads content that is staged or held. The lock is held, but for the
+// while of reading.
+func (r *Reader) readStored(p []byte) (n int, err error) {
+	position := r.position
+	r.reading = true
+	defer r.stopReading()
+	r.d.unlocked(func() { n, err = r.d.readAt(r.caller.Context, p, position) })
+	r.position += int64(n)
+	if n > 0 {
+		err = nil
+	}
+	return n, err
+}
+
+func (r *Reader) stopReading() {
+	r.reading = false
+	if r.err != nil { // somebody waits to leave
+		r.d.changed.Broadcast()
+	}
+}
+
+// finish ends the reading with err, which every further Read returns. It reports
+// false if the reading had ended before.
+func (r *Reader) finish(err error) bool {
+	d := r.d
+	d.mu.Lock()
+	if r.err != nil {
+		d.mu.Unlock()
+		return false
+	}
+	r.err = err
+	delete(d.readers, r)
+	d.changed.Broadcast()
+	d.lastWait, d.lastContext = r.patience(), r.caller.Context
+	if r.alone.stop != nil {
+		r.alone.stop()
+	}
+	reading := func() bool { return r.reading } // from files, which the last to leave closes
+	if d.wait(r.patience(), reading) {
+		d.mu.Unlock()
+		r.leave()
+		return true
+	}
+	d.config.Stragglers.Add()
+	d.mu.Unlock()
+	go func() {
+		defer d.config.Stragglers.Done()
+		d.mu.Lock()
+		for r.reading {
+			d.changed.Wait()
+		}
+		d.mu.Unlock()
+		r.leave()
+	}()
+	return true
+}
+
+// leave ends what r holds, once it reads no more.
+func (r *Reader) leave() {
+	if r.unwatch != nil {
+		r.unwatch()
+	}
+	r.d.mu.Lock()
+	source := r.alone.source
+	r.d.mu.Unlock()
+	if source != nil {
+		source.Close()
+	}
+	r.caller.Leave(r.caller.Context.Err() != nil)
+	r.d.mu.Lock()
+	defer r.d.mu.Unlock()
+	r.left = true
+	r.d.changed.Broadcast()
+}
+
+// Close ends the reading. When it returns, what was read is stored, and files are
+// closed, if the store answers in time.
+func (r *Reader) Close() error {
+	if !r.finish(http.ErrBodyReadAfterClose) {
+		r.d.mu.Lock()
+		defer r.d.mu.Unlock()
+		r.err = http.ErrBodyReadAfterClose
+		r.d.wait(max(r.patience(), closeTime), func() bool { return !r.left })
+	}
+	return nil
+}

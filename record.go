@@ -1,0 +1,205 @@
+package cachetrip
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/cachetrip/cachetrip/internal/download"
+	"github.com/cachetrip/cachetrip/internal/guard"
+	"github.com/cachetrip/cachetrip/internal/inflight"
+	"github.com/cachetrip/cachetrip/internal/span"
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// Storing the content of a response while callers read it: RFC 9111, section 3.
+
+// recording stores the content of a response while it is read.
+type recording struct {
+	*originReply
+	entry     *store.Entry   // what is to be stored
+	given     *http.Response // what the response is a copy of: its trailer is complete at the end
+	brings    span.Span      // of the content, by the response
+	isPartial bool           // there is other content around that
+	resumable bool           // the beginning is of use, as the rest can be asked for later
+	rests     *rests         // what the rest says, if the transfer breaks
+
+	draft  *guard.Draft
+	begins int64        // the position where the content in draft begins
+	beside []store.Part // the stored parts beside draft
+}
+
+// record has the content of the response stored as it is read, as that of e. If held is not nil, the
+// response brings the stretch of the content that is missing in it. Without a recording, what held has
+// can't be given: then record returns a zero result, and the whole is to be asked for.
+func (a *originReply) record(e *store.Entry, brings span.Span, held *content) result {
+	rec := &recording{originReply: a, entry: e, given: givenBy(a.resp), brings: brings}
+	rec.isPartial = held != nil || a.resp.StatusCode == http.StatusPartialContent
+	o := rec.result(held != nil)
+	if held == nil && a.resp.Body == http.NoBody {
+		e.Length = 0
+		o.detail = a.put(a.x.lasting(), e, "")
+		o.unsaved = o.detail != ""
+		a.shared.Hide()
+		return o
+	}
+	if op, err := rec.openDraft(held); err != nil {
+		return rec.unrecorded(op, err, held)
+	}
+	rec.rests = &rests{originReply: a, entry: e}
+	rec.resumable = o.response.continuable() && (held != nil || a.takesRanges())
+	// The caller of a request for a range has asked for that part only.
+	ranged := a.x.rules.header["Range"] != nil && a.resp.StatusCode == http.StatusPartialContent
+	o.continues = rec.resumable && !ranged && a.sent.Method != http.MethodPost
+	config := rec.config(held)
+	if o.continues {
+		config.Again = a.continuation(a.shared.Context(), o.response, brings.End, rec.rests)
+	}
+	o.download = download.New(config)
+	return o
+}
+
+// result returns what callers are given, but for the download.
+func (rec *recording) result(resumes bool) result {
+	resp := rec.resp
+	o := result{
+		resp: resp, entry: rec.entry, sent: rec.number, arrived: rec.arrived, brings: rec.brings, resumes: resumes,
+		announced: resp.ContentLength, trailer: resp.Trailer.Clone(), given: rec.given,
+	}
+	if resp.StatusCode == http.StatusPartialContent {
+		o.response = newResponse(rec.entry)
+		o.response.held = []span.Span{rec.brings}
+	} else {
+		o.response = arriving(rec.entry)
+	}
+	o.audience = rec.noteAudience(&o.response)
+	return o
+}
+
+// openDraft opens a draft in the store. The error comes with what was tried.
+func (rec *recording) openDraft(held *content) (op string, err error) {
+	rec.begins = rec.brings.Start
+	length := int64(-1)
+	if rec.brings.End >= 0 {
+		length = rec.brings.Length()
+	}
+	if held != nil {
+		// A body in very many pieces becomes one before it gets yet another.
+		if len(held.parts) >= maxParts && rec.brings.End == rec.entry.Length {
+			rec.begins, length = 0, rec.entry.Length
+		} else {
+			rec.beside = held.parts
+		}
+	}
+	if !rec.x.store().Fits(rec.entry) {
+		return "store", store.ErrTooLarge
+	}
+	rec.draft, err = rec.x.store().Create(rec.x.lasting(), rec.x.key, length)
+	return "create", err
+}
+
+// unrecorded returns the result of a response that the store has no room for.
+func (rec *recording) unrecorded(op string, err error, held *content) result {
+	if held == nil {
+		return rec.x.unshared(rec.shared, result{resp: rec.resp, detail: rec.notKept(op, rec.entry, err)})
+	}
+	held.Close()
+	if !errors.Is(err, store.ErrTooLarge) { // the store of the whole, which is asked for now, tells of that
+		rec.x.storeFailed(op, err)
+	}
+	return result{}
+}
+
+// config returns what the download of the content consists of, but for what continues it.
+func (rec *recording) config(held *content) download.Config {
+	t := rec.x.t
+	c := download.Config{
+		Source: rec.resp.Body, Draft: rec.draft, Span: rec.brings, Length: rec.entry.Length,
+		Endless:  isStream(rec.entry.Header),
+		Broken:   transferBroken,
+		Lost:     rec.shared.Hide,
+		Panicked: t.panicked,
+		Finish: func(r download.Result) {
+			defer rec.shared.Hide()
+			t.shielded(func() { rec.finish(r) }) // whose hooks are not to harm those who read
+		},
+		Received: &t.counters.bytesReceived, Stragglers: &t.stragglers,
+	}
+	if held != nil {
+		c.Held, c.CopyHeld = held, rec.begins < rec.brings.Start
+		return c
+	}
+	// Readers of a part get nothing but that.
+	c.Span = span.Of(0, -1)
+	if rec.brings.End >= 0 {
+		c.Span.End = rec.brings.Length()
+	}
+	c.Length = c.Span.End
+	return c
+}
+
+// finish stores what has come, if it is of use.
+func (rec *recording) finish(r download.Result) {
+	e, forbidden := rec.rests.joined()
+	taken := span.Of(rec.begins, rec.brings.Start+r.Taken)
+	switch {
+	case rec.x.t.guard.IsShut():
+		rec.x.notStored(e.Status, e.Length, "closed", nil)
+	case r.Refused == download.ErrAbandoned:
+		rec.x.notStored(e.Status, e.Length, "incomplete", nil)
+	case r.Refused != nil:
+		rec.notKept("write", e, r.Refused)
+	case r.End == download.ErrLength:
+		rec.x.notStored(e.Status, e.Length, "length", nil)
+	case forbidden != "": // the rest may not be stored, and the beginning is not what the origin says any more
+		rec.x.notStored(e.Status, e.Length, forbidden, nil)
+		response := newResponse(e)
+		rec.superseded(&response)
+	case r.End == io.EOF:
+		all := e.Clone()
+		all.Trailer = rec.kept(rec.given.Trailer).Clone()
+		if rec.isPartial {
+			withoutContentDigests(all.Trailer)
+		}
+		if rec.brings.End < 0 {
+			all.Length = taken.End
+		}
+		rec.commit(all, taken)
+	case rec.resumable && r.Broken && taken.Length() > 0:
+		rec.commit(e.Clone(), taken)
+	default:
+		rec.x.notStored(e.Status, e.Length, "incomplete", nil)
+	}
+}
+
+// commit stores e with the stretch of its content that is in the draft.
+func (rec *recording) commit(e *store.Entry, taken span.Span) {
+	blob, err := rec.draft.Commit()
+	if err != nil {
+		rec.notKept("commit", e, err)
+		return
+	}
+	if rec.beside != nil {
+		e.Parts = rec.beside
+	}
+	if taken.Length() > 0 {
+		e.Parts = joinParts(e.Parts, store.Part{Offset: taken.Start, Length: taken.Length(), Blob: blob})
+	}
+	rec.put(rec.draft.Waiting(), e, blob.ID)
+}
+
+// isStream reports whether content is a series of events, whose end is not near when its reader leaves.
+func isStream(h http.Header) bool {
+	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	return strings.EqualFold(strings.Trim(kind, " \t"), "text/event-stream")
+}
+
+// transferBroken reports whether an error of a body says that its transfer broke off, or that nobody reads it any more.
+func transferBroken(err error) bool { return err == inflight.ErrAbandoned || connectionLost(err) }
+
+// takesRanges reports whether the origin is known to answer Range requests for the response.
+func (a *originReply) takesRanges() bool {
+	return a.resp.StatusCode == http.StatusPartialContent ||
+		strings.EqualFold(strings.Join(a.resp.Header["Accept-Ranges"], ","), "bytes")
+}
