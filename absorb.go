@@ -208,7 +208,7 @@ func (a *originReply) confirmed(c *conditions, entries []*store.Entry) (o result
 	if !a.x.t.KeepSetCookie {
 		o.cookies = a.resp.Header["Set-Cookie"]
 	}
-	release := a.x.lease.take()
+	release := a.x.sharing.lease.take()
 	o.audience = a.noteAudience(&o.response)
 	shared := o.audience == anyone
 	a.shared.Hide()

@@ -60,10 +60,9 @@ func (as *audiences) note(key inflight.Key, who audience, now time.Time) {
 	as.byKey[key] = knownAudience{who, now.Add(audienceTime)}
 }
 
-// joinKey returns the key by which the request may share with others: with as many as could share the last response for
-// shareKey.
+// joinKey returns the key by which the request may share with others: with as many as could share the last response.
 func (x *exchange) joinKey() inflight.Key {
-	key := x.shareKey
+	key := x.sharing.key
 	switch x.t.audiences.of(key, time.Now()) {
 	case alikesOnly:
 		key.Variant += "\n\n" + alikeDigest(x.rules)
@@ -75,11 +74,11 @@ func (x *exchange) joinKey() inflight.Key {
 
 // noteAudience remembers who can share the response to the request that x leads.
 func (x *exchange) noteAudience(who audience) {
-	if x.shareKey == (inflight.Key{}) {
+	if x.sharing == nil || x.sharing.key == (inflight.Key{}) {
 		return
 	}
 	if who == nobody {
-		defer x.lease.end(false)
+		defer x.sharing.lease.end(false)
 	}
-	x.t.audiences.note(x.shareKey, who, time.Now())
+	x.t.audiences.note(x.sharing.key, who, time.Now())
 }

@@ -17,7 +17,7 @@ func (x *exchange) askAlone(r *sharedRequest, entries []*store.Entry, stored []r
 		// A request waits for other processes no longer than for others in this one, and only once: having waited in
 		// vain, it does not wait for the next one, and for those after it.
 		most := x.waitsFor()
-		if x.waited {
+		if x.sharing.waited {
 			most = 0
 		}
 		deadline, _ := x.lasting().Deadline()
@@ -28,7 +28,7 @@ func (x *exchange) askAlone(r *sharedRequest, entries []*store.Entry, stored []r
 		}
 		if release != nil {
 			held := &lease{release: release}
-			x.lease = held
+			x.sharing.lease = held
 			r.OnHide(func() { held.end(true) })
 		}
 	}

@@ -263,7 +263,7 @@ func (x *exchange) sharingKey(stored []response) inflight.Key {
 // responses, so that they do not wait for each other.
 func (x *exchange) variant(stored []response) string {
 	var names []string
-	for _, responses := range [][]response{stored, x.others} {
+	for _, responses := range [][]response{stored, x.sharing.variants()} {
 		for i := range responses {
 			if i == 0 || !slices.Equal(responses[i].fields(), responses[i-1].fields()) {
 				names = append(names, responses[i].fields()...)

@@ -137,8 +137,9 @@ func (t *Transport) giveUpRefreshes() {
 // header until grace ends. It reports whether the response confirms what is stored, or takes its place.
 func (x *exchange) refreshNow(grace context.Context, entries []*store.Entry, stored []response, d decision) bool {
 	ctx := untraced{context.WithoutCancel(x.req.Context())}
-	x.ctx, x.unwatch, x.waitsUntil = ctx, func() {}, time.Time{} // no caller waits
-	x.shareKey = x.sharingKey(stored)
+	x.ctx, x.unwatch = ctx, func() {} // no caller waits
+	x.sharing = &sharing{others: x.sharing.variants()}
+	x.sharing.key = x.sharingKey(stored)
 	p := x.t.requests.Join(ctx, resultOwner{x.t}, x.joinKey(), true, math.MaxUint64)
 	if !p.Leads() {
 		p.Leave()

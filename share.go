@@ -26,6 +26,31 @@ const (
 	joinNone                 // it asks the origin itself, and no other request waits for it
 )
 
+// sharing is what an exchange that asks the origin knows of other requests for the same.
+type sharing struct {
+	key    inflight.Key   // what it asks for; zero if nobody may join
+	until  time.Time      // when it stops waiting for others; zero before it waits
+	waited bool           // it has waited for another process
+	turn   *inflight.Turn // at an origin that fails, if it has waited for a request that failed
+	lease  *lease         // of the request that it leads, if the store has leases
+	others []response     // are just being stored, and turned out to be other variants
+}
+
+// variants returns the responses that are just being stored, and turned out to be other variants.
+func (s *sharing) variants() []response {
+	if s == nil {
+		return nil
+	}
+	return s.others
+}
+
+// end gives the turn of an exchange to the next one.
+func (s *sharing) end() {
+	if s != nil {
+		s.turn.End()
+	}
+}
+
 // collapsible reports whether the request may be answered by the response to another one. One that says
 // how fresh it wants that may be; one that wants it validated for itself may not, and several ranges are
 // never stored. What the request's own preconditions make of it is in collapses.
@@ -52,10 +77,10 @@ func (x *exchange) collapses(stored []response, d decision) bool {
 // waitsFor returns how long x may still wait for other requests: altogether no longer than its patience.
 func (x *exchange) waitsFor() time.Duration {
 	now := time.Now()
-	if x.waitsUntil.IsZero() {
-		x.waitsUntil = now.Add(patience.Of(x.context(), now, x.t.shareTimeout()))
+	if x.sharing.until.IsZero() {
+		x.sharing.until = now.Add(patience.Of(x.context(), now, x.t.shareTimeout()))
 	}
-	return x.waitsUntil.Sub(now)
+	return x.sharing.until.Sub(now)
 }
 
 // shareTimeout returns ShareTimeout, or what it stands for.
@@ -84,6 +109,9 @@ func (x *exchange) ask(entries []*store.Entry, stored []response, d decision, jo
 	asked := x.t.events.Next()
 	if x.own == nil {
 		x.detach()
+	}
+	if x.sharing == nil {
+		x.sharing = new(sharing)
 	}
 	p := x.takePart(ctx, stored, d, join, moment)
 	if p == nil {
@@ -116,11 +144,11 @@ func (x *exchange) ask(entries []*store.Entry, stored []response, d decision, jo
 // changed since the given moment, so that x has to look again.
 func (x *exchange) takePart(ctx context.Context, stored []response, d decision, join joining, moment uint64) *participation {
 	if join == joinNone || !x.collapses(stored, d) {
-		x.shareKey = inflight.Key{}
+		x.sharing.key = inflight.Key{}
 		return x.t.requests.New(ctx, resultOwner{x.t})
 	}
 	waits := join == joinAny && x.waitsFor() > 0
-	x.shareKey = x.sharingKey(stored)
+	x.sharing.key = x.sharingKey(stored)
 	return x.t.requests.Join(ctx, resultOwner{x.t}, x.joinKey(), waits, moment)
 }
 
@@ -182,14 +210,14 @@ func (x *exchange) staleOr(a answer, entries []*store.Entry, stored []response, 
 
 // lookAgain has x begin again, as another process has asked the origin meanwhile.
 func (x *exchange) lookAgain() answer {
-	x.waited = true
+	x.sharing.waited = true
 	return answer{next: again}
 }
 
 // askInTurn has x ask the origin itself, in turn with the others that waited for a request that has failed.
 func (x *exchange) askInTurn() answer {
-	if x.turn == nil {
-		x.turn = x.t.turns.Take(x.shareKey)
+	if x.sharing.turn == nil {
+		x.sharing.turn = x.t.turns.Take(x.sharing.key)
 	}
 	return answer{next: impatient}
 }
@@ -241,7 +269,7 @@ func (x *exchange) shares(o *result, stored []response, d decision, asked uint64
 	switch shared := decide(now, x.rules.sharing(o.code), []response{o.response}); {
 	case shared.serves():
 	case shared.fwd == "vary-miss" && !o.response.varies("*"):
-		x.others = append(x.others, o.response) // wait for those who want the same variant only
+		x.sharing.others = append(x.sharing.others, o.response) // wait for those who want the same variant only
 		return again
 	case !shared.lapsed() || o.arrived < asked:
 		return alone

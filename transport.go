@@ -213,18 +213,11 @@ type exchange struct {
 	unwatch func()
 	reading bool
 
-	waited bool // for another process, see askAlone
-
-	waitsUntil time.Time      // when x stops waiting for other requests; zero before it waits for one
-	turn       *inflight.Turn // at an origin that fails, if x has waited for one
-	shareKey   inflight.Key   // what x asks for, if it may share that; else zero
-	lease      *lease         // of the request that x leads, if the store has leases
-
 	behind bool // nobody waits for the answer: x revalidates behind a stale response
 
-	reply *http.Response // to what was sent last
+	sharing *sharing // nil before the origin is to be asked
 
-	others []response // that are just being stored, and turned out to be other variants
+	reply *http.Response // to what was sent last
 }
 
 // begin returns the exchange for req, or nil and the status to forward it with, if the cache has no
@@ -325,7 +318,7 @@ func (x *exchange) orderBefore(number uint64) order {
 
 // release ends what x holds when the request is answered, but for what goes on while the caller reads.
 func (x *exchange) release() {
-	x.turn.End()
+	x.sharing.end()
 	if x.unwatch != nil && !x.reading {
 		x.unwatch()
 	}
@@ -390,7 +383,7 @@ func (x *exchange) run() (*http.Response, error) {
 			join = joinNone
 		case impatient:
 			join = max(join, joinReady)
-			if err := x.turn.Wait(x.context(), x.waitsFor()); err != nil {
+			if err := x.sharing.turn.Wait(x.context(), x.waitsFor()); err != nil {
 				return nil, err
 			}
 		case again:

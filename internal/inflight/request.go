@@ -39,6 +39,7 @@ type Request[R any] struct {
 	done   chan struct{} // closed when the result is there
 	result R
 	leader Participation[R]
+	parent endless // of ctx
 
 	// group.mu guards what follows.
 	participants int
@@ -53,7 +54,8 @@ type Request[R any] struct {
 func (g *Group[R]) newRequest(ctx context.Context, owner Owner[R], key Key) *Request[R] {
 	r := &Request[R]{group: g, owner: owner, key: key, done: make(chan struct{}), participants: 1, hidden: key == Key{}}
 	r.leader = Participation[R]{Request: r, leads: true}
-	r.ctx, r.cancel = context.WithCancelCause(endless{ctx})
+	r.parent = endless{ctx}
+	r.ctx, r.cancel = context.WithCancelCause(&r.parent)
 	return r
 }
 
