@@ -25,13 +25,13 @@ import (
 // childVariable tells the program that it is a child.
 const childVariable = "CACHETRIP_BENCH_CHILD"
 
-// job is what a child is started for.
+// job tells a child which workload to run with which subject.
 type job struct {
 	Kind    string // of workload
 	Subject string
 	Dir     string // for its files
 	Origin  string // address of the origin
-	Tag     string // that its requests are counted for
+	Tag     string // under which the origin counts its requests
 	Profile string // prefix of the names of profiles to be written, if any
 	Params
 }
@@ -42,29 +42,29 @@ type Params struct {
 	Count   int           `json:",omitempty"` // of entries, or of requests at a time
 	Clients int           `json:",omitempty"` // goroutines, or processes
 	Bound   int64         `json:",omitempty"` // of the cache
-	Time    time.Duration `json:",omitempty"` // of one measurement, where not a number of operations ends it
-	First   int           `json:",omitempty"` // the first of what is to be done
+	Time    time.Duration `json:",omitempty"` // of one measurement, if it does not end after N operations
+	First   int           `json:",omitempty"` // the number of the first body
 	Name    string        `json:",omitempty"` // of a trace
 }
 
-// command asks a child for N operations.
+// command tells a child to measure N operations, or to end.
 type command struct {
 	Do string // "measure" or "end"
 	N  int
 }
 
-// sample is what came of them.
+// sample is the result of a measurement.
 type sample struct {
-	Values    map[string]float64 `json:",omitempty"` // by the names of metrics
+	Values    map[string]float64 `json:",omitempty"` // by metric
 	Forwarded int                `json:",omitempty"` // requests that should have reached the origin
-	Wrong     int                `json:",omitempty"` // bodies
+	Wrong     int                `json:",omitempty"` // wrong bodies
 	Outdated  int                `json:",omitempty"` // bodies
 	Errors    int                `json:",omitempty"`
-	First     string             `json:",omitempty"` // the first of what went wrong
+	First     string             `json:",omitempty"` // the first error
 	Failure   string             `json:",omitempty"` // why there is no sample
 }
 
-// fault counts what went wrong with one operation.
+// fault counts a failed operation.
 func (s *sample) fault(err error) {
 	if err == nil {
 		return
@@ -79,21 +79,21 @@ func (s *sample) fault(err error) {
 	}
 }
 
-// wrongError tells of a body that was taken for a good one.
+// wrongError reports a wrong body that a subject returned without an error.
 type wrongError struct{ error }
 
-// A contestant is a subject at a workload, in its process.
+// contestant runs a workload with a subject.
 type contestant interface {
 	// measure does n operations.
 	measure(n int) sample
 	close() error
 }
 
-// contestants makes the contestants, by kind of workload. Their preparation is
-// not measured.
+// contestants has a constructor for each kind of workload. Construction is not
+// measured.
 var contestants = map[string]func(*job) (contestant, error){}
 
-// runChild is the whole child.
+// runChild runs a child process until in ends.
 func runChild(in io.Reader, out io.Writer) error {
 	var j job
 	commands := json.NewDecoder(in)
@@ -104,7 +104,7 @@ func runChild(in io.Reader, out io.Writer) error {
 	fail := func(err error) error { return answers.Encode(sample{Failure: err.Error()}) }
 	start := contestants[j.Kind]
 	if start == nil {
-		return fail(fmt.Errorf("no workload is of the kind %q", j.Kind))
+		return fail(fmt.Errorf("unknown kind of workload %q", j.Kind))
 	}
 	c, err := start(&j)
 	if err != nil {
@@ -134,7 +134,7 @@ func runChild(in io.Reader, out io.Writer) error {
 	}
 }
 
-// profile begins to profile, if prefix is not empty.
+// profile starts CPU and allocation profiles, unless prefix is empty.
 func profile(prefix string) (stop func() error, err error) {
 	if prefix == "" {
 		return func() error { return nil }, nil
@@ -157,7 +157,7 @@ func profile(prefix string) (stop func() error, err error) {
 	}, nil
 }
 
-// child is a started child, as the parent sees it.
+// child is a running child process, seen from the parent.
 type child struct {
 	job     job
 	cmd     *exec.Cmd
@@ -166,11 +166,11 @@ type child struct {
 	errors  bytes.Buffer
 }
 
-// patience is how long a child may take for one command before it is ended, besides what it takes to
-// fill a cache.
+// patience is the time limit for one command, in addition to the time for
+// filling a cache. A child that takes longer is killed.
 const patience = 10 * time.Minute
 
-// patienceEach is how long it may take to store one of the entries of a cache that is to be filled.
+// patienceEach is the time limit for storing one entry when a cache is filled.
 const patienceEach = 2 * time.Millisecond
 
 // startChild starts a child and waits until it is ready.
@@ -221,7 +221,7 @@ func (c *child) ask(line any) (sample, error) {
 		err = c.answers.Decode(&s)
 	}
 	if err != nil {
-		c.cmd.Wait() // it has ended, or Kill has seen to it; then errors has all of it
+		c.cmd.Wait() // the child has ended or was killed; c.errors is complete now
 		return s, fmt.Errorf("%s: %w: %s", name, err, tail(c.errors.Bytes()))
 	}
 	if s.Failure != "" {
@@ -230,12 +230,12 @@ func (c *child) ask(line any) (sample, error) {
 	return s, nil
 }
 
-// tail returns the beginning of what a child said as it died.
+// tail shortens the error output of a child to 2000 bytes.
 func tail(b []byte) []byte { return bytes.TrimSpace(b[:min(len(b), 2000)]) }
 
 func (c *child) measure(n int) (sample, error) { return c.ask(command{Do: "measure", N: n}) }
 
-// end has the child close its subject and waits for it.
+// end tells the child to close its subject and to exit, and waits for that.
 func (c *child) end() error {
 	_, err := c.ask(command{Do: "end"})
 	c.in.Close()
@@ -252,7 +252,7 @@ func (c *child) kill() {
 	c.cmd.Wait()
 }
 
-// meter measures what an operation costs besides time.
+// meter measures the costs of operations other than time.
 type meter struct {
 	mallocs, bytes uint64
 	written        int64
@@ -264,7 +264,7 @@ func startMeter() meter {
 	return meter{m.Mallocs, m.TotalAlloc, writtenBytes()}
 }
 
-// stop notes in s what each of n operations has cost since the meter was started.
+// stop records in s the costs per operation since the meter was started.
 func (m meter) stop(s *sample, n int) {
 	var now runtime.MemStats
 	runtime.ReadMemStats(&now)
@@ -275,11 +275,13 @@ func (m meter) stop(s *sample, n int) {
 	}
 }
 
-// writtenBytes returns what this process has passed to system calls that write, to files and sockets
-// alike, -1 where the system does not tell.
+// writtenBytes returns how many bytes this process has passed to system calls
+// that write, for files and sockets together. It returns -1 if the system does
+// not tell.
 func writtenBytes() int64 { return procValue("/proc/self/io", "wchar:") }
 
-// peakMemory returns the largest resident size that this process has had, -1 where the system does not tell.
+// peakMemory returns the largest resident size of this process so far. It
+// returns -1 if the system does not tell.
 func peakMemory() int64 {
 	if kib := procValue("/proc/self/status", "VmHWM:"); kib >= 0 {
 		return kib << 10
@@ -318,7 +320,7 @@ func (w *watch) stop()  { w.sum += time.Since(w.started) }
 func (w *watch) startBoth() { w.busy = processorTime(); w.start() }
 func (w *watch) stopBoth()  { w.stop(); w.processor += processorTime() - w.busy }
 
-// note tells what the watch says of n operations.
+// note records in s the time per operation for n operations.
 func (w *watch) note(s *sample, n int) {
 	s.Values["time"] = float64(w.sum) / float64(n)
 	if w.processor > 0 {

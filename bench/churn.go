@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Churn: many more small responses than the bound has room for.
+// Churn: many more small responses than the size limit allows.
 
 type churnContestant struct {
 	*storeSource
@@ -25,7 +25,7 @@ func init() {
 		}
 		c.storeSource = s
 		if j.Subject == cachetripDisk || j.Subject == cachetripMemory {
-			// Full, and a little more.
+			// Fill the cache, and a little more.
 			n := int(j.Bound / j.Size * 5 / 4)
 			var s sample
 			for ; n > 0; n -= 1000 {
@@ -39,7 +39,8 @@ func init() {
 	}
 }
 
-// measure stores n bodies, and walks the directory ten times meanwhile, without the clock.
+// measure stores n bodies. It walks the directory ten times meanwhile, while
+// the clock stands still.
 func (c *churnContestant) measure(n int) sample {
 	s := sample{Values: make(map[string]float64)}
 	if c.job.Subject == limit {
@@ -81,7 +82,7 @@ func (c *churnContestant) measure(n int) sample {
 	return s
 }
 
-// most is how long a measurement may take, however little was stored then.
+// most is the time limit of a measurement.
 func (c *churnContestant) most() time.Duration {
 	if isPeer(c.job.Subject) {
 		return c.job.Time
@@ -93,14 +94,15 @@ func (c *churnContestant) limitDir() string {
 	return filepath.Join(c.job.Dir, fmt.Sprint("round", c.rounds))
 }
 
-// run stores as many bodies as there are slots at a time. It returns how long each took.
+// run stores the bodies of orders, as many at a time as there are slots. It
+// returns the time of each.
 func (c *churnContestant) run(orders []order, w *watch, s *sample) []time.Duration {
 	times := make([]time.Duration, 0, len(orders))
 	for len(orders) > 0 {
 		now := orders[:min(len(orders), len(c.slots.room))]
 		orders = orders[len(now):]
 		for i := range now {
-			if c.job.Subject == limit { // what it is to write is there already
+			if c.job.Subject == limit { // the bytes to write are already in memory
 				readAll(now[i].body.reader(), c.slots.room[i])
 			}
 		}
@@ -120,7 +122,8 @@ func (c *churnContestant) run(orders []order, w *watch, s *sample) []time.Durati
 	return times
 }
 
-// put stores one body. The limit creates a file, writes it and gives it its name.
+// put stores one body. For the limit, it creates a file, writes it and renames
+// it.
 func (c *churnContestant) put(o order, p []byte) (int, error) {
 	if c.job.Subject != limit {
 		r, err := c.begin(o)

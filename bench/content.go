@@ -8,16 +8,20 @@ import (
 	"sync"
 )
 
-// Bodies: made of a number, so that origin and client agree on them without keeping them.
+// Bodies are computed from a number, so that origin and client need not keep
+// them.
 
 const (
-	// labelSize bytes at the beginning of a body name it, so that no two bodies are the same.
+	// labelSize is the size of the name at the beginning of each body. It makes
+	// all bodies different.
 	labelSize = 16
 
-	// seaSize is prime: pieces of a body that were exchanged do not go unnoticed because they repeat.
+	// seaSize is a prime number, so that bodies do not repeat in step with
+	// buffers: exchanged pieces are noticed.
 	seaSize = 1<<20 + 7
 
-	// runSize is how many bytes of a body can always be had in one slice, but at its end.
+	// runSize is how many bytes of a body at returns in one slice, except at
+	// its end.
 	runSize = 256 << 10
 )
 
@@ -37,7 +41,7 @@ type content struct {
 	size int64
 }
 
-// at returns some bytes from pos on, none at the end.
+// at returns some bytes from pos on, or none at the end.
 func (c content) at(pos int64) []byte {
 	if pos < labelSize {
 		return fmt.Appendf(nil, "%0*x", labelSize, c.seed)[pos:min(labelSize, c.size)]
@@ -69,7 +73,7 @@ func (c content) checksum() uint32 {
 	return sum
 }
 
-// reader returns what reads c from its beginning.
+// reader returns a reader of c.
 func (c content) reader() io.Reader { return &contentReader{c: c} }
 
 type contentReader struct {
@@ -86,7 +90,7 @@ func (r *contentReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// body is a content with its checksum, by which what comes is verified.
+// body is a content with the checksum that received bodies are compared with.
 type body struct {
 	content
 	sum uint32
@@ -94,7 +98,7 @@ type body struct {
 
 func (c content) body() body { return body{c, c.checksum()} }
 
-// verify says what is wrong with a body that came, if anything is.
+// verify returns an error if a received body has another length or checksum.
 func (b *body) verify(length int64, sum uint32) error {
 	if length != b.size {
 		return wrongError{fmt.Errorf("wrong body: %d bytes instead of %d", length, b.size)}

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// The least that a system does to read a file, past package os, whose files cost a call more.
+// The fewest system calls that read a file. Package os would need one more.
 
 type rawFile int
 
@@ -61,7 +61,8 @@ func writeRaw(path string, b []byte) error {
 	return err
 }
 
-// processorTime returns how long this process has run on any processor, in the system too.
+// processorTime returns the processor time of this process, in user and system
+// mode.
 func processorTime() time.Duration {
 	var u syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {

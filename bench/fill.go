@@ -12,7 +12,8 @@ import (
 
 // Filling caches with many entries, before anything is measured.
 
-// openFilled opens the job's subject with all bodies stored, without asking the origin for them.
+// openFilled opens the job's subject with all bodies stored. The bodies do not
+// come from the origin, which saves time.
 func openFilled(j *job, bodies []body) (*source, error) {
 	if j.Subject == limit {
 		return fileSource(j.Dir, bodies)
@@ -52,8 +53,8 @@ func openFilled(j *job, bodies []body) (*source, error) {
 	return s, nil
 }
 
-// writeGregjones stores what localBase answers as gregjones/httpcache does, but does not have the
-// device flush each file, which would take minutes.
+// writeGregjones stores a response of localBase in the format of
+// gregjones/httpcache. It does not flush each file, which would take minutes.
 func writeGregjones(dir, url string) error {
 	req, err := newRequest(url)
 	if err != nil {
@@ -74,7 +75,7 @@ func writeGregjones(dir, url string) error {
 	return os.WriteFile(filepath.Join(dir, fmt.Sprintf("%x", md5.Sum([]byte(url)))), b, 0o600)
 }
 
-// sameFile verifies a plain file.
+// sameFile returns an error if a file does not have the content of want.
 func sameFile(path string, want *body) error {
 	f, _, err := openRaw(path)
 	if err != nil {

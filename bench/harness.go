@@ -14,7 +14,7 @@ import (
 
 // Running workloads: the subjects take turns, round after round.
 
-// workload is something to compare subjects at.
+// workload is a task that subjects are compared at.
 type workload struct {
 	name string // as -run selects it
 	kind string // of contestant
@@ -22,22 +22,22 @@ type workload struct {
 	subjects []string
 	metrics  []metric
 
-	ops    int                                              // of one measurement; 0: as many as fit into the time for one
-	most   int                                              // the most of them; 0: no bound
-	rounds int                                              // at most so many; 0: as many as are made
+	ops    int                                              // operations per measurement; 0: as many as fit into its time
+	most   int                                              // limit of ops; 0: none
+	rounds int                                              // limit of rounds; 0: none
 	fresh  bool                                             // each measurement has a new process and a new directory
-	run    func(context.Context, *harness, *workload) error // runs it; nil: interleaved does
+	run    func(context.Context, *harness, *workload) error // runs the workload; nil: runInterleaved
 }
 
 // metric is a quantity that a workload measures.
 type metric struct {
 	name    string // in the samples
 	title   string // in the tables
-	limit   string // what is the limit; empty: there is none
+	limit   string // description of the physical limit; empty: there is none
 	unit    unit
 	how     how
-	target  float64 // of the subject; 0: there is none
-	subject string  // that the target is for; empty: cachetripDisk
+	target  float64 // target for subject; 0: there is none
+	subject string  // the subject that has the target; empty: cachetripDisk
 	minor   bool    // not in the chart
 }
 
@@ -47,37 +47,37 @@ type how int
 const (
 	byRatio      how = iota // to the limit in the same round
 	byDifference            // from the limit in the same round
-	byValue                 // it stands for itself
+	byValue                 // not compared with a limit
 )
 
-// harness runs workloads and collects what they measure.
+// harness runs workloads and collects their samples.
 type harness struct {
 	dir      string
 	origin   *origin
 	rounds   int
-	budget   time.Duration  // for one measurement
-	only     *regexp.Regexp // subjects, besides the limit; nil: all
+	budget   time.Duration  // time of one measurement
+	only     *regexp.Regexp // subjects to run in addition to the limit; nil: all
 	profiles string
 	log      io.Writer
 	results  map[string]map[string]map[string][]float64 // by workload, metric, subject: a sample for each round
 	faults   []fault
 }
 
-// fault is what must not happen, in all rounds together.
+// fault counts wrong results in all rounds together.
 type fault struct {
 	Workload, Subject       string
 	Wrong, Outdated, Errors int
 	First                   string
 }
 
-// subjectsOf returns those of a workload that are to be run.
+// subjectsOf returns the subjects of a workload that the flags select.
 func (h *harness) subjectsOf(w *workload) []string {
 	return slices.DeleteFunc(slices.Clone(w.subjects), func(s string) bool {
 		return s != limit && h.only != nil && !h.only.MatchString(s)
 	})
 }
 
-// job returns what a child of a workload is told.
+// job returns the job of a child.
 func (h *harness) job(w *workload, subject, dir string) job {
 	j := job{Kind: w.kind, Subject: subject, Dir: dir, Origin: h.origin.url, Tag: w.name + "." + subject, Params: w.Params}
 	if h.profiles != "" {
@@ -86,7 +86,7 @@ func (h *harness) job(w *workload, subject, dir string) job {
 	return j
 }
 
-// once runs a child that has nothing to measure.
+// once runs a child that measures nothing.
 func (h *harness) once(ctx context.Context, j job) error {
 	c, err := startChild(ctx, j)
 	if err != nil {
@@ -95,7 +95,7 @@ func (h *harness) once(ctx context.Context, j job) error {
 	return c.end()
 }
 
-// record keeps a sample of a subject.
+// record adds a sample of a subject.
 func (h *harness) record(w *workload, subject string, s sample) {
 	of := h.results[w.name]
 	if of == nil {
@@ -121,9 +121,10 @@ func (h *harness) record(w *workload, subject string, s sample) {
 	}
 }
 
-// turns returns s in the order of a round. In as many rounds as s has elements, if that is an even
-// number, and else in twice as many, each of them follows each other equally often: what one leaves
-// behind, in the file system above all, is nobody's in particular.
+// turns returns s in the order of a round. Over len(s) rounds (twice as many if
+// that is odd), each element follows each other element equally often. So no
+// subject always suffers from what the one before it left behind, for example
+// in the file system.
 func turns[E any](s []E, round int) []E {
 	t := make([]E, len(s))
 	for i := range t {
@@ -158,7 +159,7 @@ func (h *harness) runWorkload(ctx context.Context, w *workload) error {
 	return nil
 }
 
-// runInterleaved starts a child for each subject and has them measure in turn.
+// runInterleaved starts a child for each subject. The children measure in turn.
 func runInterleaved(ctx context.Context, h *harness, w *workload) (err error) {
 	type contender struct {
 		*child
@@ -209,8 +210,8 @@ func runInterleaved(ctx context.Context, h *harness, w *workload) (err error) {
 	return nil
 }
 
-// calibrate finds how many operations of a child take about as long as one measurement may, the first
-// ones not counted.
+// calibrate returns how many operations of a child fit into the time of one
+// measurement. The first operations do not count.
 func (h *harness) calibrate(c *child, most int) (int, error) {
 	return fitting(h.budget, most, func(n int) (time.Duration, error) {
 		start := time.Now()
@@ -223,10 +224,10 @@ func (h *harness) calibrate(c *child, most int) (int, error) {
 	})
 }
 
-// fitting finds how many operations take about as long as budget, but no more
-// than most if most is not 0. A measurement that seems long is repeated, and
-// the shortest counts. Otherwise a moment in which the machine was busy would
-// lead to too few operations, all of them cold.
+// fitting returns how many operations take about as long as budget, but at most
+// most unless it is 0. It repeats a measurement that seems long and takes the
+// shortest. Otherwise a busy moment of the machine would lead to too few
+// operations, all of them cold.
 func fitting(budget time.Duration, most int, run func(n int) (time.Duration, error)) (int, error) {
 	for n := 1; ; {
 		took, err := run(n)
@@ -249,7 +250,8 @@ func fitting(budget time.Duration, most int, run func(n int) (time.Duration, err
 	}
 }
 
-// measure has a child measure, and compares what reached the origin with what had to.
+// measure lets a child measure. It compares the number of requests at the
+// origin with the expected number.
 func (h *harness) measure(c *child, ops int) (sample, error) {
 	t := h.origin.tally(c.job.Tag)
 	before := t.requests.Load()
@@ -271,15 +273,15 @@ func (h *harness) measure(c *child, ops int) (sample, error) {
 	return s, nil
 }
 
-// judge compares what the origin was asked with what it should have been: a hit that is none is a
-// wrong answer.
+// judge adds a fault if the origin got another number of requests than
+// expected. A hit that reached the origin is a wrong answer.
 func (s *sample) judge(asked int) {
 	if s.Forwarded >= 0 && asked != s.Forwarded {
 		s.fault(wrongError{fmt.Errorf("the origin was asked %d times instead of %d", asked, s.Forwarded)})
 	}
 }
 
-// runFresh has each measurement made by a process of its own, in a directory of its own.
+// runFresh runs each measurement in a new process with a new directory.
 func runFresh(ctx context.Context, h *harness, w *workload) error {
 	for round := range h.rounds {
 		for _, subject := range turns(h.subjectsOf(w), round) {

@@ -14,31 +14,35 @@ import (
 // Hits.
 
 const (
-	// slotBytes is how much of small bodies is read before the clock is stopped and they are verified:
-	// little enough to stay in a core's cache.
+	// slotBytes is how many bytes of small bodies are read before the clock
+	// stops and they are verified. They fit into the cache of a core.
 	slotBytes = 512 << 10
 
-	// readSize is how much of a large body is asked for at a time; the clock stands still while a piece
-	// is verified. Plain files are read fastest with it, or more.
+	// readSize is the size of the pieces in which a large body is read. The
+	// clock stands still while a piece is verified. Plain files are read
+	// fastest with pieces of this size or more.
 	readSize = 128 << 10
 
 	// smallSize is the largest body that is read whole before it is verified.
 	smallSize = slotBytes
 )
 
-// source is what bodies are read from: a cache, or what it is compared with.
+// source is a cache, or something it is compared with, from which bodies are
+// read.
 type source struct {
 	bodies []body
 
-	// open begins to read a body.
+	// open opens body i.
 	open func(i int) (io.ReadCloser, error)
 
-	// fetch reads a body to its end into p, which has room for more than it, and returns its length.
+	// fetch reads body i to its end into p, which is larger than the body, and
+	// returns its length.
 	fetch func(i int, p []byte) (int, error)
 
 	passed bool // each request goes to the origin
 
-	// forked returns the same for another goroutine; nil if one will do.
+	// forked returns a source for another goroutine. It is nil if goroutines
+	// can share the source.
 	forked func() *source
 
 	close func() error
@@ -83,7 +87,7 @@ func fileSource(dir string, bodies []body) (*source, error) {
 	}, nil
 }
 
-// sizedFile ends where its size says, which saves asking the system for more.
+// sizedFile reports EOF at its size, which saves a system call.
 type sizedFile struct {
 	rawFile
 	left int64
@@ -97,7 +101,7 @@ func (f *sizedFile) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// writeFile writes c in large pieces, which is how it is read back fastest.
+// writeFile writes c in large pieces, because such a file is read back fastest.
 func writeFile(path string, c content) error {
 	f, err := os.Create(path)
 	if err != nil {
@@ -139,7 +143,7 @@ func mapSource(j *job, bodies []body) (*source, error) {
 	}, nil
 }
 
-// cacheSource requests bodies from a subject that is a cache, or none.
+// cacheSource requests bodies through a cache, or without one.
 func cacheSource(c *cache, j *job, kind string, bodies []body) (*source, error) {
 	reqs, err := requests(j, kind, bodies)
 	if err != nil {
@@ -150,7 +154,7 @@ func cacheSource(c *cache, j *job, kind string, bodies []body) (*source, error) 
 	return s, nil
 }
 
-// requests returns one for each body.
+// requests returns a request for each body.
 func requests(j *job, kind string, bodies []body) ([]*http.Request, error) {
 	reqs := make([]*http.Request, len(bodies))
 	for i, c := range bodies {
@@ -197,7 +201,7 @@ func requestSource(c *cache, reqs []*http.Request, bodies []body) *source {
 	return s
 }
 
-// readAll reads to the end into p, which must not be filled by that.
+// readAll reads r to its end into p, which must be larger than the body.
 func readAll(r io.Reader, p []byte) (n int, err error) {
 	for n < len(p) {
 		m, err := r.Read(p[n:])
@@ -212,7 +216,7 @@ func readAll(r io.Reader, p []byte) (n int, err error) {
 	return n, wrongError{fmt.Errorf("wrong body: longer than %d bytes", len(p)-1)}
 }
 
-// openSource prepares what the job's subject has to give.
+// openSource opens the job's subject as a source.
 func openSource(j *job, kind string) (*source, error) {
 	bodies := resources(j.Count, j.Size, j.First)
 	if j.Subject == limit {
@@ -229,8 +233,8 @@ func openSource(j *job, kind string) (*source, error) {
 	return s, s.warm()
 }
 
-// warm reads each body, and twice more after a pause: what was written a moment ago may have to be
-// looked at more closely than what has lain there.
+// warm reads each body once, and twice more after a pause. A store may have to
+// check a file more closely that was written a moment ago.
 func (s *source) warm() error {
 	for round := range 3 {
 		if round == 1 {
@@ -275,7 +279,7 @@ func drain(w *watch, body io.Reader, buf []byte, b *body) error {
 	return b.verify(n, sum)
 }
 
-// slots are room for bodies that were read and are still to be verified.
+// slots has room for bodies that were read and not yet verified.
 type slots struct {
 	room [][]byte
 	got  []int
@@ -291,13 +295,13 @@ func newSlots(size int64) *slots {
 	return s
 }
 
-// verify verifies what the slot has of c, and empties it.
+// verify verifies the content of slot i, and clears it.
 func (s *slots) verify(i int, b *body) error {
 	got, err := s.room[i][:s.got[i]], s.errs[i]
 	if err == nil {
 		err = b.verify(int64(len(got)), crc32.Checksum(got, castagnoli))
 	}
-	clear(got[:min(len(got), 64)]) // so that nothing old passes for new
+	clear(got[:min(len(got), 64)]) // so that an old body is not taken for a new one
 	s.got[i], s.errs[i] = 0, nil
 	return err
 }
@@ -401,7 +405,7 @@ func (h *hitContestant) close() error { return h.source.close() }
 type reopenedContestant struct {
 	job    *job
 	bodies []body
-	reqs   []*http.Request // made once, lest a cache pays for the garbage
+	reqs   []*http.Request // made once, so that no cache pays for the garbage
 	files  *source         // of the limit
 	slots  *slots
 }
@@ -450,7 +454,7 @@ func (r *reopenedContestant) measure(n int) sample {
 
 func (r *reopenedContestant) close() error { return nil }
 
-// firstContestant measures when the first bytes of a body are there.
+// firstContestant measures the time to the first bytes of a body.
 type firstContestant struct {
 	*source
 	buf []byte
@@ -486,7 +490,7 @@ func (f *firstContestant) measure(n int) sample {
 	return s
 }
 
-// firstSize is what io.Copy reads at first.
+// firstSize is the size of the first read of io.Copy.
 const firstSize = 32 << 10
 
 func drainRest(body io.Reader, buf []byte, b *body, n int64, sum uint32) error {

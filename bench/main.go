@@ -1,10 +1,12 @@
-// Bench measures the cache of this module side by side with gregjones/httpcache, with no cache, and
-// with what the system itself needs for the same bytes: the physical limit.
+// Bench measures the cache of this module beside gregjones/httpcache, beside no
+// cache, and beside the physical limit: the time that the system itself needs
+// for the same bytes.
 //
 //	cd bench && go run . -short
 //
-// README.md says how to read what it prints. It exits with 1 if a body was wrong, if the origin was
-// asked when it should not have been, or if anything else failed; a missed target is no failure.
+// README.md explains the results. The program exits with 1 if a body was wrong,
+// if the origin got a request it should not have got, or if anything else
+// failed. A missed target is not a failure.
 package main
 
 import (
@@ -37,7 +39,7 @@ func main() {
 	}
 }
 
-// asChild does what a child has to, if this process is one.
+// asChild runs the child if this process is one, and reports whether it was.
 func asChild() bool {
 	var err error
 	switch os.Getenv(childVariable) {
@@ -55,7 +57,7 @@ func asChild() bool {
 	return true
 }
 
-// The shape of a run.
+// Numbers of rounds and times of a run.
 const (
 	longRounds, longBudget   = 7, 150 * time.Millisecond
 	shortRounds, shortBudget = 5, 25 * time.Millisecond
@@ -139,7 +141,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		}
 		err = errors.Join(err, failed, ctx.Err())
 		if ctx.Err() != nil {
-			break // what was measured until then may have taken an hour, and is shown
+			break // show the samples so far, which may have taken an hour
 		}
 	}
 	if *list {
@@ -147,7 +149,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	}
 	if len(done) == 0 {
 		if err == nil {
-			err = errors.New("no workload is called so")
+			err = errors.New("no workload matches -run")
 		}
 		return err
 	}
@@ -167,12 +169,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		err = errors.Join(err, jerr, os.WriteFile(*data, b, 0o644))
 	}
 	if n := r.failures(); n > 0 {
-		err = errors.Join(err, fmt.Errorf("%d subjects failed at a workload: see the table of failures", n))
+		err = errors.Join(err, fmt.Errorf("%d subjects failed; see the table of failures", n))
 	}
 	return err
 }
 
-// machine describes where the figures come from.
+// machine describes the machine of the run.
 func machine() string {
 	return fmt.Sprintf("%s/%s, %d CPUs, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
 }

@@ -9,9 +9,9 @@ import (
 	"sync"
 )
 
-// Misses: each request is for something new, which is stored while it is read.
+// Misses: each request is for a new body, which is stored while it is read.
 
-// storeSource requests what was not requested before; the limit writes it to a plain file.
+// storeSource requests new bodies. The limit writes them to plain files.
 type storeSource struct {
 	job  *job
 	base http.RoundTripper
@@ -36,7 +36,7 @@ func openStore(j *job, base http.RoundTripper) (*storeSource, error) {
 	}
 	warm := 16
 	if j.Subject == cachetripDisk && j.Kind == "miss" {
-		warm = 2000 // reaches nearly all of its 256 directories
+		warm = 2000 // uses nearly all of its 256 directories
 	}
 	for range warm {
 		if err := s.get(s.batch(1, labelSize, freshKind)[0], nil, make([]byte, readSize)); err != nil {
@@ -47,7 +47,7 @@ func openStore(j *job, base http.RoundTripper) (*storeSource, error) {
 	return s, nil
 }
 
-// order is a request that is to be made, and what has to come of it.
+// order is a request and its expected body.
 type order struct {
 	req  *http.Request
 	body body
@@ -67,7 +67,8 @@ func (s *storeSource) batch(n int, size int64, kind string) []order {
 	return orders
 }
 
-// begin requests a body; what is read of it is also written, by whoever has to.
+// begin requests a body. The cache, or else begin, writes the body while it is
+// read.
 func (s *storeSource) begin(o order) (io.ReadCloser, error) {
 	from := s.base
 	if s.cache != nil {
@@ -92,7 +93,8 @@ func (s *storeSource) begin(o order) (io.ReadCloser, error) {
 	return &teeFile{resp.Body, f}, nil
 }
 
-// teeFile writes to a file what is read from a body, in pieces as large as are asked for.
+// teeFile writes a body to a file while it is read, in pieces of the size of
+// each read.
 type teeFile struct {
 	io.ReadCloser
 	f *os.File
@@ -113,7 +115,8 @@ func (t *teeFile) Read(p []byte) (int, error) {
 
 func (t *teeFile) Close() error { return errors.Join(t.ReadCloser.Close(), t.f.Close()) }
 
-// get gets a body and verifies it piece by piece; the watch, if any, stands still meanwhile.
+// get gets a body and verifies it piece by piece. The watch, if any, stands
+// still meanwhile.
 func (s *storeSource) get(o order, w *watch, buf []byte) error {
 	if w == nil {
 		w = new(watch)
@@ -131,7 +134,7 @@ func (s *storeSource) get(o order, w *watch, buf []byte) error {
 	return err
 }
 
-// isStored gets a body again, from where it was stored and from nowhere else.
+// isStored reads a body again while the origin is out of reach.
 func (s *storeSource) isStored(o order, buf []byte) error {
 	switch s.job.Subject {
 	case limit:
@@ -144,7 +147,7 @@ func (s *storeSource) isStored(o order, buf []byte) error {
 	return s.get(o, nil, buf)
 }
 
-// forgetAll makes room for more.
+// forgetAll removes stored bodies, to make room for more.
 func (s *storeSource) forgetAll(orders []order) (err error) {
 	for _, o := range orders {
 		switch {

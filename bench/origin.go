@@ -12,16 +12,16 @@ import (
 	"time"
 )
 
-// The origin: an HTTP server on a loopback port, in the process that measures nothing. It counts what
-// each subject asks it for, by which a hit proves that it is one.
+// The origin: an HTTP server on a loopback port, in the parent process. It
+// counts the requests of each subject, which proves that a hit is a hit.
 
 // Kinds of resources, by the first part of their path.
 const (
 	freshKind   = "fresh"   // may be used for a year
-	checkKind   = "check"   // has to be validated before each use
-	slowKind    = "slow"    // as fresh, but its head takes a while
-	trickleKind = "trickle" // comes a little at a time
-	traceKind   = "trace"   // one of a trace
+	checkKind   = "check"   // must be validated before each use
+	slowKind    = "slow"    // like fresh, but its header takes a while
+	trickleKind = "trickle" // is sent a little at a time
+	traceKind   = "trace"   // belongs to a trace
 )
 
 const (
@@ -37,7 +37,7 @@ type origin struct {
 	counters sync.Map // of tags, to *tally
 }
 
-// tally counts what a subject has asked for.
+// tally counts the requests of a subject.
 type tally struct {
 	requests, notModified, bytes atomic.Int64
 }
@@ -61,7 +61,8 @@ func (o *origin) tally(tag string) *tally {
 	return t.(*tally)
 }
 
-// resourceURL names a body below base: the tag that it is counted for, its kind and its content.
+// resourceURL returns the URL of a body below base. It has the tag under which
+// it is counted, its kind and its content.
 func resourceURL(base, tag, kind string, c content) string {
 	return fmt.Sprintf("%s/%s/%s/%x/%d", base, tag, kind, c.seed, c.size)
 }
@@ -108,14 +109,16 @@ func (o *origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t.send(w, c)
 }
 
-// send writes a body and counts it, before its last byte is there for somebody to ask at once how many they were.
+// send writes a body and counts it. It counts before the last byte, so that the
+// reader of the body finds it counted.
 func (t *tally) send(w io.Writer, c content) {
 	t.bytes.Add(c.size)
 	n, _ := c.WriteTo(w)
 	t.bytes.Add(n - c.size)
 }
 
-// describe sets the fields that an API's answer has, so that heads have a realistic size.
+// describe sets the header fields of a typical API, so that headers have a
+// realistic size.
 func describe(h http.Header, c content) {
 	h["Content-Type"] = []string{"application/json; charset=utf-8"}
 	h["Content-Length"] = []string{strconv.FormatInt(c.size, 10)}
@@ -146,7 +149,7 @@ func (o *origin) trickle(w http.ResponseWriter, r *http.Request, c content) {
 	}
 }
 
-// newRequest returns the request that all subjects are given.
+// newRequest returns a request. All subjects get the same.
 func newRequest(url string) (*http.Request, error) {
 	req, err := http.NewRequest(http.MethodGet, url, nil)
 	if err != nil {

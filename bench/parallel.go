@@ -48,7 +48,8 @@ func init() {
 	}
 }
 
-// fork returns s for another goroutine: a request must not be used by two at a time.
+// fork returns a source for another goroutine, because two goroutines must not
+// use the same requests at a time.
 func (s *source) fork() *source {
 	if s.forked == nil {
 		return s
@@ -91,7 +92,8 @@ func (p *parallelContestant) measure(n int) sample {
 	return s
 }
 
-// run verifies each body at once, which costs all subjects the same.
+// run reads n bodies. It verifies each at once, which costs all subjects the
+// same.
 func (c *zipfClient) run(n int) {
 	for range n {
 		i := int(c.zipf.Uint64())
@@ -117,8 +119,8 @@ type besideContestant struct {
 
 const (
 	besideStore = 16 << 20
-	besideEvery = 100 * time.Millisecond // so that all subjects have the same to do
-	besideHits  = time.Millisecond       // between hits, so that they are samples of all of the time
+	besideEvery = 100 * time.Millisecond // the same load for all subjects
+	besideHits  = time.Millisecond       // between hits, so that they sample the whole time evenly
 )
 
 func init() {
@@ -134,7 +136,7 @@ func init() {
 			return b, err
 		}
 		hits := *j
-		hits.Tag = hitsTag(j.Tag) // counted apart from what is stored
+		hits.Tag = hitsTag(j.Tag) // hits are counted apart from stored bodies
 		if b.hits, err = cacheSource(store.cache, &hits, freshKind, bodies); err != nil {
 			return nil, err
 		}
@@ -177,15 +179,14 @@ func (b *besideContestant) measure(int) sample {
 }
 
 // paced calls a function at regular intervals for some time, and returns the
-// duration of each call. A call that is late because of the previous one counts
-// from the time at which it was due, so that one long call counts as often as
-// all the calls that it delayed.
+// duration of each call. A call that starts late counts from the time when it
+// was due. So one long call counts as often as the calls that it delayed.
 func paced(during, every time.Duration, do func() time.Duration) (times []time.Duration) {
 	due := time.Now()
 	for end := due.Add(during); due.Before(end); due = due.Add(every) {
 		if wait := time.Until(due); wait > 0 {
 			time.Sleep(wait)
-			due = time.Now() // nobody waits while the timer is late
+			due = time.Now() // the delay of a timer does not count
 		}
 		late := time.Since(due)
 		times = append(times, late+do())
@@ -210,13 +211,13 @@ func (b *besideContestant) storeMany(ctx context.Context, s *sample) (orders []o
 	return orders, w
 }
 
-// trickle reads something that comes slowly, until ctx ends.
+// trickle reads a slow body until ctx ends.
 func (b *besideContestant) trickle(ctx context.Context) {
 	o := b.store.trickling()
 	o.req = o.req.WithContext(ctx)
 	r, err := b.store.begin(o)
 	if err != nil {
-		return // it was cut before it began
+		return // ctx ended before the response came
 	}
 	io.Copy(io.Discard, r) // ends with ctx
 	r.Close()
@@ -226,7 +227,7 @@ func (b *besideContestant) close() error {
 	return (&missContestant{storeSource: b.store}).close()
 }
 
-// trickling returns an order that takes longer than anything is measured.
+// trickling returns an order for a body that takes longer than any measurement.
 func (s *storeSource) trickling() order {
 	s.mu.Lock()
 	defer s.mu.Unlock()

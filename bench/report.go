@@ -26,20 +26,20 @@ type figure struct {
 	Limit    string          `json:"limit,omitempty"`
 	Unit     unit            `json:"unit"`
 	Target   float64         `json:"target,omitempty"`
-	Of       string          `json:"of"`    // the subject that the target is for
+	Of       string          `json:"of"`    // the subject that has the target
 	Cells    map[string]cell `json:"cells"` // by subject
 	metric   metric
 }
 
-// cell is what a subject has reached.
+// cell is the result of a subject.
 type cell struct {
 	Samples  []float64 `json:"samples"`  // one for each round
-	Absolute spread    `json:"absolute"` // of them
-	Compared *spread   `json:"compared"` // as the target is given: to the limit of the same round, or by itself
-	Void     bool      `json:"void"`     // answers were wrong: the figure does not count
+	Absolute spread    `json:"absolute"` // of the samples
+	Compared *spread   `json:"compared"` // in the unit of the target: compared with the limit of the same round, or not
+	Void     bool      `json:"void"`     // responses were wrong, so the figure does not count
 }
 
-// report makes figures of the samples.
+// report returns the figures of the workloads that are done.
 func (h *harness) report(done []*workload) *report {
 	r := &report{Faults: h.faults}
 	for _, w := range done {
@@ -66,7 +66,7 @@ func (h *harness) report(done []*workload) *report {
 	return r
 }
 
-// compare relates samples to those of the limit.
+// compare relates the samples of a subject to those of the limit.
 func (how how) compare(samples, limit []float64) []float64 {
 	switch how {
 	case byRatio:
@@ -86,8 +86,8 @@ func (h *harness) failed(workload, subject string) bool {
 	return false
 }
 
-// failures counts the faults of subjects that must have none. Faults of peers
-// are in the tables.
+// failures returns the number of faults of subjects that must have none. Faults
+// of peers only appear in the tables.
 func (r *report) failures() (n int) {
 	for _, f := range r.Faults {
 		if !isPeer(f.Subject) && (f.Wrong+f.Errors > 0 || f.Outdated > 0 && f.Workload != "recrawl") {
@@ -99,7 +99,7 @@ func (r *report) failures() (n int) {
 
 func isPeer(subject string) bool { return subject == gregjonesDisk || subject == gregjonesMemory }
 
-// A verdict says whether a target was met.
+// verdict says whether the target was met.
 func (f *figure) verdict() string {
 	c, ok := f.Cells[f.Of]
 	switch {
@@ -113,8 +113,8 @@ func (f *figure) verdict() string {
 	return "**missed**"
 }
 
-// shown rounds to about as much as is shown, so that 1.0000001 is 1, and 20 allocations and one of the
-// runtime in a hundred operations are 20.
+// shown rounds v to about the precision of the tables. So 1.0000001 counts as
+// 1, and 20.01 allocations count as 20.
 func shown(u unit, v float64) float64 {
 	if u == count {
 		return math.Round(v*10) / 10
@@ -122,7 +122,7 @@ func shown(u unit, v float64) float64 {
 	return math.Round(v*1000) / 1000
 }
 
-// compared writes a quantity as the target of f is given.
+// compared formats a quantity in the unit of the target of f.
 func (f *figure) compared(v float64) string {
 	if f.metric.how == byRatio {
 		return factor.format(v)
@@ -150,7 +150,7 @@ func (f *figure) cell(subject string) string {
 	return text
 }
 
-// trimUnit leaves out the unit where it follows right after.
+// trimUnit removes the unit, where the next word repeats it.
 func trimUnit(s string) string { return strings.TrimSuffix(s, "x") }
 
 // markdown returns the tables.
@@ -196,7 +196,7 @@ func (r *report) markdown() string {
 	return b.String()
 }
 
-// oneLine makes text fit into a cell.
+// oneLine makes text fit into a table cell.
 func oneLine(s string) string {
 	s = strings.Join(strings.Fields(s), " ")
 	s = strings.ReplaceAll(s, "|", "\\|")

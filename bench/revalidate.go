@@ -35,7 +35,7 @@ func init() {
 			h := make(http.Header)
 			describe(h, b)
 			reqs[i].Header["If-None-Match"] = h["Etag"]
-			reqs[i].Header["If-Modified-Since"] = h["Last-Modified"] // which all caches send as well
+			reqs[i].Header["If-Modified-Since"] = h["Last-Modified"] // all caches send it, too
 		}
 		return &revalidateContestant{source: &source{
 			bodies: files.bodies,
@@ -55,7 +55,7 @@ func init() {
 	}
 }
 
-// fileAfter reads a file that is opened when the reading begins.
+// fileAfter is a reader that opens its file at the first read.
 type fileAfter struct {
 	io.Closer
 	open func() (io.ReadCloser, error)
@@ -80,7 +80,8 @@ func (f *fileAfter) Close() error {
 	return err
 }
 
-// measure tells the time until the response is there, and until its body was read.
+// measure records the time until the response comes, and until its body was
+// read.
 func (r *revalidateContestant) measure(n int) sample {
 	s := sample{Values: make(map[string]float64), Forwarded: n}
 	var head, rest watch

@@ -21,9 +21,9 @@ import (
 // startSize is the size of the bodies.
 const startSize = 1 << 10
 
-// runStart is the child: it opens a cache, hits once and reports it. The
-// environment holds its parameters, one a line: subject, directory, URL, size
-// and checksum, size limit.
+// runStart runs the child. It opens a cache, makes one hit and reports the
+// time. spec has its parameters, one per line: subject, directory, URL, size,
+// checksum and size limit.
 func runStart(spec string, out *os.File) error {
 	line := strings.Split(spec, "\n")
 	if len(line) != 6 {
@@ -76,10 +76,10 @@ func runStart(spec string, out *os.File) error {
 	return err
 }
 
-// startVariable holds what runStart has to do.
+// startVariable is the environment variable with the spec for runStart.
 const startVariable = "CACHETRIP_BENCH_START"
 
-// startOnce runs a child and tells how long it took to its first hit.
+// startOnce runs a child and returns the time to its first hit.
 func startOnce(ctx context.Context, spec string) (time.Duration, error) {
 	cmd, err := childCommand(ctx, "start")
 	if err != nil {
@@ -106,7 +106,7 @@ func startOnce(ctx context.Context, spec string) (time.Duration, error) {
 	return took, nil
 }
 
-// fillContestant fills a directory, and no more.
+// fillContestant fills a directory and measures nothing.
 type fillContestant struct{ close_ func() error }
 
 func init() {
@@ -158,10 +158,11 @@ func init() {
 func (f fillContestant) measure(int) sample { return sample{} }
 func (f fillContestant) close() error       { return f.close_() }
 
-// startsPerRound is how many processes make a sample, which is their median.
+// startsPerRound is the number of processes for a sample. The sample is their
+// median.
 const startsPerRound = 15
 
-// runStarts is the workload.
+// runStarts runs the workload.
 func runStarts(ctx context.Context, h *harness, w *workload) error {
 	n := w.Count
 	specs := make(map[string]string)
@@ -204,8 +205,9 @@ func runStarts(ctx context.Context, h *harness, w *workload) error {
 	return h.shortLived(ctx, w, specs)
 }
 
-// shortLived has processes store a little each in a cache that is full, until more than a third of
-// it was replaced, and measures how large its directory gets.
+// shortLived measures the size of the directory while many processes store a
+// little each. The cache is full at the start, and more than a third of it gets
+// replaced.
 func (h *harness) shortLived(ctx context.Context, w *workload, specs map[string]string) error {
 	dir := strings.Split(specs[cachetripDisk], "\n")[1]
 	size, _, err := walkSize(dir)

@@ -9,7 +9,7 @@ import (
 
 // Arithmetic on samples.
 
-// median returns the middle of samples, NaN of none.
+// median returns the median of samples, or NaN if there are none.
 func median(samples []float64) float64 {
 	if len(samples) == 0 {
 		return math.NaN()
@@ -21,8 +21,9 @@ func median(samples []float64) float64 {
 	return s[len(s)/2]
 }
 
-// percentile returns the smallest sample that at least p percent of the samples do not exceed (the
-// nearest-rank method), NaN of none. It sorts the samples.
+// percentile returns the smallest sample that at least p percent of the samples
+// do not exceed (nearest-rank method), or NaN if there are none. It sorts the
+// samples.
 func percentile(samples []time.Duration, p float64) float64 {
 	if len(samples) == 0 {
 		return math.NaN()
@@ -32,7 +33,7 @@ func percentile(samples []time.Duration, p float64) float64 {
 	return float64(samples[min(max(rank, 1), len(samples))-1])
 }
 
-// spread is what is told of the rounds of a run.
+// spread summarises the rounds of a run.
 type spread struct {
 	Min    float64 `json:"min"`
 	Median float64 `json:"median"`
@@ -46,8 +47,9 @@ func spreadOf(samples []float64) spread {
 	return spread{slices.Min(samples), median(samples), slices.Max(samples)}
 }
 
-// ratios divides the samples of a subject by those that the limit had in the same rounds. A round
-// that either has no sample of, or whose limit is 0, gives none.
+// ratios divides the samples of a subject by the samples of the limit in the
+// same rounds. It leaves out rounds in which a sample is missing or the limit
+// is 0.
 func ratios(samples, limit []float64) []float64 {
 	var r []float64
 	for i := range min(len(samples), len(limit)) {
@@ -58,7 +60,7 @@ func ratios(samples, limit []float64) []float64 {
 	return r
 }
 
-// differences subtracts the limit of the same round.
+// differences subtracts from each sample the limit in the same round.
 func differences(samples, limit []float64) []float64 {
 	var r []float64
 	for i := range min(len(samples), len(limit)) {
@@ -69,7 +71,7 @@ func differences(samples, limit []float64) []float64 {
 	return r
 }
 
-// A unit says how a quantity is written.
+// unit says how a quantity is formatted.
 type unit string
 
 const (
@@ -79,7 +81,7 @@ const (
 	factor      unit = "x"
 )
 
-// format writes a quantity with three significant digits.
+// format formats a quantity with three significant digits.
 func (u unit) format(v float64) string {
 	if math.IsNaN(v) {
 		return "–"

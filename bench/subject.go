@@ -19,10 +19,10 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// The subjects: what is compared. Each is opened as its README shows.
+// The subjects of the comparison. Each is opened as its README shows.
 
 const (
-	limit           = "limit"            // what the workload names as its physical limit
+	limit           = "limit"            // the physical limit that the workload describes
 	cachetripDisk   = "cachetrip"        // on disk
 	cachetripMemory = "cachetrip-memory" // in memory
 	gregjonesDisk   = "gregjones"        // github.com/gregjones/httpcache, on disk by diskv
@@ -30,10 +30,10 @@ const (
 	noCache         = "no-cache"         // http.Transport
 )
 
-// subjects are all of them in the order of the tables.
+// subjects lists all subjects in the order of the tables.
 var subjects = []string{limit, cachetripDisk, cachetripMemory, gregjonesDisk, gregjonesMemory, noCache}
 
-// subjectTitles are how they are called there.
+// subjectTitles has their names in the tables.
 var subjectTitles = map[string]string{
 	limit:           "limit",
 	cachetripDisk:   "cachetrip",
@@ -43,15 +43,15 @@ var subjectTitles = map[string]string{
 	noCache:         "no cache",
 }
 
-// cache is a subject in use.
+// cache is an open subject.
 type cache struct {
 	http.RoundTripper
-	forget func(url string) error // what is stored for it; nil if nothing is
+	forget func(url string) error // removes the stored response of url; nil if the subject stores nothing
 	close  func() error
 }
 
-// openCache opens a subject that is a cache, or none at all, with its files in dir. maxBytes is the
-// bound of those that have one, 0 for their default.
+// openCache opens a subject, with its files in dir. maxBytes is the size limit
+// of those that have one, or 0 for their default.
 func openCache(subject, dir string, base http.RoundTripper, maxBytes int64) (*cache, error) {
 	switch subject {
 	case cachetripDisk:
@@ -100,7 +100,7 @@ func openCache(subject, dir string, base http.RoundTripper, maxBytes int64) (*ca
 	case noCache:
 		return &cache{RoundTripper: base, close: func() error { return nil }}, nil
 	}
-	return nil, fmt.Errorf("no subject is called %q", subject)
+	return nil, fmt.Errorf("unknown subject %q", subject)
 }
 
 // newBase returns the transport below a cache, which speaks real HTTP.
@@ -108,7 +108,8 @@ func newBase() *http.Transport {
 	return &http.Transport{MaxIdleConnsPerHost: 128}
 }
 
-// switchBase passes requests on, or refuses them. Where they go is changed only between them.
+// switchBase passes requests on, or refuses them. Its target changes only while
+// there is no request.
 type switchBase struct {
 	http.RoundTripper
 	refuse atomic.Bool
@@ -121,7 +122,7 @@ func (b *switchBase) RoundTrip(req *http.Request) (*http.Response, error) {
 	return b.RoundTripper.RoundTrip(req)
 }
 
-// localBase answers as the origin does, without leaving the process.
+// localBase answers like the origin, within the process.
 type localBase struct{}
 
 func (localBase) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -140,29 +141,30 @@ func (localBase) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// refuser is the transport below a cache that must not need one.
+// refuser fails every request. It is below caches that must not need the
+// origin.
 type refuser struct{}
 
 func (refuser) RoundTrip(req *http.Request) (*http.Response, error) {
-	return nil, fmt.Errorf("asked for %s, which should have been a hit", req.URL)
+	return nil, fmt.Errorf("requested %s, which should have been a hit", req.URL)
 }
 
-// shardPath is where the limit keeps a file: spread over directories as the disk store does it, so
-// that no subject has an advantage of the file system.
+// shardPath returns the path of a file of the limit. Files are spread over
+// directories as in the disk store, so that the file system favours no subject.
 func shardPath(dir string, seed uint64) string {
 	return filepath.Join(dir, fmt.Sprintf("%02x", byte(seed*0x9e3779b97f4a7c15>>56)), fmt.Sprintf("%032x", seed))
 }
 
-// contentOfURL returns what resourceURL was given.
+// contentOfURL returns the content in a path of resourceURL.
 func contentOfURL(path string) (content, error) {
 	part := strings.Split(strings.TrimPrefix(path, "/"), "/")
 	if len(part) != 4 {
-		return content{}, fmt.Errorf("no resource is called %s", path)
+		return content{}, fmt.Errorf("unknown resource %s", path)
 	}
 	seed, err1 := strconv.ParseUint(part[2], 16, 64)
 	size, err2 := strconv.ParseInt(part[3], 10, 64)
 	if err := errors.Join(err1, err2); err != nil || size < labelSize {
-		return content{}, fmt.Errorf("no resource is called %s", path)
+		return content{}, fmt.Errorf("unknown resource %s", path)
 	}
 	return content{seed, size}, nil
 }

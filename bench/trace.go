@@ -17,30 +17,31 @@ import (
 	"time"
 )
 
-// Traces: what programs of three kinds request, and how little of it an ideal cache would transfer.
+// Traces: the requests of three kinds of programs, and how little an ideal
+// cache would transfer for them.
 
-// A policy is what the origin says of a resource.
+// policy is how the origin lets a resource be cached.
 type policy int
 
 const (
 	lasting    policy = iota // fresh for a year; changes only when the client itself changes it
 	tagged                   // validated before each use, by an entity tag
-	dated                    // the same, by a date
+	dated                    // validated before each use, by a date
 	volatile                 // must not be stored
-	mute                     // says nothing at all that a cache could use
+	mute                     // has no field that a cache could use
 	unpromised               // has an old date and no lifetime: a cache may guess one
 )
 
-// resource is something that the origin of a trace has.
+// resource is a resource of the origin of a trace.
 type resource struct {
 	policy   policy
 	size     int64
 	variants []string // values of Accept that select one; empty if it is always the same
 	personal bool     // differs for each token
-	changes  []int    // the steps from which on it has a new version
+	changes  []int    // the steps at which it gets a new version
 }
 
-// version returns the version that r has at a step.
+// version returns the version of r at a step.
 func (r *resource) version(step int) (v int) {
 	for _, at := range r.changes {
 		if at <= step {
@@ -50,7 +51,8 @@ func (r *resource) version(step int) (v int) {
 	return v
 }
 
-// visit is one request of a trace. The origin is told the step, by which it knows its versions.
+// visit is one request of a trace. The request tells the origin the step, which
+// determines the versions.
 type visit struct {
 	step      int
 	resource  int
@@ -60,13 +62,15 @@ type visit struct {
 	patch     bool   // changes the resource instead of getting it
 }
 
-// trace is what some processes request: phase after phase, a script for each process.
+// trace is the requests of some processes. It has phases, each with a script
+// for every process.
 type trace struct {
 	resources []resource
 	phases    [][][]visit
 }
 
-// content returns what a visit has to get in a version of its resource.
+// content returns the body that a visit must get, if its resource has this
+// version.
 func (t *trace) content(v visit, version int) content {
 	r := &t.resources[v.resource]
 	h := fnv.New64a()
@@ -77,14 +81,15 @@ func (t *trace) content(v visit, version int) content {
 	if r.personal {
 		io.WriteString(h, " "+v.token)
 	}
-	// Versions differ in length, as they do in life.
+	// Versions differ in length, as real ones do.
 	return content{h.Sum64(), r.size + int64(version)*17}
 }
 
-// ideal returns the bytes of content and the requests that reach the origin if a cache keeps
-// everything that it may, uses it whenever that is allowed, and otherwise asks for changes only.
-// Processes of one phase do not know of each other what they have only just got; traces do not have
-// two of them get the same thing first.
+// ideal returns how much an ideal cache transfers: bytes of content, and
+// requests to the origin. Such a cache keeps all that it may, uses it whenever
+// allowed, and otherwise only validates. Processes in the same phase do not see
+// each other's new responses; no trace lets two of them get the same thing
+// first.
 func (t *trace) ideal() (bytes, requests int64) {
 	type variant struct {
 		resource      int
@@ -138,8 +143,9 @@ const (
 	diff  = "application/vnd.example.diff"
 )
 
-// sdkTrace is a client library for an API at work: it lists and gets, polls what may have changed,
-// asks for some things in several media types and for two users in turn, and changes a few.
+// sdkTrace is a client library for an API. It lists and gets, polls for
+// changes, requests some resources in several media types and for two users in
+// turn, and changes a few.
 func sdkTrace() *trace {
 	r := rand.New(rand.NewPCG(1, 1))
 	t := &trace{}
@@ -182,9 +188,10 @@ func sdkTrace() *trace {
 	return t
 }
 
-// crawlerTrace visits a site four times. Every page is wanted as it is now: the crawler says so with
-// the directive, or relies on the origin if that is empty. Some pages then have an old date and no
-// lifetime, and a cache may take them for fresh.
+// crawlerTrace visits a site four times and wants the current version of every
+// page. It says so with the directive. If that is empty, it relies on the
+// origin, and a cache may take pages with an old date and no lifetime for
+// fresh.
 func crawlerTrace(directive string) *trace {
 	r := rand.New(rand.NewPCG(2, 2))
 	t := &trace{}
@@ -215,8 +222,9 @@ func crawlerTrace(directive string) *trace {
 	return t
 }
 
-// cliTrace is a command that is run again and again, by four at a time on one directory. In one phase
-// each gets things first that the others do not; in the next all of them get everything.
+// cliTrace is a command that is run again and again, by four processes at a
+// time on one directory. In one phase each gets resources that the others do
+// not. In the next phase all get everything.
 func cliTrace() *trace {
 	const processes = 4
 	r := rand.New(rand.NewPCG(3, 3))
@@ -265,7 +273,8 @@ func cliTrace() *trace {
 	return t
 }
 
-// serveTrace answers a request of a trace. The path is its name and the resource's number.
+// serveTrace answers a request of a trace. The path has the name of the trace
+// and the number of the resource.
 func serveTrace(w http.ResponseWriter, req *http.Request, path []string, tally *tally) {
 	t := traceOf(path[0])
 	i, err1 := strconv.Atoi(path[1])
@@ -334,10 +343,11 @@ func namesTag(req *http.Request, tag string) bool {
 	return false
 }
 
-// traceDate is when the first versions were made.
+// traceDate is the date of the first versions.
 var traceDate = time.Date(2025, 11, 3, 9, 0, 0, 0, time.UTC)
 
-// traceOf returns the trace of a name, the same one each time, nil if there is none.
+// traceOf returns the trace with a name, or nil. It returns the same one each
+// time.
 func traceOf(name string) *trace {
 	tracesMu.Lock()
 	defer tracesMu.Unlock()
@@ -368,7 +378,7 @@ func init() {
 	contestants["trace"] = func(j *job) (contestant, error) {
 		t := traceOf(j.Name)
 		if t == nil {
-			return nil, fmt.Errorf("no trace is called %q", j.Name)
+			return nil, fmt.Errorf("unknown trace %q", j.Name)
 		}
 		c, err := openCache(j.Subject, j.Dir, newBase(), j.Bound)
 		return &traceContestant{job: j, cache: c, trace: t, script: t.phases[j.First][j.Count]}, err
@@ -389,7 +399,7 @@ func (c *traceContestant) measure(int) sample {
 	return s
 }
 
-// visit makes one request and judges what comes.
+// visit makes one request and checks the response.
 func (c *traceContestant) visit(v visit) (outdated bool, err error) {
 	req, err := newRequest(fmt.Sprintf("%s/%s/%s/%s/%d", c.job.Origin, c.job.Tag, traceKind, c.job.Name, v.resource))
 	if err != nil {
@@ -430,7 +440,7 @@ func (c *traceContestant) visit(v visit) (outdated bool, err error) {
 
 func (c *traceContestant) close() error { return c.cache.close() }
 
-// runTraces is the workload: each round is a whole trace with an empty cache.
+// runTraces runs a workload. Each round is a whole trace with an empty cache.
 func runTraces(ctx context.Context, h *harness, w *workload) error {
 	t := traceOf(w.Name)
 	bytes, requests := t.ideal()
@@ -462,7 +472,7 @@ func runTraces(ctx context.Context, h *harness, w *workload) error {
 	return nil
 }
 
-// runTrace runs all phases of a trace and adds up what its processes report.
+// runTrace runs all phases of a trace and adds up the samples of its processes.
 func runTrace(ctx context.Context, j job, t *trace) (sample, error) {
 	all := sample{Values: make(map[string]float64)}
 	for phase, scripts := range t.phases {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// The workloads, and what they are measured against.
+// The workloads and their limits.
 
 const (
 	readLimit  = "open, fstat, read, close"
@@ -14,13 +14,15 @@ const (
 	storeLimit = "http.Transport, and a file written"
 )
 
-// all subjects that a workload on small bodies has.
+// everyone is all subjects.
 var everyone = subjects
 
-// onDisk leaves out those in memory, for workloads that are about files.
+// onDisk is the subjects without those in memory, for workloads that are about
+// files.
 var onDisk = []string{limit, cachetripDisk, gregjonesDisk, noCache}
 
-// workloads returns all of them. In short form the large ones are smaller.
+// workloads returns all workloads. If short is true, the large ones are
+// smaller.
 func workloads(short bool) []*workload {
 	pick := func(s, l int) int {
 		if short {
@@ -117,7 +119,7 @@ func workloads(short bool) []*workload {
 			metrics: []metric{{name: "time", title: "process start to first hit, " + digits(float64(n)) + " entries", limit: "a process that reads a file", unit: nanoseconds, target: 1.15}},
 		}
 		if n > 100_000 {
-			s.subjects = s.subjects[:2] // the others have nothing that could depend on it
+			s.subjects = s.subjects[:2] // it cannot affect the others
 		}
 		if n == pick(1_000, 10_000) {
 			s.metrics = append(s.metrics, metric{name: "bound", title: "bound kept by short-lived processes", unit: factor, how: byValue, target: 1.1, minor: true})
@@ -169,7 +171,7 @@ func workloads(short bool) []*workload {
 	})
 }
 
-// none is the target of what must not happen at all: less than one.
+// none is the target for events that must not happen: less than one.
 const none = 0.5
 
 func large(short bool) string {

@@ -1,19 +1,27 @@
-// Conformance runs the public suite of tests for HTTP caches, cache-tests, against the cache of this
-// module, in one process and over real sockets: an origin of its own, a client of its own, and
-// between them nothing but the [http.RoundTripper] that is to be tested.
+// Conformance runs cache-tests, the public test suite for HTTP caches, against
+// the cache of this module. It has its own origin and its own client in one
+// process, connected by real sockets. Between them is only the
+// [http.RoundTripper] under test.
 //
 //	go run ./conformance -data cache-tests.json
 //
-// It prints how many tests of each suite passed and what did not pass, with the reason, and exits
-// with 1 if a required test was not passed, with 2 if it could not run.
+// The program prints how many tests of each suite passed, and which did not and
+// why. It exits with 1 if a required test did not pass, and with 2 if it could
+// not run.
 //
-// The tests themselves are not part of this module. They are at
-// https://github.com/http-tests/cache-tests, under the BSD 3-Clause licence, and are read as that
-// repository exports them (npm run --silent export > cache-tests.json). Tests marked browser_only,
-// cdn_only or browser_skip are left out: they do not apply to a private cache in a client. The
-// program is our own; what it means to pass follows the suite's own engine, with two differences.
-// A field that must not have a value is checked (the suite's engine never finds one), and where
-// interim responses are expected, others are not.
+// The tests are not part of this module. They are at
+// https://github.com/http-tests/cache-tests, under the BSD 3-Clause licence.
+// The program reads them in the form that the repository exports (npm run
+// --silent export > cache-tests.json). It leaves out tests marked browser_only,
+// cdn_only or browser_skip, because they do not apply to a private cache in a
+// client.
+//
+// The program does not use the suite's engine, but judges in the same way, with
+// two differences:
+//
+//   - It checks that a field does not have a forbidden value. The suite's engine
+//     never finds one.
+//   - Where a test expects interim responses, it allows no others.
 package main
 
 import (
@@ -44,12 +52,12 @@ The suite is at https://github.com/http-tests/cache-tests. To get the file, in a
 const about = `Usage: go run ./conformance [flags]
 
 Runs the public test suite for HTTP caches (https://github.com/http-tests/cache-tests) against
-the cache. Exits with 1 if a required test fails or does not get as far as a verdict, unless
--allow names it or it builds on another test that did not pass.
+the cache. Exits with 1 if a required test fails or has no verdict. Exceptions are tests that
+-allow names, and tests that depend on another test that did not pass.
 
-One required test cannot be passed in Go: in headers-store-Transfer-Encoding the origin sends
-a transfer coding that does not exist, for which net/http gives an error instead of the response
-before any cache sees it. Use -allow headers-store-Transfer-Encoding.
+One required test cannot pass in Go. In headers-store-Transfer-Encoding the origin sends an
+unknown transfer coding. net/http then returns an error, and no cache sees the response.
+Use -allow headers-store-Transfer-Encoding.
 
 Flags:
 `

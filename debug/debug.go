@@ -1,6 +1,6 @@
-// Package debug serves a page that shows what a cache holds and does, in the
-// manner of [net/http/pprof]: counters, the last decisions with their reasons,
-// the stored responses, and for each URL what the next request would do.
+// Package debug serves a page that shows the contents and the work of a cache,
+// like [net/http/pprof]. The page has counters, the last decisions with their
+// reasons, the stored responses, and what the next request for a URL would do.
 //
 //	cache, err := cachetrip.Open(dir)
 //	…
@@ -8,9 +8,9 @@
 //
 // Importing the package registers nothing. The page needs no script, shows no
 // bodies and changes nothing. By default, it answers only requests from the
-// machine that it runs on: see [Options.Allow]. It hides values that may be
-// secrets: those in the queries of URLs, and header fields that have nothing to
-// do with caching. The work for one request is limited, however much is stored.
+// machine that it runs on; see [Options.Allow]. It hides values that may be
+// secrets: values in the queries of URLs, and header fields that do not concern
+// caching. The work for one request is limited, even for a large store.
 package debug
 
 import (

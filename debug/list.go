@@ -10,9 +10,9 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// This file lists a store one page at a time. Keys are evenly spread digests,
-// so a prefix of the right length matches about one page of them, whatever the
-// store holds.
+// This file lists a store one page at a time. Keys are evenly spread digests.
+// So for any number of entries, a prefix of the right length matches about one
+// page of them.
 
 const (
 	pageRows = 100 // entries on a page; the other variants of the last key follow
@@ -24,7 +24,7 @@ const (
 	visitRows = 500
 
 	// listTime limits the search for matching entries. After it, the page shows
-	// those that were found.
+	// the entries found so far.
 	listTime = 300 * time.Millisecond
 )
 

@@ -13,7 +13,7 @@ import (
 
 // This file records the last decisions: the hooks of a Trace fill a ring.
 
-// outcomes are the ways in which a request is answered, in the order of the bar.
+// outcomes lists the ways to answer a request, in the order of the bar.
 var outcomes = [...]string{"hit", "stale hit", "revalidated", "collapsed", "miss", "refused"}
 
 // decision is one event that a hook reported. URLs are redacted before they are

@@ -7,14 +7,14 @@ import (
 	"github.com/cachetrip/cachetrip/internal/redact"
 )
 
-// This file decides what is shown of URLs and header fields.
+// This file decides which parts of URLs and header fields are shown.
 
 // maxShown is the number of bytes of a URL or field value that are shown.
 const maxShown = 500
 
-// redact returns a URL as it is shown: without user information and fragment
-// and, unless the page is unredacted, without the values in its query, which
-// may be keys and tokens.
+// redact returns the form of a URL that the page shows: without user
+// information and fragment. Unless the page is unredacted, it also hides the
+// values in the query, which may be keys and tokens.
 func (h *Handler) redact(rawURL string) string {
 	u, err := url.Parse(rawURL)
 	if err != nil {

@@ -9,17 +9,17 @@
 // The instruments, of the scope github.com/cachetrip/cachetrip/otelcachetrip:
 //
 //	cachetrip.requests                 {request}   requests that were answered, by cachetrip.outcome: "hit", "stale", "revalidated",
-//	                                               "collapsed", "miss" or "refused"; and, but for "hit", by cachetrip.reason, why the
+//	                                               "collapsed", "miss" or "refused"; except for "hit", also by cachetrip.reason: why the
 //	                                               origin was or would have been asked, in the words of RFC 9211: "uri-miss", "stale", …
 //	cachetrip.requests.age             s           histogram of the age of stored responses when they were served, by cachetrip.outcome
-//	cachetrip.background_revalidations {request}   responses confirmed by the origin behind a stale one that was served
+//	cachetrip.background_revalidations {request}   responses confirmed in the background after a stale one was served
 //	cachetrip.body.served              By          bytes of bodies that came from the cache
 //	cachetrip.body.received            By          bytes of bodies that came from origins
 //	cachetrip.responses.stored         {response}  responses stored
 //	cachetrip.responses.not_stored     {response}  responses not stored, by cachetrip.reason: "no-store", "incomplete", …
-//	cachetrip.store.evictions          {entry}     entries dropped to keep the store's bounds
+//	cachetrip.store.evictions          {entry}     entries evicted to stay within the store's limits
 //	cachetrip.store.faults             {fault}     failures of the store, by error.type: "full", "denied", …
-//	cachetrip.store.size               By          what the store holds
+//	cachetrip.store.size               By          size of the store
 //
 // No attribute has values that come from outside: no URLs, hosts or identities. A request that failed, with
 // an error of RoundTrip, is not among cachetrip.requests.
@@ -122,7 +122,7 @@ func (r *reporter) register(meter metric.Meter) (metric.Registration, error) {
 		return c
 	}
 	r.requests = counter("cachetrip.requests", "{request}", "Requests that were answered.")
-	r.background = counter("cachetrip.background_revalidations", "{request}", "Stored responses confirmed by the origin behind a stale one that was served.")
+	r.background = counter("cachetrip.background_revalidations", "{request}", "Stored responses confirmed in the background after a stale one was served.")
 	r.notStored = counter("cachetrip.responses.not_stored", "{response}", "Responses not stored.")
 	served := observed("cachetrip.body.served", "By", "Bytes of bodies that came from the cache.")
 	received := observed("cachetrip.body.received", "By", "Bytes of bodies that came from origins.")

@@ -1,5 +1,5 @@
-// Debug serves the debug page of a cache that something happens in: a small site on a loopback port is
-// fetched through it.
+// Debug serves the debug page of a cache in use: it fetches a small site on a
+// loopback port through the cache.
 //
 //	go run ./examples/debug
 package main

@@ -1,5 +1,6 @@
-// Command large sends a large body through the cache twice, as a miss and as a hit, and says how much
-// memory that took. It fails if the bodies differ or the memory exceeds a limit.
+// Command large sends a large body through the cache twice, as a miss and as a
+// hit, and reports the memory used. It fails if the bodies differ or the memory
+// exceeds a limit.
 //
 //	go run ./examples/large -size 1073741824
 package main

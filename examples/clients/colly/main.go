@@ -1,5 +1,5 @@
-// Colly scrapes a web site with gocolly/colly through a cache, on a loopback stand-in for one behind
-// nginx, and prints what each run cost:
+// Colly scrapes a web site with gocolly/colly through a cache, and prints the
+// cost of each run. The site is a loopback server that answers as nginx does:
 //
 //	go run ./colly
 package main

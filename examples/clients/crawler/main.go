@@ -1,5 +1,6 @@
-// Crawler follows the links of a web site with net/http alone, -j requests at a time, through a cache,
-// on a loopback stand-in for a site at Netlify, and prints what each run cost:
+// Crawler follows the links of a web site with net/http through a cache, -j
+// requests at a time. It prints the cost of each run. The site is a loopback
+// server that answers as Netlify does:
 //
 //	go run ./crawler
 package main
@@ -27,7 +28,8 @@ func main() {
 	demo.Main(run)
 }
 
-// newClient plugs the cache in, on top of connections enough for j requests to one host at a time.
+// newClient puts the cache on top of a transport with enough connections for j
+// requests to one host at a time.
 func newClient(cache *cachetrip.Transport, j int) *http.Client {
 	base := http.DefaultTransport.(*http.Transport).Clone()
 	base.MaxIdleConnsPerHost = j
@@ -35,7 +37,8 @@ func newClient(cache *cachetrip.Transport, j int) *http.Client {
 	return cache.Client()
 }
 
-// crawl fetches start and all that it leads to on its host, and returns the lengths by path.
+// crawl fetches start and all linked pages on the same host. It returns their
+// lengths by path.
 func crawl(ctx context.Context, client *http.Client, j int, start *url.URL) (any, error) {
 	var (
 		mu      sync.Mutex
@@ -72,7 +75,8 @@ func crawl(ctx context.Context, client *http.Client, j int, start *url.URL) (any
 	return lengths, failed
 }
 
-// fetch reads u to its end, so that it can be stored whole, and returns what it links to.
+// fetch reads u to its end, so that it is stored whole. It returns the links
+// and the length.
 func fetch(ctx context.Context, client *http.Client, u *url.URL) (links []*url.URL, n int64, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {

@@ -12,22 +12,23 @@ import (
 	"time"
 )
 
-// fake answers as api.github.com does, as far as a cache is concerned:
+// fake answers like api.github.com, as far as a cache is concerned:
 //
-//   - Cache-Control, Vary and the X-RateLimit fields, on 304s too: as in
+//   - It sends Cache-Control, Vary and the X-RateLimit fields, with 304s, too:
 //     https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api and the
 //     transcripts in https://gist.github.com/pengwynn/6815412
-//   - A 304 is not charged if the request was authorised, and is otherwise:
+//   - A 304 to an authorised request is free. Any other 304 counts:
 //     https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api#use-conditional-requests-if-appropriate
-//   - An entity tag is a digest of Accept, Authorization, Cookie and the body, so that another token
-//     has other tags; it is weak if the answer is compressed. That is not documented, but was found out:
+//   - An entity tag is a digest of Accept, Authorization, Cookie and the body. So another token
+//     has other tags. The tag of a compressed response is weak. This is not documented, but
+//     was found out by others:
 //     https://github.com/bored-engineer/github-conditional-http-transport#reverse-engineering-the-github-etag-algorithm
 type fake struct {
 	mu    sync.Mutex
-	limit int // of each window
-	used  int // of this window
+	limit int // per window
+	used  int // in this window
 	reset time.Time
-	since int // charged since charged was called
+	since int // counted since the last call of charged
 }
 
 const (
@@ -37,7 +38,8 @@ const (
 
 func newFake(limit int) *fake { return &fake{limit: limit, reset: time.Now().Add(time.Hour)} }
 
-// charged returns by how much the rate limit went down since the last call.
+// charged returns how many requests counted towards the rate limit since the
+// last call.
 func (f *fake) charged() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -46,7 +48,7 @@ func (f *fake) charged() int {
 	return n
 }
 
-// nextWindow is what happens each hour.
+// nextWindow resets the rate limit, as GitHub does each hour.
 func (f *fake) nextWindow() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -103,7 +105,8 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	zip.Close()
 }
 
-// charge counts a request, unless it is free, and says what is left. It returns false if nothing was.
+// charge counts a request, unless it is free, and reports the remaining ones in
+// h. It returns false if none remained.
 func (f *fake) charge(h http.Header, free bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -120,7 +123,7 @@ func (f *fake) charge(h http.Header, free bool) bool {
 	return ok
 }
 
-// find returns what a path stands for.
+// find returns the resource at a path, as JSON.
 func (f *fake) find(r *http.Request, h http.Header) []byte {
 	path, _ := strings.CutPrefix(r.URL.Path, "/api/v3")
 	if path == "/orgs/gophers/repos" {
@@ -152,7 +155,7 @@ func fakeRepo(i int) map[string]any {
 		"pushed_at": "2026-11-05T15:31:30Z", "default_branch": "main", "topics": []string{"go", "http"},
 		"owner": map[string]any{"login": "gophers", "id": 1, "type": "Organization"},
 	}
-	// The greater part of a real answer.
+	// These URLs are most of a real response.
 	for _, what := range strings.Fields("archive assignees blobs branches collaborators comments commits compare " +
 		"contents contributors deployments downloads events forks git_commits git_refs git_tags hooks issue_comment " +
 		"issue_events issues keys labels languages merges milestones notifications pulls releases stargazers " +
@@ -165,7 +168,7 @@ func fakeRepo(i int) map[string]any {
 func asJSON(v any) []byte {
 	b, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // what is here can be encoded
+		panic(err) // cannot happen: every value here can be encoded
 	}
 	return b
 }

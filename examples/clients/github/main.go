@@ -1,5 +1,6 @@
-// Github lists an organisation's repositories with google/go-github through a cache, on a loopback
-// stand-in for api.github.com, and prints what each run cost:
+// Github lists the repositories of an organisation with google/go-github
+// through a cache, and prints the cost of each run. The API is a loopback
+// server that answers as api.github.com does:
 //
 //	go run ./github
 package main
@@ -16,8 +17,8 @@ import (
 
 func main() { demo.Main(run) }
 
-// newClient plugs the cache in: go-github puts the token on top of the transport it is given, so that
-// the cache sees whose request it is.
+// newClient gives the cache to go-github, which adds the token in a transport
+// of its own above it. So the cache sees whose request it is.
 func newClient(cache *cachetrip.Transport, token, url string) (*github.Client, error) {
 	return github.NewClient(
 		github.WithTransport(cache),
@@ -26,7 +27,8 @@ func newClient(cache *cachetrip.Transport, token, url string) (*github.Client, e
 	)
 }
 
-// repositories lists an organisation's repositories, and looks at each of them.
+// repositories lists the repositories of an organisation, and gets each of
+// them.
 func repositories(ctx context.Context, client *github.Client) ([]*github.Repository, error) {
 	var all []*github.Repository
 	for listed, err := range client.Repositories.ListByOrgIter(ctx, "gophers", nil) {
@@ -42,7 +44,8 @@ func repositories(ctx context.Context, client *github.Client) ([]*github.Reposit
 	return all, nil
 }
 
-// run is the program, run several times: each time with a new Transport and a new client.
+// run runs the program several times, each time with a new Transport and a new
+// client.
 func run(dir string) (demo.Table, error) {
 	fake := newFake(5000)
 	origin, err := demo.Start(fake)

@@ -14,15 +14,16 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// fake answers discovery, aggregated, and /openapi/v3 as kube-apiserver does:
+// fake answers discovery, aggregated discovery and /openapi/v3 like
+// kube-apiserver:
 //
-//   - ETag, Vary and "Cache-Control: public", and that If-None-Match is compared as it stands, without
-//     a look for lists or weak tags: ServeHTTPWithETag in
+//   - ETag, Vary and "Cache-Control: public". If-None-Match is compared as a text, without
+//     lists or weak tags: ServeHTTPWithETag in
 //     https://github.com/kubernetes/kubernetes/blob/master/staging/src/k8s.io/apiserver/pkg/endpoints/discovery/aggregated/etag.go
 //   - "no-cache, private" for everything else: WithCacheControl in
 //     https://github.com/kubernetes/kubernetes/blob/master/staging/src/k8s.io/apiserver/pkg/endpoints/filters/cachecontrol.go
-//   - schemas whose URL has their digest in it do not change, which is said with "immutable" and an
-//     Expires in a year, written with UTC for GMT: HandleGroupVersion in
+//   - Schemas with a digest in their URL never change. They have "immutable" and an Expires
+//     in a year, with UTC instead of GMT: HandleGroupVersion in
 //     https://github.com/kubernetes/kube-openapi/blob/master/pkg/handler3/handler.go
 //   - compression from 128 KiB on: endpoints/handlers/responsewriters/writers.go beside those
 type fake struct {
@@ -32,7 +33,8 @@ type fake struct {
 
 func newFake() *fake { return &fake{groups: 80} }
 
-// addCRD is what "kubectl apply" of a CustomResourceDefinition does.
+// addCRD changes the cluster like "kubectl apply" of a
+// CustomResourceDefinition.
 func (f *fake) addCRD() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -59,7 +61,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if strings.Contains(r.Header.Get("Accept"), "profile=nopeer") {
-		list.Items = list.Items[:len(list.Items)-1] // what only another API server has
+		list.Items = list.Items[:len(list.Items)-1] // without the group that only another API server has
 	}
 	body, err := json.Marshal(list)
 	if err != nil {
@@ -86,7 +88,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	zip.Close()
 }
 
-// serveOpenAPI serves the list of schemas, and that of apps/v1.
+// serveOpenAPI serves the list of schemas, and the schema of apps/v1.
 func serveOpenAPI(w http.ResponseWriter, r *http.Request) {
 	var kinds []string
 	for i := range 400 {
@@ -111,7 +113,7 @@ func serveOpenAPI(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Date(2026, 11, 1, 9, 0, 0, 0, time.UTC), strings.NewReader(body))
 }
 
-// discovery is a cluster with a few operators installed.
+// discovery returns the API of a cluster with a few operators installed.
 func (f *fake) discovery(path string) *apidiscovery.APIGroupDiscoveryList {
 	f.mu.Lock()
 	defer f.mu.Unlock()

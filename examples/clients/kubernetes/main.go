@@ -1,6 +1,7 @@
-// Kubernetes asks a cluster for its API, as kubectl does first, with client-go through a cache, on a
-// loopback stand-in for kube-apiserver. It compares with the cache that client-go has of its own, and
-// prints what each run cost:
+// Kubernetes asks a cluster for its API with client-go through a cache, as
+// kubectl does first. It prints the cost of each run, compared with client-go's
+// own cache. The cluster is a loopback server that answers as kube-apiserver
+// does:
 //
 //	go run ./kubernetes
 package main
@@ -24,8 +25,9 @@ import (
 
 func main() { demo.Main(run) }
 
-// newDiscovery plugs the cache in, below the credentials of config and for this client only. The name
-// of the user, such as that of the context in kubeconfig, stands for whatever token it has today.
+// newDiscovery puts the cache below the credentials of config, for this client
+// only. user identifies the user whatever the current token is; it can be the
+// name of the context in kubeconfig.
 func newDiscovery(config *rest.Config, stored store.Store, user string) (*discovery.DiscoveryClient, error) {
 	config = rest.CopyConfig(config)
 	config.Wrap(func(rt http.RoundTripper) http.RoundTripper {
@@ -39,8 +41,9 @@ func newDiscovery(config *rest.Config, stored store.Store, user string) (*discov
 	return discovery.NewDiscoveryClientForConfig(config)
 }
 
-// inGMT repairs the dates of the API server, which have UTC where HTTP wants GMT. Invalid ones are in
-// the past, as RFC 9111, section 5.3, has it, and schemas that never change would be asked about.
+// inGMT repairs the dates of the API server, which have UTC where HTTP requires
+// GMT. An invalid Expires counts as past (RFC 9111, section 5.3), so schemas
+// that never change would be validated each time.
 func inGMT(resp *http.Response) error {
 	if date, ok := strings.CutSuffix(resp.Header.Get("Expires"), " UTC"); ok {
 		resp.Header.Set("Expires", date+" GMT")
@@ -48,13 +51,13 @@ func inGMT(resp *http.Response) error {
 	return nil
 }
 
-// api is what a client learns of a cluster.
+// api is the part of a cluster's API that the example reads.
 type api struct {
 	Resources map[string][]metav1.APIResource // by group and version
 	Schema    string                          // of apps/v1
 }
 
-// look asks what kubectl asks before it validates a Deployment.
+// look makes the requests that kubectl makes before it validates a Deployment.
 func look(client discovery.DiscoveryInterface) (any, error) {
 	found := api{Resources: map[string][]metav1.APIResource{}}
 	_, lists, err := client.ServerGroupsAndResources()
@@ -73,7 +76,8 @@ func look(client discovery.DiscoveryInterface) (any, error) {
 	return found, err
 }
 
-// clients are ways to ask. Each call is a run of its own: it shares nothing with the last but dir.
+// clients has the kinds of clients. Each call is a run of its own, which shares
+// only dir with the others.
 type clients struct {
 	dir string
 	url string
@@ -104,7 +108,7 @@ func (c clients) cached(token string) (any, error) {
 	return look(client)
 }
 
-// own uses the cache that comes with client-go. Within ttl it does not ask.
+// own uses the cache of client-go, which sends no request within ttl.
 func (c clients) own(ttl time.Duration) (any, error) {
 	client, err := disk.NewCachedDiscoveryClientForConfig(c.config("token-1"),
 		filepath.Join(c.dir, "discovery"), filepath.Join(c.dir, "http"), ttl)

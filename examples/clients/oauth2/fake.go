@@ -9,13 +9,15 @@ import (
 	"time"
 )
 
-// fake is an API whose documents are those of whoever asks:
+// fake is an API whose documents depend on the user:
 //
-//   - /token gives a new token for an hour with each request, by the client credentials grant, and
-//     forbids to store it: https://www.rfc-editor.org/rfc/rfc6749#section-4.4.3 and section 5.1
-//   - documents may be kept for five minutes, and only the token tells whose is meant: there is no
-//     "Vary: Authorization", and one document has one entity tag, whoever asks. An origin may do so, as
-//     a private cache is one user's: https://www.rfc-editor.org/rfc/rfc9111#section-5.2.2.7
+//   - /token returns a new token for an hour with each request, by the client credentials grant.
+//     The response forbids storing it: https://www.rfc-editor.org/rfc/rfc6749#section-4.4.3 and
+//     section 5.1
+//   - Documents may be kept for five minutes. Only the token tells whose document is meant. There
+//     is no "Vary: Authorization", and a document has the same entity tag for all users. An origin
+//     may do so, because a private cache is for one user:
+//     https://www.rfc-editor.org/rfc/rfc9111#section-5.2.2.7
 type fake struct{ issued atomic.Int64 }
 
 func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {

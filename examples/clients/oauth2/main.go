@@ -1,5 +1,6 @@
-// Oauth2 asks an API with golang.org/x/oauth2 and a cache, in both orders, on a loopback stand-in whose
-// tokens are other ones in each run, and prints what each run cost:
+// Oauth2 reads an API with golang.org/x/oauth2 and a cache, in both orders, and
+// prints the cost of each run. The API is a loopback server that issues new
+// tokens in each run:
 //
 //	go run ./oauth2
 package main
@@ -20,22 +21,25 @@ import (
 
 func main() { demo.Main(run) }
 
-// below plugs the cache in below the credentials. The name of the user stands for whatever token
-// there is today; without it, what one token was given is not used for the next one.
+// below puts the cache below the credentials. user names the user whatever the
+// current token is. Without a name, responses to one token are not used for the
+// next one.
 func below(cache *cachetrip.Transport, tokens oauth2.TokenSource, user string) *http.Client {
 	cache.Identity = func(*http.Request) string { return user }
 	return &http.Client{Transport: &oauth2.Transport{Source: tokens, Base: cache}}
 }
 
-// above plugs the cache in on top, where it does not see the credentials. The name of the user tells it
-// what it has to know, and tokens are only asked for when there is something to send.
+// above puts the cache above the credentials, where it does not see them. So
+// the name of the user is needed. A token is only requested when a request is
+// sent.
 func above(cache *cachetrip.Transport, tokens oauth2.TokenSource, user string) *http.Client {
 	cache.Identity = func(*http.Request) string { return user }
 	cache.Base = &oauth2.Transport{Source: tokens}
 	return cache.Client()
 }
 
-// belowUnnamed and aboveUnnamed are the same without a name: correct, but dear.
+// belowUnnamed and aboveUnnamed do the same without a name. They are correct,
+// but need more requests.
 func belowUnnamed(cache *cachetrip.Transport, tokens oauth2.TokenSource, _ string) *http.Client {
 	return &http.Client{Transport: &oauth2.Transport{Source: tokens, Base: cache}}
 }
@@ -45,7 +49,7 @@ func aboveUnnamed(cache *cachetrip.Transport, tokens oauth2.TokenSource, _ strin
 	return cache.Client()
 }
 
-// read asks for all documents of whoever client acts for.
+// read gets all documents of the user of client.
 func read(client *http.Client, url string) (any, error) {
 	var documents []string
 	for i := range 10 {
@@ -103,7 +107,7 @@ func run(dir string) (demo.Table, error) {
 	return table, nil
 }
 
-// tokensOf returns the tokens of a user, of which a process has none at first.
+// tokensOf returns the token source of a user. A new process has no token.
 func tokensOf(user, url string) oauth2.TokenSource {
 	config := clientcredentials.Config{
 		ClientID: user, ClientSecret: "secret", TokenURL: url + "/token", AuthStyle: oauth2.AuthStyleInParams,

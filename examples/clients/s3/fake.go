@@ -17,14 +17,15 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 )
 
-// fake serves the objects of one bucket as S3 does:
+// fake serves the objects of one bucket like S3:
 //
-//   - ETag, Last-Modified and Accept-Ranges, no Cache-Control and no Vary unless the object has one:
+//   - It sends ETag, Last-Modified and Accept-Ranges. It sends no Cache-Control and no Vary unless
+//     the object has one:
 //     https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html#API_GetObject_ResponseSyntax
-//   - the whole object's checksum, if x-amz-checksum-mode asks for it and no range is:
-//     https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
-//   - 403 unless the signature is that of the fields that it names, which have to be Host and all
-//     X-Amz fields; others may be added on the way:
+//   - It sends the checksum of the whole object, if x-amz-checksum-mode asks for it and there is
+//     no range: https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
+//   - It answers 403 unless the signature fits the fields that it covers. It must cover Host and all
+//     X-Amz fields. Other fields may be added on the way:
 //     https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 type fake struct{}
 
@@ -63,10 +64,11 @@ func (fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC), bytes.NewReader(body))
 }
 
-// tagOf returns an entity tag, which is an MD5 at S3.
+// tagOf returns an entity tag. S3 uses an MD5.
 func tagOf(body []byte) string { return fmt.Sprintf(`"%032x"`, crc32.ChecksumIEEE(body)) }
 
-// object returns content that only its name decides, and that does not compress.
+// object returns the content of an object, computed from its name. It cannot be
+// compressed.
 func object(name string) []byte {
 	seed := fnv.New64a()
 	fmt.Fprint(seed, name)
@@ -78,7 +80,8 @@ func object(name string) []byte {
 	return body
 }
 
-// signed checks a signature by making it again, of what it says that it covers.
+// signed checks a signature. It computes the signature of the covered fields
+// again, and compares.
 func signed(r *http.Request) bool {
 	authorization := r.Header.Get("Authorization")
 	_, credential, _ := strings.Cut(authorization, "Credential=")

@@ -1,5 +1,5 @@
-// S3 reads objects with aws-sdk-go-v2 through a cache, on a loopback stand-in for S3 that checks
-// signatures, and prints what each run cost:
+// S3 reads objects with aws-sdk-go-v2 through a cache, and prints the cost of
+// each run. S3 is a loopback server that checks signatures:
 //
 //	go run ./s3
 package main
@@ -25,8 +25,8 @@ import (
 
 func main() { demo.Main(run) }
 
-// newClient plugs the cache in for S3, below the signatures. Whatever else cfg is used for, such as
-// to get credentials, does without.
+// newClient puts the cache below the signatures, for S3 only. Other uses of
+// cfg, such as getting credentials, have no cache.
 func newClient(cfg aws.Config, cache *cachetrip.Transport) *s3.Client {
 	cache.Base = http.DefaultTransport
 	if own, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
@@ -37,16 +37,18 @@ func newClient(cfg aws.Config, cache *cachetrip.Transport) *s3.Client {
 	return s3.NewFromConfig(cfg, func(o *s3.Options) { o.HTTPClient = &http.Client{Transport: cache} })
 }
 
-// signer names the access key that a request is signed with. The rest of Authorization, by which the
-// cache would tell requests apart, is another one each second.
+// signer returns the access key that a request is signed with. The rest of
+// Authorization changes each second, so without signer the cache would never
+// have a hit.
 func signer(req *http.Request) string {
 	_, credential, _ := strings.Cut(req.Header.Get("Authorization"), "Credential=")
 	key, _, _ := strings.Cut(credential, "/")
 	return key
 }
 
-// askFirst has the cache ask whether an object is still the same before each use, unless the object
-// has a Cache-Control of its own: S3 sends none otherwise, and the cache would guess a lifetime.
+// askFirst makes the cache ask before each use whether an object has changed,
+// unless the object has a Cache-Control. S3 sends none by default, and the
+// cache would guess a lifetime.
 func askFirst(resp *http.Response) error {
 	if resp.Header.Get("Cache-Control") == "" {
 		resp.Header.Set("Cache-Control", "no-cache")
@@ -54,7 +56,7 @@ func askFirst(resp *http.Response) error {
 	return nil
 }
 
-// loopback says where the stand-in is, and who asks.
+// loopback sets the address of the loopback server and the access key.
 func loopback(url, key string) config.LoadOptionsFunc {
 	return func(o *config.LoadOptions) error {
 		o.Region = "eu-central-1"
@@ -74,7 +76,7 @@ func read(ctx context.Context, client *s3.Client) (any, error) {
 			return nil, err
 		}
 		sum := crc32.NewIEEE()
-		_, err = io.Copy(sum, object.Body) // the SDK compares with the object's checksum as well
+		_, err = io.Copy(sum, object.Body) // the SDK also compares with the object's checksum
 		object.Body.Close()
 		if err != nil {
 			return nil, err

@@ -1,5 +1,6 @@
-// Package demo has what the examples share: a loopback origin that counts, and the table of what the
-// runs of an example cost. A reader who came for a client need not look in here.
+// Package demo has the common parts of the examples: a loopback origin that
+// counts, and the table of costs. To learn how to use a client, you need not
+// read it.
 package demo
 
 import (
@@ -12,16 +13,16 @@ import (
 	"text/tabwriter"
 )
 
-// Cost is what an origin was asked for and what that took.
+// Cost counts the requests that an origin got and the bytes that it sent.
 type Cost struct {
-	Requests    int   // that reached the origin
-	NotModified int   // of these, answered 304
-	Bytes       int64 // that the origin sent: status lines, header fields and bodies
+	Requests    int   // requests that reached the origin
+	NotModified int   // of these, those answered 304
+	Bytes       int64 // bytes that the origin sent: status lines, header fields and bodies
 }
 
 // Origin is a service on a loopback port.
 type Origin struct {
-	URL string // without a slash at its end
+	URL string // without a trailing slash
 
 	server                *http.Server
 	requests, notModified atomic.Int64
@@ -78,7 +79,8 @@ type countingConn struct {
 	origin *Origin
 }
 
-// Write counts first: what a client has read has been counted.
+// Write counts before it writes, so that bytes are counted when a client has
+// read them.
 func (c countingConn) Write(b []byte) (int, error) {
 	c.origin.bytes.Add(int64(len(b)))
 	return c.Conn.Write(b)
@@ -86,15 +88,15 @@ func (c countingConn) Write(b []byte) (int, error) {
 
 // Row is one run of a client.
 type Row struct {
-	Name string // what is different about it
+	Name string // how the run differs from others
 	Cost
-	Data any // what the client made of the answers
+	Data any // the result of the client
 }
 
-// Table is what the runs of a client cost.
+// Table lists the costs of the runs of a client.
 type Table []Row
 
-// Add makes a run, and adds what it got and what that cost.
+// Add calls run, and adds its result and its cost to the table.
 func (t *Table) Add(name string, o *Origin, run func() (any, error)) error {
 	o.Take()
 	data, err := run()
@@ -105,7 +107,7 @@ func (t *Table) Add(name string, o *Origin, run func() (any, error)) error {
 	return nil
 }
 
-// String returns the table as the examples print it, and the pages about them show it.
+// String returns the table as the examples print it and docs/clients show it.
 func (t Table) String() string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', tabwriter.AlignRight)
@@ -117,7 +119,7 @@ func (t Table) String() string {
 	return b.String()
 }
 
-// Main prints the table of an example that is given a new cache directory.
+// Main runs an example with a new cache directory, and prints its table.
 func Main(run func(dir string) (Table, error)) {
 	dir, err := os.MkdirTemp("", "cachetrip-example-")
 	if err == nil {

@@ -1,4 +1,5 @@
-// Package demotest checks the tables of the examples, and that the pages in docs/clients tell them.
+// Package demotest checks the tables of the examples, and that the pages in
+// docs/clients show them.
 package demotest
 
 import (
@@ -14,8 +15,9 @@ import (
 	"github.com/cachetrip/cachetrip/examples/clients/internal/demo"
 )
 
-// Run runs an example and returns what its runs cost. The data of each run have to be those of the
-// first, which is made without a cache. The page name.md has to show the table.
+// Run runs an example and returns its table. It checks that each run has the
+// same data as the first, which has no cache. It checks that the page
+// docs/clients/<name>.md shows the table.
 func Run(t *testing.T, name string, run func(dir string) (demo.Table, error)) demo.Table {
 	t.Helper()
 	table, err := run(t.TempDir())
@@ -39,8 +41,8 @@ func Run(t *testing.T, name string, run func(dir string) (demo.Table, error)) de
 	return table
 }
 
-// alike reports whether two tables are the same up to spaces, and numbers of bytes up to 3 %: what is
-// compressed does not become equally long with every release of Go.
+// alike reports whether two tables are the same, except for spaces and 3 % of
+// the bytes. Compressed bodies have other lengths with other versions of Go.
 func alike(a, b string) bool {
 	x, y := strings.Fields(a), strings.Fields(b)
 	if len(x) != len(y) {
@@ -59,7 +61,8 @@ func alike(a, b string) bool {
 	return true
 }
 
-// Want checks requests and 304s of all runs, and that a run which asked for nothing received nothing.
+// Want checks the number of requests and of 304s of all runs. It also checks
+// that a run without requests received nothing.
 func Want(t *testing.T, table demo.Table, want map[string][2]int) {
 	t.Helper()
 	got := map[string][2]int{}

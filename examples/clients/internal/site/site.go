@@ -1,4 +1,4 @@
-// Package site is a small web site, for what follows links.
+// Package site is a small web site for clients that follow links.
 package site
 
 import (
@@ -9,17 +9,18 @@ import (
 	"time"
 )
 
-// How large the site is.
+// The size of the site.
 const (
 	Pages  = 40 // each links to the next ones, and to all images
 	Images = 5
 )
 
-// Hosting says what a host of static files adds to them.
+// Hosting sets the header fields that a host of static files adds.
 type Hosting func(h http.Header, path, body string)
 
-// Nginx serves files as nginx does unless told otherwise: with ETag and Last-Modified, from time and
-// length, and without Cache-Control. https://nginx.org/en/docs/http/ngx_http_core_module.html#etag and
+// Nginx sets the fields of nginx in its default configuration: ETag and
+// Last-Modified, computed from time and length, and no Cache-Control.
+// https://nginx.org/en/docs/http/ngx_http_core_module.html#etag and
 // https://nginx.org/en/docs/http/ngx_http_headers_module.html#expires
 func Nginx(h http.Header, path, body string) {
 	h.Set("Server", "nginx/1.29.3")
@@ -27,8 +28,9 @@ func Nginx(h http.Header, path, body string) {
 	h.Set("Last-Modified", modified.Format(http.TimeFormat))
 }
 
-// Netlify has clients ask before each use, and lets them keep what has its digest in its name if the
-// site's configuration says so. https://docs.netlify.com/build/caching/caching-overview/
+// Netlify sets the fields of Netlify. Clients must ask before each use. They
+// may keep files with a digest in their name, if the site's configuration says
+// so. https://docs.netlify.com/build/caching/caching-overview/
 func Netlify(h http.Header, path, body string) {
 	h.Set("Server", "Netlify")
 	h.Set("ETag", fmt.Sprintf(`"%032x-ssl"`, crc32.ChecksumIEEE([]byte(body))))
