@@ -72,7 +72,7 @@ func (rs *rests) add(rest *originReply, length int64) {
 	}
 	merged := rs.merged.Clone()
 	merged.Header = rest.joinedHeader(rs.merged.Header, update, length)
-	rs.mark(merged)
+	rs.noteCredentials(merged)
 	rs.merged = merged
 	for _, name := range []string{"Cache-Control", "Expires", "Vary"} {
 		if !slices.Equal(merged.Header[name], rs.entry.Header[name]) {
@@ -88,7 +88,7 @@ func (rs *rests) joined() (e *store.Entry, why string) {
 	if rs.merged == nil {
 		return rs.entry, ""
 	}
-	r := arriving(rs.merged)
+	r := asComplete(rs.merged)
 	return rs.merged, storable(rs.x.rules, &r, rs.x.t.StaleIfError > 0)
 }
 
@@ -229,7 +229,7 @@ func (a *originReply) sendAgain(out *http.Request) (rest *originReply, err error
 	if err := a.x.t.modify(resp); err != nil {
 		return nil, errDisagrees
 	}
-	return &originReply{x: a.x, shared: a.shared, resp: resp, sent: out, number: a.number, requested: a.requested, received: wallClock()}, nil
+	return &originReply{x: a.x, shared: a.shared, resp: resp, sent: out, sentEvent: a.sentEvent, requested: a.requested, received: wallClock()}, nil
 }
 
 // connectionLost reports whether err, which a body or Base returned, says that a connection broke. Any other error was

@@ -3,6 +3,8 @@ package cachetrip
 import (
 	"net/http"
 	"slices"
+	"strconv"
+	"time"
 
 	"github.com/cachetrip/cachetrip/internal/field"
 	"github.com/cachetrip/cachetrip/internal/span"
@@ -167,4 +169,68 @@ func sharesBlob(a, b *store.Entry) bool {
 		}
 	}
 	return false
+}
+
+// sameStored reports whether two entries are the same in all that an Update depends on. Stores may
+// read an entry anew each time.
+func sameStored(a, b *store.Entry) bool {
+	return a == b || a.ResponseTime.Equal(b.ResponseTime) && a.InvalidatedAt.Equal(b.InvalidatedAt) &&
+		slices.EqualFunc(a.Parts, b.Parts, func(p, q store.Part) bool { return p.Blob.ID == q.Blob.ID })
+}
+
+// withoutForbidden returns the entries that may be stored: an updated header may forbid it.
+func withoutForbidden(entries []*store.Entry) []*store.Entry {
+	return slices.DeleteFunc(entries, func(e *store.Entry) bool {
+		r := response{cc: field.ParseCacheControl(e.Header["Cache-Control"])}
+		return r.mustNotStore()
+	})
+}
+
+// withAskedAs returns e with the digest by of the requests that may complete it, or without any if by
+// is empty.
+func withAskedAs(e *store.Entry, by string) *store.Entry {
+	if e.Selecting[askedAs] == by {
+		return e
+	}
+	e = e.Clone()
+	delete(e.Selecting, askedAs)
+	if by == "" {
+		return e
+	}
+	if e.Selecting == nil {
+		e.Selecting = make(map[string]string)
+	}
+	e.Selecting[askedAs] = by
+	return e
+}
+
+// makeWhole turns e, the metadata of a 206, into that of the response that it is a part of. length is
+// that of the whole content, -1 if it is unknown.
+func makeWhole(e *store.Entry, length int64) {
+	e.Status = http.StatusOK
+	e.Length = length
+	delete(e.Header, "Content-Range")
+	delete(e.Header, "Content-Length")
+	if length >= 0 {
+		e.Header["Content-Length"] = []string{strconv.FormatInt(length, 10)}
+	}
+	withoutContentDigests(e.Header)
+}
+
+// markedInvalid returns e in need of validation from the time now on.
+func markedInvalid(e *store.Entry, now time.Time) *store.Entry {
+	e = e.Clone()
+	e.InvalidatedAt = now
+	return e
+}
+
+// replaceEntries returns fresh, followed by the current entries except those with the given indexes.
+func replaceEntries(fresh *store.Entry, current []*store.Entry, indexes []int) []*store.Entry {
+	next := []*store.Entry{fresh}
+	for i, other := range current {
+		if !slices.Contains(indexes, i) {
+			next = append(next, other)
+		}
+	}
+	return next
 }

@@ -161,6 +161,31 @@ func sameContent(a, b *response) bool {
 	return v != "" && v == b.strongValidator()
 }
 
+// outdatedBy returns the indexes of the stored responses that fresh, a response
+// to req that is not stored, shows to be outdated. They are those that it would
+// replace. If it refuses access, they are all that req could be given. Responses
+// that are marked as invalid already are left out.
+func outdatedBy(req *request, fresh *response, stored []response) (indexes []int) {
+	if refusesAccess(fresh.status, fresh.header) {
+		for i := range stored {
+			if stored[i].concerns(req) && stored[i].invalidatedAt.IsZero() {
+				indexes = append(indexes, i)
+			}
+		}
+		return indexes
+	}
+	admission := admit(req, fresh, stored, order{})
+	if !admission.keep {
+		return nil
+	}
+	for _, i := range admission.replaces {
+		if r := &stored[i]; r.invalidatedAt.IsZero() && (fresh.mustNotStore() || !sameContent(r, fresh)) {
+			indexes = append(indexes, i)
+		}
+	}
+	return indexes
+}
+
 // differentContent reports whether two responses are known to have different
 // content. Of two responses of which one was decoded on arrival, only dates say
 // so: the encoded form may have an entity tag of its own. RFC 9110, section

@@ -181,18 +181,18 @@ func (x *exchange) askOrigin(shared *sharedRequest, entries []*store.Entry, stor
 		if err := x.t.modify(resp); err != nil {
 			return x.unshared(shared, result{err: err, final: true})
 		}
-		a := &originReply{x: x, shared: shared, resp: resp, number: number, arrived: x.t.events.Next(), requested: requested, received: wallClock(), sent: out, stored: stored}
+		a := &originReply{x: x, shared: shared, resp: resp, sentEvent: number, arrivedEvent: x.t.events.Next(), requested: requested, received: wallClock(), sent: out, stored: stored}
 		status := resp.StatusCode
 		switch {
 		case d.action == resume && status == http.StatusPartialContent:
-			if o, ok := a.resumed(part, &stored[d.selected]); ok {
+			if o, ok := a.resume(part, &stored[d.selected]); ok {
 				return o
 			}
 			was, repeated = refused{memo.Range, status}, "range-refused"
 		case d.action == resume && status != http.StatusOK && !rateLimited(status, resp.Header):
 			was, repeated = refused{memo.Range, status}, "range-refused"
 		case status == http.StatusNotModified && !added.none():
-			if o, ok := a.confirmed(&added, entries); ok {
+			if o, ok := a.confirm(&added, entries); ok {
 				return o
 			}
 			if answersCaller(x.rules, &added, resp.Header) {
@@ -202,7 +202,7 @@ func (x *exchange) askOrigin(shared *sharedRequest, entries []*store.Entry, stor
 				if a.redirected() {
 					why = "redirected"
 				} else {
-					a.superseded(&current)
+					a.outdateReplaced(&current)
 				}
 				a.x.notStored(resp.StatusCode, contentLength(resp), why, nil)
 				return x.unshared(shared, result{resp: resp, redirected: a.redirected()})
@@ -218,7 +218,7 @@ func (x *exchange) askOrigin(shared *sharedRequest, entries []*store.Entry, stor
 				x.t.oneTag.Add(x.url())
 			}
 			x.learnFrom(was, resp, part)
-			o := a.absorbed()
+			o := a.keep()
 			o.repeated = repeated
 			if d.action == resume && status == http.StatusOK && o.entry == nil { // the whole came, and is not kept
 				x.drop(part, "dropped a part that the origin does not complete")

@@ -39,8 +39,7 @@ func (t *Transport) Purge(ctx context.Context, url string) error {
 func markInvalid(current []*store.Entry, now time.Time) []*store.Entry {
 	next := make([]*store.Entry, len(current))
 	for i, e := range current {
-		next[i] = e.Clone()
-		next[i].InvalidatedAt = now
+		next[i] = markedInvalid(e, now)
 	}
 	return next
 }

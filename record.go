@@ -39,7 +39,7 @@ func (a *originReply) record(e *store.Entry, brings span.Span, held *content) re
 	o := rec.result(held != nil)
 	if held == nil && a.resp.Body == http.NoBody {
 		e.Length = 0
-		o.detail = a.put(a.x.lasting(), e, "")
+		o.detail = a.storeEntry(a.x.lasting(), e, "")
 		o.unsaved = o.detail != ""
 		a.shared.Hide()
 		return o
@@ -64,14 +64,14 @@ func (a *originReply) record(e *store.Entry, brings span.Span, held *content) re
 func (rec *recording) result(resumes bool) result {
 	resp := rec.resp
 	o := result{
-		resp: resp, entry: rec.entry, sent: rec.number, arrived: rec.arrived, brings: rec.brings, resumes: resumes,
+		resp: resp, entry: rec.entry, sent: rec.sentEvent, arrived: rec.arrivedEvent, brings: rec.brings, resumes: resumes,
 		announced: resp.ContentLength, trailer: resp.Trailer.Clone(), given: rec.given,
 	}
 	if resp.StatusCode == http.StatusPartialContent {
 		o.response = newResponse(rec.entry)
 		o.response.held = []span.Span{rec.brings}
 	} else {
-		o.response = arriving(rec.entry)
+		o.response = asComplete(rec.entry)
 	}
 	o.audience = rec.noteAudience(&o.response)
 	return o
@@ -102,7 +102,7 @@ func (rec *recording) openDraft(held *content) (op string, err error) {
 // unrecorded returns the result of a response that the store has no room for.
 func (rec *recording) unrecorded(op string, err error, held *content) result {
 	if held == nil {
-		return rec.x.unshared(rec.shared, result{resp: rec.resp, detail: rec.notKept(op, rec.entry, err)})
+		return rec.x.unshared(rec.shared, result{resp: rec.resp, detail: rec.failedToStore(op, rec.entry, err)})
 	}
 	held.Close()
 	if !errors.Is(err, store.ErrTooLarge) { // the store of the whole, which is asked for now, tells of that
@@ -149,16 +149,16 @@ func (rec *recording) finish(r download.Result) {
 	case r.Refused == download.ErrAbandoned:
 		rec.x.notStored(e.Status, e.Length, "incomplete", nil)
 	case r.Refused != nil:
-		rec.notKept("write", e, r.Refused)
+		rec.failedToStore("write", e, r.Refused)
 	case r.End == download.ErrLength:
 		rec.x.notStored(e.Status, e.Length, "length", nil)
 	case forbidden != "": // the rest may not be stored, and the beginning is not what the origin says any more
 		rec.x.notStored(e.Status, e.Length, forbidden, nil)
 		response := newResponse(e)
-		rec.superseded(&response)
+		rec.outdateReplaced(&response)
 	case r.End == io.EOF:
 		all := e.Clone()
-		all.Trailer = rec.kept(rec.given.Trailer).Clone()
+		all.Trailer = rec.withoutCookies(rec.given.Trailer).Clone()
 		if rec.isPartial {
 			withoutContentDigests(all.Trailer)
 		}
@@ -177,7 +177,7 @@ func (rec *recording) finish(r download.Result) {
 func (rec *recording) commit(e *store.Entry, taken span.Span) {
 	blob, err := rec.draft.Commit()
 	if err != nil {
-		rec.notKept("commit", e, err)
+		rec.failedToStore("commit", e, err)
 		return
 	}
 	if rec.beside != nil {
@@ -186,7 +186,7 @@ func (rec *recording) commit(e *store.Entry, taken span.Span) {
 	if taken.Length() > 0 {
 		e.Parts = joinParts(e.Parts, store.Part{Offset: taken.Start, Length: taken.Length(), Blob: blob})
 	}
-	rec.put(rec.draft.Waiting(), e, blob.ID)
+	rec.storeEntry(rec.draft.Waiting(), e, blob.ID)
 }
 
 // isStream reports whether content is a series of events, whose end is not near when its reader leaves.

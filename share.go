@@ -181,7 +181,7 @@ func (x *exchange) lead(p *participation, entries []*store.Entry, stored []respo
 func (x *exchange) revalidated(o *result, d decision) answer {
 	status := Status{Fwd: d.fwd, FwdStatus: http.StatusNotModified, Stored: !o.unsaved, Detail: d.detail}
 	resp, err := x.serve(wallClock(), o.entry, &o.response, status)
-	x.settles(resp, o.pending)
+	x.awaitWrite(resp, o.pending)
 	if err != nil {
 		return answer{next: again}
 	}
@@ -303,7 +303,7 @@ func (x *exchange) collapsed(p *participation, d decision, now time.Time) answer
 		return answer{next: alone}
 	}
 	if o.download == nil {
-		x.settles(resp, o.pending)
+		x.awaitWrite(resp, o.pending)
 	}
 	return answer{kind: answerCollapsed, resp: resp}
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// The story of a request: look up, decide, then serve, revalidate or fetch, then absorb.
+// The story of a request: look up, decide, then serve, revalidate or fetch, then store.
 
 // Transport is an [http.RoundTripper] that answers requests from a private cache where RFC 9111
 // allows it, and keeps what it forwards. Its zero value forwards everything. The fields must not be

@@ -72,7 +72,7 @@ func (t *Transport) twin(req *http.Request, resp *http.Response) (o result, p *p
 	// ends it.
 	p = t.requests.New(req.Context(), resultOwner{t})
 	// The request is taken to have been made now, after what it invalidated.
-	a := &originReply{x: x, shared: p.Request, resp: resp, sent: req, number: t.events.Next(), requested: wallClock(), received: wallClock()}
+	a := &originReply{x: x, shared: p.Request, resp: resp, sent: req, sentEvent: t.events.Next(), requested: wallClock(), received: wallClock()}
 	e := a.entry()
 	r := newResponse(e)
 	if !describesTarget(req.Method, targetURL(req), &r) || storable(x.rules, &r, false) != "" {

@@ -1,0 +1,242 @@
+package cachetrip
+
+import (
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/cachetrip/cachetrip/internal/field"
+	"github.com/cachetrip/cachetrip/internal/pending"
+	"github.com/cachetrip/cachetrip/internal/stack"
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// A 304 to the cache's own conditions confirms stored responses and updates their headers. RFC 9111,
+// section 4.3.4.
+
+// confirmation is what a 304 makes of the entries of a key.
+type confirmation struct {
+	next    []*store.Entry // the given slice itself if nothing changes
+	use     *store.Entry   // answers the request; nil if no entry is confirmed
+	index   int            // of use in next, -1 if it is not there
+	unsaved bool           // use is not what will be stored
+}
+
+// confirm takes a 304 to the conditions c, which were made for entries. It updates what the 304
+// confirms, in the store and for the callers. ok is false if it confirms nothing.
+//
+// Storing the update takes longer than all else that the cache does for such a response. So it may
+// happen in the background, as a pending write: if the entries are still the same, the result is
+// known in advance.
+func (a *originReply) confirm(c *conditions, entries []*store.Entry) (o result, ok bool) {
+	if a.redirected() {
+		return result{}, false
+	}
+	write, handedOver := a.beginWrite(), false
+	defer func() {
+		if write != nil && !handedOver {
+			a.x.t.endWrite(write)
+		}
+	}()
+	var made confirmation
+	if write != nil && a.stillStored(entries) {
+		made = a.confirmation(c, entries)
+	}
+	later := made.use != nil
+	var err error
+	if !later {
+		if err = a.updateStored(c, nil, &made); err != nil {
+			made = a.confirmation(c, entries) // what cannot be written can be used all the same
+		}
+	}
+	if made.use == nil {
+		return result{}, false
+	}
+	discard(a.resp)
+	o = a.confirmed(&made)
+	o.unsaved = o.unsaved || err != nil
+	release := a.x.sharing.lease.take()
+	o.audience = a.noteAudience(&o.response)
+	shared := o.audience == anyone
+	a.shared.Hide()
+	if !later {
+		release(shared)
+		return o, true
+	}
+	o.pending, handedOver = write, true
+	a.updateLater(c, entries, made, func() {
+		defer a.x.t.endWrite(write)
+		release(shared) // before anybody who waits asks again, or ends the process
+	})
+	return o, true
+}
+
+// stillStored reports whether the store has the given entries, as it had when the request was sent.
+func (a *originReply) stillStored(entries []*store.Entry) bool {
+	current, err := a.x.store().Entries(a.x.lasting(), a.x.key)
+	return err == nil && slices.EqualFunc(current, entries, sameStored)
+}
+
+// confirmed returns the result of a 304, for all who share it.
+func (a *originReply) confirmed(made *confirmation) result {
+	o := result{entry: made.use, unsaved: made.unsaved}
+	if made.use.ResponseTime.Equal(a.received) { // else it is used this once, and is as old as before
+		o.sent, o.arrived = a.sentEvent, a.arrivedEvent
+	}
+	if made.index >= 0 {
+		o.response = a.x.t.views.of(a.x.key, made.index, made.use)[0]
+	} else {
+		o.response = newResponse(made.use)
+	}
+	if !a.x.t.KeepSetCookie {
+		o.cookies = a.resp.Header["Set-Cookie"]
+	}
+	return o
+}
+
+// confirmation returns what a 304 to the conditions c makes of the current entries.
+func (a *originReply) confirmation(c *conditions, current []*store.Entry) confirmation {
+	stored := a.x.t.views.all(a.x.key, current)
+	chosen, updated := c.identify(a.x.rules, stored, a.resp.Header)
+	if chosen < 0 || !a.sentAs(&stored[chosen]) {
+		return confirmation{next: current, index: -1}
+	}
+	said := response{cc: field.ParseCacheControl(a.resp.Header["Cache-Control"])}
+	forbidden := said.mustNotStore()
+	// Responses that this request does not select are not updated. The 304 may say what holds for
+	// this request only, such as who may read the response or which cookie to set.
+	next := slices.Clone(current)
+	for _, i := range updated {
+		if stored[i].concerns(a.x.rules) && (i == chosen || a.sentAs(&stored[i])) {
+			next[i] = a.updated(current[i])
+		}
+	}
+	use := next[chosen]
+	switch {
+	case !stored[chosen].concerns(a.x.rules):
+		// The origin chose a response that another request selected. This request gets a copy, which
+		// is stored beside it, or instead of it if no request ever selects it.
+		use = use.Clone()
+		if use.Header = withoutAsker(use.Header); len(updated) > 0 {
+			use = a.updated(use)
+			if stored[chosen].varies("*") {
+				next[chosen] = use
+			} else {
+				next = append(next, use)
+			}
+		}
+	case forbidden && !slices.Contains(updated, chosen):
+		next = slices.Delete(next, chosen, chosen+1)
+	}
+	next = withoutForbidden(next)
+	if slices.Equal(next, current) {
+		next = current
+	}
+	return confirmation{next, use, slices.Index(next, use), len(updated) == 0 || forbidden}
+}
+
+// updated returns e updated by the response, for requests like that which it answers.
+func (a *originReply) updated(e *store.Entry) *store.Entry {
+	fresh := new(store.Entry)
+	*fresh = *e // what the two share does not change
+	fresh.Header = a.updatedHeader(e.Header, a.resp.Header)
+	a.noteCredentials(fresh)
+	fresh = withAskedAs(fresh, e.Selecting[askedAs])
+	fresh.RequestTime, fresh.ResponseTime = a.requested, a.received
+	if !a.requested.Before(e.InvalidatedAt) && !a.x.invalidatedSince(a.sentEvent) {
+		fresh.InvalidatedAt = time.Time{}
+	}
+	if len(e.Parts) == 0 || e.Complete() {
+		return fresh
+	}
+	if before, after := newResponse(e), newResponse(fresh); before.strongValidator() != after.strongValidator() {
+		// The new Date would make Last-Modified look stronger than it was when the part came. Other
+		// content could then be joined to the part.
+		return e.Clone()
+	}
+	return fresh
+}
+
+// updateStored has the store make the confirmation, and sets made to what came of it. If made is the
+// confirmation of entries, and these are still stored, it is not computed again.
+func (a *originReply) updateStored(c *conditions, entries []*store.Entry, made *confirmation) error {
+	known := *made
+	err := a.x.store().Update(a.x.lasting(), a.x.key, func(current []*store.Entry) []*store.Entry {
+		if *made = known; known.use != nil && slices.Equal(current, entries) {
+			made.next = slices.Clone(known.next)
+		} else {
+			*made = a.confirmation(c, current)
+		}
+		if slices.Equal(made.next, current) {
+			return current
+		}
+		a.x.t.events.Stored(a.x.key)
+		return made.next
+	})
+	if err != nil {
+		a.x.storeFailed("freshen", err)
+		return err
+	}
+	a.x.t.takes.Store(true)
+	return nil
+}
+
+// updateLater is updateStored in the background. It calls done at the end.
+func (a *originReply) updateLater(c *conditions, entries []*store.Entry, made confirmation, done func()) {
+	x, behind := *a.x, *a // copies, because the caller's part goes on meanwhile
+	behind.x = &x
+	go func() {
+		stack.Grow()
+		defer done()
+		defer func() {
+			if p := recover(); p != nil {
+				err := fmt.Errorf("cachetrip: panic in the store: %v\n%s", p, debug.Stack())
+				x.t.shielded(func() { x.storeFailed("freshen", err) })
+			}
+		}()
+		_ = behind.updateStored(c, entries, &made) // which tells of its error
+	}()
+}
+
+// beginWrite begins a pending write, which endWrite ends. It returns nil if the update has to be
+// stored before the response is given to anybody: if nobody waits for the response, or it may have no
+// body that could wait for the write, or the store may fail, which the response is to say.
+func (a *originReply) beginWrite() *pending.Write {
+	if a.x.behind || a.x.rules.method != http.MethodGet || a.x.rules.conditional() || !a.x.t.takes.Load() {
+		return nil
+	}
+	a.x.t.mu.Lock()
+	defer a.x.t.mu.Unlock()
+	if a.x.t.closed.Load() {
+		return nil
+	}
+	a.x.t.background.Add(1)
+	return a.x.t.pendingWrites.Begin(a.x.key)
+}
+
+func (t *Transport) endWrite(w *pending.Write) {
+	t.pendingWrites.End(w)
+	t.background.Done()
+}
+
+// awaitWrite has the body of resp report its end only after the pending write w. For a response
+// without a body, awaitWrite itself waits.
+func (x *exchange) awaitWrite(resp *http.Response, w *pending.Write) {
+	if w == nil {
+		return
+	}
+	ctx := x.req.Context()
+	if resp != nil {
+		switch b := resp.Body.(type) {
+		case *served:
+			b.content.saving, b.content.ctx = w, ctx
+			return
+		case *multipartBody:
+			b.held.saving, b.held.ctx = w, ctx
+			return
+		}
+	}
+	w.Wait(ctx)
+}

@@ -1,0 +1,52 @@
+package cachetrip
+
+import (
+	"net/http"
+
+	"github.com/cachetrip/cachetrip/internal/span"
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// A new response of the origin is stored while it is read.
+
+// keep stores the response, if that is allowed, and returns the result for all who share it. It is for
+// all responses but those that confirm or complete a stored one.
+func (a *originReply) keep() result {
+	if a.redirected() {
+		a.x.notStored(a.resp.StatusCode, contentLength(a.resp), "redirected", nil)
+		return a.x.unshared(a.shared, result{resp: a.resp, detail: "redirected", redirected: true})
+	}
+	e := a.entry()
+	r := newResponse(e)
+	switch {
+	case a.x.rules.method == http.MethodHead:
+		return a.x.unshared(a.shared, a.keepHead(e, &r))
+	case a.resp.StatusCode == http.StatusPartialContent:
+		return a.keepPartial(e)
+	}
+	why := storable(a.x.rules, &r, a.x.t.StaleIfError > 0)
+	if why == "" && !admit(a.x.rules, &r, a.stored, order{}).keep {
+		why = "error"
+	}
+	if why != "" {
+		a.x.notStored(r.status, r.length, why, nil)
+		a.outdateReplaced(&r)
+		return a.x.unshared(a.shared, result{resp: a.resp, detail: why})
+	}
+	return a.record(e, span.Of(0, e.Length), nil)
+}
+
+// noteAudience returns, and remembers, who may share r, which the origin has sent or confirmed.
+func (a *originReply) noteAudience(r *response) audience {
+	who := audienceOf(a.x.rules, r, a.resp.Header, a.resp.StatusCode, a.received)
+	a.x.noteAudience(who)
+	return who
+}
+
+// asComplete returns e as the rules see it, as if all its content were stored. Readers of a download
+// get all content.
+func asComplete(e *store.Entry) response {
+	r := newResponse(e)
+	r.allHeld, r.held = true, nil
+	return r
+}

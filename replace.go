@@ -1,0 +1,81 @@
+package cachetrip
+
+import (
+	"context"
+	"net/http"
+	"slices"
+
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// What a new response does to the stored responses of its key: it takes its place among them, or, if it is
+// not stored, marks those that it would have replaced.
+
+// storeEntry stores an entry beside or instead of the stored ones. blobID names the blob that it
+// brings, if any. reason says why it was not stored, such as "store-error"; it is empty if it was.
+func (a *originReply) storeEntry(ctx context.Context, brought *store.Entry, blobID string) (reason string) {
+	e := brought
+	outdated := false
+	err := a.x.store().Update(ctx, a.x.key, func(current []*store.Entry) []*store.Entry {
+		e = stillHeld(brought, current, blobID)
+		r := newResponse(e)
+		admission := admit(a.x.rules, &r, responses(current), a.x.orderBefore(a.sentEvent))
+		if outdated = !admission.keep; outdated {
+			return current
+		}
+		kept := e
+		if admission.join >= 0 {
+			kept = joined(current[admission.join], e)
+			if a.resp.StatusCode == http.StatusPartialContent { // else it brought a whole header
+				kept.Header = a.joinedHeader(current[admission.join].Header, e.Header, kept.Length)
+				a.noteCredentials(kept)
+			}
+		}
+		kept = a.noteAsker(kept)
+		if admission.distrust || a.x.invalidatedSince(a.sentEvent) {
+			a.x.t.events.Distrust(a.x.key, a.received)
+			kept = markedInvalid(kept, a.received)
+		}
+		a.x.t.events.Stored(a.x.key)
+		return withoutForbidden(replaceEntries(kept, current, admission.replaces))
+	})
+	switch {
+	case err != nil:
+		return a.failedToStore("store", brought, err)
+	case outdated:
+		a.x.notStored(e.Status, e.Length, "outdated", nil)
+		return "outdated"
+	}
+	a.x.wasStored(e)
+	return ""
+}
+
+// failedToStore tells that the store did not take e, and marks the entries that e would have
+// replaced. It returns the reason.
+func (a *originReply) failedToStore(op string, e *store.Entry, err error) (reason string) {
+	reason = a.x.keepFailed(op, e, err)
+	r := newResponse(e)
+	a.outdateReplaced(&r)
+	return reason
+}
+
+// outdateReplaced marks the stored responses that r would have replaced, because r is not stored. The
+// origin no longer says what they say. It also marks those that r refuses to give out. RFC 9111,
+// section 4.
+func (a *originReply) outdateReplaced(r *response) {
+	if !concernsOthers(r.status) || outdatedBy(a.x.rules, r, a.stored) == nil {
+		return // nearly always, and without asking the store
+	}
+	err := a.x.store().Invalidate(a.x.lasting(), a.x.key, func(current []*store.Entry) []*store.Entry {
+		next := slices.Clone(current)
+		for _, i := range outdatedBy(a.x.rules, r, responses(current)) {
+			a.x.t.events.Invalidate(a.x.key, a.received)
+			next[i] = markedInvalid(next[i], a.received)
+		}
+		return next
+	})
+	if err != nil {
+		a.x.t.events.Invalidate(a.x.url(), a.received) // so that at least this process validates
+		a.x.storeFailed("invalidate", err)
+	}
+}

@@ -1,0 +1,111 @@
+package cachetrip
+
+import (
+	"maps"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/cachetrip/cachetrip/internal/field"
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// A response of the origin with the request that it answers, and what both say about a stored
+// response.
+
+// originReply is a response of the origin to a request of an exchange.
+type originReply struct {
+	x         *exchange
+	shared    *sharedRequest
+	resp      *http.Response
+	sent      *http.Request
+	stored    []response // what was stored when the request was sent
+	requested time.Time
+	received  time.Time
+
+	sentEvent, arrivedEvent uint64 // the events of sending the request and of receiving the response
+}
+
+// sending returns the request as the rules see it.
+func (a *originReply) sending() *sending {
+	return &sending{asked: a.x.rules, sent: a.sent, target: a.x.own.URL, actual: a.resp.Request}
+}
+
+// redirected reports whether the response answers another URL, because Base followed redirects.
+func (a *originReply) redirected() bool { return a.sending().redirected() }
+
+// sentAs reports whether the request carried the credentials that r was requested with.
+func (a *originReply) sentAs(r *response) bool { return a.sending().sentAs(r) }
+
+// noteCredentials notes in e, a new entry or a copy, the request fields that select it, and the
+// credentials that were added to the request below the cache.
+func (a *originReply) noteCredentials(e *store.Entry) {
+	var by string
+	by, e.ForeignCredentials = a.sending().foreign(e.Header)
+	e.Selecting = selecting(e.Header, a.x.rules)
+	if !e.ForeignCredentials {
+		return
+	}
+	if e.Selecting == nil {
+		e.Selecting = make(map[string]string)
+	}
+	e.Selecting[sentBy] = by
+}
+
+// noteAsker returns e with a note of which requests may complete its content. Only a part that a date
+// alone identifies has such a note.
+func (a *originReply) noteAsker(e *store.Entry) *store.Entry {
+	r := newResponse(e)
+	validator, by := r.strongValidator(), ""
+	if !r.complete() && validator != "" && !field.IsStrongETag(validator) {
+		by = alikeDigest(a.x.rules)
+	}
+	return withAskedAs(e, by)
+}
+
+// withoutCookies returns h, a header or trailer to be stored, without Set-Cookie. Cookies are for the
+// caller whose request reached the origin. They may be secrets that must not be stored.
+func (a *originReply) withoutCookies(h http.Header) http.Header {
+	if a.x.t.KeepSetCookie || h["Set-Cookie"] == nil {
+		return h
+	}
+	h = maps.Clone(h)
+	delete(h, "Set-Cookie")
+	return h
+}
+
+// updatedHeader returns the header of a stored response, updated by that of a newer one.
+func (a *originReply) updatedHeader(stored, update http.Header) http.Header {
+	return a.withoutCookies(freshen(stored, update, a.received))
+}
+
+// entry returns the metadata to be stored for the response.
+func (a *originReply) entry() *store.Entry {
+	e := &store.Entry{
+		Key:          a.x.key,
+		URL:          storedURL(a.x.own.URL, a.x.own.Host),
+		Method:       a.x.rules.method,
+		Status:       a.resp.StatusCode,
+		Proto:        a.resp.Proto,
+		Header:       storedHeader(a.withoutCookies(a.resp.Header)),
+		RequestTime:  a.requested,
+		ResponseTime: a.received,
+		Uncompressed: a.sending().decoded(a.resp, contentLength(a.resp)),
+		Length:       contentLength(a.resp),
+	}
+	a.noteCredentials(e)
+	if e.Header["Date"] == nil {
+		e.Header["Date"] = []string{a.received.UTC().Format(http.TimeFormat)} // RFC 9110, section 6.6.1
+	}
+	return e
+}
+
+// joinedHeader returns the header of a response that is joined from parts. The last part came with the
+// header update. length is that of all content, -1 if it is unknown. RFC 9111, section 3.4.
+func (a *originReply) joinedHeader(stored, update http.Header, length int64) http.Header {
+	h := a.updatedHeader(stored, update)
+	if length >= 0 {
+		h["Content-Length"] = []string{strconv.FormatInt(length, 10)}
+	}
+	return h
+}
