@@ -38,21 +38,22 @@ var impure = []string{"time.Now", "time.Since", "time.Until", "time.After", "tim
 // mechanisms are the internal packages that the Transport is built upon, each with those of the others that it may import.
 // The rest of internal are programs and tests, which are built upon the Transport.
 var mechanisms = map[string][]string{
-	"internal/download":  {"internal/patience", "internal/prefix", "internal/span", "internal/stack", "internal/straggler"},
-	"internal/duration":  {},
-	"internal/eventlog":  {},
-	"internal/field":     {},
-	"internal/guard":     {"internal/patience", "store"},
-	"internal/head":      {},
-	"internal/inflight":  {"internal/patience", "internal/stack", "internal/straggler"},
-	"internal/memo":      {},
-	"internal/patience":  {},
-	"internal/pending":   {"internal/patience"},
-	"internal/prefix":    {},
-	"internal/redact":    {"internal/field"},
-	"internal/span":      {},
-	"internal/stack":     {},
-	"internal/straggler": {},
+	"internal/download":   {"internal/patience", "internal/prefix", "internal/span", "internal/stack", "internal/straggler"},
+	"internal/background": {},
+	"internal/duration":   {},
+	"internal/eventlog":   {},
+	"internal/field":      {},
+	"internal/guard":      {"internal/patience", "store"},
+	"internal/head":       {},
+	"internal/inflight":   {"internal/patience", "internal/stack", "internal/straggler"},
+	"internal/memo":       {},
+	"internal/patience":   {},
+	"internal/pending":    {"internal/patience"},
+	"internal/prefix":     {},
+	"internal/redact":     {"internal/field"},
+	"internal/span":       {},
+	"internal/stack":      {},
+	"internal/straggler":  {},
 }
 
 // TestRules checks that each file of rules can be read, tested and replaced without knowing the rest.

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/background"
 	"github.com/cachetrip/cachetrip/internal/eventlog"
 	"github.com/cachetrip/cachetrip/internal/field"
 	"github.com/cachetrip/cachetrip/internal/guard"
@@ -93,6 +94,7 @@ type Transport struct {
 	requests      inflight.Group[result]
 	turns         inflight.Turns
 	audiences     audiences
+	refreshes     background.Jobs // revalidations behind stale responses
 	keys          keys
 	views         views
 	events        eventlog.Log
@@ -108,7 +110,6 @@ type Transport struct {
 
 	mu         sync.Mutex
 	background sync.WaitGroup // what is done when callers have been answered
-	refreshes  refreshes      // needs mu
 }
 
 // Open returns a Transport that keeps its cache in the directory dir, which is created if needed,
@@ -143,7 +144,7 @@ func (t *Transport) Close() error {
 	t.closed.Store(true)
 	t.mu.Unlock()
 	defer close(t.ended)
-	timer := time.AfterFunc(closeGrace, t.giveUpRefreshes)
+	timer := time.AfterFunc(closeGrace, t.refreshes.GiveUp)
 	t.background.Wait() // which may still store what the origin sends
 	timer.Stop()
 	limit := time.Now().Add(patience.Longest)
@@ -154,6 +155,17 @@ func (t *Transport) Close() error {
 		return nil
 	}
 	return t.owned.Close()
+}
+
+// beginBackground has Close wait until t.background is done once more, and reports false if t is closed already.
+func (t *Transport) beginBackground() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed.Load() {
+		return false
+	}
+	t.background.Add(1)
+	return true
 }
 
 // RoundTrip answers req from the cache, or with the help of Base. It keeps the contract of
