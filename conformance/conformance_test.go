@@ -638,7 +638,7 @@ func TestCommand(t *testing.T) {
 		"no subject":     {[]string{"-subject", "magic"}, environment, 2, "", "not known"},
 		"no flag":        {[]string{"-what"}, environment, 2, "", "not defined"},
 		"an argument":    {[]string{"what"}, environment, 2, "", "unexpected argument"},
-		"help":           {[]string{"-help"}, environment, 0, "", "cannot be passed in Go: in headers-store-Transfer-Encoding"},
+		"help":           {[]string{"-help"}, environment, 0, "", "cannot pass in Go. In headers-store-Transfer-Encoding"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -263,7 +263,7 @@ func TestVariants(t *testing.T) {
 		t.Errorf("a request for the variant is not said to select it:\n%s", text(page))
 	}
 	_, page = s.show(links[0][1])
-	if want := "It is stored on behalf of an identity"; !strings.Contains(text(page), want) {
+	if want := "It is stored for an identity"; !strings.Contains(text(page), want) {
 		t.Errorf("what is another's is not said to be:\n%s", text(page))
 	}
 }
@@ -557,7 +557,7 @@ func TestBroken(t *testing.T) {
 	r.RemoteAddr, r.Host = "127.0.0.1:1", "localhost"
 	w := httptest.NewRecorder()
 	handler.ServeHTTP(w, r)
-	if !strings.Contains(text(w.Body.String()), "The store can't be listed: it is gone") {
+	if !strings.Contains(text(w.Body.String()), "The store cannot be listed: it is gone") {
 		t.Errorf("the page says:\n%s", text(w.Body.String()))
 	}
 	r = httptest.NewRequest(http.MethodGet, "/?key="+storetest.Key(1, 1), nil)

@@ -143,7 +143,7 @@ func summary(s cachetrip.Stats, counts [len(outcomes)]uint64) (bar []segment, ti
 		{"from the cache", size(s.BytesServed), "of bodies"},
 		{"from origins", size(s.BytesReceived), "of bodies"},
 		{"stored", count(s.Stored), "responses"},
-		{"evicted", count(s.Evictions), "to keep the bound"},
+		{"evicted", count(s.Evictions), "to stay within the size limit"},
 	}
 	f := s.StoreFaults
 	for _, fault := range []struct {
@@ -305,7 +305,7 @@ func (h *Handler) variantPage(ctx context.Context, e *store.Entry, now time.Time
 		return v
 	}
 	if !slices.ContainsFunc(explained.Stored, func(s cachetrip.StoredResponse) bool { return s.Entry.Key == e.Key }) {
-		v.Plan = append(v.Plan, "It is stored on behalf of an identity, such as an Authorization value, that this page does not have. A request without it:")
+		v.Plan = append(v.Plan, "It is stored for an identity, such as an Authorization value, that this page does not have. A request without it:")
 	}
 	v.Plan = append(v.Plan, sentences(&explained)...)
 	return v

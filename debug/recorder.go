@@ -118,9 +118,9 @@ func (r *recorder) trace() *cachetrip.Trace {
 // it.
 func reason(s cachetrip.Status) string {
 	forwarded := map[string]string{
-		"uri-miss": "nothing is stored for the URL", "vary-miss": "no stored variant was selected by the request",
-		"miss": "what is stored could not be used", "stale": "what was stored is stale", "partial": "only a part was stored",
-		"method": "the method is not answered from a cache", "bypass": "the cache has no part in it", "request": "the request asks for it",
+		"uri-miss": "nothing is stored for the URL", "vary-miss": "no stored variant matches the request",
+		"miss": "no stored response could be used", "stale": "the stored response is stale", "partial": "only a part was stored",
+		"method": "the cache does not answer this method", "bypass": "the request does not concern the cache", "request": "the request asks for validation",
 	}[s.Fwd]
 	switch detail := words(s.Detail); {
 	case detail == "", s.Fwd == "uri-miss", s.Fwd == "vary-miss": // the detail explains why the response was not stored, and NotStored records that on a line of its own

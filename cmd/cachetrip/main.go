@@ -10,7 +10,7 @@
 //	cachetrip prune            make room: remove unused or stale responses
 //	cachetrip purge URL...     remove stored responses, or have them validated
 //	cachetrip clear            remove all stored responses
-//	cachetrip demo             fetch a small site several times and say what each request cost
+//	cachetrip demo             fetch a small site several times and show the cost of each request
 //
 // With --dir DIR or CACHETRIP_DIR, all commands but demo work on the cache of any program, even while
 // it is in use. Run "cachetrip help" for the options, and "cachetrip completion SHELL" for shell

@@ -17,7 +17,7 @@ import (
 func demoCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "demo",
-		Usage: "fetch a small site several times, and say what each request did and cost",
+		Usage: "fetch a small site several times, and show the cost of each request",
 		Description: "Starts a web site on a loopback port and fetches its pages through a cache on disk, then\n" +
 			"once more without a cache, for comparison. A second run on the same directory starts warm.",
 		Flags: []cli.Flag{
@@ -76,7 +76,7 @@ var scenes = []scene{
 		{path: "/hello", language: "en"},
 		{path: "/hello", language: "de"},
 	}},
-	{"A 304 that matches nothing stored: conditional requests are answered 304 with another ETag", []step{
+	{"A 304 that matches nothing stored: the origin answers conditional requests with another ETag", []step{
 		{path: "/mirror"},
 		{path: "/mirror"},
 	}},
@@ -111,7 +111,7 @@ func demo(ctx context.Context, dir string, w io.Writer) (err error) {
 		return err
 	}
 	defer site.close()
-	fmt.Fprintf(w, "A web site, %s/, is served by net/http on %s.\n", demoSite, site.listener.Addr())
+	fmt.Fprintf(w, "The web site %s/ is served by net/http on %s.\n", demoSite, site.listener.Addr())
 	fmt.Fprintf(w, "The cache is in %s.\n", dir)
 	if before == 0 {
 		fmt.Fprintf(w, "It starts cold: nothing is stored.\n")
@@ -143,20 +143,20 @@ func demo(ctx context.Context, dir string, w io.Writer) (err error) {
 	printTotals(w, with, without)
 	for i := range with {
 		if with[i].body != without[i].body || with[i].status != without[i].status {
-			return fmt.Errorf("request %d was answered differently with the cache and without", i+1)
+			return fmt.Errorf("request %d got different responses with and without the cache", i+1)
 		}
 	}
-	fmt.Fprintf(w, "All %d answers were the same, byte for byte, with the cache and without.\n", len(with))
+	fmt.Fprintf(w, "All %d responses were the same, byte for byte, with and without the cache.\n", len(with))
 
 	stats := cache.Stats()
 	after, err := storedResponses(ctx, cache.Transport)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "\nCounted by the cache: %d requests, %d answered from it at once, %d after a 304, %d by the origin.\n",
+	fmt.Fprintf(w, "\nThe cache counted %d requests: %d answered at once, %d after a 304, %d by the origin.\n",
 		stats.Requests, stats.Hits, stats.Revalidations, stats.Misses)
 	fmt.Fprintf(w, "%d responses are stored in %s.\n", after, dir)
-	fmt.Fprintf(w, "Run the demo again to see it start warm, or with --dir and an empty directory to see it cold.\n")
+	fmt.Fprintf(w, "Run the demo again to see it start warm. Use --dir with an empty directory to see it start cold.\n")
 	return nil
 }
 
@@ -229,7 +229,7 @@ func printTable(w io.Writer, outcomes []outcome) {
 			fmt.Fprintf(w, row, step, o.status, times(o.requests), size(o.wire), o.words)
 		}
 	}
-	fmt.Fprintf(w, "\n(asked: requests that reached the origin; wire: bytes at its sockets, heads and both directions included)\n")
+	fmt.Fprintf(w, "\n(asked: requests that reached the origin; wire: bytes at its sockets in both directions, with headers)\n")
 }
 
 func times(n int64) string {

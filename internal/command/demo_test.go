@@ -17,7 +17,7 @@ func TestDemo(t *testing.T) {
 		fresh     = "fresh for another N: served from the cache"
 		confirmed = "stale: the origin confirmed it (304), served from the cache"
 		replaced  = "stale: fetched and stored"
-		unmatched = "stale: fetched and stored (unmatched 304)"
+		unmatched = "stale: fetched and stored (unmatched-304)"
 	)
 	type row struct {
 		request, asked string
@@ -68,7 +68,7 @@ func TestDemo(t *testing.T) {
 			"\nThe cache is in " + dir + ".\n",
 			test.start,
 			fmt.Sprintf("\nrequests at the origin   %16d %16d\n", test.with, len(test.rows)),
-			"\nAll 13 answers were the same, byte for byte, with the cache and without.\n",
+			"\nAll 13 responses were the same, byte for byte, with and without the cache.\n",
 			"\n6 responses are stored in " + dir + ".\n",
 		} {
 			if !strings.Contains(stdout, want) {

@@ -83,7 +83,7 @@ func openExisting(c *cli.Command) (*cache, error) {
 	}
 	// Every version of the format has this file.
 	if _, err := os.Stat(filepath.Join(dir, "CACHEDIR.TAG")); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no cache in %s; fetch something with 'cachetrip get URL', or name another directory with --dir", dir)
+		return nil, fmt.Errorf("there is no cache in %s; fetch a URL with 'cachetrip get URL', or name another directory with --dir", dir)
 	}
 	return openCache(dir, "", unbounded)
 }

@@ -29,9 +29,9 @@ type filter struct {
 func filterFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringSliceFlag{Name: "host", Usage: "only responses from this `HOST`; may be repeated"},
-		&cli.BoolFlag{Name: "fresh", Usage: "only what may be used without asking the origin"},
-		&cli.BoolFlag{Name: "stale", Usage: "only what has to be validated, as it is stale or marked so"},
-		&cli.StringFlag{Name: "unused-for", Usage: "only what was not used for `DURATION`, such as 12h or 30d"},
+		&cli.BoolFlag{Name: "fresh", Usage: "only responses that may be used without asking the origin"},
+		&cli.BoolFlag{Name: "stale", Usage: "only responses that must be validated: stale ones, and invalidated ones"},
+		&cli.StringFlag{Name: "unused-for", Usage: "only responses not used for `DURATION`, such as 12h or 30d"},
 	}
 }
 

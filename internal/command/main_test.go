@@ -115,9 +115,9 @@ func TestGetStale(t *testing.T) {
 		want string
 	}{
 		"status": {func(w http.ResponseWriter) { w.WriteHeader(http.StatusServiceUnavailable) },
-			"200 OK, 6 B; stale: the origin answered 503, served from the cache (stale if error)\n"},
+			"200 OK, 6 B; stale: the origin answered 503, served from the cache (stale-if-error)\n"},
 		"connection": {func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
-			"200 OK, 6 B; stale: the origin could not be asked, served from the cache (stale if error)\n"},
+			"200 OK, 6 B; stale: the origin could not be reached, served from the cache (stale-if-error)\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			failing := false
@@ -137,7 +137,7 @@ func TestGetStale(t *testing.T) {
 				t.Errorf("exit code %d, stdout %q, stderr %q, want %q", code, stdout, stderr, test.want)
 			}
 			code, stdout, stderr = command(t, "get", "-H", "Cache-Control: max-stale", url)
-			want := regexp.MustCompile(`^200 OK, 6 B; stale by 4\ds: served from the cache all the same \(max stale\)\n$`)
+			want := regexp.MustCompile(`^200 OK, 6 B; stale by 4\ds: served from the cache anyway \(max-stale\)\n$`)
 			if code != exitDone || stdout != "hello\n" || !want.MatchString(stderr) {
 				t.Errorf("with max-stale: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 			}

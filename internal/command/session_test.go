@@ -86,7 +86,7 @@ var changing = []struct {
 	{regexp.MustCompile(`, by 0s`), ""}, // within the first second of a response that is stale at once
 	{regexp.MustCompile(`"age_seconds":\d+`), `"age_seconds":0`},
 	{regexp.MustCompile(`stale by 0s`), "at the end of its lifetime"},
-	{regexp.MustCompile(`at the end of its lifetime: served from the cache all the same`), "at the end of its lifetime: served from the cache"},
+	{regexp.MustCompile(`at the end of its lifetime: served from the cache anyway`), "at the end of its lifetime: served from the cache"},
 	{regexp.MustCompile(`0s   (stale|2000)`), "0s   $1"},
 	{regexp.MustCompile(`[\d.]+ .?B on disk, [\d.]+ .?B before`), "SIZE on disk, SIZE before"},
 	{regexp.MustCompile(`(on disk *␛\S*|on disk) +[\d.]+ .?B`), "$1 SIZE"},

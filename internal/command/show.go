@@ -30,7 +30,7 @@ func requestFlags() []cli.Flag {
 			Name: "H", Aliases: []string{"header"},
 			Usage: "as for a request with this `FIELD`, such as 'Accept-Language: de'; may be repeated",
 		},
-		&cli.StringFlag{Name: "identity", Usage: "as for a request on behalf of `NAME`, in a program's cache that tells its users apart by names"},
+		&cli.StringFlag{Name: "identity", Usage: "as for a request of the user `NAME`, if the program that owns the cache names its users"},
 	}
 }
 
@@ -155,7 +155,7 @@ func showEntry(out *screen, n int, e *store.Entry, lastUse time.Time, showQuery 
 		validators = []string{"none: it can't be revalidated"}
 	}
 	line("validators", "%s", strings.Join(validators, ", "))
-	line("received", "%s, or last validated then", e.ResponseTime.Local().Format("2006-01-02 15:04:05"))
+	line("received", "%s (or last validated)", e.ResponseTime.Local().Format("2006-01-02 15:04:05"))
 	from := f.LifetimeFrom
 	if from == "" {
 		from = "nothing states one"
@@ -270,12 +270,12 @@ func explainCommand() *cli.Command {
 				say(sentence)
 			}
 			if len(explained.Stored) == 0 && !c.Bool("fetch") {
-				say("'cachetrip explain --fetch' makes the request, and says what became of it.")
+				say("Run 'cachetrip explain --fetch' to make the request and see whether it is stored.")
 			}
 			if explained.Sent == nil {
 				return failed
 			}
-			fmt.Fprintf(out, "\nThe request would send these fields, besides those that net/http adds:\n")
+			fmt.Fprintf(out, "\nThe request would have these header fields, and those that net/http adds:\n")
 			fmt.Fprintf(out, "  > GET %s\n", printable(redact.URL(req.URL.String(), c.Bool("show-query"))))
 			for _, name := range sortedNames(explained.Sent) {
 				for _, value := range explained.Sent[name] {

@@ -19,9 +19,9 @@ func describe(resp *http.Response) string {
 
 	switch {
 	case s == cachetrip.Status{}: // only a 504 that the cache made has no status
-		return "not usable from the cache, and only-if-cached forbids to ask the origin"
+		return "not usable from the cache, and only-if-cached forbids asking the origin"
 	case s.Hit && s.TTL < 0:
-		say("stale by %s: served from the cache all the same", span(-s.TTL))
+		say("stale by %s: served from the cache anyway", span(-s.TTL))
 	case s.Hit && s.TTL == 0:
 		say("at the end of its lifetime: served from the cache")
 	case s.Hit:
@@ -33,16 +33,16 @@ func describe(resp *http.Response) string {
 	case fromCache && s.FwdStatus != 0:
 		say("%s: the origin answered %d, served from the cache", reason(s.Fwd), s.FwdStatus)
 	case fromCache:
-		say("%s: the origin could not be asked, served from the cache", reason(s.Fwd))
+		say("%s: the origin could not be reached, served from the cache", reason(s.Fwd))
 	case s.Collapsed:
-		say("%s: shared the download of another request", reason(s.Fwd))
+		say("%s: shared another request's download", reason(s.Fwd))
 	case s.Stored:
 		say("%s: fetched and stored", reason(s.Fwd))
 	default:
 		say("%s: fetched, not stored", reason(s.Fwd))
 	}
 	if s.Detail != "" {
-		say("(%s)", strings.ReplaceAll(s.Detail, "-", " "))
+		say("(%s)", s.Detail)
 	}
 	return strings.Join(words, " ")
 }
@@ -61,11 +61,11 @@ func reason(fwd string) string {
 	case "partial":
 		return "only a part in the cache"
 	case "request":
-		return "the request asked for the origin's word"
+		return "the request required validation"
 	case "method":
-		return "a method that is not answered from a cache"
+		return "the cache does not answer this method"
 	case "bypass":
-		return "passed by the cache"
+		return "past the cache"
 	case "":
 		return "not forwarded"
 	}
