@@ -143,7 +143,8 @@ type fileBody struct {
 	position sync.Mutex // guards the file position of f
 }
 
-// proof tells which chunks of a file were verified, and by what to verify the others.
+// proof tells which chunks of a file were verified. It has the checksums for
+// the others.
 type proof struct {
 	marks *verified
 	table []byte // the chunks' sums; nil if all were verified when the file was looked at
@@ -218,9 +219,10 @@ func (b *fileBody) failed(err error) error {
 	return opError("read body", err)
 }
 
-// WriteRangeTo writes length bytes from offset on to w. It does not write damaged bytes; the
-// error is ErrDamaged then. If the whole file was verified before and has not changed since,
-// the kernel copies it where it can: to a file, or to a TCP connection.
+// WriteRangeTo writes length bytes from offset on to w. It does not write
+// damaged bytes; the error is ErrDamaged then. If the whole file was verified
+// and has not changed since, the kernel copies it, to a file or a TCP
+// connection.
 func (b *fileBody) WriteRangeTo(w io.Writer, offset, length int64) (n int64, err error) {
 	if err := checkRange(offset, length, b.size); err != nil {
 		return 0, err
@@ -288,9 +290,9 @@ func (b *fileBody) sendFile(w io.Writer, offset, length int64) (int64, error) {
 	return n, err
 }
 
-// readSome reads some of the bytes at off, which lie within the body. It reads one of three:
-// a run of chunks that are verified already; a run of whole chunks, which it verifies in p;
-// or a part of one chunk.
+// readSome reads some of the bytes at off, which lie within the body. It reads
+// one of three things: a run of verified chunks; a run of whole chunks, which
+// it verifies in p; or a part of one chunk.
 func (b *fileBody) readSome(p []byte, off int64) (int, error) {
 	proof := b.proof.Load()
 	chunk := off / chunkSize

@@ -6,7 +6,8 @@ import (
 	"syscall"
 )
 
-// Cause is why a store failed, in terms that the person who runs the program can act on.
+// Cause is the reason of a store's failure, as far as the operator of the
+// program can act on it.
 type Cause int
 
 const (

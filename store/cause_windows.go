@@ -2,8 +2,8 @@ package store
 
 import "syscall"
 
-// systemCause knows the error numbers of Windows. Those in package syscall are invented
-// on this system.
+// systemCause knows the error numbers of Windows. Package syscall has other
+// values, which Windows never returns.
 func systemCause(number syscall.Errno) (c Cause, ok bool) {
 	switch number {
 	case 39, 112, 1295: // ERROR_HANDLE_DISK_FULL, ERROR_DISK_FULL, ERROR_DISK_QUOTA_EXCEEDED

@@ -43,20 +43,20 @@ type DiskOptions struct {
 	Logger *slog.Logger
 }
 
-// Disk keeps a cache in a directory. Any number of processes, and of Disks within
-// one, may use the same directory at the same time. Each sees with its next call
-// what the others stored. A process may be killed at any time. No file is flushed to
-// the device: an entry torn by a power cut fails its checksum and is treated as
-// missing.
+// Disk keeps a cache in a directory. Any number of processes, and of Disks
+// within one, may use the same directory at the same time. Each sees with its
+// next call what the others stored. A process may be killed at any time. No
+// file is flushed to the device: an entry torn by a power cut fails its
+// checksum and is treated as missing.
 //
-// A Disk has no goroutine. Each call that stores also does a little of the work of
-// evicting and of removing leftovers.
+// A Disk has no goroutine. Each call that stores also does a little of the work
+// of evicting and of removing leftovers.
 //
-// All Disks of a process together keep at most an eighth of the file descriptors of
-// the process open: for directories and, on Linux, for the files of keys that are
-// used often. If another process evicts such a file, the system frees its space
-// after the next call for its key here, or after Close. All such files together have
-// at most 1/128 of MaxBytes, and at most 8 MiB.
+// All Disks of a process together keep at most an eighth of its file
+// descriptors open. They are for directories and, on Linux, for the files of
+// keys that are used often. If another process evicts such a file, the system
+// frees its space after the next call for its key here, or after Close. All
+// such files together have at most 1/128 of MaxBytes, and at most 8 MiB.
 type Disk struct {
 	dir  string
 	root string // dir/v1
@@ -87,12 +87,13 @@ type Disk struct {
 
 var _ Store = (*Disk)(nil)
 
-// OpenDisk opens the cache in dir. It makes the directory if it does not exist. It
-// takes the same time however much the cache holds.
+// OpenDisk opens the cache in dir. It makes the directory if it does not exist.
+// It takes the same time however much the cache holds.
 //
-// OpenDisk fails if it cannot make dir, or if dir, or a directory on the way to it,
-// is not a directory. It does not fail if the directory exists but cannot be written
-// to: then the Disk serves what the cache holds, and Create and Update return errors.
+// OpenDisk fails if it cannot make dir, or if dir, or a directory on the way to
+// it, is not a directory. If the directory exists but cannot be written to,
+// OpenDisk succeeds: the Disk serves the cache, and Create and Update return
+// errors.
 func OpenDisk(dir string, opts DiskOptions) (*Disk, error) {
 	if dir == "" {
 		return nil, errors.New("cachetrip: store: open: no directory given")
@@ -149,9 +150,9 @@ func newDisk(dir string, opts DiskOptions) *Disk {
 	d.held.init(d.max, d.dirs.max) // as many files as directories
 	d.evictor.init()
 
-	// diskv names files and imports bodies. Its other parts are not used. Its writes
-	// of small files take twice as many system calls as are needed (see create), its
-	// Erase lists a directory each time, and its readers keep descriptors open.
+	// diskv names files and imports bodies. Its other parts are not used. It
+	// needs twice the system calls for a small file (see create). Its Erase
+	// lists a directory each time, and its readers keep descriptors open.
 	d.dv = diskv.New(diskv.Options{
 		BasePath: d.data,
 		TempDir:  d.tmp,

@@ -128,10 +128,10 @@ func (d *Disk) makeRoom(ctx context.Context, sum, extra int64) (bool, error) {
 
 // evictUnknown makes room while the size of some shards is unknown. It lists
 // those shards and evicts the oldest keys of each until need bytes are freed,
-// because as many are to be added. A shard of less than half the average of a full
-// cache keeps its keys: if the cache is full, other shards are larger; if not, all
-// shards get listed. It returns how many bytes it freed, or math.MaxInt64 once it
-// went past every shard.
+// because as many are to be added. It passes over shards of less than half the
+// average size. In a full cache others are larger. In other caches it lists all
+// shards in the end. It returns how many bytes it freed, or math.MaxInt64 once
+// it went past every shard.
 func (d *Disk) evictUnknown(ctx context.Context, need int64) (paid int64, err error) {
 	e := &d.evictor
 	if err := e.wait(ctx); err != nil {

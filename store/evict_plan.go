@@ -93,9 +93,9 @@ type evictStep struct {
 	keep   []*keyFiles
 }
 
-// planEviction returns the next step of a run. The candidates come in the order
-// in which they are to go. slack is by how many bytes a key may exceed what is
-// needed and still be taken in its turn.
+// planEviction returns the next step of a run. The candidates are in the order
+// of eviction. slack is how many bytes too many a key may free and still be
+// taken in its turn.
 func planEviction(p evictProgress, l evictLimits, candidates []*keyFiles, slack int64) evictStep {
 	switch {
 	case l.reached(p):

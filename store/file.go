@@ -14,9 +14,9 @@ type fileStat struct {
 	dir     bool
 }
 
-// settle returns how long after a change a second one may still get the same mtime.
-// Clocks of file systems tick every 1 to 10 ms. Those of old file systems tick every
-// second or two, and their times have no fraction.
+// settle returns how long after a change a second one may still get the same
+// mtime. Clocks of file systems tick every 1 to 10 ms. The clocks of old file
+// systems tick every second or two, and their times have no fraction.
 func settle(mtime int64) time.Duration {
 	if mtime%int64(time.Second) == 0 {
 		return 3 * time.Second
@@ -35,14 +35,15 @@ func (st *fileStat) same(old *fileStat) bool {
 	return st.ino == old.ino && st.size == old.size && st.mtime == old.mtime && st.regular
 }
 
-// written has the properties of a file right after it was written under the lock of its
-// shard.
+// written has the properties of a file right after it was written under the
+// lock of its shard.
 //
 // Where the system allows it, the writer of a key's file sets its mtime to the
-// nanosecond, after writing. Then exact is true: no other state of the file has these
-// properties. The file only grows until another one replaces it. That one gets a later
-// mtime, even if it has the same inode number and size. Two states can therefore be
-// told apart at once, without waiting for a tick of the clock.
+// nanosecond, after writing. Then exact is true: no other state of the file has
+// these properties. The file only grows until another one replaces it. The
+// second file gets a later mtime, even if it has the same inode number and
+// size. Two states can therefore be told apart at once, without waiting for a
+// tick of the clock.
 type written struct {
 	stat  fileStat
 	exact bool

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// nofollow protects from what somebody planted in the place of a file: opening a
+// nofollow protects against other objects in the place of a file. Opening a
 // symbolic link fails, and opening a pipe does not wait for its other end.
 const nofollow = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
 
@@ -154,9 +154,9 @@ func writeNew(path string, b []byte, w *written) error {
 	return nil
 }
 
-// finish writes b, fills w with the properties of the file, and closes it. If that fails,
-// it cuts the file to size bytes again, unless size is negative: then the file is new,
-// and the caller removes it. op is the call that failed.
+// finish writes b, fills w with the properties of the file, and closes it. If
+// that fails, it truncates the file to size bytes. If size is negative, the
+// file is new, and the caller removes it. op is the call that failed.
 func finish(fd int, b []byte, size int64, w *written) (op string, err error) {
 	fail := func(op string, err error) (string, error) {
 		if size >= 0 {

@@ -5,13 +5,14 @@ import (
 	"sync/atomic"
 )
 
-// heldFiles are the files of the hottest keys, kept open: looking at an open file takes
-// less than half the time of looking at it by name. The CLOCK algorithm chooses them: a
-// new file takes the place of one that was not used since the hand came by last.
+// heldFiles keeps the files of the hottest keys open. The stat of an open file
+// takes less than half the time of a stat by name. The CLOCK algorithm chooses
+// them: a new file takes the place of one that was not used since the hand came
+// by last.
 //
-// An open file uses space on the disk even after another process has removed it, and
-// that space does not count against the size limit. The bytes of all held files are
-// therefore limited as well.
+// An open file uses space on the disk even after another process has removed
+// it, and that space does not count against the size limit. The bytes of all
+// held files are therefore limited as well.
 type heldFiles struct {
 	max   int64       // bytes
 	limit int32       // files that all stores of the process may hold

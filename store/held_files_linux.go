@@ -19,8 +19,9 @@ type heldFile struct {
 	used    atomic.Bool  // since the hand of CLOCK came by
 }
 
-// toldOfOpenFiles are the file systems that report at once when an open file loses its
-// name or gets another, whoever did it. Network file systems do not; nor do overlays.
+// toldOfOpenFiles lists the file systems that show at once when any process
+// renames or removes an open file. Network file systems do not; nor do
+// overlays.
 var toldOfOpenFiles = map[int64]bool{
 	unix.EXT4_SUPER_MAGIC:  true, // ext2 and ext3 as well
 	unix.XFS_SUPER_MAGIC:   true,
@@ -58,12 +59,12 @@ func hold(dir *shardDir, name string, st *fileStat) (f *heldFile, able bool) {
 	return f, true
 }
 
-// stat fills st and reports whether the name of the file still leads to it. A file that
-// loses its name, or is renamed or linked, gets a new ctime. Within one tick of the
-// clock it shows by its number of names, which is not 1.
+// stat fills st and reports whether the name of the file still leads to it. A
+// file that loses its name, or is renamed or linked, gets a new ctime. Within
+// one tick of the clock it shows by its number of names, which is not 1.
 //
-// Another goroutine may close the file meanwhile, and its descriptor may be reused for
-// another file. That shows by the device and inode number.
+// Another goroutine may close the file meanwhile, and its descriptor may be
+// reused for another file. The device and inode number show that.
 func (f *heldFile) stat(st *fileStat) bool {
 	if f == nil || !f.open() {
 		return false
@@ -80,8 +81,8 @@ func (f *heldFile) stat(st *fileStat) bool {
 	return true
 }
 
-// renew reports whether the file is held and is the one that a look by name gave st
-// for. If it is another file, renew closes it.
+// renew reports whether the file is held and is still the file with this name,
+// whose stat is st. If it is another file, renew closes it.
 func (f *heldFile) renew(st *fileStat) bool {
 	if f.id.ino != st.ino {
 		f.close()

@@ -34,9 +34,9 @@ const (
 	// at once. Beyond it the variants with the oldest ResponseTime are dropped.
 	maxLive = 4 << 20
 
-	// compactSlack is how many more bytes of a key's file may be obsolete than in use. Beyond
-	// it the file is written anew. Some fifteen freshened entries fit, so that few updates
-	// cost a new file.
+	// compactSlack is how many more bytes of a key's file may be obsolete than
+	// in use. Beyond it the file is written again from the start. Some fifteen
+	// freshened entries fit, so that few updates cost a new file.
 	compactSlack = 16 << 10
 
 	// maxKeyFile is the largest size that a file can have by these rules.

@@ -154,8 +154,8 @@ func (d *Disk) makeShardDir(shard int) error {
 	return err
 }
 
-// checkShard returns an error if a symbolic link stands in the place of the
-// directory of a shard, or of one above it: it would lead out of the cache.
+// checkShard returns an error if the directory of a shard, or one above it, is
+// a symbolic link. The link could lead out of the cache.
 func (d *Disk) checkShard(shard int) error {
 	return checkDirs(d.root, d.data, d.shardDir(shard))
 }

@@ -25,7 +25,7 @@ func checkKey(key string) error { return opError("check key", entryset.CheckKey(
 
 func checkPrefix(prefix string) error { return opError("check prefix", entryset.CheckPrefix(prefix)) }
 
-// responseTime is by which the rules of entryset compare entries.
+// responseTime returns the time by which the rules of entryset compare entries.
 func responseTime(e *Entry) time.Time { return e.ResponseTime }
 
 // arrange is [entryset.Arrange].

@@ -59,13 +59,14 @@ func (s *shardLocks) queue(ctx context.Context, shard int, mine shardLock, wait 
 }
 
 const (
-	// lockWait is how long a request waits for the lock of a shard that nobody releases. A
-	// lock is held for tens of microseconds, or for a millisecond or two while a shard is
-	// listed or keys are evicted. Only a shard of unknown size takes some more. An owner
-	// that holds it for longer is stopped, or waits for a device that does not answer: then
-	// a request is better answered without the cache. lockWait is also longer than a
-	// scheduler keeps a busy process waiting. On two shared processors, under the race
-	// detector, that is more than 100 ms.
+	// lockWait is how long a request waits for the lock of a shard that nobody
+	// releases. A lock is held for tens of microseconds, or for a millisecond
+	// or two while a shard is listed or keys are evicted. Only a shard of
+	// unknown size takes some more. An owner that holds it for longer is
+	// stopped, or waits for a device. A request had better continue without the
+	// cache then. lockWait is longer than a scheduler keeps a busy process
+	// waiting. On two shared processors, under the race detector, that is more
+	// than 100 ms.
 	lockWait = 250 * time.Millisecond
 
 	// lockPatience is how long maintenance waits, which holds up nobody but its caller.

@@ -51,10 +51,11 @@ type Report struct {
 	Damaged int   // keys with damage, which was removed
 }
 
-// Verify reads the whole cache and compares it with its checksums, even what was
-// verified before. It removes damaged entries and bodies, unless the directory cannot be
-// written to. Verify does not count as use. The error joins those of everything that
-// could not be read, or not be removed in time; the rest is verified.
+// Verify reads the whole cache and compares it with its checksums, including
+// bodies that were verified before. It removes damaged entries and bodies,
+// unless the directory cannot be written to. Verify does not count as use. The
+// error joins those of everything that could not be read, or not be removed in
+// time; the rest is verified.
 func (d *Disk) Verify(ctx context.Context) (Report, error) {
 	var r Report
 	var failed []error

@@ -22,7 +22,7 @@ type Memory struct {
 
 	mu   sync.RWMutex // never held while a change function or a body's reader runs
 	keys map[string]*memKey
-	lru  list.List // of *memKey; the one that was used last is in front
+	lru  list.List // of *memKey; the most recently used key is in front
 
 	origins map[string]*memOrigin
 	greedy  *memOrigin // the largest origin when something was last stored
@@ -219,7 +219,8 @@ func (m *Memory) use(k *memKey) {
 	}
 }
 
-// belong counts the entries of k for their origin, in place of those that k had before.
+// belong counts the present entries of k for their origin, instead of the
+// former ones.
 func (m *Memory) belong(k *memKey) {
 	if o := k.origin; o != nil {
 		o.bytes -= k.bytes

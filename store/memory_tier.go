@@ -58,7 +58,8 @@ func (it *tierItem) holds(st *fileStat) bool {
 	return st.unchanged(&it.stat, it.seen)
 }
 
-// memory returns about how many bytes the item takes, with what decoding allocates.
+// memory returns about how many bytes the item takes, including the decoded
+// form.
 func (it *tierItem) memory() int64 { return it.size + 512 + 1024*int64(len(it.entries)) }
 
 func newTier(bytes int64) *tier {

@@ -9,10 +9,11 @@ import (
 	"time"
 )
 
-// An entry that an Update replaces must not be used any more, even if the Update cannot be
-// written: on a full disk, an entry that was just invalidated would stay fresh. Removing a
-// file needs no space. The Disk therefore removes the file of the key, with the other
-// variants in it. If that is not possible either, at least this Disk ignores the file.
+// An entry that an Update replaces must not be used again, even if the Update
+// cannot be written. Otherwise, on a full disk, an invalidated entry would stay
+// fresh. Removing a file needs no space. The Disk therefore removes the file of
+// the key, with the other variants in it. If that is not possible either, at
+// least this Disk ignores the file.
 
 // maxUnusable limits the files that are remembered: 4096 take less than a megabyte.
 const maxUnusable = 4096

@@ -58,7 +58,8 @@ func (d *Disk) loadSecret(ctx context.Context) ([]byte, error) {
 	b, err = readSecret(path)
 	switch {
 	case errors.Is(err, ErrDamaged):
-		// Nobody finds what was stored with the old secret any more. It is evicted in time.
+		// Entries that were stored with the old secret can no longer be found.
+		// It is evicted in time.
 		if err := removeFile(path); err != nil {
 			return nil, err
 		}

@@ -65,7 +65,7 @@ func (d *Disk) listFiles(shard int, names []string) (*shardList, error) {
 	if len(names) == 0 {
 		return list, nil
 	}
-	// The directory is opened anew: the one that is kept open may have been
+	// The directory is opened again, because the open one may have been
 	// replaced since the names were read.
 	dir, err := d.openAnew(shard)
 	switch {

@@ -1,27 +1,29 @@
-// Package store keeps the responses of a cache. A [Store] maps a key to a small set
-// of entries, one per variant of a response, and keeps blobs that hold bodies.
+// Package store keeps the responses of a cache. A [Store] maps a key to a small
+// set of entries, one per variant of a response, and keeps blobs that hold
+// bodies.
 //
-// An [Entry] is the metadata of a stored response. It names the blobs that hold its
-// body. A blob is written once and never changes. Storing, freshening, invalidating,
-// purging and dropping are therefore one operation, [Store.Update], with different
-// functions, and no body is ever rewritten.
+// An [Entry] is the metadata of a stored response. It names the blobs that hold
+// its body. A blob is written once and never changes. Storing, freshening,
+// invalidating, purging and dropping are therefore one operation,
+// [Store.Update], with different functions, and no body is ever rewritten.
 //
-// [Disk] keeps a cache in a directory, [Memory] in the process. Package storetest
-// checks whether an implementation keeps the promises of this package.
+// [Disk] keeps a cache in a directory, [Memory] in the process. Package
+// storetest checks whether an implementation keeps the promises of this
+// package.
 //
 // # The fair share of an origin
 //
-// All origins and identities share one size limit. A store evicts what was not used
-// for longest. There is one exception: while an origin uses more than half of the
-// limit, the store evicts that origin's own oldest responses first. So an origin that
-// gets many requests, sends large responses, or links to itself without end takes at
-// most half of the cache at the expense of others.
+// All origins and identities share one size limit. A store evicts the least
+// recently used keys. There is one exception: while an origin uses more than
+// half of the limit, the store evicts that origin's own oldest responses first.
+// So one origin takes at most half of the cache from others, even if it gets
+// many requests or sends large responses.
 //
-// A Disk or Memory counts the responses that it has stored itself, and those that it
-// reads while it evicts. Below half of the limit, an origin can push out responses of
-// others that were not used for longer. That costs cache misses. It never gives anybody
-// wrong bytes, or the bytes of another key. A body may use at most a quarter of the
-// limit, and a key has at most 64 variants.
+// A Disk or Memory counts the responses that it stores, and the responses that
+// it reads while it evicts. Below half of the limit, an origin can push out
+// responses of others that were not used for longer. That costs cache misses.
+// It never gives anybody wrong bytes, or the bytes of another key. A body may
+// use at most a quarter of the limit, and a key has at most 64 variants.
 package store
 
 import (
@@ -60,16 +62,18 @@ type Store interface {
 	// change the entries, because they are shared.
 	Entries(ctx context.Context, key string) ([]*Entry, error)
 
-	// Update replaces the entries under key by change(current). It is atomic with respect
-	// to every other Update of key, in this process or another.
+	// Update replaces the entries under key by change(current). It is atomic
+	// with respect to every other Update of key, in this process or another.
 	//
-	// Update may call change more than once, and may hold a lock meanwhile: change must be
-	// quick, and must not change the entries that it gets. If change returns the slice that
-	// it got, nothing is written. Update releases the blobs that no entry names any more.
+	// Update may call change more than once, and may hold a lock meanwhile. So
+	// change must be quick, and must not modify the entries it gets. If change
+	// returns the slice that it got, nothing is written. Update releases the
+	// blobs that no entry names any more.
 	//
-	// If an entry is over the limits of the store, Update fails with ErrTooLarge and changes
-	// nothing. A store may also have a method Fits(*Entry) bool. The cache calls it before
-	// the body of a response arrives, to learn whether the store will keep the entry.
+	// If an entry is over the limits of the store, Update fails with
+	// ErrTooLarge and changes nothing. A store may also have a method
+	// Fits(*Entry) bool. The cache calls it before the body of a response
+	// arrives, to learn whether the store will keep the entry.
 	Update(ctx context.Context, key string, change func([]*Entry) []*Entry) error
 
 	// Open opens a blob that an entry under key names. The body stays readable until it is

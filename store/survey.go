@@ -19,14 +19,14 @@ const (
 	surveyRest = 10 * time.Second
 )
 
-// survey is the listing of a shard with many files. Many calls each do a part of
-// it, without the shard's lock. It removes the shard's leftovers. When it ends, it
-// corrects the size of the shard in the usage file, unless the shard was changed
-// meanwhile.
+// survey is the listing of a shard with many files. Many calls each do a part
+// of it, without the shard's lock. It removes the shard's leftovers. When it
+// ends, it corrects the size of the shard in the usage file, unless the shard
+// was changed meanwhile.
 //
-// Short-lived processes do only parts of a survey. Together they remove leftovers,
-// but the recorded size stays too large by what killed processes left, until a
-// process lives long enough for a whole survey.
+// Short-lived processes do only parts of a survey. Together they remove
+// leftovers. But the recorded size still counts the leftovers of killed
+// processes, until a process lives long enough for a whole survey.
 type survey struct {
 	shard  int
 	names  []string // of files that are still to be listed
@@ -65,8 +65,8 @@ func (d *Disk) beginSurvey(ctx context.Context, shard int) error {
 		return err
 	}
 	slices.Sort(names)
-	// Surveys begin at different keys: one that does not end should not repeat the
-	// part that the one before it has done.
+	// Surveys begin at different keys. So a survey that is cut short does not
+	// repeat the part of the one before it.
 	i := keyEnd(names, 1+rand.IntN(len(names)))
 	s.names = slices.Concat(names[i:], names[:i])
 	d.evictor.survey = s

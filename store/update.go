@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// This file replaces the entries of a key: it reads the key's file under the lock
-// of its shard, calls the caller's function, and appends to the file or writes a
-// new one.
+// This file replaces the entries of a key. It reads the key's file under the
+// lock of its shard and calls the caller's function. Then it appends to the
+// file or writes a new one.
 
 // Fits reports whether a response with this header may be stored. Update refuses an
 // entry over the limits with ErrTooLarge, but only once its body was read.
@@ -352,11 +352,11 @@ func asStored(t time.Time) time.Time {
 }
 
 // create makes the file of a key that has none. Another caller that reads it
-// meanwhile may see a part of it, which fails its checksum and counts as missing, as
-// after a crash. The lock keeps that caller from removing it as damaged. Writing the
-// file under another name and renaming it would cost twice as much. diskv would use
-// twenty system calls, eight of them for the file's name and mode, and would not
-// tell the cause of an error.
+// meanwhile may see a part of it, which fails its checksum and counts as
+// missing, as after a crash. The lock keeps that caller from removing it as
+// damaged. Writing under another name and renaming would cost twice as much.
+// diskv would use twenty system calls, and would not tell the cause of an
+// error.
 func (l *locked) create(key string, b []byte, file *written) error {
 	err := l.dir.create(key, b, file)
 	if errors.Is(err, fs.ErrExist) { // another program made it

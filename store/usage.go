@@ -385,7 +385,7 @@ func (d *Disk) noteResidence(p *usagePage) {
 
 const errorPrefix = "cachetrip: store: "
 
-// opError adds what was tried, unless err already says so.
+// opError adds the operation to an error, unless err already names it.
 func opError(op string, err error) error {
 	if err == nil || errors.Is(err, ErrClosed) || strings.HasPrefix(err.Error(), errorPrefix) {
 		return err

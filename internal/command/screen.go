@@ -86,8 +86,8 @@ func (s *screen) wrap(text string, n int) string {
 	return b.String()
 }
 
-// flow breaks lines that do not fit the screen. It wraps paragraphs anew, and
-// the last column of each table row.
+// flow breaks lines that do not fit the screen. It rewraps paragraphs, and the
+// last column of each table row.
 func (s *screen) flow(text string) string {
 	if s.width == 0 {
 		return text

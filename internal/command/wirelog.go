@@ -16,7 +16,7 @@ import (
 )
 
 // wireLog is an [http.RoundTripper] that writes the headers of all requests and
-// responses that pass it. Below a cache, those are the ones that reached the
+// responses that pass it. Below a cache, it sees the requests that reach the
 // origin. If w is nil, it writes nothing.
 type wireLog struct {
 	base      http.RoundTripper

@@ -132,7 +132,7 @@ func (h *history) check(key string, vanishing bool) (wrong []string) {
 	return wrong
 }
 
-// forget removes all records but those that the next check needs. No worker may
+// forget removes all records that the next check does not need. No worker may
 // be running. now is the state that the key was found in.
 func (h *history) forget(now state) {
 	h.changes, h.readings = nil, nil

@@ -38,8 +38,8 @@ const (
 	cutField     = "X-Cut"     // "1" if the origin will break off before the end
 )
 
-// catalogue returns the origin's resources: many small ones, sizes on both
-// sides of each threshold of the store, and some that are a large part of a
+// catalogue returns the origin's resources. Many are small. Some have a size
+// just below or above a threshold of the store, and some take a large part of a
 // small cache.
 func catalogue() []resource {
 	var rs []resource

@@ -379,8 +379,8 @@ func (r *round) checkAnswer(p *process, e *event) {
 }
 
 // checkBound checks that the cache is within its size limit. While workers run,
-// one pass over the files may count an evicted file as well as its replacement,
-// so several passes are needed to be sure.
+// one pass over the files may count both an evicted file and its replacement.
+// So several passes are needed.
 func (r *round) checkBound(passes int) {
 	limit := r.maxBytes + r.maxBytes/10
 	sum := r.measure()

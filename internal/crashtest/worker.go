@@ -22,8 +22,8 @@ import (
 )
 
 // This file is the worker: a process with its own Transport on the shared
-// directory. It makes requests, verifies the responses, and writes what it saw
-// to its standard output, until it is killed.
+// directory. It makes requests, verifies the responses, and reports them on its
+// standard output, until it is killed.
 
 // workerVariable is the environment variable that makes a process a worker.
 const workerVariable = "CRASHTEST_WORKER"

@@ -1,10 +1,12 @@
-// Package eventlog orders what happens to the keys of a cache within one process. Clocks cannot: two
-// events may have the same time, and a clock may be set back.
+// Package eventlog orders what happens to the keys of a cache within one
+// process. Clocks cannot: two events may have the same time, and a clock may be
+// set back.
 //
-// Each event has a number. A later event has a higher number. The log remembers the last
-// invalidation, write and distrusted write of each name, in bounded memory. What it forgets, it
-// reports as more recent than it was, so that a caller validates once too often rather than too
-// seldom. A name is any string: a key, or the prefix that all keys of a URL share.
+// Each event has a number. A later event has a higher number. The log remembers
+// the last invalidation, write and distrusted write of each name, in bounded
+// memory. If it has forgotten an event, it reports a later one. So a caller
+// validates too often rather than too rarely. A name is any string: a key, or
+// the prefix that all keys of a URL share.
 package eventlog
 
 import (
@@ -25,7 +27,8 @@ type Log struct {
 // Next returns the number of an event that happens now.
 func (l *Log) Next() uint64 { return l.count.Add(1) }
 
-// Invalidate notes that what is stored under a name is invalid from now on.
+// Invalidate records that the stored responses under a name are invalid from
+// now on.
 func (l *Log) Invalidate(name string, now time.Time) {
 	l.invalidated.note(name, event{l.Next(), now})
 }
@@ -53,8 +56,9 @@ func (l *Log) InvalidatedSince(number uint64, name string) bool {
 // number. If the log has forgotten, it reports true.
 func (l *Log) StoredSince(number uint64, name string) bool { return l.stored.since(name) > number }
 
-// InvalidationsBefore appends to times when a name was last invalidated, and when a response was
-// last stored under it as invalid. Only events before the one with the given number count.
+// InvalidationsBefore appends to times when a name was last invalidated, and
+// when a response was last stored under it as invalid. Only events with smaller
+// numbers than the given one count.
 func (l *Log) InvalidationsBefore(number uint64, name string, times []time.Time) []time.Time {
 	for _, e := range [...]event{l.invalidated.at(name), l.distrusted.at(name)} {
 		if e.number != 0 && e.number < number {

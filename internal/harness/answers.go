@@ -112,7 +112,7 @@ func (b *scriptedBody) Read(p []byte) (int, error) {
 
 func (b *scriptedBody) Close() error { return nil }
 
-// contentServer serves one content as net/http does, and counts what it is asked.
+// contentServer serves one content like net/http, and counts the requests.
 type contentServer struct {
 	*httptest.Server
 	Asked []string // the Range fields

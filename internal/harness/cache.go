@@ -16,7 +16,8 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// Cache is a cache before an origin, and what was there before it.
+// Cache is a cache in front of an origin. It knows which goroutines and files
+// existed before it.
 type Cache struct {
 	testing.TB
 	*cachetrip.Transport

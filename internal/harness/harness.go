@@ -2,7 +2,7 @@
 // origins behind them, on real directories, sockets and connections.
 //
 // A [World] is a cache and an origin that is an http.Handler. A [Cache] is a
-// cache alone, for tests that bring an origin of their own, such as a
+// cache alone, for tests with an origin of their own. Such an origin is
 // [RawOrigin], which can stall, cut and lie. Both check that nothing is left
 // when their test ends: goroutines, descriptors, or credentials in clear.
 package harness
@@ -13,9 +13,9 @@ import (
 	"testing"
 )
 
-// Main runs the tests of a package, eight parallel ones at a time, however few
-// cores there are: they wait for timers and for each other, and compute
-// little. The flag -parallel asks for another number.
+// Main runs the tests of a package, eight parallel ones at a time on any
+// machine. They compute little, and mostly wait for timers and for each other.
+// The flag -parallel asks for another number.
 func Main(m *testing.M) {
 	flag.Parse()
 	chosen := false

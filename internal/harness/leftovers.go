@@ -16,7 +16,8 @@ func LeavesNothing(t *testing.T) {
 	t.Cleanup(func() { noneLeft(t, before, descriptors) })
 }
 
-// Soon waits for what must happen, for longer than any machine needs.
+// Soon waits until a condition holds. Its time limit is longer than any machine
+// needs.
 func Soon(t testing.TB, what string, happened func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !happened(); time.Sleep(time.Millisecond) {
@@ -59,7 +60,7 @@ func Descriptors() int {
 // noneLeft checks that every goroutine and descriptor that was not there before has ended.
 func noneLeft(t testing.TB, before map[string]string, files int) {
 	t.Helper()
-	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // which would close what was left open
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // finalizers would close the files that were left open
 	var left []string
 	var open int
 	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {

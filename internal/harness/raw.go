@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// RawOrigin is an origin that writes what a test says onto the connection, byte by byte: it can stall,
-// cut and lie as no http.Server does.
+// RawOrigin is an origin that writes the bytes of a test onto the connection.
+// It can stall, cut and lie, as no http.Server does.
 type RawOrigin struct {
 	t        testing.TB
 	listener net.Listener
@@ -131,7 +131,7 @@ func (c *RawCall) Whole(body []byte, lines ...string) {
 	c.Content(body)
 }
 
-// HangUp closes the connection, in the middle of what it carries.
+// HangUp closes the connection, even in the middle of a response.
 func (c *RawCall) HangUp() { c.cut = true }
 
 // Connections returns how many connections are open.
@@ -173,7 +173,8 @@ func (c *RawCall) Part(body []byte, from, to int, lines ...string) {
 	c.Content(body[from:to])
 }
 
-// Asks reports whether c asks for what follows the first n bytes, and nothing else.
+// Asks reports whether c is a request for the bytes after the first n, and
+// nothing else.
 func (c *RawCall) Asks(n int, validator string) bool {
 	return c.Header.Get("Range") == fmt.Sprintf("bytes=%d-", n) && c.Header.Get("If-Range") == validator &&
 		c.Header.Get("If-None-Match") == "" && c.Header.Get("If-Modified-Since") == ""

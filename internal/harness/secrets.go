@@ -29,8 +29,8 @@ func SearchFor(secrets []string) Search {
 	return s
 }
 
-// Leaks lists what is wrong with the secrecy of a directory: secrets in names and files, and modes by
-// which others may read.
+// Leaks lists violations of secrecy in a directory: secrets in names and files,
+// and modes that let others read.
 func Leaks(dir string, secrets []string) (found []string) {
 	wanted := SearchFor(secrets)
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -84,8 +84,8 @@ func SizeOf(t *testing.T, dir string) (size int64) {
 	return size
 }
 
-// Search finds many texts at once in a large one. Going through the large text once for each of them would be most of
-// what the tests of secrecy take.
+// Search finds many texts at once in a large one. A search of the large text
+// for each secret alone would take most of the time of the tests.
 type Search map[uint64][]wanted
 
 // wanted is a text to be found, and the name to report it by.

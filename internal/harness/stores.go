@@ -33,8 +33,8 @@ func InMemory(t *testing.T) (store.Store, string) {
 	return s, ""
 }
 
-// newMemory makes the stores in memory. Those that are kept elsewhere are put in its place to be tested by
-// all that tests those; see store/redisstore.
+// newMemory makes the stores in memory. A module with another store replaces
+// it, so that all tests of stores also test that one; see store/redisstore.
 var newMemory = func(maxBytes int64) store.Store { return store.NewMemory(maxBytes) }
 
 // fullStore has no room for more than a number of bytes of a body.
@@ -67,7 +67,7 @@ func (d *fullDraft) Write(p []byte) (int, error) {
 	return d.Draft.Write(p)
 }
 
-// BrokenStore fails at what it is told to.
+// BrokenStore is a store whose operations fail on demand.
 type BrokenStore struct {
 	store.Store
 	LookUpErr, CreateErr, UpdateErr error

@@ -154,7 +154,8 @@ type Result struct {
 	Response *http.Response
 }
 
-// String says in one line what was got: the code, the body and the Status without TTL and Age.
+// String returns the response in one line: the code, the body and the Status
+// without TTL and Age.
 func (r *Result) String() string {
 	return fmt.Sprintf("%d %s | %s", r.Code, r.Body, strings.Join(words(r.Status), "; "))
 }

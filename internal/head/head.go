@@ -1,5 +1,5 @@
-// Package head prepares the header of a stored response for all callers that are given it. Copying headers is much of
-// what a hit costs.
+// Package head prepares the header of a stored response for all callers that
+// are given it. Copying headers is a large part of the cost of a hit.
 package head
 
 import (
@@ -38,8 +38,8 @@ func Prepare(h http.Header) *Lines {
 	return l
 }
 
-// Copy returns a copy of the header, with room for some more fields, and for some more lines in the slice that all its
-// lines lie in. It returns that room as well.
+// Copy returns a copy of the header. It has room for more fields, and for more
+// lines in the slice that holds all lines. It returns that room as well.
 func (l *Lines) Copy(fields, lines int) (h http.Header, room []string) {
 	room = make([]string, len(l.Values)+lines)
 	copy(room, l.Values)
@@ -50,7 +50,7 @@ func (l *Lines) Copy(fields, lines int) (h http.Header, room []string) {
 	return h, room
 }
 
-// LastSaid returns what was remembered last, nil if nothing was.
+// LastSaid returns the value that was remembered last, or nil.
 func (l *Lines) LastSaid() *Said { return l.said.Load() }
 
 // Remember keeps what responses say of themselves.

@@ -24,8 +24,8 @@ const (
 type Extra string
 
 const (
-	Conditions Extra = "conditions" // preconditions that validate what is stored
-	Range      Extra = "range"      // Range and If-Range, for the rest of what is stored in part
+	Conditions Extra = "conditions" // preconditions that validate a stored response
+	Range      Extra = "range"      // Range and If-Range, for the rest of a partial response
 )
 
 // Refusals remembers which URLs and origins refuse extras. Its zero value is ready for use. It is

@@ -1,5 +1,5 @@
-// Package memo remembers what was learned about URLs and origins, in bounded memory. It forgets
-// when it has to: each memory says what that costs.
+// Package memo remembers facts about URLs and origins, in limited memory. It
+// forgets when it has to: each memory says what that costs.
 package memo
 
 import (

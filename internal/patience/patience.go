@@ -1,8 +1,8 @@
 // Package patience says how long a request waits for the cache before it goes
 // on without it, and waits.
 //
-// A request that waits for something that may never come, such as another
-// request or a store that hangs, must still have time left to ask the origin.
+// A request may wait for something that never comes, such as another request or
+// a store that hangs. It must then still have time left to ask the origin.
 package patience
 
 import (
@@ -23,9 +23,9 @@ const (
 // ErrExhausted reports that Wait has waited as long as it may.
 var ErrExhausted = errors.New("cachetrip: waited long enough")
 
-// Of returns how long a request may wait at the time now: a quarter of the time
-// that the deadline of ctx leaves, and at most limit. The rest of the time is
-// for the origin.
+// Of returns how long a request may wait from the time now on. It is a quarter
+// of the time until the deadline of ctx, and at most limit. The rest of the
+// time is for the origin.
 func Of(ctx context.Context, now time.Time, limit time.Duration) time.Duration {
 	deadline, ok := ctx.Deadline()
 	if !ok {

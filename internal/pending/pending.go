@@ -1,5 +1,6 @@
-// Package pending counts the writes that are under way for each key, so that whoever needs their
-// result can wait for them. To everybody who waits, a pending write looks as if it had ended before.
+// Package pending counts the writes that are under way for each key. A caller
+// that needs their result can wait for them. A caller that waits sees the store
+// as if the write had ended before.
 package pending
 
 import (
@@ -54,7 +55,8 @@ func (ws *Writes) Begin(key string) *Write {
 	return w
 }
 
-// End notes that a write has ended. With the last one of its key, all who wait go on.
+// End notes that a write has ended. When the last write of a key ends, all
+// waiting callers continue.
 func (ws *Writes) End(w *Write) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()

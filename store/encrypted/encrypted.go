@@ -1,5 +1,5 @@
-// Package encrypted makes the content of another store unreadable for anybody who has its
-// files, or its memory, but not the key.
+// Package encrypted makes the content of another store unreadable for anybody
+// who has its files, or its memory, but not the key.
 //
 //	disk, err := store.OpenDisk(dir, store.DiskOptions{})
 //	…
@@ -7,22 +7,25 @@
 //	…
 //	cache := &cachetrip.Transport{Store: sealed}
 //
-// The package encrypts and authenticates the bodies of responses and all their metadata: URL,
-// status, header and trailer, selecting fields, times. The keys of the store are digests that
-// only the owner of the key can compute. Nobody else can confirm even a guess at a URL.
+// The package encrypts and authenticates the bodies of responses and all their
+// metadata: URL, status, header and trailer, selecting fields, times. The keys
+// of the store are digests that only the owner of the key can compute. Nobody
+// else can confirm even a guess at a URL.
 //
-// An observer of the inner store still sees that it is a cache, and how many keys and variants
-// there are. For each variant he sees the sizes of its metadata and bodies to a few bytes, when
-// it was stored or validated, and when it was last used.
+// An observer of the inner store still sees that it is a cache, and how many
+// keys and variants there are. For each variant it sees the sizes of metadata
+// and bodies to a few bytes, and the times of storing, validation and last use.
 //
-// An entry that somebody has changed, or that was stored with another key, counts as missing.
-// An old version of an entry that somebody puts back is taken for the current one, as in any
-// store. The same holds for an entry that the owner has purged, for as long as it is fresh.
+// An entry that somebody has changed, or that was stored with another key,
+// counts as missing. An old version of an entry that somebody puts back is
+// taken for the current one, as in any store. The same holds for an entry that
+// the owner has purged, for as long as it is fresh.
 //
-// Each blob and each entry is encrypted with AES-256-GCM or ChaCha20-Poly1305, in the DARE 2.0
-// format of [github.com/minio/sio], in packages of 64 KiB. Each has a key of its own, which
-// HKDF-SHA-256 derives from the given key and 32 random bytes. The random bytes of a blob stand
-// in the entry that names it, so that no blob can take the place of another.
+// Each blob and each entry is encrypted with AES-256-GCM or ChaCha20-Poly1305,
+// in the DARE 2.0 format of [github.com/minio/sio], in packages of 64 KiB. Each
+// has a key of its own, which HKDF-SHA-256 derives from the given key and 32
+// random bytes. The random bytes of a blob stand in the entry that names it, so
+// that no blob can take the place of another.
 package encrypted
 
 import (

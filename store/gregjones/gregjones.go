@@ -1,11 +1,11 @@
-// Package gregjones keeps a cache in anything that was made for github.com/gregjones/httpcache or
-// its forks: a map from names to values, such as their caches on disk, in Redis or memcached, or
-// an LRU in memory.
+// Package gregjones keeps a cache in any cache that was made for
+// github.com/gregjones/httpcache or its forks. Such a cache is a map from names
+// to values: on disk, in Redis or memcached, or an LRU in memory.
 //
 //	cache := &cachetrip.Transport{Store: gregjones.New(lru, gregjones.Options{})}
 //
-// It is a bridge for programs that have such a cache and want to keep it. A map of whole values
-// cannot keep some promises of [store.Disk] and [store.Memory]:
+// It is a bridge for programs that have such a cache and want to keep it. A map
+// of whole values cannot keep some promises of [store.Disk] and [store.Memory]:
 //
 //   - A body is one value. It is in memory when it is stored and when it is served. While it
 //     arrives, the bytes after the first 64 KiB are in a temporary file. Bodies larger than
@@ -23,9 +23,10 @@
 //     URL still finds them.
 //   - If the cache fails without an error, it looks empty: Get has no error.
 //
-// The package keeps all other promises of package store, and storetest checks them. Each value has
-// a digest. An open body outlives its release. No key, name or value contains a credential. The
-// names of values begin with "cachetrip1:". The package neither reads nor changes values that
+// The package keeps all other promises of package store, and storetest checks
+// them. Each value has a digest. An open body outlives its release. No key,
+// name or value contains a credential. The names of values begin with
+// "cachetrip1:". The package neither reads nor changes values that
 // gregjones/httpcache itself has stored.
 package gregjones
 
@@ -125,8 +126,8 @@ func headsName(url string) string    { return "heads:" + url }
 func bodyName(key, id string) string { return "body:" + key + ":" + id }
 func indexName(part string) string   { return "index:" + part }
 
-// slot has the entries of one key. Of the slots of a URL, the one that was changed last comes
-// first.
+// slot has the entries of one key. The slot of a URL that was changed last
+// comes first.
 type slot struct {
 	Key     string
 	Entries []*store.Entry
@@ -204,7 +205,7 @@ func (s *Store) Update(ctx context.Context, key string, change func([]*store.Ent
 	return nil
 }
 
-// responseTime is by which the rules of entryset compare entries.
+// responseTime returns the time by which the rules of entryset compare entries.
 func responseTime(e *store.Entry) time.Time { return e.ResponseTime }
 
 // checkEntry returns an error unless e can be stored under key and its parts lie
@@ -422,7 +423,7 @@ func isID(s string) bool {
 	return s != "" && len(s) <= 64 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
 }
 
-// opError says what was tried.
+// opError adds the operation to an error.
 func opError(op string, err error) error {
 	if err == nil {
 		return nil

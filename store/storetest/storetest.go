@@ -23,8 +23,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// Test runs the acceptance tests on stores that open returns: an empty one each time, bounded by no less
-// than 64 MiB. open may use t.Cleanup to dispose of it.
+// Test runs the acceptance tests. open returns a new, empty store each time,
+// whose size limit is at least 64 MiB. open may use t.Cleanup to close it.
 func Test(t *testing.T, open func(t *testing.T) store.Store) {
 	for _, test := range []struct {
 		name string
@@ -144,7 +144,7 @@ func whole(e *store.Entry, blob store.Blob) *store.Entry {
 	return e
 }
 
-// put stores an entry with a body, in front of what is there.
+// put stores an entry with a body, in front of the present entries.
 func put(t testing.TB, s store.Store, e *store.Entry, body []byte) {
 	t.Helper()
 	e = whole(e, stage(t, s, e.Key, body, int64(len(body))))
@@ -225,7 +225,7 @@ func testRoundTrip(t *testing.T, s store.Store) {
 	for i := range 300 {
 		many.Header[fmt.Sprint("X-", i)] = slices.Repeat([]string{strings.Repeat("v", i)}, 1+i%3)
 	}
-	full := new(store.Entry) // with all fields, including those that this version of the test does not know
+	full := new(store.Entry) // all fields, including fields that this version of the test does not know
 	fill.Fill(full)
 	full.Key = Key(5, 2)
 	for i := range full.Parts {
@@ -972,8 +972,8 @@ func testPanic(t *testing.T, s store.Store) {
 	}
 }
 
-// testEverything has several goroutines store, freshen, read and drop the same few keys; each body tells by
-// its first byte what the rest has to be.
+// testEverything lets several goroutines store, freshen, read and drop the same
+// few keys. The first byte of each body determines the rest.
 func testEverything(t *testing.T, s store.Store) {
 	const workers, rounds = 6, 60
 	sizes := []int{1, 900, 16_000, 30_000, 90_000, 400_000}

@@ -1,6 +1,6 @@
-// Package entryset has the rules that every store follows for the entries of one
-// key: what a key looks like, how many entries it may have, in which order they
-// stand, and which of them goes first.
+// Package entryset has the rules that every store follows for the entries of
+// one key: the form of a key, the number and order of its entries, and which
+// entry is dropped first.
 //
 // The functions are generic because package store imports this package, which
 // therefore cannot name *store.Entry.
@@ -109,10 +109,10 @@ func Arrange[E comparable](current, next []E, stored func(E) time.Time) []E {
 	return out
 }
 
-// DropOldest removes one of the entries, in place: the oldest one that was current
-// before or, if there is none, the oldest of the new ones. Among equals it removes
-// the last. An entry from the future counts as the oldest, because a clock was set
-// back since. stored returns when the response of an entry was received.
+// DropOldest removes the oldest of the entries that were current before, in
+// place. If there is none, it removes the oldest new one. Among equals it
+// removes the last. An entry from the future counts as the oldest, because the
+// clock was set back since. stored returns the time when an entry was received.
 func DropOldest[E comparable](current, entries []E, stored func(E) time.Time) []E {
 	future := time.Now().Add(clockSkew)
 	before := func(a, b E) bool {
