@@ -71,6 +71,7 @@ type Disk struct {
 	dirs     shardDirs
 	held     heldFiles
 	locks    shardLocks
+	leases   leaseFile
 	usage    usageFile
 	shares   shares
 	evictor  evictor
@@ -180,6 +181,7 @@ func (d *Disk) Close() error {
 		d.usageClose()
 		d.dirs.close()
 		d.held.close()
+		d.leases.close()
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 //	CACHEDIR.TAG
 //	v1/usage             the size of each shard
 //	v1/secret
+//	v1/leases            which variants are being fetched, as locks; empty
 //	v1/tmp/              small files before they get their names
 //	v1/data/00/ … ff/    the shards: a file per key, and the large bodies
 

@@ -30,7 +30,7 @@ var noContext = context.Background()
 // children are the roles of such processes.
 var children = map[string]func(dir string) error{
 	"count": childCount, "churn": childChurn, "limit": childLimit, "writers": childWriters, "short": childShort, "readonly": childReadOnly, "descriptors": childDescriptors,
-	"stop": childStop, "denied": childDenied, "manystores": childManyStores,
+	"stop": childStop, "lease": childLease, "denied": childDenied, "manystores": childManyStores,
 }
 
 func TestMain(m *testing.M) {

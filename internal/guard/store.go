@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/patience"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -189,6 +190,17 @@ func (s Store) Lease(ctx context.Context, key, variant string, most time.Duratio
 	fleet, ok := s.store.(leaser)
 	if !ok {
 		return nil, true
+	}
+	if s.AtOnce() { // it waits no longer than until the deadline of ctx
+		ctx := patience.Until(ctx, time.Now().Add(most))
+		_, err := direct(s.guard, func() (struct{}, error) {
+			release, granted = fleet.Lease(ctx, key, variant)
+			return struct{}{}, nil
+		})
+		if err != nil {
+			return nil, true
+		}
+		return release, granted
 	}
 	var end func(bool)
 	var mine bool

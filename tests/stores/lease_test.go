@@ -1,15 +1,23 @@
 package stores_test
 
 import (
+	"bytes"
 	"context"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/cachetrip/cachetrip"
+	"github.com/cachetrip/cachetrip/internal/harness"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -56,5 +64,87 @@ func TestLeaseInVain(t *testing.T) {
 	wg.Wait()
 	if waited, granted := kept.waited.Load(), kept.granted.Load(); waited < 1 || waited > 5 || granted < 1 {
 		t.Errorf("%d requests waited, and %d leases were granted, want 5 at most, and 1 at least", waited, granted)
+	}
+}
+
+// shortLivedEnv names the origin to a process that is to be shortLived.
+const shortLivedEnv = "CACHETRIP_TEST_SHORT_LIVED"
+
+// shortLived is what a command-line tool does: it opens the cache, makes some requests and ends.
+func shortLived(url, dir string) {
+	cache, err := cachetrip.Open(dir)
+	if err != nil {
+		log.Fatal(err)
+	}
+	cache.ShareTimeout = time.Minute // a busy machine is slow
+	for _, path := range []string{"/a", "/b", "/large", "/private"} {
+		resp, err := cache.Client().Get(url + path)
+		if err != nil {
+			log.Fatal(err)
+		}
+		n, err := io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		if err != nil || n == 0 {
+			log.Fatalf("%s: %d bytes, %v", path, n, err)
+		}
+	}
+	if err := cache.Close(); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// TestShortLivedProcesses: processes that share a directory and begin at the same time on an empty cache make one
+// request for each URL, together. A response that may not be stored costs each its own.
+func TestShortLivedProcesses(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("not run there yet")
+	}
+	const processes = 50
+	var mu sync.Mutex
+	asked := make(map[string]int)
+	large := harness.Noise(1<<20, 1)
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		asked[r.URL.Path]++
+		mu.Unlock()
+		time.Sleep(300 * time.Millisecond)
+		w.Header().Set("Cache-Control", "max-age=3600")
+		w.Header().Set("ETag", `"1"`)
+		switch r.URL.Path {
+		case "/large":
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(large))
+		case "/private":
+			w.Header().Set("Cache-Control", "no-store")
+			io.WriteString(w, "private")
+		default:
+			http.ServeContent(w, r, "", time.Time{}, strings.NewReader("hello"))
+		}
+	}))
+	defer origin.Close()
+	dir := t.TempDir()
+	for _, test := range []struct {
+		name string
+		want map[string]int
+	}{
+		{"an empty cache", map[string]int{"/a": 1, "/b": 1, "/large": 1, "/private": processes}},
+		{"a cache with all of it", map[string]int{"/private": processes}},
+	} {
+		mu.Lock()
+		clear(asked)
+		mu.Unlock()
+		var wg sync.WaitGroup
+		for range processes {
+			wg.Go(func() {
+				c := exec.Command(os.Args[0])
+				c.Env = append(os.Environ(), shortLivedEnv+"="+origin.URL, shortLivedEnv+"_DIR="+dir)
+				if out, err := c.CombinedOutput(); err != nil {
+					t.Errorf("%v: %s", err, out)
+				}
+			})
+		}
+		wg.Wait()
+		mu.Lock()
+		harness.Check(t, test.name+": requests", asked, test.want)
+		mu.Unlock()
 	}
 }

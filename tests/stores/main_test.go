@@ -1,9 +1,16 @@
 package stores_test
 
 import (
+	"os"
 	"testing"
 
 	"github.com/cachetrip/cachetrip/internal/harness"
 )
 
-func TestMain(m *testing.M) { harness.Main(m) }
+func TestMain(m *testing.M) {
+	if url := os.Getenv(shortLivedEnv); url != "" {
+		shortLived(url, os.Getenv(shortLivedEnv+"_DIR"))
+		return
+	}
+	harness.Main(m)
+}

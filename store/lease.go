@@ -1,0 +1,242 @@
+package store
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"hash/fnv"
+	"io/fs"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Leases: of all processes that share the cache, one at a time fetches a variant, and the others
+// wait for what it stores. A lease is an advisory lock on a part of the file "leases". The part
+// begins at a hash of the key and the variant. Its length is random, and tells one holder from the
+// next. So a lease costs two system calls and no file of its own, and the system ends it when its
+// process dies.
+//
+// The file's content is a table of recent fetches that were of no use to others. Nobody waits for
+// the like.
+
+const (
+	// leaseTime is how long a caller without a deadline waits for another process.
+	leaseTime = 5 * time.Second
+
+	// firstLook and lastLook are the pauses between looks at a lease that another process
+	// has: at first about what a fast origin takes, later little beside a slow one.
+	firstLook = 2 * time.Millisecond
+	lastLook  = 30 * time.Millisecond
+
+	// leaseWidth limits the length of a lock. Locks begin at multiples of it.
+	leaseWidth = 1 << 20
+
+	// uselessTime is how long a fetch that was of no use to others is remembered, as long
+	// as a Transport remembers that for itself. The table has room for uselessSlots.
+	uselessTime  = 10 * time.Second
+	uselessSlots = 1024
+)
+
+// lease is what a lock on the file of leases stands for.
+type lease struct {
+	start  int64 // of the lock
+	length int64 // of the lock; who only looks does not know it
+	slot   int64 // of the table
+	sum    uint32
+}
+
+// leaseOf returns the lease for a key and a variant. Two of them that share a lock cost a wait, and
+// nothing else.
+func leaseOf(key, variant string) lease {
+	h := fnv.New64a()
+	h.Write([]byte(key))
+	h.Write([]byte{0})
+	h.Write([]byte(variant))
+	sum := h.Sum64()
+	return lease{
+		start:  int64(sum & (math.MaxInt64 >> 1) &^ (leaseWidth - 1)),
+		length: 1 + rand.Int64N(leaseWidth-1),
+		slot:   int64(sum % uselessSlots),
+		sum:    uint32(sum >> 32),
+	}
+}
+
+// leaseFile is the file of the leases. Its zero value has none open.
+type leaseFile struct {
+	mu      sync.Mutex
+	file    *os.File
+	fd      uintptr // of file
+	refused bool    // the file system has no locks, or does not let this process lock
+	closed  bool
+	held    map[int64]int // how often this process has each lease
+}
+
+// Lease asks to be the one process that fetches what is to be stored under key for the given
+// variant of requests. Requests with equal variants want the same response. A Transport calls Lease
+// when it would ask an origin.
+//
+// If granted, the caller fetches. It calls release when the response is stored, or with shared false
+// when the response is of no use to others: then nobody waits for the like for 10 s. If not granted,
+// another process was fetching and has ended: the caller looks up again, and release is nil. Lease
+// waits for one other process at most, until ctx ends, or for 5 s if ctx has no deadline. Then it
+// grants the lease, although the caller does not have it. If ctx has ended before, Lease does not
+// wait, but can still grant the lease. Within a Disk, all callers have a lease at the same time.
+//
+// A process that dies ends its leases. Where the file system has no locks, Lease grants everything.
+func (d *Disk) Lease(ctx context.Context, key, variant string) (release func(shared bool), granted bool) {
+	none := func(bool) {}
+	if checkKey(key) != nil || d.closed.Load() {
+		return none, true
+	}
+	wanted := leaseOf(key, variant)
+	free, holder, err := d.leases.take(d.root, wanted)
+	switch {
+	case free:
+		return func(shared bool) { d.leases.release(wanted, shared) }, true
+	case err != nil || d.leases.isUseless(wanted):
+		return none, true
+	}
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(leaseTime)
+	}
+	for pause := firstLook; ; pause = min(lastLook, pause*3/2) {
+		left := time.Until(deadline)
+		if left <= 0 || ctx.Err() != nil || d.closed.Load() {
+			return none, true
+		}
+		timer := time.NewTimer(min(pause, left))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return none, true
+		}
+		if now, err := d.leases.holder(wanted); err != nil {
+			return none, true
+		} else if now != holder {
+			return nil, false
+		}
+	}
+}
+
+// take takes a lease. If another process has it, take returns the length of that one's lock.
+func (l *leaseFile) take(root string, wanted lease) (free bool, holder int64, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.refused || l.closed {
+		return false, 0, errors.ErrUnsupported
+	}
+	if l.held[wanted.start] > 0 {
+		l.held[wanted.start]++
+		return true, 0, nil
+	}
+	if err := l.open(root); err != nil {
+		return false, 0, err
+	}
+	for range 3 { // the holder may end between the two calls
+		free, err = lockRange(l.fd, wanted.start, wanted.length)
+		if err == nil && !free {
+			holder, err = lockedLength(l.fd, wanted.start)
+		}
+		switch {
+		case err != nil:
+			l.refused = lockUnsupported(err) || errors.Is(err, errors.ErrUnsupported)
+			return false, 0, err
+		case free:
+			if l.held == nil {
+				l.held = make(map[int64]int)
+			}
+			l.held[wanted.start]++
+			return true, 0, nil
+		case holder != 0:
+			return false, holder, nil
+		}
+	}
+	return false, 0, errLocked
+}
+
+// holder returns the length of the lock of the process that has a lease, 0 if none has it.
+func (l *leaseFile) holder(wanted lease) (int64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file == nil {
+		return 0, fs.ErrClosed
+	}
+	return lockedLength(l.fd, wanted.start)
+}
+
+// open opens the file, unless it is open and still stands under its name. The caller has mu.
+func (l *leaseFile) open(root string) error {
+	if l.file != nil {
+		if len(l.held) > 0 || stillLinked(l.fd) {
+			return nil
+		}
+		l.file.Close()
+		l.file = nil
+	}
+	f, err := os.OpenFile(filepath.Join(root, "leases"), os.O_RDWR|os.O_CREATE|nofollow, 0o600)
+	if err != nil {
+		// Only a process that may write to the cache fetches for others.
+		l.refused = errors.Is(err, fs.ErrPermission) || errno(err) == syscall.EROFS
+		return err
+	}
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		f.Close()
+		l.refused = true
+		return errors.ErrUnsupported
+	}
+	l.file, l.fd = f, f.Fd()
+	return nil
+}
+
+// release ends one use of a lease, and notes whether it was of use to others.
+func (l *leaseFile) release(had lease, shared bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file == nil {
+		return
+	}
+	if !shared {
+		var b [8]byte
+		binary.LittleEndian.PutUint32(b[:], had.sum)
+		binary.LittleEndian.PutUint32(b[4:], uint32(time.Now().Unix()))
+		l.file.WriteAt(b[:], had.slot*8) // if that fails, others wait once more
+	}
+	if l.held[had.start]--; l.held[had.start] > 0 {
+		return
+	}
+	delete(l.held, had.start)
+	unlockRange(l.fd, had.start)
+}
+
+// isUseless reports whether a fetch was of no use to others a short while ago.
+func (l *leaseFile) isUseless(wanted lease) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var b [8]byte
+	if l.file == nil {
+		return false
+	}
+	if _, err := l.file.ReadAt(b[:], wanted.slot*8); err != nil || binary.LittleEndian.Uint32(b[:]) != wanted.sum {
+		return false
+	}
+	age := int64(uint32(time.Now().Unix())) - int64(binary.LittleEndian.Uint32(b[4:]))
+	return age >= 0 && age < int64(uselessTime/time.Second)
+}
+
+// close ends all leases.
+func (l *leaseFile) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed, l.held = true, nil
+	if l.file != nil {
+		l.file.Close()
+		l.file = nil
+	}
+}
