@@ -60,18 +60,6 @@ func (as *audiences) note(key inflight.Key, who audience, now time.Time) {
 	as.byKey[key] = knownAudience{who, now.Add(audienceTime)}
 }
 
-// joinKey returns the key by which the request may share with others: with as many as could share the last response.
-func (x *exchange) joinKey() inflight.Key {
-	key := x.sharing.key
-	switch x.t.audiences.of(key, time.Now()) {
-	case alikesOnly:
-		key.Variant += "\n\n" + alikeDigest(x.rules)
-	case nobody:
-		return inflight.Key{}
-	}
-	return key
-}
-
 // noteAudience remembers who can share the response to the request that x leads.
 func (x *exchange) noteAudience(who audience) {
 	if x.sharing == nil || x.sharing.key == (inflight.Key{}) {

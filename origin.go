@@ -6,11 +6,10 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/download"
 	"github.com/cachetrip/cachetrip/internal/field"
-	"github.com/cachetrip/cachetrip/internal/inflight"
 	"github.com/cachetrip/cachetrip/internal/memo"
 	"github.com/cachetrip/cachetrip/store"
 )
@@ -60,10 +59,10 @@ func (t *Transport) forward(req *http.Request, status Status) (*http.Response, e
 	if !elsewhere {
 		o, p = t.twin(req, resp)
 	}
-	o.says(&status)
+	o.describe(&status)
 	if p != nil {
 		ctx, done := callerContext(req)
-		resp = t.taken(p, req, ctx, done, nil)
+		resp = t.takeBody(p, req, download.Caller{Context: ctx, Leave: t.leaving(p, done)})
 	} else {
 		resp.Body = t.counted(resp)
 	}
@@ -248,36 +247,4 @@ func discard(resp *http.Response) {
 		io.CopyN(io.Discard, resp.Body, discardBytes)
 	}
 	resp.Body.Close()
-}
-
-// sharingKey returns what the requests have in common that may wait for each other.
-func (x *exchange) sharingKey(stored []response) inflight.Key {
-	key := inflight.Key{Subject: x.key, Variant: x.variant(stored)}
-	if lines, ok := x.rules.header["Range"]; ok {
-		key.Variant += "\n\n" + strings.Join(lines, ",") + "\n" + strings.Join(x.rules.header["If-Range"], ",")
-	}
-	return key
-}
-
-// variant returns what tells requests for one key apart that are known to select different
-// responses, so that they do not wait for each other.
-func (x *exchange) variant(stored []response) string {
-	var names []string
-	for _, responses := range [][]response{stored, x.sharing.variants()} {
-		for i := range responses {
-			if i == 0 || !slices.Equal(responses[i].fields(), responses[i-1].fields()) {
-				names = append(names, responses[i].fields()...)
-			}
-		}
-	}
-	if len(names) == 0 {
-		return ""
-	}
-	slices.Sort(names)
-	var b strings.Builder
-	for _, name := range slices.Compact(names) {
-		value, _ := selectingValue(name, x.rules)
-		b.WriteString("\n" + name + ":" + value)
-	}
-	return b.String()
 }

@@ -65,9 +65,9 @@ func (o result) to(asked *request) result {
 // confirmed reports whether the origin confirmed a stored response.
 func (o *result) confirmed() bool { return o.entry != nil && o.resp == nil }
 
-// says notes in status what is known of storing the response: that it is stored, or is about to be, and for how long it
-// is fresh, or why it is not stored.
-func (o *result) says(status *Status) {
+// describe notes in status what is known of storing the response: that it is stored, or is about to be, and for how long
+// it is fresh, or why it is not stored.
+func (o *result) describe(status *Status) {
 	status.Detail = cmp.Or(o.repeated, status.Detail, o.detail)
 	if status.Stored = o.entry != nil && !o.unsaved; status.Stored {
 		status.TTL = o.response.lifetime() - o.response.age(wallClock())

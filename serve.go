@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"maps"
 	"mime/multipart"
 	"net/http"
 	"net/textproto"
@@ -15,7 +14,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cachetrip/cachetrip/internal/download"
 	"github.com/cachetrip/cachetrip/internal/patience"
 	"github.com/cachetrip/cachetrip/internal/span"
 	"github.com/cachetrip/cachetrip/store"
@@ -233,102 +231,6 @@ func (b *multipartBody) Close() error {
 	err := b.held.Close()
 	b.held.settle()
 	return err
-}
-
-// receive answers the request that led with the origin's response.
-func (x *exchange) receive(p *participation, d decision) *http.Response {
-	o := p.Request.Result()
-	status := Status{Fwd: d.fwd, FwdStatus: o.code, Detail: d.detail}
-	if o.resumes {
-		status.FwdStatus = http.StatusPartialContent
-	}
-	o.says(&status)
-	var resp *http.Response
-	if o.download != nil {
-		resp = x.t.taken(p, x.req, x.ctx, x.unwatch, x.alone(o))
-	} else {
-		resp = o.resp
-		if !o.redirected {
-			resp.Request = x.req
-		}
-		resp.Body = x.claim(p)
-	}
-	x.reading = true
-	setStatus(resp.Header, status)
-	return resp
-}
-
-// taken returns the response of p with its content, for the caller whose request req led, and
-// whose interest ctx is; done is called when that is over. It is a copy: callers may do with theirs what they
-// like, while others read the content. alone is what the caller reads if the store fails; it may be nil.
-func (t *Transport) taken(p *participation, req *http.Request, ctx context.Context, done func(), alone func(download.Shared) download.Rest) *http.Response {
-	o := p.Request.Result()
-	resp := new(http.Response)
-	*resp = *o.resp
-	resp.Request = req
-	o.give(resp, o.download.Take(download.Caller{Context: ctx, Leave: func(ended bool) {
-		t.leaveReading(p, ended)
-		done()
-	}, Alone: alone}))
-	return resp
-}
-
-// leaveReading ends the part of a caller that has stopped reading a body. The last one first has the remaining bytes
-// read, if they are few, unless its context has stopped it.
-func (t *Transport) leaveReading(p *participation, stopped bool) {
-	p.LeaveAfter(func() {
-		if !stopped {
-			p.Request.Result().download.Drain(t.drainBudget())
-		}
-	})
-}
-
-// share answers another request with the response of p, while that arrives; nil if its beginning
-// can't be had any more.
-func (x *exchange) share(p *participation, status Status) *http.Response {
-	o := p.Request.Result()
-	r := o.download.Join(download.Caller{Context: x.ctx, Leave: func(ended bool) {
-		x.t.leaveReading(p, ended)
-		x.unwatch()
-	}, Alone: x.alone(o)})
-	if r == nil {
-		return nil
-	}
-	x.reading = true
-	age := o.response.age(wallClock())
-	status.TTL = o.response.lifetime() - age
-	resp := new(http.Response)
-	x.head(resp, o.entry, o.entry.Header.Clone())
-	resp.ContentLength = o.announced
-	if o.code == http.StatusPartialContent {
-		partHeader(resp, o.response.held[0], o.response.length)
-	}
-	withoutValidation(resp.Header, &o.response)
-	resp.Header["Age"] = []string{strconv.FormatInt(int64(age/time.Second), 10)}
-	setStatus(resp.Header, status)
-	resp.Status = statusLine(resp.StatusCode)
-	o.give(resp, r)
-	if resp.StatusCode == http.StatusOK {
-		trailed(resp)
-	}
-	return resp
-}
-
-// give makes what r reads the body of resp, and what comes after it its trailer.
-func (o *result) give(resp *http.Response, r *download.Reader) {
-	resp.Body = r
-	resp.Trailer = o.trailer.Clone()
-	r.AtEnd(func() {
-		trailer := o.given.Trailer.Clone()
-		if o.resumes {
-			withoutContentDigests(trailer)
-		}
-		if resp.Trailer == nil {
-			resp.Trailer = trailer
-			return
-		}
-		maps.Copy(resp.Trailer, trailer) // http.Response.Write holds that map since it began
-	})
 }
 
 // textBody returns a body with a text, which may be used by several goroutines at once, like all bodies of hits.

@@ -174,7 +174,7 @@ func (x *exchange) lead(p *participation, entries []*store.Entry, stored []respo
 			return answer{kind: answerStale, resp: resp}
 		}
 	}
-	return answer{kind: answerMiss, resp: x.receive(p, d)}
+	return answer{kind: answerMiss, resp: x.leaderResponse(p, d)}
 }
 
 // revalidated answers with the stored response that the origin has confirmed.
@@ -292,7 +292,7 @@ func (x *exchange) collapsed(p *participation, d decision, now time.Time) answer
 		status.FwdStatus = http.StatusNotModified
 	}
 	if o.download != nil && !o.response.notModified(x.rules) {
-		resp := x.share(p, status)
+		resp := x.followerResponse(p, status)
 		if resp == nil {
 			return answer{next: again}
 		}

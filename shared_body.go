@@ -1,0 +1,109 @@
+package cachetrip
+
+import (
+	"maps"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/cachetrip/cachetrip/internal/download"
+)
+
+// The response of a shared request, for the caller that led and for those that joined, while its body arrives.
+
+// leaderResponse returns the origin's response to the request that x has led.
+func (x *exchange) leaderResponse(p *participation, d decision) *http.Response {
+	o := p.Request.Result()
+	status := Status{Fwd: d.fwd, FwdStatus: o.code, Detail: d.detail}
+	if o.resumes {
+		status.FwdStatus = http.StatusPartialContent
+	}
+	o.describe(&status)
+	var resp *http.Response
+	if o.download != nil {
+		resp = x.t.takeBody(p, x.req, x.reader(p))
+	} else {
+		resp = o.resp
+		if !o.redirected {
+			resp.Request = x.req
+		}
+		resp.Body = x.claim(p)
+	}
+	x.reading = true
+	setStatus(resp.Header, status)
+	return resp
+}
+
+// takeBody returns the response of p with its body, for the caller that led, whose request is req. It is a copy: callers
+// may do with theirs what they like, while others read the body.
+func (t *Transport) takeBody(p *participation, req *http.Request, caller download.Caller) *http.Response {
+	o := p.Request.Result()
+	resp := new(http.Response)
+	*resp = *o.resp
+	resp.Request = req
+	o.attachBody(resp, o.download.Take(caller))
+	return resp
+}
+
+// leaving returns what a caller that reads the body does when it stops reading: it ends its part in p. The last caller
+// first has the remaining bytes read, if they are few, unless its context has stopped it. done is called in the end.
+func (t *Transport) leaving(p *participation, done func()) func(ended bool) {
+	return func(ended bool) {
+		defer done()
+		if ended {
+			p.LeaveAfter(func() {})
+			return
+		}
+		p.LeaveAfter(func() { p.Request.Result().download.Drain(t.drainBudget()) })
+	}
+}
+
+// reader returns the caller of x as a reader of the body.
+func (x *exchange) reader(p *participation) download.Caller {
+	return download.Caller{Context: x.ctx, Leave: x.t.leaving(p, x.unwatch), Alone: x.alone(p.Request.Result())}
+}
+
+// followerResponse returns the response to the request that x has joined, or nil if the beginning of its body cannot be
+// had any more.
+func (x *exchange) followerResponse(p *participation, status Status) *http.Response {
+	o := p.Request.Result()
+	body := o.download.Join(x.reader(p))
+	if body == nil {
+		return nil
+	}
+	x.reading = true
+	age := o.response.age(wallClock())
+	status.TTL = o.response.lifetime() - age
+	resp := new(http.Response)
+	x.head(resp, o.entry, o.entry.Header.Clone())
+	resp.ContentLength = o.announced
+	if o.code == http.StatusPartialContent {
+		partHeader(resp, o.response.held[0], o.response.length)
+	}
+	withoutValidation(resp.Header, &o.response)
+	resp.Header["Age"] = []string{strconv.FormatInt(int64(age/time.Second), 10)}
+	setStatus(resp.Header, status)
+	resp.Status = statusLine(resp.StatusCode)
+	o.attachBody(resp, body)
+	if resp.StatusCode == http.StatusOK {
+		trailed(resp)
+	}
+	return resp
+}
+
+// attachBody makes body the body of resp. At its end resp gets the trailer.
+func (o *result) attachBody(resp *http.Response, body *download.Reader) {
+	resp.Body = body
+	resp.Trailer = o.trailer.Clone()
+	body.AtEnd(func() {
+		trailer := o.given.Trailer.Clone()
+		if o.resumes {
+			withoutContentDigests(trailer)
+		}
+		if resp.Trailer == nil {
+			resp.Trailer = trailer
+			return
+		}
+		maps.Copy(resp.Trailer, trailer) // http.Response.Write holds that map since it began
+	})
+}
