@@ -44,7 +44,7 @@ func TestHerdWithTimeout(t *testing.T) {
 					var arrived sync.WaitGroup
 					origin := harness.NewRawOrigin(r, func(c *harness.RawCall) {
 						arrived.Wait()
-						time.Sleep(50 * time.Millisecond) // for the last steps up to the flight
+						time.Sleep(200 * time.Millisecond) // for the last steps up to the shared request
 						if c.Header.Get("If-None-Match") != "" {
 							c.Head(304, "Cache-Control: "+test.directives, harness.Tag)
 							return
