@@ -572,3 +572,52 @@ func BenchmarkHitRatio(b *testing.B) {
 		})
 	}
 }
+func BenchmarkPublish(b *testing.B) {
+	d := openTest(b, b.TempDir(), DiskOptions{})
+	key := testKey(1)
+	mustPut(b, d, key, pattern(1, 1000))
+	publish := func(b *testing.B, give func(l *locked, temp string) error) {
+		l, err := d.lock(b.Context(), shardOf(key), lockWait)
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer l.unlock()
+		content := pattern(2, 1000)
+		for b.Loop() {
+			const temp = "x" + tempSuffix
+			if err := l.dir.create(temp, content, new(written)); err != nil {
+				b.Fatal(err)
+			}
+			if err := give(l, temp); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.Run("rename", func(b *testing.B) {
+		publish(b, func(l *locked, temp string) error { return l.dir.rename(temp, testKey(2)) })
+	})
+	b.Run("Import", func(b *testing.B) {
+		publish(b, func(l *locked, temp string) error {
+			return d.dv.Import(filepath.Join(d.shardDir(shardOf(key)), temp), testKey(2), true)
+		})
+	})
+	b.Run("whole=replaced metadata", func(b *testing.B) {
+		i := 0
+		for b.Loop() {
+			i++
+			if err := d.Update(b.Context(), key, func(es []*Entry) []*Entry {
+				e := testHead(key)
+				e.Status = 200 + i%2
+				return []*Entry{e}
+			}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("whole=body of 1 MiB", func(b *testing.B) {
+		body := pattern(3, 1<<20)
+		for b.Loop() {
+			mustPut(b, d, key, body)
+		}
+	})
+}

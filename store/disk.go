@@ -151,9 +151,9 @@ func newDisk(dir string, opts DiskOptions) *Disk {
 	d.held.init(d.max, d.dirs.max) // as many files as directories
 	d.evictor.init()
 
-	// diskv names files and imports bodies. Its other parts are not used. It
-	// needs twice the system calls for a small file (see create). Its Erase
-	// lists a directory each time, and its readers keep descriptors open.
+	// diskv tells the paths of files, and moves finished bodies to them. Small files
+	// of keys do not go through it; see locked.replace. Its Erase lists a directory
+	// each time, and its readers keep descriptors open.
 	d.dv = diskv.New(diskv.Options{
 		BasePath: d.data,
 		TempDir:  d.tmp,

@@ -438,28 +438,24 @@ func (dr *diskDraft) publish(size int64) error {
 	}
 	defer l.unlock()
 	if runtime.GOOS == "windows" { // Windows does not rename an open file
-		return dr.renameClosed(l)
+		return dr.renameClosed()
 	}
-	return dr.rename(l)
+	return dr.rename()
 }
 
-// rename gives the file its name. The caller holds the shard's lock.
-func (dr *diskDraft) rename(l *locked) error {
-	err := retryBusy(func() error { return l.dir.rename(dr.tempName(), dr.name()) })
-	if err != nil && dr.d.dv.Import(dr.temp(), dr.name(), true) == nil { // Import also makes directories and copies between devices
-		return nil
-	}
-	return err
+// rename gives the file its name, through diskv. The caller holds the shard's lock.
+func (dr *diskDraft) rename() error {
+	return retryBusy(func() error { return dr.d.dv.Import(dr.temp(), dr.name(), true) })
 }
 
 // renameClosed closes the file, renames it and opens it again. If that fails, the bytes
 // stay readable.
-func (dr *diskDraft) renameClosed(l *locked) error {
+func (dr *diskDraft) renameClosed() error {
 	dr.mu.Lock()
 	defer dr.mu.Unlock()
 	dr.file.Close()
 	path := dr.d.path(dr.name())
-	err := dr.rename(l)
+	err := dr.rename()
 	if err != nil {
 		path = dr.temp()
 	}

@@ -355,8 +355,7 @@ func asStored(t time.Time) time.Time {
 // meanwhile may see a part of it, which fails its checksum and counts as
 // missing, as after a crash. The lock keeps that caller from removing it as
 // damaged. Writing under another name and renaming would cost twice as much.
-// diskv would use twenty system calls, and would not tell the cause of an
-// error.
+// diskv would use twenty system calls, and would not tell the cause of an error.
 func (l *locked) create(key string, b []byte, file *written) error {
 	err := l.dir.create(key, b, file)
 	if errors.Is(err, fs.ErrExist) { // another program made it
@@ -366,7 +365,8 @@ func (l *locked) create(key string, b []byte, file *written) error {
 }
 
 // replace makes b the content of the file of a key. A caller that reads it meanwhile
-// sees the old content or the new.
+// sees the old content or the new. A rename within the open directory takes half the
+// time of diskv's Import, which is a third of the whole call; see BenchmarkPublish.
 func (l *locked) replace(key string, b []byte, file *written) error {
 	temp := strconv.FormatUint(rand.Uint64(), 36) + tempSuffix
 	if err := l.dir.create(temp, b, file); err != nil {
