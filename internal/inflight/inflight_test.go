@@ -20,8 +20,9 @@ import (
 
 // owner records what becomes of results, which are strings.
 type owner struct {
-	mu     sync.Mutex
-	events []string
+	mu      sync.Mutex
+	events  []string
+	release func() // called by Release, if not nil
 }
 
 func (o *owner) note(format string, args ...any) {
@@ -51,6 +52,9 @@ func (o *owner) Release(r *inflight.Request[string]) {
 		state = "cancelled"
 	}
 	o.note("release %s, %s", *r.Result(), state)
+	if o.release != nil {
+		o.release()
+	}
 }
 
 // fixture is a Group with its owner, in a bubble.
@@ -231,12 +235,44 @@ func TestLastReadsOn(t *testing.T) {
 		leader.LeaveAfter(func() {
 			third = f.follow() // meanwhile
 			third.LeaveAfter(func() { f.owner.note("third is last") })
+			leader.LeaveAfter(func() { f.Error("the same caller stops twice") })
 			f.owner.note("leader goes on")
 			leader.Leave() // its context ends: later calls do not matter
 			f.owner.note("leader has ended")
 		})
 		f.wants("third is last", "leader goes on", "unread result", "release result, under way", "leader has ended")
 	})
+}
+
+// TestRelease has a caller come while a result is released, and others wait for that.
+func TestRelease(t *testing.T) {
+	for _, ready := range []bool{true, false} {
+		t.Run(fmt.Sprint("ready=", ready), func(t *testing.T) {
+			test(t, func(f *fixture) {
+				leader := f.lead(time.Second)
+				released := false
+				f.owner.release = func() {
+					f.owner.release = nil
+					p := f.join()
+					if !p.Leads() {
+						f.Error("a caller joins a request whose result is released")
+					}
+					p.Request.Publish("another")
+					p.Leave()
+					time.Sleep(time.Second)
+					released = true
+				}
+				if ready {
+					time.Sleep(2 * time.Second)
+				}
+				leader.Leave()
+				f.group.Wait(time.Now().Add(time.Minute))
+				if !released {
+					f.Error("Wait does not wait for the release")
+				}
+			})
+		})
+	}
 }
 
 func TestLastMayPanic(t *testing.T) {
@@ -451,7 +487,8 @@ func TestOnHide(t *testing.T) {
 					f.Errorf("called %d times", calls)
 				}
 				p.Request.OnHide(func() { calls++ })
-				if calls != 2 {
+				f.group.New(f.Context(), &f.owner).Request.OnHide(func() { calls++ })
+				if calls != 3 {
 					f.Error("not called at once, though nobody can join")
 				}
 				p.Request.Publish("result")
