@@ -66,10 +66,7 @@ func (a *originReply) confirm(c *conditions, entries []*store.Entry) (o result, 
 		return o, true
 	}
 	o.pending, handedOver = write, true
-	a.updateLater(c, entries, made, func() {
-		defer a.x.t.endWrite(write)
-		release(shared) // before anybody who waits asks again, or ends the process
-	})
+	a.updateLater(write, c, entries, made, release, shared)
 	return o, true
 }
 
@@ -183,13 +180,15 @@ func (a *originReply) updateStored(c *conditions, entries []*store.Entry, made *
 	return nil
 }
 
-// updateLater is updateStored in the background. It calls done at the end.
-func (a *originReply) updateLater(c *conditions, entries []*store.Entry, made confirmation, done func()) {
+// updateLater is updateStored in the background. At the end it releases the lease and ends the pending
+// write.
+func (a *originReply) updateLater(write *pending.Write, c *conditions, entries []*store.Entry, made confirmation, release func(bool), shared bool) {
 	x, behind := *a.x, *a // copies, because the caller's part goes on meanwhile
 	behind.x = &x
 	go func() {
 		stack.Grow()
-		defer done()
+		defer x.t.endWrite(write)
+		defer release(shared) // before anybody who waits asks again, or ends the process
 		defer func() {
 			if p := recover(); p != nil {
 				err := fmt.Errorf("cachetrip: panic in the store: %v\n%s", p, debug.Stack())

@@ -219,3 +219,8 @@ func (r *response) usableFor(req *request) bool {
 func (req *request) conditional() bool {
 	return !req.plain && (req.header["If-None-Match"] != nil || req.header["If-Modified-Since"] != nil)
 }
+
+// String names the action for logs.
+func (a action) String() string {
+	return [...]string{"fetch", "revalidate", "resume", "serve", "serve-and-revalidate", "refuse"}[a]
+}

@@ -181,13 +181,13 @@ func (t *Transport) Explain(req *http.Request) (Explanation, error) {
 		return explained, nil
 	case serveRevalidate:
 		explained.Status.Hit = true
-		d.action = revalidate
+		d.action = revalidate // behind it
 	case refuse:
 		explained.StaleIfError = false
 		return explained, nil
 	}
 	x.detach()
-	out, _ := x.question(ctx, stored, &d)
+	out, _ := x.question(ctx, &lookup{stored: stored, decision: d})
 	explained.Sent = out.Header
 	return explained, nil
 }

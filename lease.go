@@ -5,14 +5,13 @@ import (
 
 	"github.com/cachetrip/cachetrip/internal/inflight"
 	"github.com/cachetrip/cachetrip/internal/patience"
-	"github.com/cachetrip/cachetrip/store"
 )
 
 // One request to the origin for all processes that share a store, if the store sees to that.
 
 // askAlone does the work of the shared request r, unless another process does the same: then everybody has to look
 // again.
-func (x *exchange) askAlone(r *sharedRequest, entries []*store.Entry, stored []response, d decision) result {
+func (x *exchange) askAlone(r *sharedRequest, found lookup) result {
 	if key := r.Key(); key != (inflight.Key{}) {
 		// A request waits for other processes no longer than for others in this one, and only once: having waited in
 		// vain, it does not wait for the next one, and for those after it.
@@ -38,7 +37,7 @@ func (x *exchange) askAlone(r *sharedRequest, entries []*store.Entry, stored []r
 			x.reply.Body.Close()
 		}
 	}()
-	o := x.askOrigin(r, entries, stored, d)
+	o := x.askOrigin(r, found)
 	returns = true
 	return o
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/cachetrip/cachetrip/internal/download"
 	"github.com/cachetrip/cachetrip/internal/patience"
-	"github.com/cachetrip/cachetrip/store"
 )
 
 // Revalidating behind a stale response that was served: RFC 5861, section 3.
@@ -24,8 +23,8 @@ const (
 
 // refresh revalidates behind a stale response that was served, in a goroutine of its own. There is one revalidation for
 // all callers that are served the response meanwhile.
-func (x *exchange) refresh(entries []*store.Entry, stored []response, d decision) {
-	key := x.key + x.variant(stored)
+func (x *exchange) refresh(found lookup) {
+	key := x.key + x.variant(found.stored)
 	if !x.t.beginBackground() {
 		return
 	}
@@ -37,22 +36,22 @@ func (x *exchange) refresh(entries []*store.Entry, stored []response, d decision
 	own := *x
 	own.detach()
 	own.req, own.behind = own.own, true
-	d.action = revalidate
+	found.decision.action = revalidate
 	go func() {
 		defer own.t.background.Done()
 		succeeded := false
 		defer func() { own.t.refreshes.End(key, succeeded, time.Now()) }()
-		own.t.shielded(func() { succeeded = own.refreshNow(wanted, entries, stored, d) })
+		own.t.shielded(func() { succeeded = own.refreshNow(wanted, found) })
 	}()
 }
 
 // refreshNow asks the origin, unless another exchange does so already, and has the response stored. It waits for the
 // header as long as wanted lasts. It reports whether the response confirms what is stored, or takes its place.
-func (x *exchange) refreshNow(wanted context.Context, entries []*store.Entry, stored []response, d decision) bool {
+func (x *exchange) refreshNow(wanted context.Context, found lookup) bool {
 	ctx := untraced{context.WithoutCancel(x.req.Context())}
 	x.ctx, x.unwatch = ctx, func() {} // no caller waits
 	x.sharing = &sharing{others: x.sharing.variants()}
-	x.sharing.key = x.sharingKey(stored)
+	x.sharing.key = x.sharingKey(found.stored)
 	p := x.t.requests.Join(ctx, resultOwner{x.t}, x.joinKey(), true, math.MaxUint64)
 	if !p.Leads() {
 		p.Leave()
@@ -64,7 +63,7 @@ func (x *exchange) refreshNow(wanted context.Context, entries []*store.Entry, st
 	forHeader, stop := context.WithCancel(limited)
 	defer stop()
 	defer context.AfterFunc(wanted, stop)()
-	p.Request.Go(func() result { return x.askAlone(p.Request, entries, stored, d).to(x.rules) })
+	p.Request.Go(func() result { return x.askAlone(p.Request, found).to(x.rules) })
 	if p.Request.Wait(forHeader, patience.Unlimited) != nil {
 		p.Leave()
 		return false
@@ -78,10 +77,9 @@ func (x *exchange) refreshNow(wanted context.Context, entries []*store.Entry, st
 	}
 	defer p.Leave()
 	if o.confirmed() {
-		x.t.tell(answerRevalidated, x.own, nil, Status{
-			Fwd: d.fwd, FwdStatus: http.StatusNotModified, Stored: !o.unsaved, Detail: d.detail,
-			TTL: o.response.lifetime() - o.response.age(wallClock()),
-		})
+		status := found.status(http.StatusNotModified)
+		status.Stored, status.TTL = !o.unsaved, o.response.lifetime()-o.response.age(wallClock())
+		x.t.tell(answerRevalidated, x.own, nil, status)
 	}
 	return o.entry != nil
 }

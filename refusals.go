@@ -21,10 +21,11 @@ func (x *exchange) expectsRefusal(what memo.Extra) bool {
 // about a GET.
 func (x *exchange) refusalName() string { return x.rules.method + " " + x.url() }
 
-// refused is a request that was refused for an extra.
+// refused is a request that is repeated as the caller made it. It may have been refused for an extra.
 type refused struct {
 	extra  memo.Extra // empty if nothing was refused
 	status int        // of the refusal, 0 if the connection broke
+	why    string     // why the request is repeated, as Status.Detail
 }
 
 // learnFrom notes what resp says about was, an earlier attempt that was refused. part is stored in

@@ -28,10 +28,9 @@ type fromStore struct {
 	content content
 }
 
-// serve answers at the time now from the stored response e, which the rules see as r. The error tells that
-// its content can't be read.
-func (x *exchange) serve(now time.Time, e *store.Entry, r *response, status Status) (*http.Response, error) {
-	age := r.age(now)
+// serve answers from the stored response e, which the rules see as r and which has the given age. The
+// error says that its content cannot be read.
+func (x *exchange) serve(e *store.Entry, r *response, age time.Duration, status Status) (*http.Response, error) {
 	status.TTL = r.lifetime() - age
 	whole := new(fromStore)
 	resp := &whole.Response
@@ -240,8 +239,9 @@ func textBody(text string) io.ReadCloser {
 	return &served{content: &content{parts: parts}, Span: whole, count: new(atomic.Int64)}
 }
 
-// refuse answers only-if-cached when nothing stored can be used; status says why. RFC 9111, section 5.2.1.7.
-func (t *Transport) refuse(req *http.Request, status Status) *http.Response {
+// refusal returns the response to only-if-cached when nothing stored can be used. RFC 9111, section
+// 5.2.1.7.
+func refusal(req *http.Request) *http.Response {
 	const text = "cachetrip: only-if-cached, and nothing stored can be used\n"
 	resp := &http.Response{
 		Status:        "504 Gateway Timeout",
@@ -257,7 +257,6 @@ func (t *Transport) refuse(req *http.Request, status Status) *http.Response {
 	if req.Method == http.MethodHead {
 		resp.Body = http.NoBody
 	}
-	t.tell(answerRefused, req, resp, status)
 	return resp
 }
 

@@ -9,7 +9,6 @@ import (
 
 	"github.com/cachetrip/cachetrip/internal/inflight"
 	"github.com/cachetrip/cachetrip/internal/patience"
-	"github.com/cachetrip/cachetrip/store"
 )
 
 // Sharing one request to the origin: which requests may be answered by the response to another one, and how
@@ -66,12 +65,12 @@ func (x *exchange) collapsible() bool {
 // collapses reports whether the request, of which the origin is to be asked what d says, may wait for the
 // answer to another one. A 304 to its own preconditions alone is nothing that can be stored, and so nothing
 // that others could be given; one that validates what is stored is.
-func (x *exchange) collapses(stored []response, d decision) bool {
+func (x *exchange) collapses(found lookup) bool {
 	if !x.rules.conditional() {
 		return true
 	}
-	c := x.conditions(stored, d)
-	return d.action == revalidate && !c.none()
+	c := x.conditions(&found)
+	return found.decision.action == revalidate && !c.none()
 }
 
 // waitsFor returns how long x may still wait for other requests: altogether no longer than its patience.
@@ -94,17 +93,8 @@ func (t *Transport) shareTimeout() time.Duration {
 	return t.ShareTimeout
 }
 
-// answer is how an exchange goes on after the origin was asked.
-type answer struct {
-	kind answerKind
-	resp *http.Response // what the caller gets; nil if err is what it gets, or next is not answered
-	err  error
-	next next
-}
-
-// ask has the origin asked, by this exchange or by another that wants the same, and answers. moment
-// is from before entries were looked up.
-func (x *exchange) ask(entries []*store.Entry, stored []response, d decision, join joining, moment uint64) (*http.Response, next, error) {
+// ask has the origin asked, by this exchange or by another one that wants the same, and answers.
+func (x *exchange) ask(found lookup, join joining) answer {
 	ctx := x.context()
 	asked := x.t.events.Next()
 	if x.own == nil {
@@ -113,49 +103,43 @@ func (x *exchange) ask(entries []*store.Entry, stored []response, d decision, jo
 	if x.sharing == nil {
 		x.sharing = new(sharing)
 	}
-	p := x.takePart(ctx, stored, d, join, moment)
+	p := x.takePart(ctx, found, join)
 	if p == nil {
-		return nil, again, nil
+		return answer{next: again}
 	}
 	defer func() {
 		if !x.reading { // else the part ends with the body
 			p.Leave()
 		}
 	}()
-	var a answer
-	if p.Leads() {
-		work := func() result { return x.askAlone(p.Request, entries, stored, d).to(x.rules) }
-		if ctx.Done() == nil { // the caller cannot leave: it needs no other goroutine
-			p.Request.Do(work)
-		} else {
-			p.Request.Go(work)
-		}
-		a = x.lead(p, entries, stored, d)
+	if !p.Leads() {
+		return x.follow(p, found, asked)
+	}
+	work := func() result { return x.askAlone(p.Request, found).to(x.rules) }
+	if ctx.Done() == nil { // the caller cannot leave: it needs no other goroutine
+		p.Request.Do(work)
 	} else {
-		a = x.follow(p, entries, stored, d, asked)
+		p.Request.Go(work)
 	}
-	if a.resp != nil {
-		x.t.tell(a.kind, x.req, a.resp, Status{})
-	}
-	return a.resp, a.next, a.err
+	return x.lead(p, found)
 }
 
 // takePart returns the part of x in a request to the origin, which x may lead. It returns nil if what is stored has
-// changed since the given moment, so that x has to look again.
-func (x *exchange) takePart(ctx context.Context, stored []response, d decision, join joining, moment uint64) *participation {
-	if join == joinNone || !x.collapses(stored, d) {
+// changed since the look-up, so that x has to look again.
+func (x *exchange) takePart(ctx context.Context, found lookup, join joining) *participation {
+	if join == joinNone || found.alone || !x.collapses(found) {
 		x.sharing.key = inflight.Key{}
 		return x.t.requests.New(ctx, resultOwner{x.t})
 	}
 	waits := join == joinAny && x.waitsFor() > 0
-	x.sharing.key = x.sharingKey(stored)
-	return x.t.requests.Join(ctx, resultOwner{x.t}, x.joinKey(), waits, moment)
+	x.sharing.key = x.sharingKey(found.stored)
+	return x.t.requests.Join(ctx, resultOwner{x.t}, x.joinKey(), waits, found.moment)
 }
 
 // lead answers with the result of the request that this exchange leads.
-func (x *exchange) lead(p *participation, entries []*store.Entry, stored []response, d decision) answer {
+func (x *exchange) lead(p *participation, found lookup) answer {
 	if err := p.Request.Wait(x.ctx, patience.Unlimited); err != nil {
-		return x.waitedInVain(err, entries, stored, d)
+		return x.waitedInVain(err, found)
 	}
 	o := p.Request.Result()
 	switch {
@@ -164,23 +148,24 @@ func (x *exchange) lead(p *participation, entries []*store.Entry, stored []respo
 	case o.err != nil && (o.final || errors.Is(o.err, context.Canceled)):
 		return answer{err: o.err}
 	case o.err != nil:
-		return x.staleOr(answer{err: o.err}, entries, stored, d)
+		return x.staleOr(answer{err: o.err}, found)
 	case o.elsewhere:
 		return x.lookAgain()
 	case o.confirmed():
-		return x.revalidated(o, d)
+		return x.revalidated(o, found)
 	case isFailure(o.code):
-		if resp := x.serveStale(entries, stored, d, o.code); resp != nil {
+		if resp := x.serveStale(&found, o.code); resp != nil {
 			return answer{kind: answerStale, resp: resp}
 		}
 	}
-	return answer{kind: answerMiss, resp: x.leaderResponse(p, d)}
+	return answer{kind: answerMiss, resp: x.leaderResponse(p, found)}
 }
 
 // revalidated answers with the stored response that the origin has confirmed.
-func (x *exchange) revalidated(o *result, d decision) answer {
-	status := Status{Fwd: d.fwd, FwdStatus: http.StatusNotModified, Stored: !o.unsaved, Detail: d.detail}
-	resp, err := x.serve(wallClock(), o.entry, &o.response, status)
+func (x *exchange) revalidated(o *result, found lookup) answer {
+	status := found.status(http.StatusNotModified)
+	status.Stored = !o.unsaved
+	resp, err := x.serve(o.entry, &o.response, o.response.age(wallClock()), status)
 	x.awaitWrite(resp, o.pending)
 	if err != nil {
 		return answer{next: again}
@@ -192,17 +177,17 @@ func (x *exchange) revalidated(o *result, d decision) answer {
 }
 
 // waitedInVain answers a caller whose context has ended before there was a result.
-func (x *exchange) waitedInVain(err error, entries []*store.Entry, stored []response, d decision) answer {
+func (x *exchange) waitedInVain(err error, found lookup) answer {
 	if errors.Is(x.ctx.Err(), context.DeadlineExceeded) { // err may be a cause that somebody gave the context
-		return x.staleOr(answer{err: err}, entries, stored, d)
+		return x.staleOr(answer{err: err}, found)
 	}
 	return answer{err: err}
 }
 
 // staleOr answers with the selected response, if that may be used although there is none of the origin, and else as a
 // does.
-func (x *exchange) staleOr(a answer, entries []*store.Entry, stored []response, d decision) answer {
-	if resp := x.serveStale(entries, stored, d, 0); resp != nil {
+func (x *exchange) staleOr(a answer, found lookup) answer {
+	if resp := x.serveStale(&found, 0); resp != nil {
 		return answer{kind: answerStale, resp: resp}
 	}
 	return a
@@ -224,13 +209,13 @@ func (x *exchange) askInTurn() answer {
 
 // follow answers with the result of another exchange's request, if that can be shared with this
 // request, which asked at the event of that number. Errors are never shared: each belongs to the caller that led.
-func (x *exchange) follow(p *participation, entries []*store.Entry, stored []response, d decision, asked uint64) answer {
+func (x *exchange) follow(p *participation, found lookup, asked uint64) answer {
 	switch err := p.Request.Wait(x.ctx, x.waitsFor()); {
 	case err == patience.ErrExhausted:
 		p.Request.Hide() // nor does anybody who comes later queue behind it
 		return answer{next: impatient}
 	case err != nil:
-		return x.waitedInVain(err, entries, stored, d)
+		return x.waitedInVain(err, found)
 	}
 	o := p.Request.Result()
 	switch {
@@ -240,7 +225,7 @@ func (x *exchange) follow(p *participation, entries []*store.Entry, stored []res
 		return x.askInTurn()
 	case isFailure(o.code):
 		if alike(o.asked, x.rules) {
-			if resp := x.serveStale(entries, stored, d, o.code); resp != nil {
+			if resp := x.serveStale(&found, o.code); resp != nil {
 				return answer{kind: answerStale, resp: resp}
 			}
 		}
@@ -249,21 +234,21 @@ func (x *exchange) follow(p *participation, entries []*store.Entry, stored []res
 		}
 	}
 	now := wallClock()
-	if next := x.shares(o, stored, d, asked, now); next != answered {
+	if next := x.shares(o, found, asked, now); next != answered {
 		return answer{next: next}
 	}
-	return x.collapsed(p, d, now)
+	return x.collapsed(p, found, now)
 }
 
 // shares returns answered if the result of another exchange's request may be given to x at the time now, and else how x
 // goes on.
-func (x *exchange) shares(o *result, stored []response, d decision, asked uint64, now time.Time) next {
+func (x *exchange) shares(o *result, found lookup, asked uint64, now time.Time) next {
 	switch {
 	case o.entry == nil || o.audience == nobody:
 		return alone
-	case x.invalidatedSince(o.sent) || o.response.invalidatedIn(stored, x.orderBefore(o.sent)):
+	case x.invalidatedSince(o.sent) || o.response.invalidatedIn(found.stored, x.orderBefore(o.sent)):
 		return alone // something unsafe was done since the origin was asked
-	case d.selected >= 0 && stored[d.selected].received.After(o.response.received):
+	case found.decision.selected >= 0 && found.response().received.After(o.response.received):
 		return alone // another process has stored something newer since
 	}
 	switch shared := decide(now, x.rules.sharing(o.code), []response{o.response}); {
@@ -285,9 +270,10 @@ func (x *exchange) shares(o *result, stored []response, d decision, asked uint64
 }
 
 // collapsed answers with the result of another exchange's request.
-func (x *exchange) collapsed(p *participation, d decision, now time.Time) answer {
+func (x *exchange) collapsed(p *participation, found lookup, now time.Time) answer {
 	o := p.Request.Result()
-	status := Status{Fwd: d.fwd, FwdStatus: o.code, Collapsed: true, Stored: !o.unsaved, Detail: d.detail}
+	status := found.status(o.code)
+	status.Collapsed, status.Stored = true, !o.unsaved
 	if o.confirmed() {
 		status.FwdStatus = http.StatusNotModified
 	}
@@ -298,7 +284,7 @@ func (x *exchange) collapsed(p *participation, d decision, now time.Time) answer
 		}
 		return answer{kind: answerCollapsed, resp: resp}
 	}
-	resp, err := x.serve(now, o.entry, &o.response, status)
+	resp, err := x.serve(o.entry, &o.response, o.response.age(now), status)
 	if err != nil {
 		return answer{next: alone}
 	}

@@ -12,9 +12,9 @@ import (
 // The response of a shared request, for the caller that led and for those that joined, while its body arrives.
 
 // leaderResponse returns the origin's response to the request that x has led.
-func (x *exchange) leaderResponse(p *participation, d decision) *http.Response {
+func (x *exchange) leaderResponse(p *participation, found lookup) *http.Response {
 	o := p.Request.Result()
-	status := Status{Fwd: d.fwd, FwdStatus: o.code, Detail: d.detail}
+	status := found.status(o.code)
 	if o.resumes {
 		status.FwdStatus = http.StatusPartialContent
 	}

@@ -350,3 +350,12 @@ func (t *Transport) logAs(level slog.Level, req *http.Request, message string, a
 	}
 	t.Logger.LogAttrs(ctx, level, "cachetrip: "+message, append(attrs, about...)...)
 }
+
+var silent = slog.New(slog.DiscardHandler)
+
+func (t *Transport) logger() *slog.Logger {
+	if t.Logger != nil {
+		return t.Logger
+	}
+	return silent
+}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/cachetrip/cachetrip/internal/background"
 	"github.com/cachetrip/cachetrip/internal/eventlog"
-	"github.com/cachetrip/cachetrip/internal/field"
 	"github.com/cachetrip/cachetrip/internal/guard"
 	"github.com/cachetrip/cachetrip/internal/inflight"
 	"github.com/cachetrip/cachetrip/internal/memo"
@@ -194,297 +193,108 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		req.Body.Close()
 	}
 	if x == nil {
-		return t.refuse(req, status), nil
+		resp := refusal(req)
+		t.tell(answerRefused, req, resp, status)
+		return resp, nil
 	}
 	defer x.release()
 	return x.run()
 }
 
-// onlyCached reports whether a request must not be forwarded, though the cache has no part in it. Methods
-// that are not safe have to be written through, whatever the request says. Sections 4 and 5.2.1.7.
-func onlyCached(req *http.Request) bool {
-	if !isSafe(req.Method) || req.Method == http.MethodConnect {
-		return false
-	}
-	h, _ := field.Canonical(req.Header)
-	return newRequest(req.Method, h, directivesOf(req.Context()), nil).cc.OnlyIfCached
-}
-
-// exchange is one request that concerns the cache, while it is being answered.
-type exchange struct {
-	t     *Transport
-	req   *http.Request // as given
-	own   *http.Request // a copy of req to send, which outlives the caller's context; see detach
-	asker *http.Request // what hooks and logs are told, if that is neither
-	rules *request      // as the rules see it; at first asked
-	asked request
-	key   string
-
-	// The caller's context, once it matters; see context. A body that is on its way is read as long as it lasts.
-	ctx     context.Context
-	unwatch func()
-	reading bool
-
-	behind bool // nobody waits for the answer: x revalidates behind a stale response
-
-	sharing *sharing // nil before the origin is to be asked
-
-	reply *http.Response // to what was sent last
-}
-
-// begin returns the exchange for req, or nil and the status to forward it with, if the cache has no
-// part in it.
-func (t *Transport) begin(req *http.Request) (*exchange, Status) {
-	if !t.keeps() || t.closed.Load() || req.URL == nil || req.URL.Host == "" || lower(req.URL.Scheme) != "http" && lower(req.URL.Scheme) != "https" {
-		return nil, Status{Fwd: "bypass"}
-	}
-	method := req.Method
-	switch {
-	case method == "":
-		method = http.MethodGet
-	case method != http.MethodGet && method != http.MethodHead:
-		return nil, Status{Fwd: "method"}
-	}
-	seen := req
-	canonical, plain, anonymous := survey(req.Header)
-	if !canonical { // net/http sends names as they are spelled
-		seen = req.WithContext(req.Context())
-		seen.Header, _ = field.Canonical(req.Header)
-	}
-	if detail := bypasses(seen, plain); detail != "" {
-		return nil, Status{Fwd: "bypass", Detail: detail}
-	}
-	x := &exchange{t: t, req: req}
-	if err := x.identify(method, seen, plain, anonymous); err != nil {
-		if req.Context().Err() == nil {
-			t.storeFailed(req, "secret", err)
-		}
-		return nil, Status{Fwd: "bypass", Detail: "store-error"}
-	}
-	if x.rules.cc.NoStore {
-		return nil, Status{Fwd: "request", Detail: "no-store"}
-	}
-	return x, Status{}
-}
-
-// bypasses names what makes a GET or HEAD none of the cache's business; empty if nothing does.
-func bypasses(req *http.Request, plain bool) string {
-	switch {
-	case req.Body != nil && req.Body != http.NoBody:
-		return "content" // whose meaning is not defined for these methods: RFC 9110, section 9.3.1
-	case plain:
-		return ""
-	case req.Header["Upgrade"] != nil:
-		return "upgrade"
-	case req.Header["If-Match"] != nil || req.Header["If-Unmodified-Since"] != nil:
-		return "precondition" // for the origin to evaluate: RFC 9111, section 4.3.2
-	}
-	return ""
-}
-
-// identify reads the request, seen with canonical names, and computes its key.
-func (x *exchange) identify(method string, seen *http.Request, plain, anonymous bool) error {
-	digest, err := x.t.digester(seen.Context())
-	if err != nil {
-		return err
-	}
-	if further := directivesOf(seen.Context()); plain && further == nil {
-		x.asked = request{method: method, header: seen.Header, digest: digest, cc: neutral}
-	} else {
-		x.asked = newRequest(method, seen.Header, further, digest)
-	}
-	x.asked.plain = plain
-	x.rules = &x.asked
-	name := ""
-	if x.t.Identity != nil {
-		name = x.t.Identity(seen)
-	}
-	x.rules.identified = name != ""
-	var room buffer
-	identity := room[:0]
-	if name != "" || !anonymous {
-		identity = appendIdentity(identity, seen, name)
-	}
-	x.key = x.t.keys.of(digest, seen.URL, seen.Host, identity)
-	return nil
-}
-
-// url returns the prefix of all keys of the URL.
-func (x *exchange) url() string { return x.key[:urlDigits] }
-
-// invalidatedSince reports whether this Transport may have invalidated the key, or its URL, since
-// the event with the given number.
-func (x *exchange) invalidatedSince(number uint64) bool {
-	return x.t.events.InvalidatedSince(number, x.key) || x.t.events.InvalidatedSince(number, x.url())
-}
-
-// orderBefore returns what is known of the order of events of the key, for a response whose request
-// was the event with the given number.
-func (x *exchange) orderBefore(number uint64) order {
-	times := x.t.events.InvalidationsBefore(number, x.key, nil)
-	return order{
-		overtaken:   x.t.events.StoredSince(number, x.key),
-		invalidated: x.t.events.InvalidationsBefore(number, x.url(), times),
-	}
-}
-
-// release ends what x holds when the request is answered, but for what goes on while the caller reads.
-func (x *exchange) release() {
-	x.sharing.end()
-	if x.unwatch != nil && !x.reading {
-		x.unwatch()
-	}
-}
-
-// run answers the request.
+// run answers the request. Each attempt looks up and decides, and carries out the decision.
 func (x *exchange) run() (*http.Response, error) {
-	join := joinAny
+	var try attempt
 	if !x.collapsible() {
-		join = joinNone
+		try.join = joinNone
 	}
-	for blind, tries := false, 0; ; tries++ {
-		moment := x.t.requests.Moment()
-		var entries []*store.Entry
-		if !blind {
-			var err error
-			if entries, err = x.lookup(); err != nil {
-				return nil, err
+	for {
+		found, err := x.lookUp(try.blind)
+		if err != nil {
+			return nil, err
+		}
+		a := x.carryOut(found, try.join)
+		if a.next == answered && a.err != nil {
+			return nil, a.err
+		}
+		if a.next == answered {
+			x.t.tell(a.kind, x.req, a.resp, a.status)
+			if found.decision.action == serveRevalidate {
+				x.refresh(found)
 			}
+			return a.resp, nil
 		}
-		if ctx := x.req.Context(); ctx.Err() != nil { // meanwhile, so that Base has no part in it
-			return nil, context.Cause(ctx)
-		}
-		stored := x.t.views.all(x.key, entries)
-		if at := x.t.events.InvalidatedAt(x.url()); !at.IsZero() {
-			stored = invalidateBefore(stored, at) // another process may have stored since what it had asked for before
-		}
-		now := wallClock()
-		d := decide(now, x.rules, stored)
-		if d.serves() && x.comesBackTo(&stored[d.selected]) {
-			d.action, d.fwd, d.detail = revalidate, "request", "redirect-loop"
-			join = joinNone
-		}
-		switch d.action {
-		case serve, serveRevalidate:
-			resp, err := x.serve(now, entries[d.selected], &stored[d.selected], Status{Hit: true, Detail: d.detail})
-			if err != nil {
-				blind = true // what is stored can't be read: ask as if it were not there
-				continue
-			}
-			kind := answerHit
-			if d.ttl <= 0 {
-				x.t.counters.hits.Add(1) // as well
-				kind = answerStale
-			}
-			x.t.tell(kind, x.req, resp, Status{})
-			if d.action == serveRevalidate {
-				x.refresh(entries, stored, d)
-			}
-			return resp, nil
-		case refuse:
-			return x.t.refuse(x.req, Status{Fwd: d.fwd, Detail: d.detail}), nil
-		}
-		if x.t.logs(x.req.Context()) {
-			x.t.log(x.req, "asking the origin", slog.String("action", d.action.String()), slog.String("fwd", d.fwd), slog.String("detail", d.detail))
-		}
-		resp, next, err := x.ask(entries, stored, d, join, moment)
-		switch next {
-		case answered:
-			return resp, err
-		case alone:
-			join = joinNone
-		case impatient:
-			join = max(join, joinReady)
+		if a.next == impatient {
 			if err := x.sharing.turn.Wait(x.context(), x.waitsFor()); err != nil {
 				return nil, err
 			}
-		case again:
-			blind = blind || tries > maxTries
 		}
-		if tries >= maxTries {
-			join = joinNone
-		}
+		try = try.then(a.next)
 	}
 }
 
-// comesBackTo reports whether r is a redirect that the caller, following redirects, has been given before:
-// r would send it round again, although what it has met on the way, such as a cookie, can have changed the
-// answer of the origin. Browsers validate then as well.
-func (x *exchange) comesBackTo(r *response) bool {
-	if x.req.Response == nil || r.status < 300 || r.status > 399 || r.header["Location"] == nil || x.rules.cc.OnlyIfCached {
-		return false
+// carryOut does what was decided.
+func (x *exchange) carryOut(found lookup, join joining) answer {
+	switch found.decision.action {
+	case serve, serveRevalidate:
+		return x.serveSelected(found)
+	case refuse:
+		return answer{kind: answerRefused, resp: refusal(x.req), status: found.status(0)}
 	}
-	before := x.req.Response
-	for range maxRedirects {
-		if before == nil || before.Request == nil {
-			return false
-		}
-		if sameTarget(before.Request, x.req) {
-			return true
-		}
-		before = before.Request.Response
+	if d := &found.decision; x.t.logs(x.req.Context()) {
+		x.t.log(x.req, "asking the origin", slog.String("action", d.action.String()), slog.String("fwd", d.fwd), slog.String("detail", d.detail))
 	}
-	return true
+	return x.ask(found, join)
 }
 
-// maxRedirects bounds the redirects that are looked back at: few clients follow more.
-const maxRedirects = 50
+// answer is what an attempt of an exchange has led to.
+type answer struct {
+	next   next
+	kind   answerKind     // of resp
+	resp   *http.Response // what the caller gets, if next is answered and err is nil
+	err    error          // what the caller gets instead
+	status Status         // what StatusOf cannot tell from resp
+}
 
-// sameTarget reports whether two requests have the same target URI.
-func sameTarget(a, b *http.Request) bool {
-	return a.URL != nil && b.URL != nil && primaryURL(a.URL, a.Host) == primaryURL(b.URL, b.Host)
+// next is how an exchange goes on after an attempt.
+type next int
+
+const (
+	answered   next = iota
+	alone           // it begins again without waiting for others: their response was of no use
+	impatient       // it begins again, and waits no longer for others
+	again           // it begins again: what is stored has changed
+	unreadable      // it begins again as if nothing were stored
+)
+
+// attempt says how an exchange tries to answer its request.
+type attempt struct {
+	count int     // how often it has begun again
+	join  joining // how it takes part in the requests of others
+	blind bool    // as if nothing were stored
+}
+
+// then returns the attempt after one that has led to next.
+func (t attempt) then(next next) attempt {
+	switch next {
+	case alone:
+		t.join = joinNone
+	case impatient:
+		t.join = max(t.join, joinReady)
+	case again:
+		t.blind = t.blind || t.count > maxTries
+	case unreadable:
+		t.blind = true
+	}
+	if t.count >= maxTries {
+		t.join = joinNone
+	}
+	t.count++
+	return t
 }
 
 // maxTries is how often a request may begin again and still wait for others: more than what it
 // waits for changes under its hands, other than by chance.
 const maxTries = 4
-
-// next is how an exchange goes on after the origin was asked.
-type next int
-
-const (
-	answered  next = iota
-	alone          // without waiting for others, whose answer was of no use
-	impatient      // from the beginning, without waiting for others any more
-	again          // from the beginning: what is stored has changed
-)
-
-// serveStale answers with the selected response although the origin failed, with the given status
-// code or none, if that is allowed; else it returns nil.
-func (x *exchange) serveStale(entries []*store.Entry, stored []response, d decision, code int) *http.Response {
-	now := wallClock()
-	if d.selected < 0 || !staleOnError(now, x.rules, &stored[d.selected], x.t.StaleIfError, code) || x.comesBackTo(&stored[d.selected]) {
-		return nil
-	}
-	resp, err := x.serve(now, entries[d.selected], &stored[d.selected], Status{Fwd: d.fwd, FwdStatus: code, Detail: "stale-if-error"})
-	if err != nil {
-		return nil
-	}
-	return resp
-}
-
-// lookup returns what is stored under the key, what is just being stored included, or an error if the caller's
-// context ends before that is. A store that fails costs a miss.
-func (x *exchange) lookup() ([]*store.Entry, error) {
-	if w := x.t.pendingWrites.Of(x.key); w != nil {
-		ctx := x.context()
-		if w.Wait(ctx); ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		} // else what is being stored is not there yet, if that takes too long
-	}
-	ctx := x.req.Context()
-	if !x.store().AtOnce() {
-		ctx = x.context() // which costs more, and ends the waiting also if Request.Cancel is closed
-	}
-	entries, err := x.store().Entries(ctx, x.key)
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	if err != nil {
-		x.storeFailed("look up", err)
-	}
-	return entries, nil
-}
 
 // WrappedRoundTripper returns what makes the real requests: Base, or what stands for it if that is nil. Programs that
 // look for a RoundTripper of a certain kind below others, as Kubernetes' clients do, find it by this method.
@@ -511,18 +321,4 @@ func (t *Transport) drainBudget() (int64, time.Duration) {
 		patience = 0
 	}
 	return budget, patience
-}
-
-var silent = slog.New(slog.DiscardHandler)
-
-func (t *Transport) logger() *slog.Logger {
-	if t.Logger != nil {
-		return t.Logger
-	}
-	return silent
-}
-
-// String names the action for logs.
-func (a action) String() string {
-	return [...]string{"fetch", "revalidate", "resume", "serve", "serve-and-revalidate", "refuse"}[a]
 }

@@ -32,18 +32,6 @@ func (t *Transport) invalidateAfter(req *http.Request, resp *http.Response) {
 	}
 }
 
-// firstAnswer returns the response to req itself, from which Base may have followed redirects to resp.
-func firstAnswer(req *http.Request, resp *http.Response) *http.Response {
-	for range maxRedirects {
-		actual := resp.Request
-		if actual == nil || actual.Response == nil || actual.Response == req.Response {
-			break
-		}
-		resp = actual.Response
-	}
-	return resp
-}
-
 // targetURL returns the target URI of a request: its Host may be another than that which it is sent to.
 // RFC 9110, section 7.1.
 func targetURL(req *http.Request) *url.URL {

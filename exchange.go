@@ -1,0 +1,146 @@
+package cachetrip
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/cachetrip/cachetrip/internal/field"
+)
+
+// One request while it is answered, and which requests the cache concerns.
+
+// exchange is one request that concerns the cache, while it is being answered.
+type exchange struct {
+	t     *Transport
+	req   *http.Request // as given
+	own   *http.Request // a copy of req to send, which outlives the caller's context; see detach
+	asker *http.Request // what hooks and logs are told, if that is neither
+	rules *request      // as the rules see it; at first asked
+	asked request
+	key   string
+
+	// The caller's context, once it matters; see context. A body that is on its way is read as long as it lasts.
+	ctx     context.Context
+	unwatch func()
+	reading bool
+
+	behind bool // nobody waits for the answer: x revalidates behind a stale response
+
+	sharing *sharing // nil before the origin is to be asked
+
+	reply *http.Response // to what was sent last
+}
+
+// begin returns the exchange for req, or nil and the status to forward it with, if the cache has no
+// part in it.
+func (t *Transport) begin(req *http.Request) (*exchange, Status) {
+	if !t.keeps() || t.closed.Load() || req.URL == nil || req.URL.Host == "" || lower(req.URL.Scheme) != "http" && lower(req.URL.Scheme) != "https" {
+		return nil, Status{Fwd: "bypass"}
+	}
+	method := req.Method
+	switch {
+	case method == "":
+		method = http.MethodGet
+	case method != http.MethodGet && method != http.MethodHead:
+		return nil, Status{Fwd: "method"}
+	}
+	seen := req
+	canonical, plain, anonymous := survey(req.Header)
+	if !canonical { // net/http sends names as they are spelled
+		seen = req.WithContext(req.Context())
+		seen.Header, _ = field.Canonical(req.Header)
+	}
+	if detail := bypasses(seen, plain); detail != "" {
+		return nil, Status{Fwd: "bypass", Detail: detail}
+	}
+	x := &exchange{t: t, req: req}
+	if err := x.identify(method, seen, plain, anonymous); err != nil {
+		if req.Context().Err() == nil {
+			t.storeFailed(req, "secret", err)
+		}
+		return nil, Status{Fwd: "bypass", Detail: "store-error"}
+	}
+	if x.rules.cc.NoStore {
+		return nil, Status{Fwd: "request", Detail: "no-store"}
+	}
+	return x, Status{}
+}
+
+// bypasses names what makes a GET or HEAD none of the cache's business; empty if nothing does.
+func bypasses(req *http.Request, plain bool) string {
+	switch {
+	case req.Body != nil && req.Body != http.NoBody:
+		return "content" // whose meaning is not defined for these methods: RFC 9110, section 9.3.1
+	case plain:
+		return ""
+	case req.Header["Upgrade"] != nil:
+		return "upgrade"
+	case req.Header["If-Match"] != nil || req.Header["If-Unmodified-Since"] != nil:
+		return "precondition" // for the origin to evaluate: RFC 9111, section 4.3.2
+	}
+	return ""
+}
+
+// identify reads the request, seen with canonical names, and computes its key.
+func (x *exchange) identify(method string, seen *http.Request, plain, anonymous bool) error {
+	digest, err := x.t.digester(seen.Context())
+	if err != nil {
+		return err
+	}
+	if further := directivesOf(seen.Context()); plain && further == nil {
+		x.asked = request{method: method, header: seen.Header, digest: digest, cc: neutral}
+	} else {
+		x.asked = newRequest(method, seen.Header, further, digest)
+	}
+	x.asked.plain = plain
+	x.rules = &x.asked
+	name := ""
+	if x.t.Identity != nil {
+		name = x.t.Identity(seen)
+	}
+	x.rules.identified = name != ""
+	var room buffer
+	identity := room[:0]
+	if name != "" || !anonymous {
+		identity = appendIdentity(identity, seen, name)
+	}
+	x.key = x.t.keys.of(digest, seen.URL, seen.Host, identity)
+	return nil
+}
+
+// onlyCached reports whether a request must not be forwarded, though the cache has no part in it. Methods
+// that are not safe have to be written through, whatever the request says. Sections 4 and 5.2.1.7.
+func onlyCached(req *http.Request) bool {
+	if !isSafe(req.Method) || req.Method == http.MethodConnect {
+		return false
+	}
+	h, _ := field.Canonical(req.Header)
+	return newRequest(req.Method, h, directivesOf(req.Context()), nil).cc.OnlyIfCached
+}
+
+// url returns the prefix of all keys of the URL.
+func (x *exchange) url() string { return x.key[:urlDigits] }
+
+// invalidatedSince reports whether this Transport may have invalidated the key, or its URL, since
+// the event with the given number.
+func (x *exchange) invalidatedSince(number uint64) bool {
+	return x.t.events.InvalidatedSince(number, x.key) || x.t.events.InvalidatedSince(number, x.url())
+}
+
+// orderBefore returns what is known of the order of events of the key, for a response whose request
+// was the event with the given number.
+func (x *exchange) orderBefore(number uint64) order {
+	times := x.t.events.InvalidationsBefore(number, x.key, nil)
+	return order{
+		overtaken:   x.t.events.StoredSince(number, x.key),
+		invalidated: x.t.events.InvalidationsBefore(number, x.url(), times),
+	}
+}
+
+// release ends what x holds when the request is answered, but for what goes on while the caller reads.
+func (x *exchange) release() {
+	x.sharing.end()
+	if x.unwatch != nil && !x.reading {
+		x.unwatch()
+	}
+}

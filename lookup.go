@@ -1,0 +1,119 @@
+package cachetrip
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// What an exchange finds in the store, and what it decides.
+
+// lookup is what is stored for a request, and what to do with the request.
+type lookup struct {
+	entries  []*store.Entry
+	stored   []response // the entries as the rules see them
+	decision decision
+	moment   uint64 // of the shared requests, before the store was asked
+	alone    bool   // the origin must be asked for this request alone
+}
+
+// lookUp looks up and decides. If blind is set, it does so as if nothing were stored. The error is the
+// cause of the end of the caller's context.
+func (x *exchange) lookUp(blind bool) (found lookup, err error) {
+	found.moment = x.t.requests.Moment()
+	if !blind {
+		if found.entries, err = x.entries(); err != nil {
+			return found, err
+		}
+	}
+	if ctx := x.req.Context(); ctx.Err() != nil { // it has ended meanwhile: Base has no part in it
+		return found, context.Cause(ctx)
+	}
+	found.stored = x.t.views.all(x.key, found.entries)
+	if at := x.t.events.InvalidatedAt(x.url()); !at.IsZero() {
+		// Another process may have stored since then what it had requested before.
+		found.stored = invalidateBefore(found.stored, at)
+	}
+	d := &found.decision
+	*d = decide(wallClock(), x.rules, found.stored)
+	if d.serves() && x.comesBackTo(found.response()) {
+		d.action, d.fwd, d.detail = revalidate, "request", "redirect-loop"
+		found.alone = true
+	}
+	return found, nil
+}
+
+// entries returns what is stored under the key. It waits for pending writes. The error is the cause of
+// the end of the caller's context. A store that fails costs a miss.
+func (x *exchange) entries() ([]*store.Entry, error) {
+	if w := x.t.pendingWrites.Of(x.key); w != nil {
+		ctx := x.context()
+		if w.Wait(ctx); ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		} // else the write takes too long, and is not seen
+	}
+	ctx := x.req.Context()
+	if !x.store().AtOnce() {
+		ctx = x.context() // which costs more, and also ends if Request.Cancel is closed
+	}
+	entries, err := x.store().Entries(ctx, x.key)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err != nil {
+		x.storeFailed("look up", err)
+	}
+	return entries, nil
+}
+
+// entry returns the selected entry, nil if there is none.
+func (l *lookup) entry() *store.Entry {
+	if l.decision.selected < 0 {
+		return nil
+	}
+	return l.entries[l.decision.selected]
+}
+
+// response returns the selected response, nil if there is none.
+func (l *lookup) response() *response {
+	if l.decision.selected < 0 {
+		return nil
+	}
+	return &l.stored[l.decision.selected]
+}
+
+// status returns the Status of a response for which the request was forwarded. code is the status code
+// of the origin's response.
+func (l *lookup) status(code int) Status {
+	return Status{Fwd: l.decision.fwd, FwdStatus: code, Detail: l.decision.detail}
+}
+
+// serveSelected answers with the selected response.
+func (x *exchange) serveSelected(found lookup) answer {
+	resp, err := x.serve(found.entry(), found.response(), found.decision.age, Status{Hit: true, Detail: found.decision.detail})
+	if err != nil {
+		return answer{next: unreadable}
+	}
+	if found.decision.ttl > 0 {
+		return answer{kind: answerHit, resp: resp}
+	}
+	x.t.counters.hits.Add(1) // as well
+	return answer{kind: answerStale, resp: resp}
+}
+
+// serveStale answers with the selected response although the origin has failed, with the given status
+// code or 0. It returns nil if that is not allowed.
+func (x *exchange) serveStale(found *lookup, code int) *http.Response {
+	now, r := wallClock(), found.response()
+	if r == nil || !staleOnError(now, x.rules, r, x.t.StaleIfError, code) || x.comesBackTo(r) {
+		return nil
+	}
+	status := found.status(code)
+	status.Detail = "stale-if-error"
+	resp, err := x.serve(found.entry(), r, r.age(now), status)
+	if err != nil {
+		return nil
+	}
+	return resp
+}
