@@ -8,16 +8,17 @@ import (
 	"github.com/cachetrip/cachetrip/internal/prefix"
 )
 
-// A reader that goes on alone: the others did not wait for it, or the source that
-// it shares has stalled or ended early, or the draft has lost what it had.
+// Readers that continue alone. A reader does so if the others did not wait for
+// it, if the shared source has stalled or ended early, or if the draft has lost
+// content.
 
-// alone is the part of a Reader that goes on alone.
+// alone is the state of a Reader that continues alone.
 type alone struct {
-	from   int64 // the position from which r reads alone; -1 if it does not
+	from   int64 // the position from which r reads alone; -1 while it shares
 	why    error // the error of the reader if no rest can be had
 	whole  bool  // see Shared.Whole
-	begun  bool  // what follows is set
-	ask    Rest  // nil if there is none
+	begun  bool  // begin was called, and the fields below are set
+	ask    Rest  // nil if the rest cannot be requested
 	stop   context.CancelFunc
 	source io.ReadCloser
 	until  int64 // where source ends; -1 if only its end tells
@@ -25,15 +26,15 @@ type alone struct {
 
 func (r *Reader) isAlone() bool { return r.alone.from >= 0 && r.position >= r.alone.from }
 
-// goAlone has r read alone from a position on. The lock is held.
+// goAlone makes r read alone from a position on. The lock is held.
 func (r *Reader) goAlone(from int64, why error) {
 	r.alone.from, r.alone.why = from, why
-	delete(r.d.readers, r) // nobody waits for it any more
+	delete(r.d.readers, r) // no reader waits for it any more
 }
 
-// readAlone reads what r asks the origin for. done is false if the origin does not
-// give that, and r goes on with a source that has only stalled. The lock is held,
-// but for the while of asking and reading.
+// readAlone reads from a source of r's own. done is false if there is none, and
+// r continues with a shared source that has only stalled. The lock is held,
+// except during requests and reads.
 func (r *Reader) readAlone(p []byte) (n int, done bool, err error) {
 	a := &r.alone
 	r.begin()
@@ -62,13 +63,13 @@ func (r *Reader) readAlone(p []byte) (n int, done bool, err error) {
 		r.d.unlocked(func() { source.Close() })
 	}
 	if r.position < r.d.length {
-		n, err = r.readStored(p) // what is held behind the source
+		n, err = r.readStored(p) // the held content after the source
 		return n, true, err
 	}
 	return 0, true, io.EOF
 }
 
-// begin prepares r for asking.
+// begin prepares r for requesting the rest.
 func (r *Reader) begin() {
 	if r.alone.begun {
 		return
@@ -82,14 +83,14 @@ func (r *Reader) begin() {
 	r.alone.ask = r.caller.Alone(Shared{Context: ctx, Begins: r.begins, Whole: r.alone.whole})
 }
 
-// askRest asks for a source of the rest, and reports whether there is one. If there
-// is none and no error, r goes on with what it shares.
+// askRest requests the rest, and reports whether there is a source of it. If
+// there is none and no error, r continues with the shared source.
 func (r *Reader) askRest() (found bool, err error) {
 	a, d, position := &r.alone, r.d, r.position
 	var source io.ReadCloser
 	var until int64
 	if a.ask != nil {
-		r.reading = true // what the caller has
+		r.reading = true // Begins reads what the caller got
 		d.unlocked(func() { source, until = a.ask(position) })
 		r.reading = false
 		d.changed.Broadcast()
@@ -108,11 +109,11 @@ func (r *Reader) askRest() (found bool, err error) {
 		return false, a.why
 	}
 	a.source, a.until = source, until
-	a.why = io.ErrUnexpectedEOF // should it end early
+	a.why = io.ErrUnexpectedEOF // in case the source ends early
 	return true, nil
 }
 
-// readSource reads from the source of r alone.
+// readSource reads from r's own source.
 func (r *Reader) readSource(p []byte) (n int, err error) {
 	source := r.alone.source
 	if r.alone.until >= 0 {
@@ -124,9 +125,10 @@ func (r *Reader) readSource(p []byte) (n int, err error) {
 	return n, err
 }
 
-// begins reports whether a body begins with what r was given up to a position.
+// begins reports whether a body begins with the bytes that r has returned, up
+// to a position.
 func (r *Reader) begins(body io.Reader, position int64) bool {
-	if r.sum != nil { // the draft may not give it again
+	if r.sum != nil { // the draft may not have the bytes any more
 		var sum maphash.Hash
 		sum.SetSeed(r.sum.Seed())
 		_, err := io.CopyN(&sum, body, position)
@@ -135,7 +137,7 @@ func (r *Reader) begins(body io.Reader, position int64) bool {
 	return prefix.Same(body, reading{r}, position)
 }
 
-// reading reads again what a reader was given.
+// reading reads the bytes that a reader has returned before.
 type reading struct{ r *Reader }
 
 func (g reading) ReadAt(p []byte, position int64) (int, error) {

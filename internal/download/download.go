@@ -3,11 +3,11 @@
 //
 //   - Every reader gets the whole content from its beginning, at its own pace. A
 //     reader that stops, or whose context ends, does not harm the others.
-//   - The reader that needs the next byte has it fetched. So at most one piece is
-//     in memory, and the source is never read faster than the fastest reader reads.
-//   - A draft that takes no more, hangs or panics costs no reader a byte that
-//     others have got.
-//   - What the draft has taken is stored before a reader is told of the end.
+//   - The source is read only when a reader needs the next byte. So at most one
+//     piece is in memory, and the fastest reader sets the pace.
+//   - If the draft is full, hangs or panics, no reader loses content that
+//     another one got.
+//   - The content is stored before a reader gets io.EOF.
 //   - A source that breaks is continued, if the program knows another one.
 //   - Nothing that the source or the draft does ends the process, or leaves a lock
 //     held.
@@ -32,31 +32,33 @@ import (
 )
 
 var (
-	// ErrAbandoned is the end of a download that nobody reads any more.
+	// ErrAbandoned is the error of a download that all readers have left.
 	ErrAbandoned = errors.New("cachetrip: download abandoned by all readers")
 
-	// ErrLength is the end of content that is longer or shorter than announced.
+	// ErrLength is the error of content that is longer or shorter than
+	// announced.
 	ErrLength = errors.New("cachetrip: not the announced length")
 
 	// errLate is the error of a reader that was left behind and cannot get the
 	// rest by itself.
 	errLate = fmt.Errorf("cachetrip: the store took no more, and others did not wait for this reader: %w", io.ErrUnexpectedEOF)
 
-	// errStalled is the error of a reader that waited for a shared source that
-	// stalled, and that got no rest from another one either.
+	// errStalled is the error of a reader whose shared source has stalled, and
+	// which could not get the rest by itself.
 	errStalled = fmt.Errorf("cachetrip: the shared response has stalled, and what the origin has now does not continue it: %w", io.ErrUnexpectedEOF)
 
-	// errGoexit is the end of a download whose source or draft ended the goroutine
-	// that called it, by runtime.Goexit, as testing.T.FailNow does it.
+	// errGoexit is the error of a download whose source or draft called
+	// runtime.Goexit, as testing.T.FailNow does.
 	errGoexit = errors.New("cachetrip: the body of a response ended the goroutine that read it")
 )
 
-// Draft takes the bytes that the source brings.
+// Draft receives the bytes of the source.
 type Draft interface {
-	// Write appends bytes. It may be given up at the deadline of SetWaiting.
+	// Write appends bytes. It may fail at the deadline of the context of
+	// SetWaiting.
 	io.Writer
 
-	// ReadAtWithin reads what was written, for a reader that waits until ctx ends.
+	// ReadAtWithin reads written bytes. It waits at most until ctx ends.
 	ReadAtWithin(ctx context.Context, p []byte, offset int64) (int, error)
 
 	// Close releases the draft.
@@ -65,82 +67,83 @@ type Draft interface {
 	// Context returns the context that the draft was made with.
 	Context() context.Context
 
-	// SetWaiting sets the context of those who wait for the next Write.
+	// SetWaiting sets the context of the readers that wait for the next Write.
 	SetWaiting(ctx context.Context)
 
 	// AtOnce reports whether reads and writes end soon, and do not fail later.
 	AtOnce() bool
 }
 
-// Held is content that is stored already. ReadAt may return less than it was
-// asked for, without an error.
+// Held is content that is already stored. Unlike in an io.ReaderAt, a short
+// read may have a nil error.
 type Held interface {
 	io.ReaderAt
 	io.Closer
 }
 
-// Rest is a function that asks for the content from a position on. It returns a
-// body that begins there, and the position where that body ends, -1 if only its
-// end tells. It returns a nil body if there is none that fits.
+// Rest is a function that requests the content from a position on. It returns a
+// body that begins there, and the position where it ends, or -1 if unknown. It
+// returns a nil body if it cannot get one that fits.
 type Rest func(position int64) (body io.ReadCloser, end int64)
 
-// Result says what has come when a download ends.
+// Result says how much content arrived before a download ended.
 type Result struct {
 	Taken   int64 // how many bytes of the source the draft has taken
-	Refused error // why the draft has not taken everything, and must not be used; nil if it has
+	Refused error // why the draft is incomplete and must not be used; nil if it has everything
 
-	// End is io.EOF if everything has come. It is ErrLength if the length is
-	// wrong, ErrAbandoned if all readers have left, and else the error of the
+	// End is io.EOF if all content arrived. It is ErrLength if the length is
+	// wrong, ErrAbandoned if all readers have left, or else the error of the
 	// source.
 	End error
 
-	// Broken says that nothing speaks against what has come: the readers have left,
-	// or the connection of the source broke.
+	// Broken says that the content is good as far as it arrived: the readers
+	// have left, or the connection of the source broke.
 	Broken bool
 }
 
-// Config is what a Download consists of.
+// Config configures a Download.
 type Config struct {
 	Source io.ReadCloser
 	Draft  Draft
 
-	// Span is the stretch of the content that Source brings. Its End is -1 if
-	// that is unknown. Positions count from the beginning of the content.
+	// Span is the part of the content that Source has. Its End is -1 if that is
+	// unknown. Positions count from the beginning of the content.
 	Span   span.Span
 	Length int64 // of the whole content; -1 if that is unknown
 
 	// Held has the content before and after Span. With it, the length must be
-	// right. Held is nil if Source brings everything.
+	// right. Held is nil if Source has all content.
 	Held Held
 
-	// CopyHeld has the draft begin with the content before Span, so that both
+	// CopyHeld makes the draft begin with the content before Span, so that both
 	// become one body.
 	CopyHeld bool
 
-	// Endless says that it does not help to wait for the end of the source.
+	// Endless says that the source will not end soon, so that Drain does not
+	// wait for it.
 	Endless bool
 
-	// Again asks for the rest after the source has broken. It is nil if that is
-	// not possible. It knows where the content ends.
+	// Again requests the rest after the source has broken. It is nil if that is
+	// not possible.
 	Again Rest
 
 	// Broken reports whether an error of a source says that its connection broke.
 	// Any other error was made on purpose, and the readers get it.
 	Broken func(error) bool
 
-	// Finish stores what the draft has taken, or nothing, and returns when that is
-	// done. It is called once.
+	// Finish stores the draft, or discards it, and returns when that is done.
+	// It is called once.
 	Finish func(Result)
 
-	// Lost is called when nobody should join any more: the draft has failed, or
-	// the source has stalled.
+	// Lost is called when no reader should join any more, because the draft has
+	// failed or the source has stalled.
 	Lost func()
 
-	// Panicked is told what the source or the draft panicked with.
+	// Panicked is called when the source or the draft has panicked with p.
 	Panicked func(p any, stack []byte)
 
-	Received   *atomic.Int64      // counts the bytes that all sources bring
-	Stragglers *straggler.Counter // counts goroutines that nobody waits for any more
+	Received   *atomic.Int64      // counts the bytes of all sources
+	Stragglers *straggler.Counter // counts goroutines that no caller waits for
 }
 
 // Download is one body on its way. It is safe for concurrent use.
@@ -148,23 +151,23 @@ type Download struct {
 	config Config
 
 	mu      sync.Mutex
-	changed sync.Cond // of what mu protects
+	changed sync.Cond // broadcasts each change of the fields below
 
 	source     io.ReadCloser
 	length     int64 // of the whole content; -1 if unknown
 	limit      int64 // where the source ends; -1 if unknown
-	exact      bool  // the cache vouches for the length: a body of another one is an error
-	arrived    int64 // up to here content has come
-	staged     int64 // up to here it can be read from Held and the draft; the rest is in the window
+	exact      bool  // the length must be right; another one is an error
+	arrived    int64 // the position up to which content has arrived
+	staged     int64 // the position up to which Held and the draft have it; the rest is in the window
 	draftBegin int64 // the position of the first byte in the draft
-	copyHeld   bool  // the draft still has to begin with the content before the span
+	copyHeld   bool  // the content before the span must still be copied to the draft
 
 	refused  error // why the draft takes no more; nil if it has taken everything so far
 	fetching bool  // a piece is being fetched
 	writing  bool  // the draft is being written, or finished
 	finished bool  // Finish was called
-	ending   error // what end will be when Finish has returned
-	end      error // why nothing more comes
+	ending   error // the value of end after Finish returns
+	end      error // why no more content arrives; nil while it may
 
 	window  window
 	readers map[*Reader]struct{}
@@ -172,21 +175,21 @@ type Download struct {
 
 	abandoned   atomic.Bool     // Close was called
 	interrupted bool            // Close was called while a piece was being fetched
-	lastContext context.Context // of the reader that left last
-	lastWait    time.Duration   // for how long that reader waits
+	lastContext context.Context // context of the reader that left last
+	lastWait    time.Duration   // how long that reader waits
 }
 
-// Shared is what a reader has that goes on alone.
+// Shared describes a reader that continues alone.
 type Shared struct {
 	// Context ends when the reader is done.
 	Context context.Context
 
-	// Begins reports whether a body begins with what the reader was given up to a
-	// position. It reads that much of the body.
+	// Begins reports whether a body begins with the bytes that the reader has
+	// returned, up to a position. It reads that part of the body.
 	Begins func(body io.Reader, position int64) bool
 
-	// Whole says that a request for a part may not be made: the shared source was
-	// ended on purpose, by a size limit for instance.
+	// Whole says that only the whole content may be requested, because the
+	// shared source was ended on purpose, for instance by a size limit.
 	Whole bool
 }
 
@@ -206,15 +209,15 @@ func New(c Config) *Download {
 	return d
 }
 
-// Caller is for whom a Reader reads.
+// Caller is the caller that a Reader reads for.
 type Caller struct {
-	Context context.Context   // its end ends the reading
-	Leave   func(ended bool)  // called once, when the reader is done; ended: because its context has ended
-	Alone   func(Shared) Rest // asks for the rest in the name of this caller alone; nil if it may not
+	Context context.Context   // reading ends when it ends
+	Leave   func(ended bool)  // called once, when the reader is done; ended says that its context ended
+	Alone   func(Shared) Rest // requests the rest for this caller alone; nil if that is not allowed
 }
 
-// Take returns the reader of the caller that has the download made. Until then it
-// is waited for, even if the draft fails.
+// Take returns the reader of the caller that started the download. Until then,
+// no piece is dropped that it has not read.
 func (d *Download) Take(c Caller) *Reader {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -284,7 +287,7 @@ func (d *Download) waiting() context.Context {
 	for r := range d.readers {
 		ctx := r.caller.Context
 		if ctx == nil {
-			ctx = d.config.Draft.Context() // nobody has taken the reader yet
+			ctx = d.config.Draft.Context() // the first reader was not taken yet
 		}
 		if deadline, ok := ctx.Deadline(); ok && (earliest.IsZero() || deadline.Before(earliest)) {
 			earliest = deadline
@@ -293,7 +296,7 @@ func (d *Download) waiting() context.Context {
 	return patience.Until(d.config.Draft.Context(), earliest)
 }
 
-// readAt reads content that is staged or held, within the context of a reader.
+// readAt reads staged or held content, within the context of a reader.
 func (d *Download) readAt(ctx context.Context, p []byte, position int64) (n int, err error) {
 	held, start := d.config.Held, d.config.Span.Start
 	switch {
@@ -306,7 +309,7 @@ func (d *Download) readAt(ctx context.Context, p []byte, position int64) (n int,
 	}
 	n, err = d.config.Draft.ReadAtWithin(ctx, p, position-d.draftBegin)
 	if n == 0 && err == io.EOF {
-		err = io.ErrUnexpectedEOF // the draft has lost what was written
+		err = io.ErrUnexpectedEOF // the draft has lost written content
 	}
 	return n, err
 }

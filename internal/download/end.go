@@ -9,15 +9,15 @@ import (
 	"github.com/cachetrip/cachetrip/internal/patience"
 )
 
-// What happens when the last reader leaves.
+// The end of a download, after the last reader has left.
 
-// idleShare divides the time limit of Drain: a source of unknown length may be idle
-// for that part of it. Mostly only its end is missing, which comes at once. Or it is
-// a stream that waits for an event.
+// idleShare divides the time limit of Drain. A source of unknown length may be
+// idle for this part of it. Mostly only its end is missing, which arrives at
+// once. If it stays idle, it is probably a stream that waits for an event.
 const idleShare = 4
 
-// closeTime is the least that Close waits for what has come to be stored. A healthy
-// store takes less.
+// closeTime is the shortest time that Close waits for storing. A healthy store
+// takes less.
 const closeTime = 100 * time.Millisecond
 
 // Drain fetches a remainder of at most budget bytes, if it comes within the time
@@ -48,9 +48,9 @@ func (d *Download) Drain(budget int64, limit time.Duration) {
 	}
 }
 
-// Close ends the download after the last reader has left. cancel ends the request
-// to the source. Close waits until what has come is stored, for as long as that
-// reader waits. Then storing goes on in the background.
+// Close ends the download after the last reader has left. cancel ends the
+// request to the source. Close waits until the content is stored, but no longer
+// than that reader waits. After that, storing continues in the background.
 func (d *Download) Close(cancel func()) {
 	d.abandoned.Store(true)
 	d.mu.Lock()
@@ -74,7 +74,7 @@ func (d *Download) Close(cancel func()) {
 	_ = patience.Wait(ctx, done, limit)
 }
 
-// close has what has come stored, unless that was done, and closes everything.
+// close stores the content, unless that was done, and closes everything.
 func (d *Download) close(cancel func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

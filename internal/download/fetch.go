@@ -12,12 +12,13 @@ import (
 	"github.com/cachetrip/cachetrip/internal/stack"
 )
 
-// How the next piece comes: from the source, through the draft, into the window.
+// Fetching the next piece: from the source, through the draft, into the window.
 
-// advance has the next piece fetched, if it may be: not before all readers have
-// taken what only the window holds. If the caller stays until the piece has come,
-// advance fetches it and returns true. Otherwise the caller must wait for a
-// change. late is for how long it waits for other readers. The lock is held.
+// advance fetches the next piece, or lets another goroutine fetch it. It does
+// not before all readers have taken the piece that only the window holds. If
+// stays, advance fetches the piece itself and returns true. Otherwise the
+// caller must wait for a change. late is how long it waits for other readers.
+// The lock is held.
 func (d *Download) advance(stays bool, late time.Duration) bool {
 	if d.fetching || d.writing || d.end != nil || d.awaitsReaders(late) {
 		return false
@@ -70,7 +71,8 @@ func (d *Download) fetched(err error) {
 	}
 }
 
-// fetchPiece reads one piece of the source, and does what follows from it.
+// fetchPiece reads one piece of the source. It passes the piece on, or ends or
+// continues the download.
 func (d *Download) fetchPiece() {
 	piece := takePiece()
 	if d.copyHeld {
@@ -106,8 +108,8 @@ func (d *Download) fetchPiece() {
 	}
 }
 
-// copyPrefix begins the draft with the content before the span. Readers get that
-// from Held, meanwhile and if it fails.
+// copyPrefix copies the content before the span to the draft. Readers get it
+// from Held meanwhile, and also if copying fails.
 func (d *Download) copyPrefix(buffer *piece) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -124,7 +126,7 @@ func (d *Download) copyPrefix(buffer *piece) {
 	d.writing, d.copyHeld = false, false
 }
 
-// refuse notes that the draft takes no more, because of an error.
+// refuse records that the draft has failed, and is not used any more.
 func (d *Download) refuse(err error) {
 	d.mu.Lock()
 	d.refused = err
@@ -134,7 +136,8 @@ func (d *Download) refuse(err error) {
 	}
 }
 
-// untilAbandoned writes to the draft of a download until that is abandoned.
+// untilAbandoned is a writer to the draft. It fails once the download is
+// abandoned.
 type untilAbandoned struct{ *Download }
 
 func (d untilAbandoned) Write(p []byte) (int, error) {
@@ -144,9 +147,9 @@ func (d untilAbandoned) Write(p []byte) (int, error) {
 	return d.config.Draft.Write(p)
 }
 
-// write gives the first n bytes of a piece to the draft and to the readers. Readers
-// that keep up with the source do not need the draft for what has just come. The
-// lock is held, but for the while of writing.
+// write gives the first n bytes of a piece to the draft and to the readers.
+// Readers that keep up with the source get the piece without the draft. The
+// lock is held, except while it writes.
 func (d *Download) write(piece *piece, n int) {
 	if d.refused == nil {
 		d.writing = true
@@ -167,15 +170,15 @@ func (d *Download) write(piece *piece, n int) {
 	}
 }
 
-// continues returns a source of the rest after the source has failed, nil if there
-// is none. The lock is held, but for the while of asking.
+// continues returns a source of the rest after the source has failed, or nil.
+// The lock is held, except during the request.
 func (d *Download) continues(err error) io.ReadCloser {
 	ended := err == io.EOF && !d.isShort()
 	if err == ErrLength || d.config.Again == nil || ended || !d.config.Broken(err) {
 		return nil
 	}
 	position := d.arrived
-	d.changed.Broadcast() // readers can read what has come meanwhile
+	d.changed.Broadcast() // readers can read the content so far
 	var next io.ReadCloser
 	var end int64
 	d.unlocked(func() { next, end = d.config.Again(position) })
@@ -192,8 +195,8 @@ func (d *Download) continues(err error) io.ReadCloser {
 // isShort reports whether content that ends here would be too short.
 func (d *Download) isShort() bool { return d.exact && d.limit >= 0 && d.arrived < d.limit }
 
-// stop ends d because the source has ended. The lock is held, but for the while of
-// storing.
+// stop ends d because the source has ended. The lock is held, except while it
+// stores.
 func (d *Download) stop(err error) {
 	if err == io.EOF && d.isShort() {
 		err = io.ErrUnexpectedEOF
@@ -214,7 +217,7 @@ func (d *Download) stop(err error) {
 	}
 }
 
-// finish has the content stored. The lock is held, but for the while of storing.
+// finish stores the content. The lock is held, except while it stores.
 func (d *Download) finish(end error) {
 	result := Result{Taken: d.staged - d.config.Span.Start, Refused: d.refused, End: end, Broken: end != io.EOF && d.isBreak(end)}
 	if d.copyHeld {

@@ -27,11 +27,11 @@ type Reader struct {
 	// The lock of d protects what follows.
 	position int64
 	busy     bool          // a goroutine reads
-	queued   int           // how many goroutines wait for that to end
+	queued   int           // how many goroutines wait until busy is false
 	reading  bool          // a source or the draft is read, without the lock
-	err      error         // that ended the reading, for good
+	err      error         // the final error of all further reads
 	left     bool          // Leave has returned
-	sum      *maphash.Hash // of what was given, if the draft may fail to give that again; else nil
+	sum      *maphash.Hash // hash of the returned bytes; nil if the draft surely has them
 	alone    alone
 }
 
@@ -51,7 +51,7 @@ func (r *Reader) start(c Caller) {
 // before the first Read.
 func (r *Reader) AtEnd(f func()) { r.atEnd = f }
 
-// patience returns how long r waits for what others do.
+// patience returns how long r waits for other readers or for the store.
 func (r *Reader) patience() time.Duration {
 	if r.caller.Context.Err() != nil {
 		return 0
@@ -67,7 +67,7 @@ func (r *Reader) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// WriteTo copies in pieces as large as those that come.
+// WriteTo copies whole pieces, without a buffer of its own size.
 func (r *Reader) WriteTo(w io.Writer) (written int64, err error) {
 	piece := takePiece()
 	defer pieces.Put(piece)
@@ -92,7 +92,7 @@ func (r *Reader) WriteTo(w io.Writer) (written int64, err error) {
 	}
 }
 
-// read is Read, but for what follows from an error.
+// read reads like Read, but does not handle the end or an error.
 func (r *Reader) read(p []byte) (int, error) {
 	d := r.d
 	d.mu.Lock()
@@ -116,7 +116,7 @@ func (r *Reader) read(p []byte) (int, error) {
 	return n, err
 }
 
-// next reads what comes next, and waits for it if needed. The lock is held.
+// next reads the next bytes, and waits for them if needed. The lock is held.
 func (r *Reader) next(p []byte) (n int, err error) {
 	for done := false; !done; {
 		switch {
@@ -140,8 +140,8 @@ func (r *Reader) next(p []byte) (n int, err error) {
 	return n, err
 }
 
-// readArrived reads what has come: from the window, or else from where it is
-// stored. done is false if r has to go on alone. The lock is held.
+// readArrived reads content that has arrived: from the window, or else from the
+// draft or Held. done is false if r must continue alone. The lock is held.
 func (r *Reader) readArrived(p []byte) (n int, done bool, err error) {
 	d := r.d
 	switch begin := d.arrived - int64(len(d.window.bytes)); {
@@ -151,7 +151,7 @@ func (r *Reader) readArrived(p []byte) (n int, done bool, err error) {
 		if d.refused != nil {
 			d.changed.Broadcast() // readers may have waited for this one
 		} else if r.position == d.arrived && len(d.readers) <= 1 {
-			d.window.drop() // a reader that joins reads what is staged
+			d.window.drop() // a reader that joins reads staged content
 		}
 		return n, true, nil
 	case r.position < d.staged:
@@ -159,14 +159,15 @@ func (r *Reader) readArrived(p []byte) (n int, done bool, err error) {
 		if err == nil || r.err != nil || r.caller.Alone == nil {
 			return n, true, err
 		}
-		r.goAlone(r.position, err) // the origin still has what the store has lost
+		r.goAlone(r.position, err) // the store has lost the content, but the origin may have it
 		return 0, false, nil
 	}
 	return 0, true, errLate
 }
 
-// readBeyond reads after the source has ended: what is held behind it, or the end.
-// done is false if r has to wait for that, or to go on alone. The lock is held.
+// readBeyond reads after the source has ended. It returns held content after
+// the source, or the end. done is false if r must wait for that, or must
+// continue alone. The lock is held.
 func (r *Reader) readBeyond(p []byte) (n int, done bool, err error) {
 	d := r.d
 	switch {
@@ -174,7 +175,7 @@ func (r *Reader) readBeyond(p []byte) (n int, done bool, err error) {
 		n, err = r.readStored(p)
 		return n, true, err
 	case d.end != nil && d.end != io.EOF && r.joined && r.caller.Alone != nil:
-		r.alone.whole = !d.isBreak(d.end) // a limit that ended the source, say, must not be got round
+		r.alone.whole = !d.isBreak(d.end) // a limit below must not be bypassed
 		r.goAlone(r.position, d.end)
 		return 0, false, nil
 	case d.end != nil:
@@ -187,8 +188,8 @@ func (r *Reader) readBeyond(p []byte) (n int, done bool, err error) {
 	return 0, true, d.ending
 }
 
-// await waits for the next piece, and has it fetched. The error says that r has
-// waited too long. The lock is held.
+// await makes sure that the next piece is fetched, and waits for it. The error
+// says that r has waited too long. The lock is held.
 func (r *Reader) await() error {
 	d := r.d
 	if !r.joined {
@@ -222,8 +223,8 @@ func (r *Reader) await() error {
 	return nil
 }
 
-// readStored reads content that is staged or held. The lock is held, but for the
-// while of reading.
+// readStored reads staged or held content. The lock is held, except while it
+// reads.
 func (r *Reader) readStored(p []byte) (n int, err error) {
 	position := r.position
 	r.reading = true
@@ -238,13 +239,13 @@ func (r *Reader) readStored(p []byte) (n int, err error) {
 
 func (r *Reader) stopReading() {
 	r.reading = false
-	if r.err != nil { // somebody waits to leave
+	if r.err != nil { // finish was called, and waits until this read has ended
 		r.d.changed.Broadcast()
 	}
 }
 
-// finish ends the reading with err, which every further Read returns. It reports
-// false if the reading had ended before.
+// finish ends the reading with err, which every further Read returns. It
+// reports false if it had already ended.
 func (r *Reader) finish(err error) bool {
 	d := r.d
 	d.mu.Lock()
@@ -259,7 +260,7 @@ func (r *Reader) finish(err error) bool {
 	if r.alone.stop != nil {
 		r.alone.stop()
 	}
-	reading := func() bool { return r.reading } // from files, which the last to leave closes
+	reading := func() bool { return r.reading } // the files must stay open until the read ends
 	if d.wait(r.patience(), reading) {
 		d.mu.Unlock()
 		r.leave()
@@ -279,7 +280,7 @@ func (r *Reader) finish(err error) bool {
 	return true
 }
 
-// leave ends what r holds, once it reads no more.
+// leave releases the resources of r, after its last read.
 func (r *Reader) leave() {
 	if r.unwatch != nil {
 		r.unwatch()
@@ -297,8 +298,8 @@ func (r *Reader) leave() {
 	r.d.changed.Broadcast()
 }
 
-// Close ends the reading. When it returns, what was read is stored, and files are
-// closed, if the store answers in time.
+// Close ends the reading. If the store answers in time, the content is stored
+// and files are closed when Close returns.
 func (r *Reader) Close() error {
 	if !r.finish(http.ErrBodyReadAfterClose) {
 		r.d.mu.Lock()

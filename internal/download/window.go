@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// The last piece in memory, and which readers are waited for until they have taken
-// it.
+// The window: the last piece in memory, and the readers that have not taken it
+// yet.
 
-// pieceSize is how much is asked of the source at once: large enough that handing
-// a piece over costs little beside its transfer, small enough to hold one for each
-// of many downloads.
+// pieceSize is how much is read from the source at once. Passing on a piece of
+// this size costs little beside its transfer. It is small enough for many
+// downloads at a time.
 const pieceSize = 128 << 10
 
 type piece = [pieceSize]byte
@@ -19,15 +19,15 @@ var pieces = sync.Pool{New: func() any { return new(piece) }}
 
 func takePiece() *piece { return pieces.Get().(*piece) }
 
-// longestWait is how long readers wait for one that does not read, once the draft
-// takes no more: longer than programs pause while they read, and much less than
-// they wait for a response.
+// longestWait is how long the other readers wait for a reader that does not
+// read, once the draft has failed. Programs pause less while they read, and
+// wait much longer for a response.
 const longestWait = 3 * time.Second
 
-// window is the piece that has come last. It is empty if all readers have taken
-// that, or can read it from the draft.
+// window is the last piece that arrived. It is empty if all readers have taken
+// the piece, or can read it from the draft.
 type window struct {
-	bytes   []byte      // of piece
+	bytes   []byte      // the used part of piece
 	piece   *piece      // nil if the window is empty
 	overdue *time.Timer // runs while readers wait for others to take the piece
 }
@@ -54,9 +54,9 @@ func (w *window) stopWaiting() {
 	}
 }
 
-// awaitsReaders reports whether some reader still has to take what only the window
-// holds. After a while, at most longestWait, such readers are left behind. If there
-// are none, it empties the window. The lock is held.
+// awaitsReaders reports whether a reader still has to take content that only
+// the window holds. If there is none, it empties the window. Such a reader is
+// left behind after a while, at most longestWait. The lock is held.
 func (d *Download) awaitsReaders(late time.Duration) bool {
 	if d.refused == nil || len(d.window.bytes) == 0 {
 		return false
@@ -75,8 +75,9 @@ func (d *Download) awaitsReaders(late time.Duration) bool {
 	return false
 }
 
-// leaveBehind lets the readers go on that have waited at a position for readers
-// that joined. Those are then alone.
+// leaveBehind leaves behind the joined readers that are not at the position at.
+// The readers at that position have waited for them. Readers that are left
+// behind continue alone.
 func (d *Download) leaveBehind(at int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -85,10 +86,10 @@ func (d *Download) leaveBehind(at int64) {
 	}
 	d.window.overdue = nil
 	if !d.someoneAt(at) {
-		return // who waited has left
+		return // the reader that waited has left
 	}
 	for r := range d.readers {
-		// The reader whose request it is never is left behind.
+		// The first reader is never left behind.
 		if r.joined && r.position != at {
 			r.goAlone(max(r.position, d.staged), errLate)
 		}

@@ -32,7 +32,7 @@ func (s Store) open(ctx context.Context, key string, blob store.Blob) (store.Bod
 	return body, nil
 }
 
-// Create begins a draft for a key, of the given size, -1 if that is unknown.
+// Create returns a draft for a key. size is -1 if it is unknown.
 func (s Store) Create(ctx context.Context, key string, size int64) (*Draft, error) {
 	var draft store.Draft
 	var err error
@@ -58,11 +58,11 @@ func (s Store) create(ctx context.Context, key string, size int64) (store.Draft,
 	return draft, nil
 }
 
-// guardedBody is a body or a draft of a store that may hang. The store's body is closed once no call
-// of it is under way any more.
+// guardedBody is a body or a draft of a store that may hang. The store's body
+// is closed when the last call on it has returned.
 type guardedBody struct {
 	store Store
-	ctx   context.Context // for whom it was opened
+	ctx   context.Context // the context of the caller that opened it
 	body  store.Body
 
 	mu     sync.Mutex
@@ -163,7 +163,7 @@ func (b *guardedBody) Close() (err error) {
 type Draft struct {
 	guardedBody
 	draft   store.Draft
-	waiting context.Context // of those who wait for what is written
+	waiting context.Context // the context of the readers that wait for the next write
 }
 
 // Context returns the context that the draft was created with.
@@ -172,11 +172,11 @@ func (d *Draft) Context() context.Context { return d.ctx }
 // AtOnce reports whether reads and writes end soon. They then ignore contexts.
 func (d *Draft) AtOnce() bool { return d.store.AtOnce() }
 
-// SetWaiting sets the context of those who wait for the next Write and Commit. At first it is that
-// which the draft was created with.
+// SetWaiting sets the context of the callers that wait for the next Write or
+// Commit. At first it is the context of Create.
 func (d *Draft) SetWaiting(ctx context.Context) { d.waiting = ctx }
 
-// Waiting returns the context of those who wait.
+// Waiting returns the context of SetWaiting.
 func (d *Draft) Waiting() context.Context { return d.waiting }
 
 // Write implements [store.Draft].
@@ -186,7 +186,7 @@ func (d *Draft) Write(p []byte) (written int, err error) {
 	}
 	for len(p) > 0 && err == nil {
 		piece := pieces.Get().(*[pieceSize]byte)
-		n := copy(piece[:], p) // the store may still read it when the caller uses p for something else
+		n := copy(piece[:], p) // an abandoned call may still read its buffer after Write has returned
 		err = d.use(d.waiting, options{op: "write"}, func(c *call) error {
 			defer pieces.Put(piece)
 			m, err := d.draft.Write(piece[:n])

@@ -1,19 +1,19 @@
-// Package guard stands between a program and a [store.Store] that may be anybody's code, and may be
-// a machine away. Such a store may hang, panic, ignore contexts, or be closed while it is in use.
-// The guard promises that none of this keeps or harms the caller of a method:
+// Package guard protects a program from its [store.Store]. A store may be
+// anybody's code, or on another machine. It may hang, panic, ignore contexts,
+// or be closed while it is in use. The guard promises:
 //
-//   - A call is waited for no longer than the patience of its context, and no longer than its
-//     context lasts. A call that takes longer is abandoned: it goes on in its own goroutine, and what
-//     it brings is given back.
-//   - A panic of the store, and runtime.Goexit, become an error.
-//   - After Shut no call begins, except those that read or close what was opened before.
-//   - At most 64 abandoned calls remain. Beyond that, and if 4 of them hang, calls fail at once.
+//   - A call takes no longer than the patience of its context, and no longer than the context
+//     lasts. A call that takes longer is abandoned: it continues in its own goroutine, and its
+//     result is released.
+//   - A panic of the store, or runtime.Goexit, becomes an error.
+//   - After Shut no call begins, except calls that read or close a body opened before.
+//   - There are at most 64 abandoned calls. Beyond that, or if 4 of them hang, calls fail at once.
 //
-// Calls run in goroutines of their own, but for those that cannot hang: all calls of a
-// [store.Memory], and the look-ups, reads and writes of a [store.Disk]. The look-ups wait for no lock,
-// except for 20 ms if a file is damaged. So a caller can still be kept by a file system that hangs
-// while a file is read, such as one on a network. To avoid that, each hit would have to pay for a
-// goroutine.
+// Calls run in goroutines of their own, except those that cannot hang. Those
+// are all calls of a [store.Memory], and the look-ups, reads and writes of a
+// [store.Disk]. Its look-ups wait for no lock, except for 20 ms if a file is
+// damaged. So a file system that hangs, such as one on a network, can still
+// delay a caller. To avoid that, each hit would have to pay for a goroutine.
 package guard
 
 import (
@@ -32,15 +32,16 @@ import (
 )
 
 const (
-	// maxHung is how many calls may hang until further calls fail at once: a store that hangs does so
-	// for most keys.
+	// maxHung is how many calls may hang before further calls fail at once. A
+	// store that hangs does so for most keys.
 	maxHung = 4
 
-	// hangTime is how long an abandoned call must have taken to count as hanging: callers with short
-	// deadlines abandon calls of healthy stores.
+	// hangTime is how long an abandoned call must take to count as hanging.
+	// Callers with short deadlines also abandon calls of healthy stores.
 	hangTime = 250 * time.Millisecond
 
-	// maxAbandoned is how many abandoned calls there may be until further calls fail at once.
+	// maxAbandoned is how many abandoned calls there may be before further
+	// calls fail at once.
 	maxAbandoned = 64
 )
 
@@ -65,21 +66,22 @@ func isBroken(err error) bool { return errors.Is(err, errBroken) || errors.Is(er
 type Guard struct {
 	calls     atomic.Int64 // calls under way, plus shutBase once the guard is shut
 	abandoned atomic.Int32 // abandoned calls that have not returned
-	hung      atomic.Int32 // those of them that count as hanging
+	hung      atomic.Int32 // abandoned calls that count as hanging
 	idle      chan struct{}
 	secret    atomic.Pointer[[]byte]
 }
 
 const shutBase = math.MinInt64 / 2
 
-// Reporter is told of a failure that the caller of the method is not told, because it waits no more
-// or because the method cannot say so. req is what For was given. StoreFailed may be called in any
-// goroutine.
+// Reporter receives failures that no caller gets, because the caller has gone
+// on or the method has no error. req is the argument of For. StoreFailed may be
+// called in any goroutine.
 type Reporter interface {
 	StoreFailed(req *http.Request, op string, err error)
 }
 
-// For returns s as one request uses it. req is for the reporter alone, and may be nil.
+// For returns s behind the guard, for one request. req is for the reporter
+// alone, and may be nil.
 func (g *Guard) For(s store.Store, reporter Reporter, req *http.Request) Store {
 	return Store{guard: g, store: s, reporter: reporter, req: req}
 }
@@ -97,7 +99,7 @@ func (g *Guard) Shut(limit time.Duration) {
 // IsShut reports whether Shut was called.
 func (g *Guard) IsShut() bool { return g.calls.Load() < 0 }
 
-// Secret returns the secret of the store, nil if it was not asked for yet.
+// Secret returns the secret of the store if it is known, or nil.
 func (g *Guard) Secret() []byte {
 	if secret := g.secret.Load(); secret != nil {
 		return *secret
@@ -105,7 +107,7 @@ func (g *Guard) Secret() []byte {
 	return nil
 }
 
-// keepSecret remembers the first secret that the store has told, and returns it.
+// keepSecret remembers the first secret of the store, and returns it.
 func (g *Guard) keepSecret(secret []byte) []byte {
 	g.secret.CompareAndSwap(nil, &secret)
 	return *g.secret.Load()
@@ -151,23 +153,23 @@ func panicError(p any) error {
 	return fmt.Errorf("%w: %v\n%s", errBroken, p, debug.Stack())
 }
 
-// patience returns how long a call may keep the caller with ctx. The more calls are abandoned, the
-// shorter it is: a request that makes several calls must not spend its time on them.
+// patience returns how long a call may delay the caller with ctx. It is shorter
+// if more calls are abandoned, because a request may make several calls.
 func (g *Guard) patience(ctx context.Context) time.Duration {
 	wait := patience.Of(ctx, time.Now(), patience.Longest)
 	if wait == 0 && ctx.Done() == nil {
-		wait = patience.Longest // the caller whose deadline it was is gone
+		wait = patience.Longest // the caller with that deadline has gone on
 	}
 	return wait >> (2 * min(g.abandoned.Load(), maxHung))
 }
 
 // options say how a call is made.
 type options struct {
-	op        string // what is tried, for logs
-	completes bool   // the call begins, and goes on, even if nobody waits for it
-	progress  bool   // the caller wants nothing else, and waits as long as the call makes progress
-	afterShut bool   // the call reads what was opened before Shut
-	releases  bool   // the call gives something back, which is always possible
+	op        string // the operation, for logs
+	completes bool   // the call begins and continues even if no caller waits for it
+	progress  bool   // the caller waits as long as the call makes progress
+	afterShut bool   // the call reads a body that was opened before Shut
+	releases  bool   // the call releases something, which is always possible
 	outlives  bool   // the result uses the context of the call
 	undo      func() // gives back the result of an abandoned call; may be nil
 }
@@ -183,7 +185,7 @@ type call struct {
 	over      bool
 	abandoned bool
 	hangs     bool        // it counts as hanging
-	timer     *time.Timer // that makes it count
+	timer     *time.Timer // sets hangs
 }
 
 // unlessAbandoned calls f unless the call was abandoned. An abandoned call may change nothing that

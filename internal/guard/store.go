@@ -10,8 +10,9 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// Store is a [store.Store] behind a guard, as one request uses it. Make it with [Guard.For]. Each
-// method is like that of the same name in package store, unless its comment says more.
+// Store is a [store.Store] behind a guard, for one request. Make it with
+// [Guard.For]. Each method does the same as the method of that name in package
+// store, unless its comment says otherwise.
 type Store struct {
 	guard    *Guard
 	store    store.Store
@@ -111,8 +112,8 @@ func (s Store) updateDirect(ctx context.Context, key string, change func([]*stor
 	return err
 }
 
-// All returns the entries of all keys with a prefix. While the store finds more it waits as long as
-// ctx lasts.
+// All returns the entries of all keys with a prefix. It waits as long as the
+// store finds more and ctx lasts.
 func (s Store) All(ctx context.Context, prefix string) ([]*store.Entry, error) {
 	var found []*store.Entry
 	if err := s.run(ctx, options{op: "list", progress: true}, func(ctx context.Context, c *call) error {
@@ -175,17 +176,19 @@ func (s Store) changePrefix(ctx context.Context, c *call, prefix string, change 
 	return failed
 }
 
-// leaser is an optional interface of a store: it lets one process at a time fetch a variant. If
-// granted is false, another process was fetching and has ended: look up again. release is told
-// whether the response could be of use to others. Lease does not wait for long, nor at all once ctx
-// has ended. It grants what it is not sure about, and is safe for concurrent use.
+// leaser is an optional interface of a store: it lets one process at a time
+// fetch a variant. If granted is false, another process has fetched the
+// variant, so look up again. Call release with shared false if the response is
+// of no use to others. Lease does not wait for long, and not if ctx has ended.
+// In doubt it grants. It is safe for concurrent use.
 type leaser interface {
 	Lease(ctx context.Context, key, variant string) (release func(shared bool), granted bool)
 }
 
-// Lease lets one process at a time fetch a variant, if the store has leases. It takes at most the
-// time most. If granted is false, another process has fetched the variant: look up again. release is
-// nil if there is nothing to release. It must be told whether the response could be of use to others.
+// Lease lets one process at a time fetch a variant, if the store has leases. It
+// takes at most the time most. If granted is false, another process has fetched
+// the variant: look up again. release is nil if there is nothing to release.
+// Call it with shared false if the response is of no use to others.
 func (s Store) Lease(ctx context.Context, key, variant string, most time.Duration) (release func(shared bool), granted bool) {
 	fleet, ok := s.store.(leaser)
 	if !ok {

@@ -37,8 +37,8 @@ func (p *Participation[R]) LeaveAfter(last func()) {
 	}
 }
 
-// end ends the participation. unread tells that it is the leader's, who has not
-// read the result.
+// end ends the participation. unread says that it is the participation of the
+// leader, and that the leader has not read the result.
 func (p *Participation[R]) end(unread bool) {
 	r := p.Request
 	g := r.group

@@ -14,8 +14,8 @@ import (
 // participant leaves.
 var ErrAbandoned = errors.New("cachetrip: abandoned by all callers")
 
-// Owner is told what becomes of the results of requests. Its methods must not
-// panic. No lock is held while they run.
+// Owner makes and releases results of requests. Its methods must not panic. No
+// lock is held while they run.
 type Owner[R any] interface {
 	// Failed returns the result of work that panicked with p. If p is nil, the
 	// work ended its goroutine, as runtime.Goexit does.
@@ -41,7 +41,7 @@ type Request[R any] struct {
 	leader Participation[R]
 	parent endless // of ctx
 
-	// group.mu guards what follows.
+	// group.mu guards the fields below.
 	participants int
 	stopping     int    // how many of them are in LeaveAfter
 	unread       bool   // the leader has called Leave
@@ -50,7 +50,7 @@ type Request[R any] struct {
 	onHide       func() // called when hidden becomes true; may be nil
 }
 
-// newRequest returns a request with one participant, who leads it.
+// newRequest returns a request with one participant, its leader.
 func (g *Group[R]) newRequest(ctx context.Context, owner Owner[R], key Key) *Request[R] {
 	r := &Request[R]{group: g, owner: owner, key: key, done: make(chan struct{}), participants: 1, hidden: key == Key{}}
 	r.leader = Participation[R]{Request: r, leads: true}

@@ -13,15 +13,16 @@ import (
 // help an origin that has too much to do.
 const maxTurns = 4
 
-// Turns lets callers that want the same go ahead a few at a time, each for itself:
-// after a request that they shared has failed. Its zero value is ready for use. It
-// is safe for concurrent use.
+// Turns lets callers that want the same result continue a few at a time, each
+// for itself. It is used after a shared request has failed. Its zero value is
+// ready for use. It is safe for concurrent use.
 type Turns struct {
 	mu    sync.Mutex
 	byKey map[Key]*queue
 }
 
-// queue is who waits for a key, and how many have their turn.
+// queue has the callers that wait for a key, and the number of those that have
+// their turn.
 type queue struct {
 	taken   int // no more than maxTurns
 	waiting []*Turn
@@ -53,8 +54,8 @@ func (ts *Turns) Take(key Key) *Turn {
 	return t
 }
 
-// advance gives those who have waited longest their turn, as many as may have it.
-// It needs ts.mu.
+// advance gives turns to the callers that have waited longest, as many as are
+// free. It needs ts.mu.
 func (ts *Turns) advance(key Key) {
 	q := ts.byKey[key]
 	for q.taken < maxTurns && len(q.waiting) > 0 {

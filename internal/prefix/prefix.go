@@ -6,12 +6,12 @@ import (
 	"io"
 )
 
-// size is how much is compared at once.
+// size is the number of bytes that are compared at once.
 const size = 32 << 10
 
-// Same reports whether body begins with the first length bytes of content. It reads
-// these bytes of body, or fewer if it returns false. Unlike that of an io.ReaderAt in
-// general, ReadAt of content may return less than it was asked for.
+// Same reports whether body begins with the first length bytes of content. It
+// reads these bytes of body, or fewer if it returns false. ReadAt of content
+// may return fewer bytes than requested, without an error.
 func Same(body io.Reader, content io.ReaderAt, length int64) bool {
 	got, want := make([]byte, size), make([]byte, size)
 	for at := int64(0); at < length; {

@@ -6,9 +6,9 @@ import "runtime"
 // room is about what a request to the origin needs of a stack.
 const room = 12 << 10
 
-// Grow grows the stack of the calling goroutine at once. A new goroutine would
-// double its stack several times and copy it each time, which is a tenth of
-// what a revalidation costs.
+// Grow grows the stack of the calling goroutine at once. Otherwise a new
+// goroutine doubles its stack several times and copies it each time, which is a
+// tenth of the cost of a revalidation.
 //
 //go:noinline
 func Grow() {
