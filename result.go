@@ -23,34 +23,41 @@ type (
 	participation = inflight.Participation[result]
 )
 
-// result is what a request to the origin has led to.
+// result is what a request to the origin has led to. Its fields do not change once it is published, but for claimed.
 type result struct {
-	err      error
-	final    bool               // err is to be returned, whatever is stored
-	asked    *request           // the request of the exchange that led
-	resp     *http.Response     // the origin's last response, for the one who asked alone; nil if it failed
-	code     int                // the status code of resp; 0 if there is none
-	claimed  bool               // the body of resp was given to the caller whose request this was
-	audience audience           // who may be given the response
-	download *download.Download // the content of resp while it is being stored; nil if it is not
-	// What was announced with the download, as its end may change both.
-	announced     int64
-	trailer       http.Header
-	given         *http.Response // what resp is a copy of: its trailer is complete at the end of the download
-	brings        span.Span      // of the content, by the download
-	resumes       bool           // the download begins with what is held
-	continues     bool           // the rest of the content can be asked for, should the download break off
-	redirected    bool           // resp answers another URL: Base followed redirects
-	repeated      string         // why the request had to be repeated, as Status.Detail; empty if it had not
-	entry         *store.Entry   // what is or is being stored: of resp, or confirmed by it
-	unsaved       bool           // what was confirmed is not stored: the store failed, or it may not be any more
-	pending       *pending.Write // what was confirmed is being stored; nil if that was done before
+	asked *request // the request of the exchange that led
+
+	// If the origin was not asked, or in vain:
+	err       error
+	final     bool // err is to be returned, whatever is stored
+	panicked  any  // what Base panicked with. The caller that led passes it on
+	elsewhere bool // another process has asked meanwhile, so that what is stored has changed
+
+	// The origin's response, unless it is a 304 that confirms a stored one. It is for the caller that led.
+	resp       *http.Response // nil: there is none
+	code       int            // the status code of resp; 0 if there is none
+	redirected bool           // resp answers another URL, because Base followed redirects
+	claimed    bool           // the caller that led has the body
+	repeated   string         // why the request had to be repeated, as Status.Detail; empty if it had not
+
+	// The body of resp, if it is being stored.
+	download  *download.Download // nil: it is not
+	announced int64              // the length, -1 if unknown, and the trailer of resp before the body ended
+	trailer   http.Header
+	given     *http.Response // what resp is a copy of. Its trailer is complete when the download ends
+	brings    span.Span      // what the download brings of the content
+	resumes   bool           // the download begins with a stored part
+	continues bool           // the origin can be asked for the rest if the download breaks off
+
+	// The response that is stored, or about to be: that of the origin, or the one that a 304 confirmed.
+	entry         *store.Entry
 	response      response       // entry, as the rules see it
-	sent, arrived uint64         // the events that its request was sent and that it came
-	cookies       []string       // what a 304 sets for the one who asked, if that is not to be stored
-	detail        string         // why resp was not stored, or that it was asked for twice
-	elsewhere     bool           // another process has asked meanwhile: what is stored has changed
-	panicked      any            // what Base panicked with, for the one who asked to pass on
+	audience      audience       // who may be given it
+	sent, arrived uint64         // the events that the request was sent and that the response came
+	unsaved       bool           // it is used, but not stored: the store has failed, or it must not be stored any more
+	pending       *pending.Write // writes what a 304 has updated; nil if that is done
+	cookies       []string       // of a 304, for the caller that led. They are not stored
+	detail        string         // why the response is not stored
 }
 
 // to returns o as the result of the request asked, ready to be published.
