@@ -228,12 +228,8 @@ func (x *exchange) awaitWrite(resp *http.Response, w *pending.Write) {
 	}
 	ctx := x.req.Context()
 	if resp != nil {
-		switch b := resp.Body.(type) {
-		case *served:
-			b.content.saving, b.content.ctx = w, ctx
-			return
-		case *multipartBody:
-			b.held.saving, b.held.ctx = w, ctx
+		if body, ok := resp.Body.(interface{ BeforeEnd(func()) }); ok {
+			body.BeforeEnd(func() { w.Wait(ctx) })
 			return
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/cachetrip/cachetrip/internal/field"
 	"github.com/cachetrip/cachetrip/internal/prefix"
 	"github.com/cachetrip/cachetrip/internal/span"
+	"github.com/cachetrip/cachetrip/internal/stored"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -95,25 +96,25 @@ func (rs *rests) joined() (e *store.Entry, why string) {
 // remainder returns what asks for the rest of a stored response, the whole of e, when the store has failed while it was
 // being read: a store on a network can do so in the middle of a body. Without a strong entity tag the request is
 // repeated, and what comes must begin with what is stored: a date may be that of another user's page. remainder is nil if the origin can't be asked.
-func (x *exchange) remainder(held *content, r *response, e *store.Entry) func(span.Span) io.ReadCloser {
-	if held.bodies == nil || x.rules.cc.OnlyIfCached {
+func (x *exchange) remainder(c *stored.Content, r *response, e *store.Entry) func(span.Span) io.ReadCloser {
+	if c.InMemory() || x.rules.cc.OnlyIfCached {
 		return nil
 	}
 	if x.own == nil {
 		x.detach() // the caller may change the request until then
 	}
-	a, stored := &originReply{x: x, requested: wallClock()}, *r
+	a, whole := &originReply{x: x, requested: wallClock()}, *r
 	return func(s span.Span) io.ReadCloser {
 		ctx := x.req.Context()
-		if !stored.continuable() || !field.IsStrongETag(stored.strongValidator()) {
-			o := &result{code: stored.status, entry: e, announced: stored.length}
+		if !whole.continuable() || !field.IsStrongETag(whole.strongValidator()) {
+			o := &result{code: whole.status, entry: e, announced: whole.length}
 			return x.repeat(ctx, o, s.Start, func(body io.Reader, position int64) bool {
-				return prefix.Same(body, held, position)
+				return prefix.Same(body, c, position)
 			})
 		}
-		rest, _, err := a.askAgain(ctx, &stored, s)
+		rest, _, err := a.askAgain(ctx, &whole, s)
 		if err != nil && ctx.Err() == nil {
-			rest, err = a.askWhole(ctx, &stored, s)
+			rest, err = a.askWhole(ctx, &whole, s)
 		}
 		if err != nil {
 			return nil

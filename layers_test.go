@@ -53,6 +53,7 @@ var mechanisms = map[string][]string{
 	"internal/redact":     {"internal/field"},
 	"internal/span":       {},
 	"internal/stack":      {},
+	"internal/stored":     {"internal/span", "store"},
 	"internal/straggler":  {},
 }
 

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/cachetrip/cachetrip/internal/span"
+	"github.com/cachetrip/cachetrip/internal/stored"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -34,13 +35,13 @@ func (a *originReply) keepPartial(e *store.Entry) result {
 	return o
 }
 
-// resume joins a 206 to before, which was stored in part and which the rules see as stored. ok is
+// resume joins a 206 to before, which was stored in part and which the rules see as incomplete. ok is
 // false if the two do not fit: then the whole has to be requested.
-func (a *originReply) resume(before *store.Entry, stored *response) (_ result, ok bool) {
+func (a *originReply) resume(before *store.Entry, incomplete *response) (_ result, ok bool) {
 	e := a.entry()
 	partial := newResponse(e)
-	brings, length, ok := stored.continues(&partial, stored.missing())
-	if !ok || !a.sentAs(stored) || a.redirected() {
+	brings, length, ok := incomplete.continues(&partial, incomplete.missing())
+	if !ok || !a.sentAs(incomplete) || a.redirected() {
 		return result{}, false
 	}
 	makeWhole(e, length)
@@ -49,8 +50,8 @@ func (a *originReply) resume(before *store.Entry, stored *response) (_ result, o
 	if r := asComplete(e); storable(a.x.rules, &r, a.x.t.StaleIfError > 0) != "" {
 		return result{}, false // the stored part must not be joined to it
 	}
-	held, err := a.x.open(new(content), before)
-	if err != nil {
+	held := new(stored.Content)
+	if err := a.x.open(held, before); err != nil {
 		return result{}, false
 	}
 	// From here on it is as if the whole response had come.

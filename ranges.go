@@ -1,7 +1,6 @@
 package cachetrip
 
 import (
-	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -235,15 +234,6 @@ func (r *response) endsAt(position int64, h http.Header) bool {
 	tag := h.Get(etagField)
 	return strings.EqualFold(strings.Join(h["Content-Range"], ","), "bytes */"+strconv.FormatInt(position, 10)) &&
 		(r.length < 0 || r.length == position) && (tag == "" || tag == r.header.Get(etagField))
-}
-
-// formatContentRange returns the value that contentRange parses.
-func formatContentRange(s span.Span, length int64) string {
-	complete := "*"
-	if length >= 0 {
-		complete = strconv.FormatInt(length, 10)
-	}
-	return fmt.Sprintf("bytes %d-%d/%s", s.Start, s.End-1, complete)
 }
 
 // continuable reports whether the rest of an incomplete response may be

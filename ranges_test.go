@@ -223,9 +223,9 @@ func TestContentRange(t *testing.T) {
 				t.Errorf("contentRange (-got +want):\n%s", diff)
 			}
 			if got.OK {
-				again := http.Header{"Content-Range": {formatContentRange(got.Span, got.Length)}}
+				again := http.Header{"Content-Range": {got.Span.ContentRange(got.Length)}}
 				if s, length, ok := contentRange(again); s != got.Span || length != got.Length || !ok {
-					t.Errorf("formatContentRange: got %q for %+v", again.Get("Content-Range"), got)
+					t.Errorf("ContentRange: got %q for %+v", again.Get("Content-Range"), got)
 				}
 			}
 		})
@@ -427,7 +427,7 @@ func FuzzContentRange(f *testing.F) {
 		if s.Start < 0 || s.End <= s.Start || length >= 0 && s.End > length {
 			t.Fatalf("%q: %+v of %d", value, s, length)
 		}
-		again := http.Header{"Content-Range": {formatContentRange(s, length)}}
+		again := http.Header{"Content-Range": {s.ContentRange(length)}}
 		if s2, length2, ok2 := contentRange(again); s2 != s || length2 != length || !ok2 {
 			t.Errorf("%q: %+v of %d, then %+v of %d", value, s, length, s2, length2)
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/cachetrip/cachetrip/internal/guard"
 	"github.com/cachetrip/cachetrip/internal/inflight"
 	"github.com/cachetrip/cachetrip/internal/span"
+	"github.com/cachetrip/cachetrip/internal/stored"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -33,7 +34,7 @@ type recording struct {
 // record has the content of the response stored as it is read, as that of e. If held is not nil, the
 // response brings the stretch of the content that is missing in it. Without a recording, what held has
 // can't be given: then record returns a zero result, and the whole is to be asked for.
-func (a *originReply) record(e *store.Entry, brings span.Span, held *content) result {
+func (a *originReply) record(e *store.Entry, brings span.Span, held *stored.Content) result {
 	rec := &recording{originReply: a, entry: e, given: givenBy(a.resp), brings: brings}
 	rec.isPartial = held != nil || a.resp.StatusCode == http.StatusPartialContent
 	o := rec.result(held != nil)
@@ -78,7 +79,7 @@ func (rec *recording) result(resumes bool) result {
 }
 
 // openDraft opens a draft in the store. The error comes with what was tried.
-func (rec *recording) openDraft(held *content) (op string, err error) {
+func (rec *recording) openDraft(held *stored.Content) (op string, err error) {
 	rec.begins = rec.brings.Start
 	length := int64(-1)
 	if rec.brings.End >= 0 {
@@ -86,10 +87,10 @@ func (rec *recording) openDraft(held *content) (op string, err error) {
 	}
 	if held != nil {
 		// A body in very many pieces becomes one before it gets yet another.
-		if len(held.parts) >= maxParts && rec.brings.End == rec.entry.Length {
+		if len(held.Parts()) >= maxParts && rec.brings.End == rec.entry.Length {
 			rec.begins, length = 0, rec.entry.Length
 		} else {
-			rec.beside = held.parts
+			rec.beside = held.Parts()
 		}
 	}
 	if !rec.x.store().Fits(rec.entry) {
@@ -100,7 +101,7 @@ func (rec *recording) openDraft(held *content) (op string, err error) {
 }
 
 // unrecorded returns the result of a response that the store has no room for.
-func (rec *recording) unrecorded(op string, err error, held *content) result {
+func (rec *recording) unrecorded(op string, err error, held *stored.Content) result {
 	if held == nil {
 		return rec.x.unshared(rec.shared, result{resp: rec.resp, detail: rec.failedToStore(op, rec.entry, err)})
 	}
@@ -112,7 +113,7 @@ func (rec *recording) unrecorded(op string, err error, held *content) result {
 }
 
 // config returns what the download of the content consists of, but for what continues it.
-func (rec *recording) config(held *content) download.Config {
+func (rec *recording) config(held *stored.Content) download.Config {
 	t := rec.x.t
 	c := download.Config{
 		Source: rec.resp.Body, Draft: rec.draft, Span: rec.brings, Length: rec.entry.Length,

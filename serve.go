@@ -1,21 +1,15 @@
 package cachetrip
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
-	"mime/multipart"
 	"net/http"
-	"net/textproto"
 	"strconv"
-	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/cachetrip/cachetrip/internal/patience"
 	"github.com/cachetrip/cachetrip/internal/span"
+	"github.com/cachetrip/cachetrip/internal/stored"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -24,8 +18,8 @@ import (
 // fromStore is a response from the store with what it consists of, to be allocated at once.
 type fromStore struct {
 	http.Response
-	body    served
-	content content
+	body    stored.Body
+	content stored.Content
 }
 
 // serve answers from the stored response e, which the rules see as r and which has the given age. The
@@ -58,33 +52,35 @@ func (x *exchange) serve(e *store.Entry, r *response, age time.Duration, status 
 	case answer == originsAnswer:
 		return nil, store.ErrDamaged // not reached: decide does not select it
 	default:
-		held, err := x.open(&whole.content, e)
-		if err != nil {
+		if err := x.open(&whole.content, e); err != nil {
 			if !errors.Is(err, store.ErrDamaged) && x.req.Context().Err() == nil {
 				x.storeFailed("open", err)
 			}
 			return nil, err
 		}
 		if answer == spansAnswer {
-			x.servePart(resp, held, r.length, spans)
+			x.servePart(resp, &whole.content, r.length, spans)
 		} else {
 			trailed(resp)
-			b := &whole.body
-			b.content, b.Span, b.count, b.last, b.again = held, span.Of(0, r.length), &x.t.counters.bytesServed, true, x.remainder(held, r, e)
-			resp.Body = b
+			whole.body.Init(&whole.content, span.Of(0, r.length), stored.Options{
+				Count: &x.t.counters.bytesServed, Rest: x.remainder(&whole.content, r, e),
+			})
+			resp.Body = &whole.body
 		}
 	}
 	resp.Status = statusLine(resp.StatusCode)
 	return resp, nil
 }
 
-// open opens the content of e, for which there is room. What does not prove itself is dropped from the store.
-func (x *exchange) open(room *content, e *store.Entry) (*content, error) {
+// open opens the content of e. If it is damaged, e is dropped from the store.
+func (x *exchange) open(c *stored.Content, e *store.Entry) error {
 	if len(e.Parts) == 1 && e.Parts[0].Blob.Inline != nil {
-		room.parts = e.Parts
-		return room, nil // was proved together with e
+		return c.Open(e.Parts, nil, nil) // it was verified together with e
 	}
-	return openContent(x.storeContext(), x.store(), e, func() { x.drop(e, "dropped a damaged response") })
+	ctx, s := x.storeContext(), x.store()
+	return c.Open(e.Parts, func(blob store.Blob) (store.Body, error) {
+		return s.Open(ctx, e.Key, blob)
+	}, func() { x.drop(e, "dropped a damaged response") })
 }
 
 // statusLine returns what http.Response calls its Status.
@@ -145,14 +141,15 @@ func (x *exchange) head(resp *http.Response, e *store.Entry, header http.Header)
 }
 
 // servePart makes resp a 206 with one span, or several. RFC 9110, section 15.3.7.
-func (x *exchange) servePart(resp *http.Response, held *content, length int64, spans []span.Span) {
+func (x *exchange) servePart(resp *http.Response, c *stored.Content, length int64, spans []span.Span) {
 	withoutContentDigests(resp.Trailer)
+	options := stored.Options{Count: &x.t.counters.bytesServed}
 	if len(spans) == 1 {
 		partHeader(resp, spans[0], length)
-		resp.Body = &served{content: held, Span: spans[0], count: &x.t.counters.bytesServed, last: true}
+		resp.Body = stored.NewBody(c, spans[0], options)
 		return
 	}
-	body, boundary, size := multiparts(held, spans, length, resp.Header.Get("Content-Type"), &x.t.counters.bytesServed)
+	body, boundary, size := stored.NewMultipart(c, spans, length, resp.Header.Get("Content-Type"), options)
 	resp.StatusCode = http.StatusPartialContent
 	withoutContentDigests(resp.Header)
 	resp.Header["Content-Type"] = []string{"multipart/byteranges; boundary=" + boundary}
@@ -166,77 +163,8 @@ func partHeader(resp *http.Response, s span.Span, length int64) {
 	resp.StatusCode = http.StatusPartialContent
 	withoutContentDigests(resp.Header)
 	resp.ContentLength = s.Length()
-	resp.Header["Content-Range"] = []string{formatContentRange(s, length)}
+	resp.Header["Content-Range"] = []string{s.ContentRange(length)}
 	resp.Header["Content-Length"] = []string{strconv.FormatInt(resp.ContentLength, 10)}
-}
-
-// multiparts returns the body of a 206 with several spans, its boundary and its length.
-func multiparts(held *content, spans []span.Span, length int64, contentType string, count *atomic.Int64) (io.ReadCloser, string, int64) {
-	var frame bytes.Buffer
-	w := multipart.NewWriter(&frame)
-	var readers []io.Reader
-	var size int64
-	take := func() {
-		text := frame.String()
-		frame.Reset()
-		size += int64(len(text))
-		readers = append(readers, strings.NewReader(text))
-	}
-	for i, s := range spans {
-		part := textproto.MIMEHeader{"Content-Range": {formatContentRange(s, length)}}
-		if contentType != "" {
-			part["Content-Type"] = []string{contentType}
-		}
-		w.CreatePart(part) // writes to memory, so that it can't fail
-		take()
-		size += s.Length()
-		readers = append(readers, &served{content: held, Span: s, count: count, last: i == len(spans)-1})
-	}
-	w.Close()
-	take()
-	return &multipartBody{content: io.MultiReader(readers...), held: held}, w.Boundary(), size
-}
-
-// multipartBody is the body of a 206 with several spans. Like served, it may be used by several goroutines at once.
-type multipartBody struct {
-	held   *content
-	closed atomic.Bool
-
-	turn    sync.Mutex // of who reads; Close does not wait for it
-	content io.Reader
-}
-
-func (b *multipartBody) Read(p []byte) (int, error) {
-	if b.closed.Load() {
-		return 0, http.ErrBodyReadAfterClose
-	}
-	b.turn.Lock()
-	defer b.turn.Unlock()
-	return b.content.Read(p)
-}
-
-// WriteTo copies each span as a body of its own is.
-func (b *multipartBody) WriteTo(w io.Writer) (int64, error) {
-	if b.closed.Load() {
-		return 0, http.ErrBodyReadAfterClose
-	}
-	b.turn.Lock()
-	defer b.turn.Unlock()
-	return io.Copy(w, b.content)
-}
-
-func (b *multipartBody) Close() error {
-	b.closed.Store(true)
-	err := b.held.Close()
-	b.held.settle()
-	return err
-}
-
-// textBody returns a body with a text, which may be used by several goroutines at once, like all bodies of hits.
-func textBody(text string) io.ReadCloser {
-	whole := span.Of(0, int64(len(text)))
-	parts := []store.Part{{Length: whole.End, Blob: store.Blob{Size: whole.End, Inline: []byte(text)}}}
-	return &served{content: &content{parts: parts}, Span: whole, count: new(atomic.Int64)}
 }
 
 // refusal returns the response to only-if-cached when nothing stored can be used. RFC 9111, section
@@ -250,7 +178,7 @@ func refusal(req *http.Request) *http.Response {
 		ProtoMajor:    1,
 		ProtoMinor:    1,
 		Header:        http.Header{"Content-Type": {"text/plain; charset=utf-8"}, "Content-Length": {strconv.Itoa(len(text))}},
-		Body:          textBody(text),
+		Body:          stored.Text(text),
 		ContentLength: int64(len(text)),
 		Request:       req,
 	}

@@ -30,3 +30,17 @@ func TestContains(t *testing.T) {
 		}
 	}
 }
+
+func TestContentRange(t *testing.T) {
+	for _, test := range []struct {
+		length int64
+		want   string
+	}{
+		{1234, "bytes 42-1233/1234"},
+		{-1, "bytes 42-1233/*"},
+	} {
+		if got := span.Of(42, 1234).ContentRange(test.length); got != test.want {
+			t.Errorf("of %d: %q, want %q", test.length, got, test.want)
+		}
+	}
+}

@@ -1,0 +1,238 @@
+package stored
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cachetrip/cachetrip/internal/span"
+	"github.com/cachetrip/cachetrip/store"
+)
+
+// copySize is the size of the pieces in which content is copied: reading from and
+// writing to files costs least with it.
+const copySize = 256 << 10
+
+// Body is a stretch of Content as the body of a response.
+type Body struct {
+	content *Content
+	options Options
+	closed  atomic.Bool
+	keeps   bool // it does not close content at its end
+	ended   func()
+
+	turn    sync.Mutex // of the goroutine that reads; Close does not wait for it
+	left    span.Span  // what is still to be read
+	damaged bool       // the store cannot write what comes next, but Rest may bring it
+
+	rest atomic.Pointer[io.ReadCloser] // what Rest has returned; nil before
+}
+
+// Options are what a Body needs beside its content.
+type Options struct {
+	// Count counts the bytes that were read.
+	Count *atomic.Int64
+
+	// Rest asks for a stretch that the store cannot give any more, once. It
+	// returns nil if that is not possible. It may be nil.
+	Rest func(span.Span) io.ReadCloser
+}
+
+// NewBody returns the body with a stretch of content, which it closes.
+func NewBody(c *Content, s span.Span, o Options) *Body {
+	b := new(Body)
+	b.Init(c, s, o)
+	return b
+}
+
+// Init makes a zero Body what NewBody returns.
+func (b *Body) Init(c *Content, s span.Span, o Options) {
+	b.content, b.left, b.options = c, s, o
+}
+
+// Text returns a body in memory.
+func Text(text string) *Body {
+	all := span.Of(0, int64(len(text)))
+	parts := []store.Part{{Length: all.End, Blob: store.Blob{Size: all.End, Inline: []byte(text)}}}
+	return NewBody(&Content{parts: parts}, all, Options{Count: new(atomic.Int64)})
+}
+
+// BeforeEnd sets a function that is called before a reader is told of the end, and
+// before Close returns. It must be set before the body is used.
+func (b *Body) BeforeEnd(f func()) { b.ended = f }
+
+func (b *Body) beforeEnd() {
+	if b.ended != nil {
+		b.ended()
+	}
+}
+
+func (b *Body) Read(p []byte) (int, error) {
+	if b.closed.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	n, err := b.next(p)
+	if err == io.EOF {
+		b.beforeEnd()
+	}
+	return n, err
+}
+
+// next is Read, but for what comes before the end.
+func (b *Body) next(p []byte) (int, error) {
+	b.turn.Lock()
+	defer b.turn.Unlock()
+	switch {
+	case b.left.Start >= b.left.End:
+		return 0, io.EOF
+	case !b.content.acquire():
+		return 0, http.ErrBodyReadAfterClose
+	}
+	defer b.content.release()
+	p = p[:min(int64(len(p)), b.left.Length())]
+	n, err := b.read(p)
+	b.advance(int64(n))
+	return n, err
+}
+
+// read reads what comes next, from the store for as long as that can give it.
+func (b *Body) read(p []byte) (int, error) {
+	rest := b.rest.Load()
+	if rest == nil {
+		n, err := b.content.ReadAt(p, b.left.Start)
+		if err == nil || b.options.Rest == nil {
+			return n, err
+		}
+		if n > 0 {
+			return n, nil
+		}
+		body := b.options.Rest(b.left)
+		if body == nil {
+			return 0, err
+		}
+		b.options.Rest, rest = nil, &body
+		if b.rest.Store(rest); b.closed.Load() {
+			body.Close()
+		}
+	}
+	n, err := (*rest).Read(p)
+	if err == io.EOF {
+		err = nil
+		if n == 0 && len(p) > 0 {
+			err = io.ErrUnexpectedEOF
+		}
+	}
+	return n, err
+}
+
+func (b *Body) closeRest() {
+	if rest := b.rest.Load(); rest != nil {
+		(*rest).Close()
+	}
+}
+
+// advance counts what was read. At the end, files are closed: many programs do not
+// close a body that they have read.
+func (b *Body) advance(n int64) {
+	b.left.Start += n
+	b.options.Count.Add(n)
+	if b.left.Start < b.left.End {
+		return
+	}
+	b.closeRest()
+	if !b.keeps {
+		b.content.Close()
+	}
+}
+
+// WriteTo copies in large pieces, or, where the store can, without passing through
+// memory.
+func (b *Body) WriteTo(w io.Writer) (written int64, err error) {
+	if b.closed.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	var buffer []byte
+	for err == nil {
+		n, over, writeErr := b.writeNext(w, &buffer)
+		if over {
+			b.beforeEnd()
+			break
+		}
+		written, err = written+n, writeErr
+	}
+	return written, err
+}
+
+// writeNext writes what comes next, or reports that nothing does. The error may be
+// any, even io.EOF, as it may be that of w.
+func (b *Body) writeNext(w io.Writer, buffer *[]byte) (n int64, over bool, err error) {
+	b.turn.Lock()
+	defer b.turn.Unlock()
+	switch {
+	case b.left.Start >= b.left.End:
+		return 0, true, nil
+	case b.closed.Load() || !b.content.acquire():
+		return 0, false, http.ErrBodyReadAfterClose
+	}
+	defer b.content.release()
+	n, err = b.writePiece(w, buffer)
+	return n, false, err
+}
+
+// writePiece writes what comes next: from memory, from the store, or through buffer,
+// which is made when it is needed.
+func (b *Body) writePiece(w io.Writer, buffer *[]byte) (int64, error) {
+	if inline := b.content.inline(b.left.Start); inline != nil {
+		n, err := write(w, inline[:min(int64(len(inline)), b.left.Length())])
+		b.advance(n)
+		return n, err
+	}
+	if direct, length, offset := b.content.direct(b.left.Start); direct != nil && !b.damaged {
+		n, err := direct.WriteRangeTo(w, offset, min(length, b.left.Length()))
+		b.advance(n)
+		if n == 0 && err == nil {
+			err = store.ErrDamaged // it is too short
+		}
+		if errors.Is(err, store.ErrDamaged) { // else it may be an error of w
+			b.content.noteDamage(err)
+			if b.damaged = b.options.Rest != nil; b.damaged {
+				err = nil
+			}
+		}
+		return n, err
+	}
+	if *buffer == nil {
+		*buffer = make([]byte, min(copySize, b.left.Length()))
+	}
+	piece := (*buffer)[:min(int64(len(*buffer)), b.left.Length())]
+	n, err := b.read(piece)
+	b.advance(int64(n))
+	if n == 0 {
+		return 0, err
+	}
+	written, writeErr := write(w, piece[:n])
+	if writeErr != nil {
+		err = writeErr
+	}
+	return written, err
+}
+
+// write writes p, and makes a short write an error.
+func write(w io.Writer, p []byte) (int64, error) {
+	n, err := w.Write(p)
+	if err == nil && n < len(p) {
+		err = io.ErrShortWrite
+	}
+	return int64(n), err
+}
+
+// Close ends the body. A Read that is under way may still return bytes.
+func (b *Body) Close() error {
+	b.closed.Store(true)
+	b.closeRest()
+	err := b.content.Close()
+	b.beforeEnd()
+	return err
+}
