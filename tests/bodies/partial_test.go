@@ -318,8 +318,8 @@ func TestRangesAreKept(t *testing.T) {
 	}
 }
 
-// A Range of a HEAD means nothing, but net/http and other servers answer it as that of a GET: what they say
-// then is about no other request.
+// A Range in a HEAD means nothing, but many servers answer it as in a GET. Such
+// a response concerns no other request.
 func TestRangeOfAHead(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		content := strings.Repeat("x", 100)
@@ -348,8 +348,8 @@ func TestRangeOfAHead(t *testing.T) {
 	})
 }
 
-// TestPartsThatDisagree: a 206 that does not belong to what is stored, or is not what it says, is
-// never joined to it.
+// TestPartsThatDisagree: a 206 that does not belong to the stored part, or
+// contradicts its own header, is never joined to it.
 func TestPartsThatDisagree(t *testing.T) {
 	was, is := harness.Noise(1000, 33), harness.Noise(1000, 34)
 	rangeOf := func(from, to, total int) string {
@@ -451,7 +451,7 @@ func TestPartsThatDisagree(t *testing.T) {
 				direct := r.Send(r.Context(), origin.URL(), "Range", "bytes=500-")
 				io.Copy(io.Discard, direct.Body) // which is what the origin sent, as without a cache
 				direct.Body.Close()
-				// Whatever is served now is of one representation.
+				// All bytes that are served now are of one representation.
 				resp, got := r.Get(origin.URL())
 				if !bytes.Equal(got, is) || resp.Header.Get("ETag") != `"2"` {
 					r.Errorf("got %d bytes, %s, %q; the origin was asked for %q", len(got), resp.Header.Get("ETag"), resp.Header.Get("Cache-Status"), answers)
@@ -466,7 +466,8 @@ func TestPartsThatDisagree(t *testing.T) {
 	}
 }
 
-// TestManyRanges: thousands of ranges cost no memory to speak of, whoever answers them.
+// TestManyRanges: thousands of ranges cost little memory, whether the cache or
+// the origin answers them.
 func TestManyRanges(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		origin := harness.ServeContent(harness.Noise(1<<20, 35), "ETag", `"1"`)
@@ -489,8 +490,8 @@ func TestManyRanges(t *testing.T) {
 	})
 }
 
-// TestManyParts: parts that are asked for one after another stay stored, the last and the largest of them
-// if they are too many.
+// TestManyParts: parts that are requested one after another stay stored. If
+// there are too many, the last and the largest stay.
 func TestManyParts(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		body := harness.Noise(200_000, 80)
@@ -522,8 +523,9 @@ func TestManyParts(t *testing.T) {
 	})
 }
 
-// TestPartOfAnotherCoding: that a part without the coding which net/http asks for and takes away has
-// another tag than the whole does not cost the whole; that it has another date of last modification does.
+// TestPartOfAnotherCoding: the whole came compressed and was decoded by
+// net/http; a part comes without compression. Another entity tag of the part
+// leaves the whole stored. Another date of last modification does not.
 func TestPartOfAnotherCoding(t *testing.T) {
 	const yesterday, today = "Sat, 01 Aug 2026 10:00:00 GMT", "Sun, 02 Aug 2026 10:00:00 GMT"
 	body := harness.Noise(10_000, 81)

@@ -16,8 +16,8 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// lastHeaders are what the response says that brings the rest of another one, whose header says max-age=5000, and what
-// becomes of the next GET.
+// lastHeaders are headers of a response that completes another one with
+// max-age=5000, and the outcome of the next GET.
 var lastHeaders = []struct {
 	name   string
 	header []string
@@ -154,7 +154,8 @@ func TestNoJoinAfterTheRest(t *testing.T) {
 	})
 }
 
-// TestRangesJoinedHaveALength: a 200 that is joined from ranges that callers have asked for says how long it is.
+// TestRangesJoinedHaveALength: a 200 that is joined from requested ranges has a
+// Content-Length.
 func TestRangesJoinedHaveALength(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		w.Handle(harness.Tagged(`"1"`, "hello, world", "Cache-Control", "max-age=60", "Vary", "X-Kind", "Accept-Ranges", "bytes"))
@@ -195,7 +196,7 @@ func TestRestWithoutVary(t *testing.T) {
 	})
 }
 
-// limited is a body of which a transport below lets no more than n bytes through.
+// limited is a body that a transport below limits to n bytes.
 type limited struct {
 	io.ReadCloser
 	n   int64
@@ -214,8 +215,9 @@ func (b *limited) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// TestErrorsOnPurpose: an error that a transport below makes of a body is the caller's, at the first request and at
-// each later one. Nothing goes on behind it, and what came before it is not kept.
+// TestErrorsOnPurpose: an error that a transport below makes of a body is the
+// caller's, at the first request and at each later one. The transfer does not
+// continue, and the bytes before the error are not kept.
 func TestErrorsOnPurpose(t *testing.T) {
 	body := harness.Noise(200_000, 63)
 	failed := errors.New("checksum mismatch")
@@ -329,7 +331,7 @@ func TestRestOfDamagedContentWithoutRanges(t *testing.T) {
 	}
 }
 
-// failsBehind is a store whose bodies can't be read behind an offset.
+// failsBehind is a store whose bodies cannot be read beyond an offset.
 type failsBehind struct {
 	store.Store
 	offset int64
@@ -355,8 +357,9 @@ func (b failingBody) ReadAt(p []byte, offset int64) (int, error) {
 	return b.Body.ReadAt(p[:min(int64(len(p)), b.offset-offset)], offset)
 }
 
-// TestStoredBodyThatFailsWithoutValidator: what a store has lost of a stored body without a validator comes from the
-// origin as well, if the origin still has the same. If it has another body, the caller is not given a mixture.
+// TestStoredBodyThatFailsWithoutValidator: the store loses a stored body that
+// has no validator. The origin supplies the rest, if it still has the same
+// content. If it has another body, the caller is not given a mixture.
 func TestStoredBodyThatFailsWithoutValidator(t *testing.T) {
 	body, other := harness.Noise(500_000, 67), harness.Noise(500_000, 68)
 	for _, test := range []struct {
@@ -389,8 +392,8 @@ func TestStoredBodyThatFailsWithoutValidator(t *testing.T) {
 	}
 }
 
-// TestErrorsOnPurposeForAll: who reads along with another request is limited as that is, though each asks the origin for
-// itself when a shared transfer breaks off.
+// TestErrorsOnPurposeForAll: a limit below applies to all readers of a shared
+// body, although each asks for the rest itself when a transfer breaks.
 func TestErrorsOnPurposeForAll(t *testing.T) {
 	body := harness.Noise(500_000, 66)
 	harness.EachCache(t, func(r *harness.Cache) {
@@ -426,8 +429,9 @@ func TestErrorsOnPurposeForAll(t *testing.T) {
 	})
 }
 
-// TestPartUpdatesTheWhole: an origin that answers a range whatever else is asked says, with a part of what is stored as
-// a whole, what holds for that from now on. A part that may be of something else is not said to be stored.
+// TestPartUpdatesTheWhole: an origin answers every request with a range by a
+// 206. The header of this part updates the stored whole. A part that may be of
+// something else is not said to be stored.
 func TestPartUpdatesTheWhole(t *testing.T) {
 	const body = "hello, world"
 	for _, test := range []struct{ tag, directives, status, next, field string }{

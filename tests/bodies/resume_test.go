@@ -23,8 +23,9 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// TestResume: however a transfer was cut, the next request asks for the rest only, and its caller
-// gets all of it as one response, what is held before the rest has come.
+// TestResume: after any cut of a transfer, the next request asks only for the
+// rest. Its caller gets everything as one response, and the held part before
+// the rest has come.
 func TestResume(t *testing.T) {
 	harness.LeavesNothing(t)
 	body := harness.Noise(3<<20, 7)
@@ -116,7 +117,8 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// TestHerdOnPartial: many who want what is held in part are one request for the rest.
+// TestHerdOnPartial: many callers that want a partial response lead to one
+// request for the rest.
 func TestHerdOnPartial(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		body := harness.Noise(1<<20, 8)
@@ -153,8 +155,8 @@ func TestHerdOnPartial(t *testing.T) {
 	})
 }
 
-// TestResumedPastPurge: what a download goes on from may be purged meanwhile. The reader gets all of it,
-// and what came is kept as far as it goes.
+// TestResumedPastPurge: what a download goes on from may be purged meanwhile.
+// The reader gets all of it, and the bytes that came are kept.
 func TestResumedPastPurge(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		body := harness.Noise(1<<20, 8)
@@ -251,8 +253,9 @@ func TestNotResumed(t *testing.T) {
 	}
 }
 
-// TestDateDoesNotGrowStrong: bytes that came within a second of the last modification may be of
-// either side of it, and no later confirmation of the date makes them certain.
+// TestDateDoesNotGrowStrong: bytes that came within a second of the last
+// modification may be older or newer. A later confirmation of the date does not
+// change that.
 func TestDateDoesNotGrowStrong(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		was, is := harness.Noise(1000, 36), harness.Noise(1000, 37)
@@ -317,7 +320,8 @@ func TestDecompressedIsNotResumed(t *testing.T) {
 		resp.Body.Close()
 		_, got := r.Get(origin.URL())
 		harness.WantBody(r, got, text)
-		// Nor are its ranges the origin's: they are not answered from what is stored.
+		// Its ranges are not the origin's either, so they are not answered from
+		// the store.
 		before := len(origin.Requests())
 		resp = r.Send(r.Context(), origin.URL(), "Accept-Encoding", "gzip")
 		resp.Body.Close()
@@ -327,8 +331,8 @@ func TestDecompressedIsNotResumed(t *testing.T) {
 	})
 }
 
-// disagreements are all the ways in which the answer to a request for the rest can disagree with
-// what is held: of another content, from first on.
+// disagreements are all ways in which the response to a request for the rest,
+// from first on, can disagree with the held part.
 var disagreements = []struct {
 	name   string
 	answer func(c *harness.RawCall, body []byte, first int)
@@ -411,8 +415,8 @@ var disagreements = []struct {
 	}},
 }
 
-// TestDisagreement: an answer that does not bring exactly the rest of what is held is not joined to
-// it: the request is repeated for the whole.
+// TestDisagreement: a response that is not exactly the rest of the held part is
+// not joined to it. The request is repeated for the whole.
 func TestDisagreement(t *testing.T) {
 	harness.LeavesNothing(t)
 	was, is := harness.Noise(400_000, 10), harness.Noise(400_000, 11)
@@ -461,7 +465,8 @@ func TestDisagreement(t *testing.T) {
 	}
 }
 
-// TestWholeInsteadOfRest: a 200 to a request for the rest takes the place of what was held.
+// TestWholeInsteadOfRest: a 200 to a request for the rest replaces the held
+// part.
 func TestWholeInsteadOfRest(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		was, is := harness.Noise(400_000, 12), harness.Noise(300_000, 13)
@@ -490,8 +495,8 @@ func TestWholeInsteadOfRest(t *testing.T) {
 	})
 }
 
-// TestRestThatLies: what a 206 brings beyond or short of what it said is an error to the caller, and
-// never part of what is stored.
+// TestRestThatLies: a 206 with more or fewer bytes than it announced is an
+// error for the caller, and is never stored.
 func TestRestThatLies(t *testing.T) {
 	body := harness.Noise(400_000, 14)
 	const first = 150_000
@@ -537,8 +542,8 @@ func TestRestThatLies(t *testing.T) {
 	}
 }
 
-// TestContinued: a transfer that breaks on its way to the caller goes on where it broke, again and
-// again as long as there is progress, and nobody notices.
+// TestContinued: a transfer that breaks continues where it broke, again and
+// again as long as there is progress. The caller does not notice.
 func TestContinued(t *testing.T) {
 	for _, framing := range []string{"length", "chunks"} {
 		t.Run(framing, func(t *testing.T) {
@@ -587,8 +592,8 @@ func TestContinued(t *testing.T) {
 	}
 }
 
-// TestNotContinued: whatever speaks against it, the caller gets the error that came, no more bytes,
-// and what came before is still good for the next request.
+// TestNotContinued: if a transfer cannot be continued, the caller gets the
+// error and no more bytes. The bytes before it still serve the next request.
 func TestNotContinued(t *testing.T) {
 	harness.LeavesNothing(t)
 	was, is := harness.Noise(400_000, 16), harness.Noise(400_000, 17)
@@ -638,7 +643,7 @@ func TestNotContinued(t *testing.T) {
 	}
 }
 
-// TestContinuingEnds with the reader who waited for it.
+// TestContinuingEnds: continuing ends with the reader that waited for it.
 func TestContinuingEnds(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		asked := make(chan struct{})
@@ -679,10 +684,11 @@ func TestCutTwentyTimes(t *testing.T) {
 	})
 }
 
-// cutDownload downloads size bytes of which the reader closes n times at a random point. It returns
-// what was taken from the connections, and what the origin wrote to them: that is more by what was
-// in the buffers in between when they were closed, which are made as small as a link's would be that
-// the reader can keep up with.
+// cutDownload downloads size bytes. The reader closes the body n times at a
+// random point. It returns how many bytes were read from the connections, and
+// how many the origin wrote. The difference was in buffers when a connection
+// was closed. The buffers are small, as on a link that the reader can keep up
+// with.
 func cutDownload(r *harness.Cache, size, n int) (taken, sent int64) {
 	body := harness.Noise(size, 18)
 	modified := time.Now().Add(-time.Hour)
@@ -746,7 +752,8 @@ func (l listenerFunc) Accept() (net.Conn, error) {
 	return l.wrap(conn), nil
 }
 
-// countedConn counts what is read from a connection and written to it, where that is asked for.
+// countedConn counts the bytes that are read from a connection and written to
+// it.
 type countedConn struct {
 	net.Conn
 	in, out *atomic.Int64
@@ -813,7 +820,7 @@ func TestManyCuts(t *testing.T) {
 		}
 		_, got := r.Get(origin.URL())
 		harness.WantBody(r, got, body)
-		// It counts what it has written after that is read.
+		// It counts bytes after they are read.
 		harness.Soon(r, "all bytes are sent", func() bool { return origin.Written.Load() >= int64(len(body)) })
 		if sent := origin.Written.Load(); sent != int64(len(body)) {
 			r.Errorf("%d bytes were sent, want %d", sent, len(body))
@@ -824,8 +831,8 @@ func TestManyCuts(t *testing.T) {
 	})
 }
 
-// TestOnlyTheEndIsMissing: a transfer of unknown length that breaks off after its last byte is complete if
-// the origin says that there is no more, and only then.
+// TestOnlyTheEndIsMissing: a transfer of unknown length breaks after its last
+// byte. It counts as complete only if the origin says that there is no more.
 func TestOnlyTheEndIsMissing(t *testing.T) {
 	body := harness.Noise(100_000, 95)
 	for _, test := range []struct {
@@ -878,7 +885,7 @@ func TestOnlyTheEndIsMissing(t *testing.T) {
 	}
 }
 
-// gatedStore has what is written to it wait for its test.
+// gatedStore makes writes wait for the test.
 type gatedStore struct {
 	store.Store
 	writes chan struct{} // told of each Write that begins
@@ -904,8 +911,9 @@ func (d gatedDraft) Write(p []byte) (int, error) {
 	return d.Draft.Write(p)
 }
 
-// TestPartsBecomeOne: what is held in very many parts becomes one when the rest comes, which delays neither
-// the head nor what is held; and it is kept as it is if the rest is not wanted after all.
+// TestPartsBecomeOne: very many held parts become one when the rest comes. That
+// delays neither the header nor the held bytes. If the caller does not want the
+// rest, the parts stay as they are.
 func TestPartsBecomeOne(t *testing.T) {
 	const parts, each = 64, 10_000
 	body := harness.Noise(parts*each+50_000, 96)
@@ -981,8 +989,9 @@ func TestPartsBecomeOne(t *testing.T) {
 	}
 }
 
-// TestHalvesOfTwoUsersAreNotJoined: an origin gives the pages of all users one date, and neither a tag nor Vary. What one
-// user has left half-read is not completed by what another one is sent, nor are parts joined.
+// TestHalvesOfTwoUsersAreNotJoined: an origin gives the pages of all users one
+// date, and neither a tag nor Vary. A body that one user left half-read is not
+// completed by another user's response, and their parts are not joined.
 func TestHalvesOfTwoUsersAreNotJoined(t *testing.T) {
 	const size = 400_000
 	page := func(user string) string { return strings.Repeat(harness.PageOf(user)[:8], size/8) }

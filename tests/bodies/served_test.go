@@ -18,7 +18,7 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// servedRanges are ways to ask for what is stored: all of it, one part and two.
+// servedRanges are ways to request a stored body: all of it, one part and two.
 var servedRanges = []string{"", "bytes=100-900000", "bytes=5-800000,3-4"}
 
 func servedFields(ranges string) []string {
@@ -82,7 +82,8 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// TestReadToTheEnd: what was read from the store to its end holds no file, even if it is never closed.
+// TestReadToTheEnd: a body that was read from the store to its end holds no
+// file, even if it is never closed.
 func TestReadToTheEnd(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // which would close files, too
 	for _, ranges := range servedRanges {
@@ -95,7 +96,7 @@ func TestReadToTheEnd(t *testing.T) {
 					r.Get(origin.URL(), servedFields(ranges)...)
 					var before int
 					for i := range 20 {
-						if i == 10 { // by when the store holds open what it wants to
+						if i == 10 { // by then the store holds its files open
 							before = harness.Descriptors()
 						}
 						resp := r.Send(r.Context(), origin.URL(), servedFields(ranges)...)
@@ -182,7 +183,8 @@ func TestReadByMany(t *testing.T) {
 	}
 }
 
-// TestWriteErrors: an error of the writer that a body from the store is copied to ends the copying, whatever it is.
+// TestWriteErrors: any error of a writer ends the copying of a stored body to
+// it.
 func TestWriteErrors(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		for i, size := range []int{1000, 60_000, 1 << 20} {

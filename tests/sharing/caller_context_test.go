@@ -25,8 +25,8 @@ func withCancel(r *harness.Cache, url string) (req *http.Request, cancel func())
 	return req, sync.OnceFunc(func() { close(canceled) })
 }
 
-// TestHerdWithTimeout: http.Client sets Request.Cancel for its Timeout, and its requests share a response as others
-// do, whatever the lifetime of that is.
+// TestHerdWithTimeout: http.Client sets Request.Cancel for its Timeout. Such
+// requests share a response of any lifetime, like others.
 func TestHerdWithTimeout(t *testing.T) {
 	for _, test := range []struct {
 		directives string
@@ -81,7 +81,8 @@ func TestHerdWithTimeout(t *testing.T) {
 	}
 }
 
-// TestCancelIsNoFailure: who cancels by the request's channel gets an error at once, and nothing stale.
+// TestCancelIsNoFailure: a caller that cancels by the request's channel gets an
+// error at once, and no stale response.
 func TestCancelIsNoFailure(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		asked := make(chan bool, 1)
@@ -220,7 +221,8 @@ func TestDefaultTransport(t *testing.T) {
 	}
 }
 
-// TestWrappedRoundTripper looks for what is below the cache by the interface that Kubernetes' clients look for.
+// TestWrappedRoundTripper finds the transport below the cache by the interface
+// that Kubernetes' clients use.
 func TestWrappedRoundTripper(t *testing.T) {
 	type wrapper interface{ WrappedRoundTripper() http.RoundTripper } // k8s.io/apimachinery/pkg/util/net.RoundTripperWrapper
 	base := &http.Transport{}

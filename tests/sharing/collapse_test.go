@@ -14,8 +14,8 @@ import (
 	"github.com/cachetrip/cachetrip/internal/harness"
 )
 
-// TestWhoCollapses: callers of one thing are one request also if they say which part of it they want, or
-// how fresh, or what they have, as far as the answer is one that can be reused.
+// TestWhoCollapses: callers with ranges, conditions or directives share one
+// request, too, if the response can be reused for them.
 func TestWhoCollapses(t *testing.T) {
 	body := harness.Noise(300_000, 90)
 	whole := func(c *harness.RawCall) { c.Whole(body, harness.Fresh, `ETag: "1"`) }
@@ -35,7 +35,7 @@ func TestWhoCollapses(t *testing.T) {
 		code   int
 		want   []byte
 		alone  bool
-		hits   bool // those who are not the first may have what was stored for the first
+		hits   bool // later callers may get the stored response of the first
 	}{
 		{name: "max-age", answer: whole, fields: []string{"Cache-Control", "max-age=60"}, code: 200, want: body},
 		{name: "min-fresh", answer: whole, fields: []string{"Cache-Control", "min-fresh=60"}, code: 200, want: body},
@@ -176,7 +176,8 @@ func TestChangedForAll(t *testing.T) {
 	})
 }
 
-// TestFailureSeparatesNobody: that the origin failed once does not make those who ask later go alone.
+// TestFailureSeparatesNobody: after a failure of the origin, later callers
+// still share requests.
 func TestFailureSeparatesNobody(t *testing.T) {
 	for _, failure := range []string{"503", "429", "hangs up"} {
 		t.Run(failure, func(t *testing.T) {

@@ -20,8 +20,8 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// TestStoreFails: when the store takes no more, in the middle of a body, all who read it get all of
-// it, at whatever pace; those who come later ask anew.
+// TestStoreFails: the store fails in the middle of a body. All readers still
+// get all of it, at any pace. Later callers ask the origin again.
 func TestStoreFails(t *testing.T) {
 	for _, how := range []string{"full", "too large"} {
 		t.Run(how, func(t *testing.T) {
@@ -65,7 +65,7 @@ func TestStoreFails(t *testing.T) {
 						resp := r.Send(ctx, origin.URL())
 						joined.Done()
 						if i > 0 {
-							joined.Wait() // the first, who drives it, does not wait for the others at first
+							joined.Wait() // the first reader, which drives the download, does not wait for the others at first
 						}
 						var got []byte
 						buf := make([]byte, 50_000*(i+1))
@@ -113,8 +113,8 @@ func TestStoreFails(t *testing.T) {
 	}
 }
 
-// TestNobodyJoinsTooLate: once the store has failed, the beginning is gone for who comes then, even
-// while others still read.
+// TestNobodyJoinsTooLate: once the store has failed, no later caller can get
+// the beginning, even while others still read.
 func TestNobodyJoinsTooLate(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		body := harness.Noise(2<<20, 21)
@@ -149,7 +149,8 @@ func TestNobodyJoinsTooLate(t *testing.T) {
 	})
 }
 
-// TestSlowReader: who reads slowly, or not at all, does not slow the others.
+// TestSlowReader: a reader that reads slowly, or not at all, does not slow the
+// others.
 func TestSlowReader(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		body := harness.Noise(8<<20, 22)
@@ -195,8 +196,8 @@ func TestBackPressure(t *testing.T) {
 	})
 }
 
-// TestDecoderLeavesComplete: a json.Decoder does not read to the end, and what it leaves is stored
-// all the same.
+// TestDecoderLeavesComplete: a json.Decoder does not read to the end, but the
+// whole body is stored.
 func TestDecoderLeavesComplete(t *testing.T) {
 	for _, framing := range []string{"length", "chunks, the last one late", "to the end of the connection"} {
 		t.Run(framing, func(t *testing.T) {
@@ -407,8 +408,8 @@ func TestJoinsWhileDrained(t *testing.T) {
 	})
 }
 
-// TestWriterTo: bodies from the cache, and those that arrive, copy themselves, to files and sockets
-// and to what is none, whole, in part and after a beginning was read.
+// TestWriterTo: stored and arriving bodies copy themselves to files, sockets
+// and other writers: whole, in part, and after a beginning was read.
 func TestWriterTo(t *testing.T) {
 	for _, size := range []int{1, 10_000, 100_000, 3 << 20} {
 		t.Run(strconv.Itoa(size), func(t *testing.T) {

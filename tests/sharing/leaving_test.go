@@ -21,8 +21,9 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// TestContextEndsAlone: the end of the context ends a caller's part in a download, even if the caller
-// neither reads nor closes: the request to the origin ends with that of the last, and files are closed.
+// TestContextEndsAlone: the end of its context ends a caller's part in a
+// download, even if the caller neither reads nor closes. After the last one,
+// the request to the origin ends and files are closed.
 func TestContextEndsAlone(t *testing.T) {
 	for _, callers := range []int{1, 3} {
 		t.Run(fmt.Sprintf("%d callers", callers), func(t *testing.T) {
@@ -79,8 +80,9 @@ func (s *slowly) Read(p []byte) (int, error) {
 	return 1, nil
 }
 
-// TestRefreshEndsAlone: the bound on a revalidation in the background is its own. Who joined it has
-// all that comes later, and without anybody it ends there.
+// TestRefreshEndsAlone: the bound on a revalidation in the background is its
+// own. A caller that has joined gets all of the rest. Without one, the download
+// ends there.
 func TestRefreshEndsAlone(t *testing.T) {
 	for _, test := range []struct {
 		name         string
@@ -147,7 +149,7 @@ func TestRefreshEndsAlone(t *testing.T) {
 				synctest.Wait()
 				requests := int32(2)
 				if test.joins && test.head > 0 {
-					requests++ // of the one that has waited long enough for the header
+					requests++ // of the caller that has waited long enough for the header
 				}
 				if cut := ended.Load() && asked.Load() == requests; !cut {
 					t.Errorf("the request to the origin has not ended; %d requests", asked.Load())
@@ -164,8 +166,9 @@ func TestRefreshEndsAlone(t *testing.T) {
 	}
 }
 
-// TestLaggard: once the store takes no more, a caller that has joined and does not read holds up the others for a
-// moment only. It asks for the rest itself, or, without a validator, for all, of which it skips what it has.
+// TestLaggard: once the store takes no more, a caller that has joined and does
+// not read holds up the others for a moment only. It requests the rest itself.
+// Without a validator it requests all, and skips the bytes that it has.
 func TestLaggard(t *testing.T) {
 	body := harness.Noise(4<<20, 51)
 	const kept = 1 << 20
@@ -258,8 +261,9 @@ type bodyFunc func([]byte) (int, error)
 func (f bodyFunc) Read(p []byte) (int, error) { return f(p) }
 func (f bodyFunc) Close() error               { return nil }
 
-// TestBodyEndsItsGoroutine: whatever a body of Base does to the goroutine that reads it, all that comes of it is an
-// error for its readers. If it is the store that does so, they are given all of it.
+// TestBodyEndsItsGoroutine: a body of Base that ends the goroutine reading it
+// only causes an error for its readers. If it is the store that does so, they
+// are given all of it.
 func TestBodyEndsItsGoroutine(t *testing.T) {
 	ends := map[string]func(){
 		"panics": func() { panic("oh") },
@@ -361,8 +365,8 @@ func (d endingDraft) Write([]byte) (int, error) {
 	return 0, nil
 }
 
-// deaf is a body that takes no notice of its context: reading takes until it is closed, or, if even
-// closing waits for the reader, until its test says so.
+// deaf is a body that ignores its context. A read lasts until it is closed. If
+// closing waits for the reader, it lasts until the test ends it.
 type deaf struct {
 	closed, free chan struct{}
 	waits        bool
@@ -425,8 +429,8 @@ func TestDeafBody(t *testing.T) {
 	}
 }
 
-// TestLastCloseAtOnce: when the last readers close a little before the end, all at once, what is left is
-// taken as it is for one.
+// TestLastCloseAtOnce: the last readers close at once, a little before the end.
+// The remaining bytes are read as after a single reader.
 func TestLastCloseAtOnce(t *testing.T) {
 	for round := range 300 {
 		synctest.Test(t, func(t *testing.T) {

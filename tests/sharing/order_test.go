@@ -10,7 +10,7 @@ import (
 	"github.com/cachetrip/cachetrip/internal/harness"
 )
 
-// changes are what makes what is stored of a URL invalid.
+// changes are the ways to invalidate the stored responses of a URL.
 var changes = []struct {
 	name string
 	make func(w *harness.World)
@@ -75,8 +75,9 @@ func (o *heldOrigin) held(w *harness.World, fields ...string) (release func() *h
 	}
 }
 
-// TestOrderInOneInstant: a clock, such as that of Windows or of a bubble, may give one time to all that happens within
-// milliseconds. What came after what is told apart all the same.
+// TestOrderInOneInstant: a clock, such as that of Windows or of a bubble, may
+// give one time to all that happens within milliseconds. The order of events is
+// known nevertheless.
 func TestOrderInOneInstant(t *testing.T) {
 	for _, change := range changes {
 		each := func(name string, test func(w *harness.World, o *heldOrigin)) {
@@ -156,7 +157,8 @@ func TestOrderInOneInstant(t *testing.T) {
 	}
 }
 
-// TestNewerAnswerInOneInstant: of two answers the one to the later request is newer, when the other comes last.
+// TestNewerAnswerInOneInstant: of two responses, the response to the later
+// request is newer, even if it comes first.
 func TestNewerAnswerInOneInstant(t *testing.T) {
 	harness.EachWorldInBubble(t, func(w *harness.World) {
 		o := newHeldOrigin()

@@ -21,10 +21,11 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// Sharing one request to the origin: with whom, for how long, and what belongs to one caller alone.
+// Sharing one request to the origin: which callers share it, how long they
+// wait, and what belongs to one caller alone.
 
-// TestNobodyElsesPage: callers who differ in any field that the origin could tell them apart by, and ask at once, have
-// a page each, although the origin does not say that it varies.
+// TestNobodyElsesPage: callers that ask at once and differ in a field that may
+// identify them get a page each, even if the origin sends no Vary.
 func TestNobodyElsesPage(t *testing.T) {
 	for _, field := range []string{"Cookie", "Private-Token", "X-Team", "User-Agent", "Accept-Language"} {
 		for _, directives := range []string{"max-age=0, private, must-revalidate", "max-age=0", "private", "no-cache", ""} {
@@ -60,7 +61,8 @@ func TestNobodyElsesPage(t *testing.T) {
 	}
 }
 
-// TestAlikeShare: callers who are alike share what merely lacks a lifetime, whatever traces their requests.
+// TestAlikeShare: alike callers share a response that only lacks a lifetime,
+// even if their requests differ in tracing fields.
 func TestAlikeShare(t *testing.T) {
 	for _, test := range []struct {
 		name, directives string
@@ -154,14 +156,15 @@ func hang(rw http.ResponseWriter, r *http.Request, body string, fields ...string
 	<-r.Context().Done()
 }
 
-// TestHungConnection: the connection of a caller without a deadline hangs. Callers who come later, with a deadline, are
-// answered in time, as they would be without a cache: at first after some patience, then at once.
+// TestHungConnection: the connection of a caller without a deadline hangs.
+// Later callers with a deadline get their response in time, as without a cache:
+// at first after some patience, then at once.
 func TestHungConnection(t *testing.T) {
 	half := strings.Repeat("half", 50_000)
 	for _, test := range []struct {
 		name   string
 		stored bool
-		part   string   // what comes before it hangs
+		part   string   // the bytes before it hangs
 		fields []string // of all responses
 		codes  bool     // Base asks for a coding by itself, and does not tell lengths
 	}{
@@ -243,8 +246,9 @@ func (b asksForGzip) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// TestWholeInsteadOfARangeHangs: the origin takes no notice of a range, and hangs while it sends the whole. Those who have
-// joined get the rest, although the origin takes notice of the range when it is asked the same again.
+// TestWholeInsteadOfARangeHangs: the origin takes no notice of a range, and
+// hangs while it sends the whole. Callers that have joined get the rest,
+// although the origin honours the range when it is asked again.
 func TestWholeInsteadOfARangeHangs(t *testing.T) {
 	body := strings.Repeat("half", 100_000)
 	fields := []string{"Cache-Control", "max-age=60", "ETag", `"1"`, "Accept-Ranges", "bytes"}
@@ -262,8 +266,9 @@ func TestWholeInsteadOfARangeHangs(t *testing.T) {
 	})
 }
 
-// TestStalledAndChanged: a shared body stalls, and the origin has another one by then. Whoever has joined gets what was
-// sent first if that goes on soon, and an error if it does not. Nobody gets a mixture.
+// TestStalledAndChanged: a shared body stalls, and the origin has another one
+// by then. A caller that has joined gets the first response if it goes on soon,
+// or else an error. Nobody gets a mixture.
 func TestStalledAndChanged(t *testing.T) {
 	first, second := strings.Repeat("1", 200_000), strings.Repeat("2", 200_000)
 	for _, test := range []struct {
@@ -307,8 +312,8 @@ func TestStalledAndChanged(t *testing.T) {
 	}
 }
 
-// TestRestForAnother: a user reads along with another one's page, whose rest does not come. Both have pages of one date.
-// Nobody gets a mixture.
+// TestRestForAnother: a user reads another user's page along, and the rest of
+// the page does not come. Both have pages of one date. Nobody gets a mixture.
 func TestRestForAnother(t *testing.T) {
 	harness.EachWorldInBubble(t, func(w *harness.World) {
 		page := func(r *http.Request) string { return strings.Repeat(r.Header.Get("Cookie")[5:6], 100_000) }
@@ -345,8 +350,9 @@ func TestRestForAnother(t *testing.T) {
 	})
 }
 
-// TestWaitingInLine: who asks for something that is not shared, and slow, waits for another one for a part of the own
-// time only, and not at all once that is known.
+// TestWaitingInLine: a request for a slow response that is not shared waits for
+// another request only for a part of its own time. Once that is known, it does
+// not wait at all.
 func TestWaitingInLine(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -421,8 +427,8 @@ func TestShareTimeout(t *testing.T) {
 	}
 }
 
-// TestTheLeadersResponseIsItsCallers: what the one whose request it was does with its response is not seen by those
-// who share it, even if there is no body that they could read together.
+// TestTheLeadersResponseIsItsCallers: callers that share a response do not see
+// what the leader's caller does with it, even without a body.
 func TestTheLeadersResponseIsItsCallers(t *testing.T) {
 	for _, code := range []int{200, 204} {
 		for _, conditional := range []bool{false, true} {
@@ -471,8 +477,9 @@ func TestTheLeadersResponseIsItsCallers(t *testing.T) {
 	}
 }
 
-// TestErrorsAreNotShared: an error of a hook, a connection or a context is that of the one whose it is. Others ask for
-// themselves, and are not even given something stale because of it.
+// TestErrorsAreNotShared: an error of a hook, a connection or a context goes
+// only to its own caller. Others ask for themselves, and are not even given
+// something stale because of it.
 func TestErrorsAreNotShared(t *testing.T) {
 	for _, kind := range []string{"hook", "connection", "deadline", "panic"} {
 		for _, stored := range []bool{false, true} {
@@ -529,8 +536,9 @@ func TestErrorsAreNotShared(t *testing.T) {
 	}
 }
 
-// TestFailingOriginIsAskedByFewAtOnce: after a failure those who waited ask a few at a time, and each has an answer of
-// its own, or one that can be shared once there is one.
+// TestFailingOriginIsAskedByFewAtOnce: after a failure the waiting callers ask
+// a few at a time. Each gets a response of its own, or shares a later one that
+// can be shared.
 func TestFailingOriginIsAskedByFewAtOnce(t *testing.T) {
 	const callers = 50
 	for _, test := range []struct {
@@ -660,7 +668,7 @@ func TestBaseSeesTheDeadline(t *testing.T) {
 	})
 }
 
-// forgetfulDrafts is a store whose drafts can't be read back from an offset on.
+// forgetfulDrafts is a store whose drafts cannot be read from an offset on.
 type forgetfulDrafts struct {
 	store.Store
 	from int64

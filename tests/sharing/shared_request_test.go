@@ -21,7 +21,8 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// TestHerd: 100 callers on an empty cache are one request, whose answer all get.
+// TestHerd: 100 callers on an empty cache lead to one request, and all get its
+// response.
 func TestHerd(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		for _, size := range []int{0, 1, 5000, 200_000, 1 << 20} {
@@ -55,7 +56,7 @@ func TestHerd(t *testing.T) {
 				})
 			}
 			harness.Soon(r, "all ask", func() bool { return r.Stats().Requests-before.Requests == callers })
-			time.Sleep(20 * time.Millisecond) // in which they come to wait, or, if not, are hits
+			time.Sleep(20 * time.Millisecond) // time for them to begin waiting; those that do not are hits
 			close(release)
 			wg.Wait()
 			if n := len(origin.Requests()); n != 1 {
@@ -72,8 +73,8 @@ func TestHerd(t *testing.T) {
 	})
 }
 
-// TestHerdWithoutBarrier: nor does it matter when exactly they come: before, while or just after
-// the response is stored.
+// TestHerdWithoutBarrier: callers may come at any moment: before, while or just
+// after the response is stored.
 func TestHerdWithoutBarrier(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		origin := harness.NewRawOrigin(r, func(c *harness.RawCall) { c.Whole([]byte(c.URL.Path), harness.Fresh) })
@@ -100,7 +101,7 @@ func TestHerdWithoutBarrier(t *testing.T) {
 	})
 }
 
-// lateStore makes a look-up return what was there some time ago.
+// lateStore makes a look-up return the entries of some time ago.
 type lateStore struct {
 	store.Store
 	hold func()
@@ -112,8 +113,8 @@ func (s lateStore) Entries(ctx context.Context, key string) ([]*store.Entry, err
 	return entries, err
 }
 
-// TestLookedUpTooEarly: who looked up just before a response was stored, and comes to ask just
-// after, does not ask again.
+// TestLookedUpTooEarly: a caller that looked up just before a response was
+// stored, and joins just after, does not ask the origin.
 func TestLookedUpTooEarly(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		origin := harness.NewRawOrigin(r, func(c *harness.RawCall) { c.Whole([]byte("hello"), harness.Fresh) })
@@ -206,8 +207,8 @@ func TestHerdOnStale(t *testing.T) {
 	})
 }
 
-// TestFollowersReadAlong: followers have the head and what has come while the rest is still to
-// come, and read on at their own pace.
+// TestFollowersReadAlong: followers get the header and the bytes so far while
+// the rest is still missing, and read at their own pace.
 func TestFollowersReadAlong(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		body := harness.Noise(1<<20, 4)
@@ -234,7 +235,7 @@ func TestFollowersReadAlong(t *testing.T) {
 			responses = append(responses, resp)
 		}
 		close(next)
-		// The last goes ahead to the end, while the others do not read at all.
+		// The last one reads to the end while the others do not read.
 		for i := range responses {
 			resp := responses[len(responses)-1-i]
 			rest, err := io.ReadAll(resp.Body)
@@ -250,8 +251,9 @@ func TestFollowersReadAlong(t *testing.T) {
 	})
 }
 
-// TestWaitersGoAhead: what can't be shared makes the waiters go ahead at once and in parallel, and
-// those who come later do not wait at all. What fails is another matter: see share_test.go.
+// TestWaitersGoAhead: if a response cannot be shared, all waiting callers ask
+// at once and in parallel. Later callers do not wait at all. For failures see
+// share_test.go.
 func TestWaitersGoAhead(t *testing.T) {
 	const callers = 20
 	for _, test := range []struct {
@@ -343,8 +345,8 @@ func TestWaitersGoAhead(t *testing.T) {
 	}
 }
 
-// TestVariantsShareAmongThemselves: callers who want different variants of something new are one
-// request for each variant.
+// TestVariantsShareAmongThemselves: callers that want different variants of a
+// new URL lead to one request for each variant.
 func TestVariantsShareAmongThemselves(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		languages := []string{"en", "de", "fr"}
@@ -416,7 +418,7 @@ func TestCancelledMarksNothing(t *testing.T) {
 	})
 }
 
-// expiring is a context whose deadline runs out when its test says so.
+// expiring is a context that a test ends like a deadline.
 type expiring struct {
 	context.Context
 	done chan struct{}
@@ -433,8 +435,8 @@ func (e *expiring) Err() error {
 	}
 }
 
-// TestOwnContexts: the end of a caller's context ends its own waiting or reading at once, whatever
-// the origin does, and nobody else's.
+// TestOwnContexts: the end of a caller's context ends its own waiting or
+// reading at once, and that of no other caller.
 func TestOwnContexts(t *testing.T) {
 	const size, first = 300_000, 100_000
 	body := harness.Noise(size, 6)
@@ -565,8 +567,8 @@ func TestOwnContexts(t *testing.T) {
 	}
 }
 
-// TestNobodyLeft: when the last who needs it leaves, the request to the origin ends, before the
-// head and after it.
+// TestNobodyLeft: when the last caller leaves, the request to the origin ends,
+// before the header and after it.
 func TestNobodyLeft(t *testing.T) {
 	for _, stage := range []string{"before the head", "in the body"} {
 		for _, how := range []string{"cancel", "close"} {
@@ -577,7 +579,7 @@ func TestNobodyLeft(t *testing.T) {
 				harness.EachCache(t, func(r *harness.Cache) {
 					length := "10000000" // so that Close does not wait for it
 					if how == "cancel" {
-						length, r.DrainTime = "1000", time.Hour // nor does who was made to stop
+						length, r.DrainTime = "1000", time.Hour // the reader that was stopped gets no EOF either
 					}
 					origin := harness.NewRawOrigin(r, func(c *harness.RawCall) {
 						if stage == "in the body" {
@@ -640,8 +642,8 @@ func TestNobodyLeft(t *testing.T) {
 	}
 }
 
-// TestNothingIsLeft: whatever became of a download, its descriptors are closed, and not only when
-// the collector gets to them.
+// TestNothingIsLeft: after every end of a download its descriptors are closed,
+// without the garbage collector.
 func TestNothingIsLeft(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	harness.EachCache(t, func(r *harness.Cache) {
@@ -696,8 +698,9 @@ func TestNothingIsLeft(t *testing.T) {
 	})
 }
 
-// TestCallersMayReuse: what a caller does with its request after RoundTrip has failed, and with a
-// response's header and trailer while others read, is its own business. The race detector watches.
+// TestCallersMayReuse: a caller may change its request after RoundTrip has
+// failed, and the header and trailer of its response while others read. The
+// race detector watches.
 func TestCallersMayReuse(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		origin := harness.NewRawOrigin(r, func(c *harness.RawCall) {
@@ -753,7 +756,8 @@ func TestCallersMayReuse(t *testing.T) {
 	})
 }
 
-// TestPanicOfBase is passed on to who asked, and the others ask themselves.
+// TestPanicOfBase: a panic of Base goes to the caller whose request it was. The
+// others ask themselves.
 func TestPanicOfBase(t *testing.T) {
 	release := make(chan struct{})
 	var n atomic.Int32

@@ -12,8 +12,9 @@ import (
 
 // The oracle, judged by records that are written down.
 
-// scene is what a test of the oracle changes: two actions that ask for one resource with a lifetime of a minute, the second
-// of them ten seconds after the first, whose response it is given.
+// scene is the start for tests of the oracle. Two actions request one resource
+// with a lifetime of a minute. The second comes ten seconds after the first,
+// and gets its response.
 type scene struct {
 	program       *program
 	plain, cached *record

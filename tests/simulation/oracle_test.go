@@ -24,16 +24,16 @@ const (
 	ruleOverstay    rule = "overstay"    // nobody is kept beyond the deadline
 	ruleWhose       rule = "whose"       // an answer is one made for that caller, or declared reusable
 	ruleBytes       rule = "bytes"       // a body is what the origin has sent, from its beginning to its end
-	ruleStatus      rule = "status"      // nobody is told of conditions and ranges that only the cache has asked for
+	ruleStatus      rule = "status"      // no caller sees the answer to conditions and ranges that only the cache has added
 	ruleUnvalidated rule = "unvalidated" // nothing is used unvalidated that has to be validated
 	ruleCookies     rule = "cookies"     // nobody is given the session of somebody else
 	ruleCount       rule = "count"       // the origin is not asked more often
 	ruleDeadline    rule = "deadline"    // Base sees the deadline of the caller, and is not asked when it is over
 	ruleLoad        rule = "load"        // an origin that fails is asked by few at once
-	ruleSaved       rule = "saved"       // what is fresh and was read to its end is not asked for again
+	ruleSaved       rule = "saved"       // a fresh response that was read to its end is not requested again
 )
 
-// violation is one way in which a rule was broken.
+// violation is a broken rule.
 type violation struct {
 	rule   rule
 	action int // -1 if it is about no single one
@@ -88,9 +88,11 @@ func (o *oracle) add(r rule, action int, format string, args ...any) {
 }
 
 const (
-	// fairShare is the part of a caller's time that an answer may take without the cache, if the caller is to be answered
-	// with it as well. The cache may wait for another request for a quarter of the time that is left, and for another
-	// process for a quarter of the rest; and it may have to repeat a request whose conditions the origin did not like.
+	// fairShare is a part of a caller's time. A caller that gets a response
+	// within it without the cache must also get one with it. The cache may wait
+	// a quarter of the remaining time for another request, and a quarter of the
+	// rest for another process. It may also have to repeat a request because
+	// the origin refuses its conditions.
 	fairShare = 4
 
 	// patience is for how long a caller without a deadline may be made to wait for another request. It is waited for
@@ -126,9 +128,9 @@ func (o *oracle) timely(a *action) {
 	case a.deadline > 0 && took > o.fairTime(a):
 		return // too close
 	case a.cancel > 0 && a.cancel < allowed:
-		return // of which the cache could not know
+		return // the cache could not know of them
 	case (!cached.ok || takes > allowed) && o.changedMeanwhile(a):
-		return // it has the header of what is no more, whose body does not come
+		return // it has the header of a former representation, whose body does not come
 	case !cached.ok:
 		o.add(ruleAnswered, a.id, "%v after %v; without the cache, %d after %v", cached.err, takes, plain.status, took)
 	case takes > allowed:
@@ -156,16 +158,17 @@ func (o *oracle) fairTime(a *action) time.Duration {
 	r := &o.program.resources[a.resource]
 	repeats := r.conditions == conditionsRefused || r.conditions == conditionsWrong || r.ranges == rangesRefused || r.ranges == rangesWrong || r.ranges == rangesChanged ||
 		r.revoked > 0 || slices.Contains(refusals, r.status)
-	// What is being validated may be gone from the store when it is confirmed.
+	// A response may be gone from the store by the time it is confirmed.
 	replaces := r.personal || r.languages || r.session || len(r.changes) > 0 || r.control304 != "" ||
 		slices.ContainsFunc(o.program.actions, func(a action) bool { return a.kind != get })
 	if o.program.processes == 1 && o.program.store == storeWorks && a.fate.body == 0 && r.redirect == "" && !repeats && !replaces {
-		return a.deadline * 6 / 10 // nothing has to be repeated, nor waited for twice
+		return a.deadline * 6 / 10 // no request must be repeated, and no wait happens twice
 	}
 	return a.deadline / fairShare
 }
 
-// maxRepeats is how often a request may be repeated because of what the cache had put into it.
+// maxRepeats is how often a request may be repeated because of fields that the
+// cache added.
 const maxRepeats = 1
 
 // answer checks what a call was answered.
@@ -225,8 +228,8 @@ func (o *oracle) answer(c *call) {
 	o.reuse(c, born, last)
 }
 
-// deadlines checks what Base is asked: with the deadline of its caller, and not when that has gone. What is asked in the
-// background, for callers that were answered from the store, has neither.
+// deadlines checks what Base is asked: with the deadline of its caller, and not
+// when that has gone. A revalidation in the background has neither.
 func (o *oracle) deadlines() {
 	for _, is := range o.cached.asked {
 		a := &o.program.actions[slices.IndexFunc(o.program.actions, func(a action) bool { return a.id == is.action })]
@@ -263,8 +266,9 @@ func (o *oracle) exchange(serial string) *exchange {
 	return o.cached.exchanges[n]
 }
 
-// confirmation returns the exchange by which c had confirmed what born has brought, if another one is last in its header:
-// a weak tag lets a response be used once, and not updated.
+// confirmation returns the exchange that confirmed the response of born for c,
+// if the header names another one as the last. A weak tag lets a response be
+// used once without an update.
 func (o *oracle) confirmation(c *call, born, last *exchange) *exchange {
 	if born == nil || last.action == c.action || last.status == http.StatusNotModified && last.went >= c.began {
 		return nil
@@ -289,7 +293,8 @@ func (o *oracle) cookies(c *call) {
 	}
 }
 
-// statusFits checks the status, and that nothing was refused that the caller has not asked for.
+// statusFits checks the status. A refusal of a field that the cache added must
+// not reach the caller.
 func (o *oracle) statusFits(c *call, last, born *exchange) bool {
 	conditional := c.header.Get("If-None-Match") != ""
 	ranged := c.header.Get("Range") != ""
@@ -389,7 +394,7 @@ func (o *oracle) content(id string) []byte {
 	return nil
 }
 
-// gzips reports whether what is at a path is compressed for some.
+// gzips reports whether the resource at a path is compressed for some callers.
 func (o *oracle) gzips(path string) bool {
 	return slices.ContainsFunc(o.program.resources, func(r resource) bool { return r.path == path && r.gzip })
 }
@@ -404,8 +409,9 @@ func (o *oracle) plainCall(c *call) *call {
 	return nil
 }
 
-// reuse checks whether c may be given what born has brought for another request, and what last, which may be the same
-// exchange, has confirmed or brought last.
+// reuse checks whether c may get the body of born, which another request
+// fetched. last is the exchange that updated the response last, and may be the
+// same.
 func (o *oracle) reuse(c *call, born, last *exchange) {
 	says := controlSaid(born, last)
 	refuse := func(r rule, format string, args ...any) {
@@ -487,7 +493,7 @@ func (o *oracle) reuse(c *call, born, last *exchange) {
 	}
 }
 
-// controlSaid returns what was last said of the response that born has brought.
+// controlSaid returns the last Cache-Control for the response of born.
 func controlSaid(born, last *exchange) control {
 	said := last
 	if last.status == http.StatusNotModified && last.header["Cache-Control"] == nil {
@@ -496,7 +502,8 @@ func controlSaid(born, last *exchange) control {
 	return controlOf(said.header.Get("Cache-Control"))
 }
 
-// notReusable says why what an exchange has brought can't be for others at all, whatever their time; empty if it can.
+// notReusable says why no other request may ever get the response of an
+// exchange; empty if others may.
 func notReusable(born *exchange, says control) string {
 	switch {
 	case says.noStore:
@@ -520,7 +527,8 @@ func notReusable(born *exchange, says control) string {
 // controlOfRequest returns Cache-Control of a request.
 func controlOfRequest(h http.Header) string { return h.Get("Cache-Control") }
 
-// mismatch returns the field, if any, by which c does not select what born has brought.
+// mismatch returns the selecting field in which c differs from the request of
+// born, if any.
 func mismatch(c *call, born, last *exchange) string {
 	names := []string{"Authorization"}
 	for _, lines := range [][]string{born.header["Vary"], last.header["Vary"]} {
@@ -542,11 +550,12 @@ func mismatch(c *call, born, last *exchange) string {
 	return ""
 }
 
-// harmless are the fields in which requests may differ and still be alike: those that mean nothing, and those that the
-// cache itself evaluates for each.
+// harmless are the fields in which alike requests may differ: meaningless
+// fields, and fields that the cache evaluates for each request.
 var harmless = []string{traceField, "Cache-Control", "If-None-Match", "Range"}
 
-// differs returns the field, if any, by which c is not like the request that led to an exchange.
+// differs returns the field, if any, in which c is not alike to the request of
+// an exchange.
 func (o *oracle) differs(c *call, e *exchange) string {
 	var asked *call
 	for _, other := range o.cached.calls { // by their beginning
@@ -576,7 +585,8 @@ func fieldsOf(a, b http.Header) (names []string) {
 	return names
 }
 
-// invalidated says what has happened since an exchange that has it validated before it is used for c; empty if nothing.
+// invalidated says which event since an exchange requires validation before its
+// response is used for c; empty if none.
 func (o *oracle) invalidated(c *call, born, last *exchange) string {
 	if o.program.store != storeWorks {
 		return "" // it may have lost that
@@ -730,11 +740,12 @@ func (o *oracle) counts() {
 	allowed := maxLessons * o.program.processes
 	for _, a := range o.program.actions {
 		if a.fate.ends == breaksBody || a.fate.ends == breaksHead {
-			allowed += 3 // what breaks is asked for again, as it may be for a moment only
+			allowed += 3 // a broken transfer is repeated, because the fault may be short
 		}
 	}
-	// What an origin refuses, or confirms by the name of something else, is asked for once more without what the cache had
-	// put into the request. The cache learns to leave that out, but for rights that end, which may come back.
+	// If an origin refuses a request, or confirms an unknown entity tag, the
+	// request is repeated without the fields that the cache added. The cache
+	// learns to leave that out, but for rights that end, which may come back.
 	for _, e := range o.cached.exchanges {
 		if o.adds(e) && o.again(e) != nil && !o.taught(e) {
 			allowed++
@@ -756,7 +767,7 @@ func (o *oracle) counts() {
 	}
 }
 
-// again returns the exchange by which the request of e was repeated, or nil.
+// again returns the exchange that repeated the request of e, or nil.
 func (o *oracle) again(e *exchange) *exchange {
 	i := slices.IndexFunc(o.cached.exchanges[e.serial+1:], func(again *exchange) bool { return again.action == e.action && again.path == e.path })
 	if i < 0 {
@@ -768,7 +779,8 @@ func (o *oracle) again(e *exchange) *exchange {
 // lessonTime is for how long a process knows what an origin does not understand.
 const lessonTime = 10 * time.Minute
 
-// taught reports whether the cache should have known before e that the origin refuses what it has put into the request.
+// taught reports whether the cache should have known before e that the origin
+// refuses the added fields.
 func (o *oracle) taught(e *exchange) bool {
 	return slices.ContainsFunc(o.cached.exchanges[:e.serial], func(lesson *exchange) bool {
 		if e.provoked == "" || lesson.provoked != e.provoked || lesson.path != e.path || lesson.method != e.method || o.processOf(lesson) != o.processOf(e) || !o.adds(lesson) {
@@ -795,12 +807,13 @@ func (o *oracle) adds(e *exchange) bool {
 	return false
 }
 
-// maxLessons is how many requests may teach a process that an origin compares entity tags as texts: one that shows it, and
-// those that were under way at that time.
+// maxLessons is how many requests may show a process that an origin compares
+// entity tags as texts: the first one, and others under way at that time.
 const maxLessons = 3
 
-// savings checks that the cache is of use: what is fresh, was read to its end and is asked for again in the same words is
-// not requested from the origin. Where anything else happens between, nothing is checked.
+// savings checks that the cache is of use. If a fresh response was read to its
+// end, the same request is not sent to the origin again. Where anything else
+// happens between, nothing is checked.
 func (o *oracle) savings() {
 	if o.program.store != storeWorks {
 		return
@@ -829,7 +842,7 @@ func (o *oracle) savings() {
 	}
 }
 
-// simple reports whether c has to be answered by what before was.
+// simple reports whether c must get the response of before.
 func (o *oracle) simple(before, c *call) bool {
 	if before.process != c.process || before.err != nil || before.status != http.StatusOK || !before.eof || before.method != http.MethodGet || c.method != http.MethodGet {
 		return false
@@ -873,7 +886,8 @@ func (o *oracle) simple(before, c *call) bool {
 	return !says.noCache && !says.noStore && says.maxAge > 2 && c.start-last.answered < time.Duration(says.maxAge-2)*time.Second
 }
 
-// datedLongAgo reports whether the date of last modification of what is at a path is a strong validator.
+// datedLongAgo reports whether the date of last modification of the resource at
+// a path is a strong validator.
 func (o *oracle) datedLongAgo(path string) bool {
 	return slices.ContainsFunc(o.program.resources, func(r resource) bool {
 		return r.path == path && (r.modified == modifiedOld || r.modified == modifiedEpoch)
@@ -924,12 +938,14 @@ func (o *oracle) load() {
 	}
 }
 
-// failure reports whether an exchange was answered by a failure of the origin, and not by what it has at that path.
+// failure reports whether an exchange got a failure of the origin instead of
+// the resource.
 func failure(e *exchange) bool {
 	return e.answered >= 0 && e.status >= 500 && strings.HasPrefix(e.header.Get(representationField), "=failure")
 }
 
-// restarted reports whether a process has begun anew between two times, and so has forgotten what it knew.
+// restarted reports whether a process was restarted between two times, and so
+// has forgotten everything.
 func (o *oracle) restarted(process int, from, to time.Duration) bool {
 	return slices.ContainsFunc(o.program.actions, func(a action) bool {
 		return a.kind == restart && a.process == process && a.at >= from && a.at <= to
@@ -955,7 +971,8 @@ func (o *oracle) processOf(e *exchange) int {
 	return -1
 }
 
-// differing returns the names of the fields in which two requests differ, but for the harmless ones.
+// differing returns the names of the fields in which two requests differ,
+// except harmless ones.
 func differing(a, b http.Header) []string {
 	return slices.DeleteFunc(fieldsOf(a, b), func(name string) bool {
 		return slices.Contains(harmless, name) || slices.Equal(a[name], b[name])

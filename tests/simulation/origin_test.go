@@ -17,9 +17,11 @@ import (
 	"github.com/cachetrip/cachetrip/internal/harness"
 )
 
-// The origin. Each answer says in its header and body what it is, so that the oracle can tell where anything comes from:
-// X-Serial is the exchange that an answer belongs to, X-Born the one that brought its body, and X-Representation what the
-// body is. A 304 has X-Serial alone, so that a stored response that it freshened names both exchanges.
+// The origin. Each response identifies itself in its header and body, so that
+// the oracle can tell its origin: X-Serial is the exchange of the response,
+// X-Born the exchange that brought its body, and X-Representation names the
+// body. A 304 has X-Serial alone, so that a stored response that it freshened
+// names both exchanges.
 
 const (
 	serialField         = "X-Serial"
@@ -41,7 +43,8 @@ func (r *resource) dated() bool {
 	return r.careless || r.modified == modifiedTruthful && !r.personal && !r.languages
 }
 
-// version returns a representation of r: to whom, and in which language, matters only where r says so.
+// version returns a representation of r. User and language matter only if r
+// varies by them.
 func (r *resource) version(user, language string, number int) representation {
 	if !r.personal {
 		user = ""
@@ -93,10 +96,10 @@ func contentOf(id string, length int) []byte {
 // exchange is a request that reached the origin, and its answer.
 type exchange struct {
 	serial int
-	// When it arrived and was answered, in the order of what happens in a run.
+	// Numbers of arrival and answer in the order of events in a run.
 	came, went uint64
 
-	action   int // whose request it is
+	action   int // the user of the request
 	method   string
 	path     string
 	request  http.Header
@@ -207,8 +210,9 @@ func (o *origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Write(a.body[half:])
 }
 
-// hangs is for how long what hangs does so: for longer than any caller waits, but not forever, so that one that was made
-// to wait for it is found late, and not never.
+// hangs is how long a hanging connection hangs. It is longer than any caller
+// waits. It is not forever, so that a caller that waited for it in vain is
+// found.
 const hangs = 5 * time.Minute
 
 // pause waits, and reports whether ctx still lives.
@@ -271,7 +275,8 @@ func (o *origin) answer(h http.Header, r *http.Request, e *exchange, is fate) an
 			h.Set(name, value)
 		}
 	}
-	// As in servers that compress what they send, ranges are of what is not compressed, under the same tag.
+	// As in servers that compress responses, ranges refer to the uncompressed
+	// content, under the same tag.
 	coded := res.gzip && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") && r.Header.Get("Range") == ""
 	vary := res.vary
 	if res.gzip {

@@ -11,8 +11,9 @@ import (
 	"time"
 )
 
-// A program: what the origin has, and what callers do. It is generated from a seed, and it is data only, so that it
-// can be printed, made smaller, and run once with the cache and once without.
+// A program: what the origin has, and what callers do. It is generated from a
+// seed. It is only data, so it can be printed, made smaller, and run with the
+// cache and without.
 
 // program is everything that one run does.
 type program struct {
@@ -34,7 +35,7 @@ type below int
 const (
 	belowNothing   below = iota
 	belowDecodes         // a transport that asks for gzip by itself and decodes
-	belowRedirects       // a transport that follows redirects, as those that retry do
+	belowRedirects       // a transport that follows redirects, like transports that retry
 	belowReuses          // a transport that returns the same header map again
 )
 
@@ -56,8 +57,9 @@ func (s storeFault) String() string {
 	return [...]string{"works", "fails", "hangs", "panics"}[s]
 }
 
-// control is a value of Cache-Control, with what it means to a private cache. The meaning is written down here, rather
-// than parsed, so that the oracle shares no mistake with a parser.
+// control is a value of Cache-Control, and its meaning to a private cache. The
+// meaning is written down here, rather than parsed, so that the oracle shares
+// no mistake with a parser.
 type control struct {
 	text                                   string
 	maxAge                                 int // in seconds, -1 if it says nothing
@@ -177,10 +179,10 @@ type resource struct {
 	refusal    int // the status of refusals
 	length     int
 	chunked    bool // no Content-Length
-	gzip       bool // compressed for who takes it
+	gzip       bool // compressed for callers that accept it
 	status     int
-	session    bool            // gives a session to whoever has none
-	redirect   string          // Location, of a 302 to whoever has no session if session is set, else of all
+	session    bool            // gives a session to callers without one
+	redirect   string          // Location of a 302: for all callers, or with session set for callers without a session
 	changes    []time.Duration // when a new version came
 	revoked    time.Duration   // from when on 403 is all that users are told; 0: never
 }
@@ -227,8 +229,9 @@ type action struct {
 	fate fate
 }
 
-// fate is what the origin does with the requests of an action, whatever they ask. So it is the same with the cache and
-// without it, and hits nobody but that caller, unless the cache lets it.
+// fate is how the origin treats all requests of an action. So it is the same
+// with the cache and without it, and hits nobody but that caller, unless the
+// cache lets it.
 type fate struct {
 	head   time.Duration // before the header comes
 	body   time.Duration // before the second half of the body
@@ -258,8 +261,9 @@ func pick[T any](r *rand.Rand, from ...T) T { return from[r.IntN(len(from))] }
 // oneIn is true once in n times.
 func oneIn(r *rand.Rand, n int) bool { return r.IntN(n) == 0 }
 
-// generate makes the program of a seed. Chance is spent on few resources and on clusters of similar actions, because
-// faults show where requests for one thing meet.
+// generate makes the program of a seed. Programs have few resources and
+// clusters of similar actions, because faults show where requests for the same
+// resource meet.
 func generate(seed uint64) *program {
 	r := rand.New(rand.NewPCG(seed, seed>>7))
 	p := &program{seed: seed, processes: 1, drain: pick[int64](r, 0, -1, 1000)}
@@ -309,7 +313,8 @@ func generate(seed uint64) *program {
 	return p
 }
 
-// generateClusters makes clusters, of which many are alike, some time from each other.
+// generateClusters makes clusters of actions, many of them alike, with some
+// time between them.
 func generateClusters(r *rand.Rand, p *program) (actions []action) {
 	at := time.Duration(0)
 	clusters := 1 + r.IntN(5)
@@ -330,8 +335,8 @@ func generateClusters(r *rand.Rand, p *program) (actions []action) {
 	return actions
 }
 
-// generateSeries makes requests for one thing, one after the other: what a cache stores, resumes and updates shows in the
-// third or fourth of them.
+// generateSeries makes requests for one resource, one after the other. Errors
+// in storing, resuming and updating show in the third or fourth.
 func generateSeries(r *rand.Rand, p *program) (actions []action) {
 	res := &p.resources[0]
 	res.status, res.redirect, res.session = 200, "", false
@@ -478,7 +483,7 @@ func generateCluster(r *rand.Rand, p *program, typical action) []action {
 		if !calm && oneIn(r, 3) {
 			generateFate(r, &a)
 		}
-		a.at = at + time.Duration(len(cluster)) // a nanosecond tells what comes first
+		a.at = at + time.Duration(len(cluster)) // a nanosecond determines the order
 		at += time.Duration(r.IntN(spread+1)) * time.Millisecond
 		cluster = append(cluster, a)
 	}

@@ -27,7 +27,8 @@ import (
 
 // A run of a program: the callers, and the record of what they got.
 
-// call is one request of a caller, as the cache is given it, and what came of it. Redirects make several of an action.
+// call is one request of a caller to the cache, and its result. Redirects make
+// several of an action.
 type call struct {
 	action   int
 	hop      int
@@ -58,7 +59,7 @@ type outcome struct {
 	began, finished uint64
 
 	err    error
-	ok     bool // the caller has what it wanted
+	ok     bool // the caller has all that it wanted to read
 	status int
 }
 
@@ -84,7 +85,7 @@ type record struct {
 func run(t *testing.T, p *program, cached bool) (rec *record) {
 	rec = &record{program: p, outcomes: map[int]outcome{}}
 	defer func() {
-		if v := recover(); v != nil { // a deadlock of the bubble: somebody waits for what never comes, or never ends
+		if v := recover(); v != nil { // a deadlock of the bubble: a goroutine waits forever, or never ends
 			rec.faults = append(rec.faults, fmt.Sprintf("panic: %v\n%s", v, left()))
 		}
 	}()
@@ -214,7 +215,7 @@ func (r *runner) launch() *process {
 	return p
 }
 
-// errHook is what ModifyResponse says of what it does not like.
+// errHook is the error of a ModifyResponse that refuses a response.
 var errHook = errors.New("ModifyResponse does not like it")
 
 // modify is ModifyResponse.
@@ -243,7 +244,7 @@ func (h hooked) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// asker is a Base that notes what it is asked.
+// asker is a Base that records its requests.
 type asker struct {
 	next   http.RoundTripper
 	runner *runner
@@ -437,7 +438,7 @@ func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// watchedBody notes what is read.
+// watchedBody records reads.
 type watchedBody struct {
 	io.ReadCloser
 	call   *call
@@ -516,11 +517,12 @@ func (d redirector) RoundTrip(req *http.Request) (*http.Response, error) {
 	return d.next.RoundTrip(own)
 }
 
-// lender is a transport that keeps the header maps that it returned, and so shows who changes them.
+// lender is a transport that keeps the header maps that it returned, to find
+// out whether they are changed.
 type lender struct {
 	next http.RoundTripper
 	mu   sync.Mutex
-	lent map[string][2]http.Header // by serial: the map, and what it was
+	lent map[string][2]http.Header // by serial: the map, and a copy of its content
 }
 
 func (l *lender) RoundTrip(req *http.Request) (*http.Response, error) {

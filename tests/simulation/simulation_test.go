@@ -1,15 +1,20 @@
-// Package simulation looks for what makes a cache worse than none, by chance: programs of callers, run with the cache and
-// without it, against origins that are slow, hang, fail, tell users apart and lie.
+// Package simulation looks for cases in which the cache is worse than none. It
+// runs random programs of callers with the cache and without it. Their origins
+// are slow, hang, fail, tell users apart and lie.
 //
-// A program (program_test.go) is made from a seed: one or two resources, with what the origin says of them and gets
-// wrong, and clusters of actions. An action is one caller: its request, when it begins, how much it reads, how long it
-// waits; and its fate, which is what the origin does with the requests of this caller, whatever they ask. As fates belong
-// to callers, a connection that hangs or breaks costs the same caller with the cache and without it, unless the cache
-// makes others wait for it.
+// A program (program_test.go) is made from a seed. It has one or two resources,
+// with the headers and faults of the origin, and clusters of actions. An action
+// is one caller: its request, when it begins, how much it reads, and how long
+// it waits. It also has a fate, which is how the origin treats all requests of
+// this caller. Because fates belong to callers, a broken connection harms the
+// same caller with the cache and without it, unless the cache makes others wait
+// for it.
 //
-// Programs run over net/http and pipes, each in a bubble of testing/synctest, where time is free (run_test.go). The origin
-// (origin_test.go) says in each answer which exchange it is, which one brought the body, and what the body is. So the
-// oracle (oracle_test.go) can tell from the records of two runs alone:
+// Programs run over net/http and pipes, each in a bubble of testing/synctest,
+// where time is free (run_test.go). The origin (origin_test.go) says in each
+// answer which exchange it is, which one brought the body, and what the body
+// is. So the oracle (oracle_test.go) can tell from the records of two runs
+// alone:
 //
 //   - answered: whoever is answered in time without the cache is answered in time with it; overstay: and nobody is kept
 //     beyond their deadline.
@@ -24,26 +29,31 @@
 //   - deadline: Base sees the deadline of the caller. saved: what is fresh is not asked for again.
 //   - run: nothing panics, no goroutine outlives Close, no response of Base is written to.
 //
-// The short form runs the same few programs each time. The long form looks for new ones for as long as it is told:
+// The short form runs the same few programs each time. The long form looks for
+// new ones for as long as it is told:
 //
 //	CACHETRIP_SIMULATION=1h go test -timeout 2h ./tests/simulation
 //
-// Half of the programs have a theme (themes_test.go): what needs several requests of one kind, in one order, is hardly met
-// by chance. To see whether the simulation would find a fault, break the cache in a copy of the tree and run
+// Half of the programs have a theme (themes_test.go): what needs several
+// requests of one kind, in one order, is hardly met by chance. To see whether
+// the simulation would find a fault, break the cache in a copy of the tree and
+// run
 //
 //	go test ./tests/simulation -run TestSimulation -until 500
 //
-// which stops at the first program that fails, and says how many that takes. Most rules for sharing, for asking the
-// origin and for lifetimes are missed within 100 programs, some take 500.
+// which stops at the first program that fails, and says how many that takes.
+// Most rules for sharing, for asking the origin and for lifetimes are missed
+// within 100 programs, some take 500.
 //
-// It reports one program for each kind of failure, made as small as it can be, with its seed. This shows all that happens
-// in the program of a seed:
+// It reports one program for each kind of failure, made as small as it can be,
+// with its seed. This shows all that happens in the program of a seed:
 //
 //	go test ./tests/simulation -seed 12345
 //
-// What happens in one instant of a bubble happens in an order of chance, so that a program may have to be run several
-// times to fail again; both forms do so. A panic on a goroutine of the cache ends the process; the seed is then in
-// cachetrip-simulation.seed, in the directory for temporary files.
+// Events in one instant of a bubble have a random order. So a program may have
+// to run several times to fail again; both forms do so. A panic on a goroutine
+// of the cache ends the process; the seed is then in cachetrip-simulation.seed,
+// in the directory for temporary files.
 package simulation
 
 import (
@@ -149,7 +159,7 @@ func (v violation) kind() string {
 	return text
 }
 
-// report says what was found, in lines.
+// report lists the violations, one per line.
 func report(found []violation) (lines string) {
 	for _, v := range found[:min(len(found), 5)] {
 		lines += v.String() + "\n"
@@ -184,7 +194,7 @@ func try(t *testing.T, p *program) []violation {
 	return considered(judge(runBoth(t, p)))
 }
 
-// considered leaves out what is not looked for.
+// considered removes the kinds of violations that are switched off.
 func considered(found []violation) []violation {
 	return slices.DeleteFunc(found, func(v violation) bool {
 		return *ruleFlag != "" && string(v.rule) != *ruleFlag

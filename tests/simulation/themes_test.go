@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// Themes: programs about one thing. What goes wrong in a few requests of many kinds is found by programs of all kinds;
-// what needs several requests of one kind, in one order and at certain times, is not.
+// Themes: programs about one thing. Random programs find faults in a few
+// requests of many kinds. They do not find faults that need several requests of
+// one kind, in one order and at certain times.
 
 // theme makes the actions of a program about one thing, and changes its first resource so that there is such a thing.
 type theme struct {
@@ -53,7 +54,8 @@ func several(n int, a action) (actions []action) {
 	return actions
 }
 
-// failedCrowd has many ask for one thing at once, while the origin fails.
+// failedCrowd lets many callers request one resource at once while the origin
+// fails.
 func failedCrowd(r *rand.Rand, p *program, res *resource) []action {
 	res.control = pick(r, "max-age=60", "max-age=0", "", "max-age=5, stale-if-error=600", "no-cache")
 	res.redirect, res.session = "", false
@@ -72,7 +74,7 @@ func failedCrowd(r *rand.Rand, p *program, res *resource) []action {
 	return actions
 }
 
-// usersAtOnce has several users ask at once for what each of them has a page of their own of.
+// usersAtOnce lets several users request a personal page at once.
 func usersAtOnce(r *rand.Rand, p *program, res *resource) (actions []action) {
 	res.personal, res.vary, res.changes = true, "", nil
 	res.control = pick(r, "max-age=0", "", "private", "max-age=0, private, must-revalidate", "no-cache")
@@ -111,7 +113,7 @@ func hungLeader(r *rand.Rand, p *program, res *resource) []action {
 		a.at = at
 		actions = append(actions, a)
 	}
-	if oneIn(r, 2) { // what is stored is stale when the connection hangs
+	if oneIn(r, 2) { // the stored response is stale when the connection hangs
 		for i := range actions {
 			actions[i].at += 70 * time.Second
 		}
@@ -120,7 +122,8 @@ func hungLeader(r *rand.Rand, p *program, res *resource) []action {
 	return actions
 }
 
-// failingRefreshes has what may be stale while it is revalidated be asked for, while that fails.
+// failingRefreshes requests a response with stale-while-revalidate while
+// revalidations fail.
 func failingRefreshes(r *rand.Rand, p *program, res *resource) []action {
 	res.control = "max-age=5, stale-while-revalidate=600"
 	actions := several(6+r.IntN(12), ordinary())
@@ -178,7 +181,7 @@ func rounds(r *rand.Rand, p *program, res *resource) []action {
 	return steps(r, actions, 0, 10*time.Millisecond, time.Second, 6*time.Second)
 }
 
-// days has what says nothing, or nothing clear, of its lifetime be asked for days later.
+// days requests a response without a clear lifetime again days later.
 func days(r *rand.Rand, p *program, res *resource) []action {
 	res.control = pick(r, "", "", "", "private", "no-cache; private; no-store", "no-store; max-age=0", "no-cache no-store")
 	res.modified = pick(r, modifiedOld, modifiedOld, modifiedEpoch, modifiedAndFuture, modifiedAndFuture, modifiedLately)
@@ -188,7 +191,8 @@ func days(r *rand.Rand, p *program, res *resource) []action {
 	return steps(r, several(2+r.IntN(4), ordinary()), time.Minute, 10*time.Hour, day, 2*day, 3*day, 6*day, 8*day, 20*day, 60*day)
 }
 
-// changes has what is stored be changed and invalidated, in the same instant as it is asked for, or at other times.
+// changes changes and invalidates a stored response, in the instant of a
+// request or at other times.
 func changes(r *rand.Rand, p *program, res *resource) (actions []action) {
 	res.control, res.redirect, res.session, res.revoked = pick(r, "max-age=60", "max-age=60", "max-age=5", "max-age=0"), "", false, 0
 	res.status = 200

@@ -20,12 +20,13 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// The whole of RoundTrip against a scripted origin: whatever the script says, the caller must not be
-// able to see a difference to having no cache, but for those that RFC 9111 allows. What is allowed is
-// computed here anew, from what the origin has said, in the simplest way.
+// RoundTrip as a whole, against a scripted origin. For every script, the caller
+// must see no difference to having no cache, except those that RFC 9111 allows.
+// The test computes the allowed responses by itself, in the simplest way, from
+// the responses of the origin.
 
-// FuzzRoundTrip reads a script, a byte at a time: what the origin says from now on, what a client asks
-// for, and how much time passes.
+// FuzzRoundTrip reads a script byte by byte: changes of the origin, requests of
+// clients, and the passing of time.
 func FuzzRoundTrip(f *testing.F) {
 	for _, script := range roundTripScripts {
 		f.Add([]byte(script))
@@ -91,8 +92,8 @@ type rep struct {
 	version              int
 	policy
 	said    time.Time // when the origin gave or confirmed it
-	token   string    // to whom, unless Identity knows better
-	asked   string    // and for which language
+	token   string    // the user, unless Identity names one
+	asked   string    // the language
 	update  bool      // by a 304
 	maybe   bool      // by a 304 that need not be understood so
 	invalid bool      // something unsafe was done since
@@ -141,7 +142,7 @@ type stage struct {
 
 var errOrigin = errors.New("the origin can't be reached")
 
-// playLogger shows what happens, to who looks for the reason of a failure.
+// playLogger logs each step, to find the reason of a failure.
 var playLogger *slog.Logger
 
 func play(t *testing.T, script []byte) {
@@ -236,8 +237,8 @@ const (
 	fault503     // it is overloaded
 	faultAlways  // it says 304 to everything that has a condition
 	faultSilent  // its 304s say nothing
-	faultPartial // it sends a part that nobody asked for
-	faultLies    // its ranges are not those that were asked for
+	faultPartial // it sends a part without a request for one
+	faultLies    // its ranges are not the requested ones
 )
 
 // origin is the Base: the scripted origin.
@@ -318,8 +319,8 @@ func (st *stage) origin(req *http.Request) (resp *http.Response, err error) {
 			h.Del("Last-Modified")
 		}
 		if fault == faultAlways {
-			if req.Header.Get("Cache-Control") != "no-store" { // of which the cache takes no notice
-				st.confirmAll(current) // it says so: what is served after this is its own doing
+			if req.Header.Get("Cache-Control") != "no-store" { // the cache ignores it
+				st.confirmAll(current) // it says so; it is then responsible for the responses
 			}
 			h.Del("X-Rep")
 		} else {
@@ -484,7 +485,7 @@ func (st *stage) confirmAll(r *rep) {
 	}
 }
 
-// ask makes a request, and compares what comes with what may.
+// ask makes a request, and compares the response with the allowed ones.
 func (st *stage) ask(s *scriptReader, kind int) {
 	path := []string{"/a", "/b"}[kind&1]
 	method := "GET"
@@ -558,7 +559,7 @@ func (st *stage) ask(s *scriptReader, kind int) {
 	}
 }
 
-// userFor returns whom the origin will take for the one who asks.
+// userFor returns the user that the origin sees in a request.
 func (st *stage) userFor(req *http.Request) string {
 	if st.below != "" {
 		return st.below
@@ -566,7 +567,7 @@ func (st *stage) userFor(req *http.Request) string {
 	return userOf(req)
 }
 
-// exchange makes a request and says what is wrong with what came; empty if nothing is.
+// exchange makes a request and returns a fault of the response, or "".
 func (st *stage) exchange(req *http.Request, control string, how int) string {
 	asked := time.Now()
 	resp, err := st.cache.RoundTrip(req)
@@ -601,7 +602,7 @@ func (st *stage) exchange(req *http.Request, control string, how int) string {
 
 var errEarly = errors.New("left early")
 
-// judge says what is wrong with a response.
+// judge returns a fault of a response, or "".
 func (st *stage) judge(req *http.Request, resp *http.Response, control string, body []byte, readErr error, asked time.Time) string {
 	status := cachetrip.StatusOf(resp)
 	served := resp.Header.Get("X-From-Cache") != "" || status.Collapsed
@@ -620,18 +621,19 @@ func (st *stage) judge(req *http.Request, resp *http.Response, control string, b
 	case resp.StatusCode == 304 && !served && resp.Header["X-Rep"] == nil && st.asksConditionally(req):
 		return ""
 	}
-	// What is it?
+	// Which representation is it?
 	id := resp.Header.Get("X-Rep")
 	var is *rep
-	last := make(map[string]*rep) // what was last said to each who asked
+	last := make(map[string]*rep) // the last response to each caller
 	for _, k := range st.known {
 		if k.id() == id {
 			is = k
 			switch {
 			case k.token != st.rep(req).token:
-			case k.maybe: // it counts beside what was said before
+			case k.maybe: // it counts in addition to earlier responses
 				last["maybe "+k.asked] = k
-			// What came anew, and must not be stored, leaves what was stored before as it is.
+			// A new response that must not be stored leaves the stored one as
+			// it is.
 			case last[k.asked] == nil || k.update || k.control != "no-store":
 				last[k.asked] = k
 				delete(last, "maybe "+k.asked)
@@ -663,7 +665,7 @@ func (st *stage) judge(req *http.Request, resp *http.Response, control string, b
 	return wrong
 }
 
-// judgeContent says what is wrong with the bytes that came.
+// judgeContent returns a fault of the received bytes, or "".
 func (st *stage) judgeContent(req *http.Request, resp *http.Response, is *rep, body []byte, readErr error) string {
 	content := is.content()
 	if length := resp.Header["Content-Length"]; req.Method == "HEAD" && resp.Header.Get("X-From-Cache") != "" &&
@@ -740,9 +742,9 @@ func (st *stage) judgeAge(req *http.Request, status cachetrip.Status, is *rep, c
 			lifetime = max(0, at.Sub(is.said)+time.Second) // what expired before it was sent is as stale as it is old
 		}
 	} else if is.modified {
-		lifetime = age + 1 // a heuristic one, of which there are many
+		lifetime = age + 1 // a heuristic lifetime; there are many
 	}
-	failed := status.Detail == "stale-if-error" // the origin was asked, and what it allows is wider then
+	failed := status.Detail == "stale-if-error" // the origin was asked, so more is allowed
 	if seconds, ok := asks["max-age"]; ok && !failed && (seconds == 0 || age > time.Duration(seconds)*time.Second) && !strings.Contains(is.control, "immutable") {
 		return fmt.Sprintf("%s is %v old, against the request's max-age", is.id(), age)
 	}

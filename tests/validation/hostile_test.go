@@ -20,8 +20,8 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// Bad input, from the origin, from the disk and from who set the cache up: a clear error or a plain
-// miss, never a panic, never wrong bytes.
+// Bad input from the origin, the disk or the program. It leads to a clear error
+// or a plain miss, never to a panic or wrong bytes.
 
 // serveRaw answers each request with the text, as it is, and hangs up. It returns the URL.
 func serveRaw(t *testing.T, text string) string {
@@ -251,7 +251,8 @@ func TestTooLargeToKeep(t *testing.T) {
 							t.Errorf("got %d bytes, %+v", len(r.Body), r.Status)
 						}
 					}
-					// What was there before is not lost, but no longer what the origin says.
+					// The former response is not lost, but the origin no longer
+					// sends it.
 					w.Handle(harness.Tagged(`"1"`, "small", "Cache-Control", "max-age=60"))
 					w.WantGet("200 small | fwd=stale; fwd-status=304; stored; detail=invalidated", "/")
 					w.WantGet("200 small | hit", "/")
@@ -324,7 +325,7 @@ func TestDamagedFilesAreMisses(t *testing.T) {
 						}
 					}
 				}
-				// The one that has it in memory, and one that comes anew.
+				// A process that has it in memory, and a new one.
 				for i, cache := range []*cachetrip.Transport{
 					w.Transport,
 					{Store: harness.OpenDisk(t, w.Dir, store.DiskOptions{}), Base: w.Transport.Base},

@@ -24,8 +24,8 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// What other Go caches were found to do wrong, each found by running them, as a test that this one
-// does not.
+// Faults of other Go caches, each found by running them. The tests show that
+// this cache does not have them.
 
 func TestPartialReadIsNotTheWhole(t *testing.T) {
 	body := strings.Repeat("0123456789", 1000)
@@ -43,7 +43,7 @@ func TestPartialReadIsNotTheWhole(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			harness.EachWorld(t, func(w *harness.World) {
 				w.Transport.DrainBytes = test.drain
-				w.Transport.DrainTime = 10 * time.Second // a loaded machine is not what is tested
+				w.Transport.DrainTime = 10 * time.Second // the test is not about a loaded machine
 				w.Handle(func(rw http.ResponseWriter, r *http.Request) {
 					harness.Answer(rw, 200, body[:5000], "Cache-Control", "max-age=60", "Content-Length", "10000")
 					rw.(http.Flusher).Flush() // the rest comes separately
@@ -225,7 +225,7 @@ func TestEndlessBodyLeavesTheStoreInItsBounds(t *testing.T) {
 					t.Errorf("the cache takes %d bytes after all", size)
 				}
 			}
-			// What was stored before is still there.
+			// The response that was stored before is still there.
 			w.WantGet("200 small | hit", "/small")
 		})
 	}
@@ -348,7 +348,7 @@ func TestSwitchedCredentialsBelow(t *testing.T) {
 				w.Transport.Base = below
 				w.Handle(whose(vary))
 				w.WantGet("200 for alice | fwd=uri-miss; fwd-status=200; stored", "/")
-				// For whom it is, the cache can't know; the origin can.
+				// The cache cannot know for which user it is; the origin can.
 				w.WantGet("200 for alice | fwd=stale; fwd-status=304; stored; detail=credentials", "/")
 				below.switchTo("credential-of-bob")
 				w.WantGet("200 for bob | fwd=stale; fwd-status=200; stored; detail=credentials", "/")
@@ -460,7 +460,7 @@ func TestOneRequestForManyIdenticalOnes(t *testing.T) {
 			})
 		}
 		started.Wait()
-		time.Sleep(20 * time.Millisecond) // who comes later gets a hit
+		time.Sleep(20 * time.Millisecond) // later callers get a hit
 		close(all)
 		done.Wait()
 		harness.Check(w, "requests to the origin", len(w.Asked()), 1)
@@ -646,8 +646,9 @@ func TestNoCredentialRests(t *testing.T) {
 	}
 }
 
-// What is allocated in all is measured, not what is in use at a time, and under the race detector pools
-// forget on purpose; so this only shows that a body is never held as a whole. examples/large shows more.
+// This measures total allocations, not memory in use, and pools forget on
+// purpose under the race detector. So it only shows that a body is never held
+// as a whole. examples/large shows more.
 func TestMemoryDoesNotGrowWithTheBody(t *testing.T) {
 	const size = 16 << 20
 	w := harness.NewWorld(t, harness.OnDisk, harness.ServeLoopback)

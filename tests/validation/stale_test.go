@@ -169,7 +169,7 @@ func TestOneRefreshForManyStaleHits(t *testing.T) {
 }
 
 func TestRefreshIsNotTheCallersRequest(t *testing.T) {
-	// Who was answered may use the request for something else.
+	// A caller may reuse its request after the response.
 	harness.EachWorldInBubble(t, func(w *harness.World) {
 		w.Handle(func(rw http.ResponseWriter, r *http.Request) {
 			harness.Answer(rw, 200, "at "+r.URL.Path+r.Header.Get("X-Header"), "Cache-Control", "max-age=10, stale-while-revalidate=1000")
@@ -200,8 +200,8 @@ func TestRefreshIsNotTheCallersRequest(t *testing.T) {
 	})
 }
 
-// What the caller wants to be told of the connections of a request ends with the answer; other values of
-// its context, which transports below may live by, do not.
+// Hooks for connections in the context of a request end with the response.
+// Other values of the context stay, because transports below may need them.
 func TestRefreshIsNotTraced(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		type key struct{}

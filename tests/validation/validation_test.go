@@ -35,7 +35,8 @@ func TestTagsOfAllVariantsInOneQuestion(t *testing.T) {
 			time.Sleep(time.Second) // so that it is known which is the newest
 		}
 		w.Asked()
-		// None of the three was selected by this; the origin says which of them is the one.
+		// The request selects none of the three. The origin says which one to
+		// use.
 		w.Handle(func(rw http.ResponseWriter, r *http.Request) {
 			harness.Answer(rw, 304, "", "Vary", "Accept", "ETag", `"b/b"`, "Cache-Control", "max-age=60", "X-Chosen", "b")
 		})
@@ -62,7 +63,7 @@ func TestTagsOfAllVariantsInOneQuestion(t *testing.T) {
 				w.Errorf("If-None-Match %s names %s not once", tags, tag)
 			}
 		}
-		// Only what was confirmed is fresh again.
+		// Only the confirmed response is fresh again.
 		w.WantGet("200 as a/a | hit", "/", "Accept", "a/a")
 		w.WantGet("200 as c/c | fwd=stale; fwd-status=304; stored", "/", "Accept", "c/c")
 	})
