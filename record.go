@@ -50,9 +50,8 @@ func (a *originReply) record(e *store.Entry, brings span.Span, held *stored.Cont
 	}
 	rec.rests = &rests{originReply: a, entry: e}
 	rec.resumable = o.response.continuable() && (held != nil || a.takesRanges())
-	// The caller of a request for a range has asked for that part only.
-	ranged := a.x.rules.header["Range"] != nil && a.resp.StatusCode == http.StatusPartialContent
-	o.continues = rec.resumable && !ranged && a.sent.Method != http.MethodPost
+	// Readers of a part count from its beginning, not from that of the content.
+	o.continues = rec.resumable && a.resp.StatusCode != http.StatusPartialContent && a.sent.Method != http.MethodPost
 	config := rec.config(held)
 	if o.continues {
 		config.Again = a.continuation(a.shared.Context(), o.response, brings.End, rec.rests)

@@ -1062,3 +1062,29 @@ func TestRefusedRangeIsNotAskedForAgain(t *testing.T) {
 		})
 	}
 }
+
+// TestUnaskedPartBreaks: the origin answers with a part that nobody asked for, and the transfer breaks. The rest of a
+// part cannot be asked for as that of the whole: positions in it are others.
+func TestUnaskedPartBreaks(t *testing.T) {
+	harness.EachCache(t, func(r *harness.Cache) {
+		const content = "0123456789"
+		origin := harness.NewRawOrigin(r, func(c *harness.RawCall) {
+			var first int
+			if _, err := fmt.Sscanf(c.Header.Get("Range"), "bytes=%d-", &first); err == nil {
+				c.Head(206, harness.Fresh, harness.Tag, fmt.Sprintf("Content-Range: bytes %d-9/10", first), "Content-Length: "+strconv.Itoa(10-first))
+				c.Content([]byte(content[first:]))
+				return
+			}
+			c.Head(206, harness.Fresh, harness.Tag, "Content-Range: bytes 5-9/10", "Content-Length: 5")
+			c.Content([]byte("56"))
+			c.HangUp()
+		})
+		defer origin.Close()
+		resp := r.Send(r.Context(), origin.URL())
+		got, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if string(got) != "56" && string(got) != "56789" || string(got) == "56" && err == nil {
+			r.Errorf("got %q, %v, want the beginning of 56789", got, err)
+		}
+	})
+}
