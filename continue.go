@@ -2,15 +2,8 @@ package cachetrip
 
 import (
 	"context"
-	"errors"
 	"io"
-	"log/slog"
-	"net"
 	"net/http"
-	"slices"
-	"strings"
-	"sync"
-	"syscall"
 	"time"
 
 	"github.com/cachetrip/cachetrip/internal/download"
@@ -21,13 +14,14 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// Going on with a transfer that has broken off on its way to callers: RFC 9111, section 3.4.
+// Going on with a body whose transfer has broken off or stalled, or that the store has lost: RFC 9111,
+// section 3.4. There are two ways. If a validator proves that a range continues what the caller has, that
+// is asked for. Otherwise the request is repeated, and what comes must begin with what the caller has.
 
-// continuation returns what asks, within ctx, for the rest of a transfer of r that has broken off on its
-// way to callers, up to a limit if that is not negative: a connection that breaks in the middle of a large
-// download costs them but a pause. Whatever speaks against joining the rest to what they have ends
-// this for good, and so do too many attempts without progress: then they get the error as it came. What the rests say
-// is noted in rests, unless that is nil because they are not stored.
+// continuation returns what asks, within ctx, for the rest of r whose transfer has broken off, up to a
+// limit if that is not negative. So a connection that breaks costs the callers a pause only. A response that
+// disagrees ends this for good, and so do too many attempts without progress. What the rests say is noted
+// in rests. It is nil if they are not stored.
 func (a *originReply) continuation(ctx context.Context, r response, limit int64, rests *rests) download.Rest {
 	tries, from := 0, int64(0)
 	return func(position int64) (io.ReadCloser, int64) {
@@ -36,7 +30,7 @@ func (a *originReply) continuation(ctx context.Context, r response, limit int64,
 		}
 		for tries < len(pauses) && pause(ctx, pauses[tries]) {
 			tries++
-			rest, length, err := a.askAgain(ctx, &r, span.Of(position, limit))
+			rest, length, err := a.askRange(ctx, &r, span.Of(position, limit))
 			if rest != nil {
 				r.length = length
 				if rests != nil && rest.resp.StatusCode == http.StatusPartialContent {
@@ -52,50 +46,55 @@ func (a *originReply) continuation(ctx context.Context, r response, limit int64,
 	}
 }
 
-// rests collects what the responses say that bring the rest of another one whose transfer broke off. It is safe for
-// concurrent use.
-type rests struct {
-	*originReply              // the response that they continue
-	entry        *store.Entry // the head to be stored for it
-
-	mu     sync.Mutex
-	merged *store.Entry // entry as the rests have updated it; nil if there were none
-}
-
-// add notes that rest continues the response, whose length is known by that. Requests that come now do not share a
-// response that the origin has changed its mind about.
-func (rs *rests) add(rest *originReply, length int64) {
-	update := rest.entry().Header
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	if rs.merged == nil {
-		rs.merged = rs.entry
+// alone returns what asks the origin, in the name of the caller of x, for the rest of the response of o,
+// which another request may have brought. It is nil if the caller does not want the origin to be asked.
+func (x *exchange) alone(o *result) func(download.Shared) download.Rest {
+	if x.rules.cc.OnlyIfCached {
+		return nil
 	}
-	merged := rs.merged.Clone()
-	merged.Header = rest.joinedHeader(rs.merged.Header, update, length)
-	rs.noteCredentials(merged)
-	rs.merged = merged
-	for _, name := range []string{"Cache-Control", "Expires", "Vary"} {
-		if !slices.Equal(merged.Header[name], rs.entry.Header[name]) {
-			rs.shared.Hide()
+	return func(has download.Shared) download.Rest {
+		a := &originReply{x: x, requested: wallClock()}
+		var again download.Rest
+		if o.continues && !has.Whole && x.mayContinue(o) {
+			again = a.continuation(has.Context, o.response, o.brings.End, nil)
+		}
+		repeats := 0
+		return func(position int64) (io.ReadCloser, int64) {
+			if again != nil {
+				if source, end := again(position); source != nil {
+					if o.brings.End >= 0 {
+						end = o.brings.End
+					}
+					return source, end
+				}
+				again = nil
+			}
+			if repeats++; repeats > maxRepeats {
+				return nil, 0
+			}
+			rest, err := a.askWhole(x.repeatedRequest(has.Context), position, o.repeatedBy, has.Begins)
+			if err != nil {
+				return nil, 0
+			}
+			return rest.resp.Body, -1
 		}
 	}
 }
 
-// joined returns the head of the response with its rests, and why it must not be stored, if so. RFC 9111, section 3.4.
-func (rs *rests) joined() (e *store.Entry, why string) {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	if rs.merged == nil {
-		return rs.entry, ""
-	}
-	r := asComplete(rs.merged)
-	return rs.merged, storable(rs.x.rules, &r, rs.x.t.StaleIfError > 0)
+// mayContinue reports whether a validator identifies the content of o for x. A date does so only among
+// requests that are alike.
+func (x *exchange) mayContinue(o *result) bool {
+	return field.IsStrongETag(o.response.strongValidator()) || alikeDigest(x.rules) == alikeDigest(o.asked)
 }
 
-// remainder returns what asks for the rest of a stored response, the whole of e, when the store has failed while it was
-// being read: a store on a network can do so in the middle of a body. Without a strong entity tag the request is
-// repeated, and what comes must begin with what is stored: a date may be that of another user's page. remainder is nil if the origin can't be asked.
+// maxRepeats is how often a request is repeated for the rest of a body: once, and once more if that
+// transfer breaks off, too.
+const maxRepeats = 2
+
+// remainder returns what asks for the rest of a stored response, the whole of e, when the store fails
+// while c is read: a store on a network can do so in the middle of a body. Without a strong entity tag,
+// content is compared: a date may be that of another user's page. remainder is nil if the origin cannot be
+// asked.
 func (x *exchange) remainder(c *stored.Content, r *response, e *store.Entry) func(span.Span) io.ReadCloser {
 	if c.InMemory() || x.rules.cc.OnlyIfCached {
 		return nil
@@ -105,17 +104,7 @@ func (x *exchange) remainder(c *stored.Content, r *response, e *store.Entry) fun
 	}
 	a, whole := &originReply{x: x, requested: wallClock()}, *r
 	return func(s span.Span) io.ReadCloser {
-		ctx := x.req.Context()
-		if !whole.continuable() || !field.IsStrongETag(whole.strongValidator()) {
-			o := &result{code: whole.status, entry: e, announced: whole.length}
-			return x.repeat(ctx, o, s.Start, func(body io.Reader, position int64) bool {
-				return prefix.Same(body, c, position)
-			})
-		}
-		rest, _, err := a.askAgain(ctx, &whole, s)
-		if err != nil && ctx.Err() == nil {
-			rest, err = a.askWhole(ctx, &whole, s)
-		}
+		rest, err := a.askRemainder(x.req.Context(), &whole, e, s, c)
 		if err != nil {
 			return nil
 		}
@@ -123,15 +112,31 @@ func (x *exchange) remainder(c *stored.Content, r *response, e *store.Entry) fun
 	}
 }
 
-// pauses are the times to wait before asking again, for as long as there is no progress: a broken
-// connection is replaced at once, a server that restarts takes a moment. Altogether it is less than
-// callers who watch would take to try for themselves.
+// askRemainder asks for the stretch s of r, whose beginning c may still have.
+func (a *originReply) askRemainder(ctx context.Context, r *response, e *store.Entry, s span.Span, c *stored.Content) (rest *originReply, err error) {
+	if !r.continuable() || !field.IsStrongETag(r.strongValidator()) {
+		o := &result{code: r.status, entry: e, announced: r.length}
+		return a.askWhole(a.x.repeatedRequest(ctx), s.Start, o.repeatedBy, func(body io.Reader, position int64) bool {
+			return prefix.Same(body, c, position)
+		})
+	}
+	rest, _, err = a.askRange(ctx, r, s)
+	if err != nil && ctx.Err() == nil {
+		isSame := func(again *originReply) bool { return again.brings(r) }
+		rest, err = a.askWhole(a.x.plainRequest(ctx), s.Start, isSame, skips)
+	}
+	return rest, err
+}
+
+// pauses are the times to wait before asking again, as long as there is no progress. A broken connection
+// is replaced at once, and a server that restarts takes a moment. Altogether it is less than a user takes
+// to try again.
 var pauses = []time.Duration{0, 100 * time.Millisecond, 400 * time.Millisecond}
 
 // worthwhile is how much an attempt has to bring to count as progress: more than asking costs.
 const worthwhile = 16 << 10
 
-// pause waits, and reports false if ctx ended before.
+// pause waits, and reports false if ctx ended meanwhile.
 func pause(ctx context.Context, d time.Duration) bool {
 	if d > 0 {
 		timer := time.NewTimer(d)
@@ -142,122 +147,4 @@ func pause(ctx context.Context, d time.Duration) bool {
 		}
 	}
 	return ctx.Err() == nil
-}
-
-// errDisagrees reports an answer to a continuation that can't be joined to what was there.
-var errDisagrees = errors.New("cachetrip: not a continuation")
-
-// askAgain asks, within ctx, for the stretch s of r. The error tells that there is no answer; only if it is not
-// errDisagrees it is worth it to try again.
-func (a *originReply) askAgain(ctx context.Context, r *response, s span.Span) (rest *originReply, length int64, err error) {
-	out := a.x.plainRequest(ctx)
-	r.askFor(s, out.Header)
-	rest, err = a.sendAgain(out)
-	if err != nil {
-		return nil, 0, err
-	}
-	resp, taken := rest.resp, false
-	defer func() {
-		if !taken {
-			resp.Body.Close()
-		}
-	}()
-	if isFailure(resp.StatusCode) && !mayRefuseExtras(resp.StatusCode) {
-		discard(resp)
-		return nil, 0, errors.New(resp.Status)
-	}
-	if resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && r.endsAt(s.Start, resp.Header) && !rest.redirected() {
-		discard(resp)
-		resp.Body = http.NoBody // only that it was the end was missing
-		taken = true
-		return rest, s.Start, nil
-	}
-	partial := newResponse(rest.entry())
-	if _, length, ok := r.continues(&partial, s); ok && resp.StatusCode == http.StatusPartialContent && rest.sentAs(r) && !rest.redirected() {
-		a.x.t.log(a.x.request(), "continued", slog.Int64("position", s.Start), slog.Int64("length", length))
-		taken = true
-		return rest, length, nil
-	}
-	return nil, 0, errDisagrees
-}
-
-// askWhole asks, within ctx, for all of r, of which the origin refuses the stretch s, and passes over what comes before
-// that.
-func (a *originReply) askWhole(ctx context.Context, r *response, s span.Span) (rest *originReply, err error) {
-	rest, err = a.sendAgain(a.x.plainRequest(ctx))
-	if err != nil {
-		return nil, err
-	}
-	resp, taken := rest.resp, false
-	defer func() {
-		if !taken {
-			resp.Body.Close()
-		}
-	}()
-	whole := newResponse(rest.entry())
-	same := resp.StatusCode == http.StatusOK && sameContent(r, &whole) && (whole.length < 0 || whole.length == r.length) &&
-		whole.header.Get("Content-Encoding") == r.header.Get("Content-Encoding") && !whole.uncompressed && rest.sentAs(r) && !rest.redirected()
-	if !same {
-		return nil, errDisagrees
-	}
-	if _, err := io.CopyN(io.Discard, resp.Body, s.Start); err != nil {
-		return nil, errDisagrees
-	}
-	taken = true
-	return rest, nil
-}
-
-// plainRequest returns the request to send for x without what asks for less than the whole.
-func (x *exchange) plainRequest(ctx context.Context) *http.Request {
-	out := x.outgoing(ctx)
-	for _, name := range []string{"If-None-Match", "If-Modified-Since", "Range", "If-Range"} {
-		delete(out.Header, name)
-	}
-	return out
-}
-
-// sendAgain has Base make a further request for the one that a answers.
-func (a *originReply) sendAgain(out *http.Request) (rest *originReply, err error) {
-	resp, err := a.x.t.send(out)
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if rest == nil { // as ModifyResponse refuses it, or panics
-			resp.Body.Close()
-		}
-	}()
-	if err := a.x.t.modify(resp); err != nil {
-		return nil, errDisagrees
-	}
-	return &originReply{x: a.x, shared: a.shared, resp: resp, sent: out, sentEvent: a.sentEvent, requested: a.requested, received: wallClock()}, nil
-}
-
-// connectionLost reports whether err, which a body or Base returned, says that a connection broke. Any other error was
-// made on purpose by a transport below, which limits bodies or verifies them for instance, and is the caller's.
-func connectionLost(err error) bool {
-	var op *net.OpError
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return false
-	case err == io.ErrUnexpectedEOF || err == io.EOF: // as net/http's bodies end; others wrap them to say something else
-		return true
-	case errors.As(err, &op), errors.Is(err, net.ErrClosed),
-		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.ECONNABORTED), errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ETIMEDOUT):
-		return true
-	}
-	for ; err != nil; err = errors.Unwrap(err) {
-		text := err.Error()
-		if slices.ContainsFunc(lostTexts, func(begin string) bool { return strings.HasPrefix(text, begin) }) {
-			return true
-		}
-	}
-	return false
-}
-
-// lostTexts is how errors of net/http begin, of types that it does not export, that say that a connection broke.
-var lostTexts = []string{
-	"stream error: stream ID ", "http2: ", "connection error: ", // of HTTP/2
-	"net/http: HTTP/1.x transport connection broken: ", "net/http: Transport failed to read from server: ",
 }

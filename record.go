@@ -8,7 +8,6 @@ import (
 
 	"github.com/cachetrip/cachetrip/internal/download"
 	"github.com/cachetrip/cachetrip/internal/guard"
-	"github.com/cachetrip/cachetrip/internal/inflight"
 	"github.com/cachetrip/cachetrip/internal/span"
 	"github.com/cachetrip/cachetrip/internal/stored"
 	"github.com/cachetrip/cachetrip/store"
@@ -194,9 +193,6 @@ func isStream(h http.Header) bool {
 	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
 	return strings.EqualFold(strings.Trim(kind, " \t"), "text/event-stream")
 }
-
-// transferBroken reports whether an error of a body says that its transfer broke off, or that nobody reads it any more.
-func transferBroken(err error) bool { return err == inflight.ErrAbandoned || connectionLost(err) }
 
 // takesRanges reports whether the origin is known to answer Range requests for the response.
 func (a *originReply) takesRanges() bool {

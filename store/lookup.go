@@ -100,11 +100,8 @@ func (d *Disk) decode(it *tierItem, b []byte, err error) (keyState, *tierItem, e
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.As(err, new(noDirError)):
 		return keyState{}, it, nil
-	case isUnreadable(it.path, err):
+	case notAFile(it.path, err):
 		st := keyState{damaged: true}
-		if !it.stat.regular {
-			statFile(it.path, &it.stat) // it was not opened
-		}
 		if it.stat.regular {
 			st.size = it.stat.size
 		}
@@ -121,13 +118,13 @@ func (d *Disk) decode(it *tierItem, b []byte, err error) (keyState, *tierItem, e
 	return it.keyState, it, nil
 }
 
-// isUnreadable reports whether reading failed because of the file itself: it is damaged,
-// another user has made it, or something that is not a regular file stands in its place.
-func isUnreadable(path string, err error) bool {
+// notAFile reports whether reading failed because of the file itself: it is damaged,
+// or something that is not a regular file stands in its place.
+func notAFile(path string, err error) bool {
 	if err == nil {
 		return false
 	}
-	if errors.Is(err, ErrDamaged) || isForeign(path, err) {
+	if errors.Is(err, ErrDamaged) {
 		return true
 	}
 	fi, lerr := os.Lstat(path)
