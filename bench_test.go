@@ -107,7 +107,7 @@ func benchGet(b *testing.B, t http.RoundTripper, req *http.Request, buf []byte, 
 	}
 }
 
-// benchVerify makes sure that what was measured was the right answer.
+// benchVerify makes sure that the measured responses were right.
 func benchVerify(b *testing.B, t http.RoundTripper, req *http.Request, want []byte) {
 	resp, err := t.RoundTrip(req)
 	if err != nil {
@@ -198,7 +198,7 @@ func BenchmarkHitParallel(b *testing.B) {
 	}
 }
 
-// BenchmarkRevalidate is a 304, whose body is not read.
+// BenchmarkRevalidate is a 304. The body is not read.
 func BenchmarkRevalidate(b *testing.B) {
 	for _, s := range benchStores {
 		for _, size := range []int{1 << 10, 64 << 20} {

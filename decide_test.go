@@ -55,7 +55,7 @@ func TestDecide(t *testing.T) {
 	tests := []struct {
 		name    string
 		request string // Cache-Control
-		cc      string // of the response, besides max-age=60
+		cc      string // of the response, in addition to max-age=60
 		age     time.Duration
 		want    decided
 	}{
@@ -155,7 +155,7 @@ func TestDecide(t *testing.T) {
 			d := decide(noon.Add(test.age), asking("GET", lines...), []response{r})
 			got := decided{d.action.String(), d.fwd, d.detail}
 			if test.want == refuses {
-				got.Fwd, got.Detail = "", "" // nothing is said of what is refused
+				got.Fwd, got.Detail = "", "" // a refusal has no reason
 			}
 			if diff := cmp.Diff(got, test.want); diff != "" {
 				t.Errorf("decide (-got +want):\n%s", diff)

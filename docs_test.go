@@ -23,12 +23,14 @@ import (
 	"github.com/cachetrip/cachetrip/internal/testtier"
 )
 
-// What the documentation shows is compiled, and where it can be, run.
+// Code in the documentation is compiled and, where possible, run.
 //
-// A block marked "go" that begins with a package clause is a program: it is run, and what it prints is compared with the
-// block marked "text" that comes next, if one does before the next heading or program. Any other is a fragment: it is wrapped
-// in a function whose parameters are those of docParameters, with the imports of docImports that it mentions. "go before"
-// marks code for other modules, which has to be Go but is not compiled. docs/clients has a module and a test of its own.
+// A block marked "go" that begins with a package clause is a program. The test
+// runs it. If a block marked "text" follows before the next heading or program,
+// the output must be equal to it. Any other block is a fragment. It is wrapped
+// in a function with the docParameters, and gets the docImports that it
+// mentions. "go before" marks code for other modules, which is parsed but not
+// compiled. docs/clients has a module and a test of its own.
 
 // docParameters are what fragments may use without declaring it.
 var docParameters = map[string]string{
@@ -47,7 +49,8 @@ var docImports = map[string]string{
 	"http": "net/http", "os": "os", "filepath": "path/filepath", "strings": "strings", "testing": "testing", "time": "time",
 }
 
-// docModules are the modules of this repository that the documentation uses, and those whose requirements it does.
+// docModules are the modules of this repository that the documentation uses,
+// and modules with requirements that it uses.
 var docModules = []string{".", "otelcachetrip", "store/encrypted", "store/redisstore", "internal/oauthtest"}
 
 // docBlock is a fenced block.
@@ -56,7 +59,7 @@ type docBlock struct {
 	line int // of its first line of content
 	mark string
 	text string
-	want *docBlock // what it prints
+	want *docBlock // its output
 }
 
 func (b *docBlock) String() string { return fmt.Sprintf("%s:%d", b.file, b.line) }
@@ -145,7 +148,7 @@ func (b *docBlock) source() (string, error) {
 				mentioned[pkg] = true
 			}
 		}
-		// What is declared at the fragment's end would be used by what comes next.
+		// Variables at the end of a fragment count as used.
 		last := parsed.Decls[0].(*ast.FuncDecl)
 		for _, statement := range last.Body.List {
 			if assign, ok := statement.(*ast.AssignStmt); ok && assign.Tok == token.DEFINE {

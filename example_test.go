@@ -113,7 +113,8 @@ func ExampleWithCacheControl() {
 	// edition 2 after no-cache
 }
 
-// What the cache did is said in words by Cache-Status, and in fields by StatusOf.
+// Cache-Status says in words what the cache did, and StatusOf says it in
+// fields.
 func ExampleStatusOf() {
 	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=0")
@@ -183,7 +184,7 @@ func read(resp *http.Response, err error) (string, error) {
 	return string(body), err
 }
 
-// What the next request would do, before it is made.
+// Explain says what the next request would do, without making it.
 func ExampleTransport_Explain() {
 	cache := &cachetrip.Transport{Store: store.NewMemory(1 << 20)}
 	defer cache.Close()

@@ -24,7 +24,7 @@ func TestInvalidated(t *testing.T) {
 		method string
 		status int
 		lines  []string
-		want   []string // besides target; nil: not even that
+		want   []string // in addition to target; nil: not even target
 	}{
 		{"POST", "POST", 200, nil, []string{}},
 		{"PUT", "PUT", 204, nil, []string{}},

@@ -54,7 +54,7 @@ func TestPrimaryURL(t *testing.T) {
 	if diff := cmp.Diff(primaryURL(opaque, ""), "http://example.com/%2Fa?b"); diff != "" {
 		t.Errorf("primaryURL of an opaque URL (-got +want):\n%s", diff)
 	}
-	// What one origin may make of its URLs must not lead to what another serves.
+	// No URL of one origin may lead to the responses of another.
 	query, host := mustParse(t, "http://example.com/a?b 127.0.0.1"), mustParse(t, "http://127.0.0.1/a?b")
 	if primaryURL(query, "") == primaryURL(host, "example.com") {
 		t.Error("a query can stand for another Host")
@@ -76,7 +76,7 @@ func TestStoredURL(t *testing.T) {
 	}
 }
 
-// What is opaque may be a URL with its user information.
+// An opaque part may be a URL with user information.
 func TestStoredURLOpaque(t *testing.T) {
 	for opaque, want := range map[string]string{
 		"/%2Fa//b@c":               "http://example.com/%2Fa//b@c?d",

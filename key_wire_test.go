@@ -15,8 +15,8 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// wire makes an http.Transport whose every request reaches a server that tells what it got: where it
-// was connected, the request line and the Host field.
+// wire makes an http.Transport with a server that answers every request with
+// what it received: the address, the request line and the Host field.
 func wire(t *testing.T) *http.Transport {
 	dial := func(protocol, address string) (net.Conn, error) {
 		near, far := net.Pipe()
@@ -48,8 +48,8 @@ func wire(t *testing.T) *http.Transport {
 	return base
 }
 
-// Two requests that an origin could answer differently never share a key, and two that it can't tell
-// apart do: what it can tell apart is what a server gets, but for the letter case of the host and the
+// Two requests share a key if and only if an origin cannot tell them apart. It
+// can tell apart what a server receives, except letter case of the host and the
 // default port (RFC 9110, section 4.2.3).
 func TestKeysAreWhatOriginsSee(t *testing.T) {
 	parse := func(s string) *url.URL {
@@ -95,7 +95,7 @@ func TestKeysAreWhatOriginsSee(t *testing.T) {
 		request{parse("http://[fe80::1%25eth0]/"), "[fe80::1%eth7]"},
 		request{parse("http://[fe80::1%25eth1]/"), "[fe80::1]"},
 		request{parse("http://other.example/"), "example.com/a"},
-		// What url.Parse would not make.
+		// Forms that url.Parse does not return.
 		request{&url.URL{Scheme: "http", Host: "example.co", Path: "m/"}, ""},
 		request{&url.URL{Scheme: "http", Host: "example.co", Opaque: "m/"}, ""},
 		request{&url.URL{Scheme: "http", Host: "example.com", Opaque: "/"}, ""},

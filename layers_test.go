@@ -18,8 +18,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// ruleFiles are the files of rules. Rules take values and return values: they refer to nothing that is declared in another
-// kind of file, and know neither clocks nor contexts nor stores.
+// ruleFiles are the files of rules. Rules take values and return values. They
+// refer to no declaration in another kind of file, and use no clock, context or
+// store.
 var ruleFiles = []string{
 	"alike.go", "credentials.go", "decide.go", "freshness.go", "invalidate.go", "key.go", "merge.go", "ranges.go",
 	"revalidate.go", "storable.go", "vary.go",

@@ -17,7 +17,7 @@ var (
 	modifiedNow  = "Last-Modified: " + httpDate(-1*time.Hour)
 )
 
-// identified returns a GET with a token by someone whom Identity names.
+// identified returns a GET with a token that Identity names.
 func identified(token string) *request {
 	req := asking(http.MethodGet, "Authorization: Bearer "+token)
 	req.identified = true

@@ -110,9 +110,9 @@ func TestStorable(t *testing.T) {
 	}
 }
 
-// Whatever the status, what says how long it is fresh may be stored, unless it is not final or answers
-// a precondition or range of one request, or RFC 3229 or 6585 forbids it; and no-store and must-understand are
-// obeyed.
+// A response of any status that states its lifetime may be stored. Exceptions
+// are interim responses, answers to a precondition or range, and codes that RFC
+// 3229 or 6585 forbids. no-store and must-understand are obeyed.
 func TestStorableByStatus(t *testing.T) {
 	understands := map[int]bool{308: true, 421: true, 422: true, 426: true}
 	for _, within := range [][2]int{{200, 206}, {300, 305}, {307, 307}, {400, 417}, {500, 505}} {

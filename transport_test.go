@@ -19,8 +19,8 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// The face, told by its tests, from where a user stands: real servers, real directories, and
-// nothing that isn't exported.
+// Tests of the public API, with real servers, real directories, and exported
+// names only.
 
 func TestZeroTransportForwards(t *testing.T) {
 	var cache cachetrip.Transport
@@ -55,7 +55,7 @@ func TestOpenKeepsAcrossProcesses(t *testing.T) {
 		if err := cache.Close(); err != nil {
 			t.Error(err)
 		}
-		// What Open made is closed, and a closed cache forwards.
+		// Close closes the store of Open, and a closed cache forwards.
 		if _, err := cache.Store.Secret(context.Background()); !errors.Is(err, store.ErrClosed) {
 			t.Errorf("the store after Close: %v, want ErrClosed", err)
 		}
@@ -137,7 +137,7 @@ func TestCloseWaitsForBackground(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		second http.HandlerFunc
-		want   string // of what the next cache gets from the store
+		want   string // of the entries that the next cache gets from the store
 	}{
 		{"confirmed", harness.Tagged(`"1"`, "one", "Cache-Control", "max-age=10, stale-while-revalidate=90"), "200 one | hit"},
 		{"changed", harness.Tagged(`"2"`, "two", "Cache-Control", "max-age=10, stale-while-revalidate=90"), "200 two | hit"},
@@ -468,7 +468,7 @@ func TestModifyResponseFails(t *testing.T) {
 		synctest.Wait()
 		time.Sleep(20 * time.Second)
 		for _, req := range []*http.Request{
-			w.Request("GET", "/stored"), // nor is its error one of the origin
+			w.Request("GET", "/stored"), // its error is not a failure of the origin either
 			w.Request("GET", "/new"),
 			w.Request("GET", "/new", "Cache-Control", "no-store"),
 			w.Request("POST", "/new"),

@@ -11,8 +11,8 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// TestNoJoinAfterUnsafe has a download under way while something unsafe is done to its URL: requests made
-// after that do not join it, whether anything was stored before or not.
+// TestNoJoinAfterUnsafe: an unsafe request is made while a download of its URL
+// is under way. Later requests do not join the download.
 func TestNoJoinAfterUnsafe(t *testing.T) {
 	for _, test := range []struct{ name, first string }{{"nothing stored", ""}, {"stored and stale", "max-age=0"}} {
 		t.Run(test.name, func(t *testing.T) {

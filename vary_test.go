@@ -290,7 +290,8 @@ func TestSelectingByDirectives(t *testing.T) {
 	}
 }
 
-// Normalised values are to be equal only if they mean the same. What is normalised stays so.
+// Normalised values are to be equal only if they mean the same. Normalising
+// twice changes nothing.
 func TestNormaliseIsIdempotent(t *testing.T) {
 	for _, name := range []string{"Accept", "Accept-Language", "X"} {
 		for _, value := range []string{"", " ", ",", "a, b", "b;q=0.50, a;q=1.0", "b;q=0.50, c, a;q=1.0, d;q=0.5", "a;q=2, b", "a;q=0.1, a", "a;q=0.3;x;q=0.4, b", "a ; q = 0.1 ; x = Y", `a;x="1,2;q=1", b`, `"`, `b",0",0"`, ";q=.0.", "a;q=1.", "a;q=0.0", "q=0 .0", ";q=1,0", ";q=1", "q=1", "a;q=1;q=1"} {

@@ -51,7 +51,7 @@ func openTest(tb testing.TB, dir string, opts DiskOptions) *Disk {
 	return d
 }
 
-// putBody stores an entry with a body under key, in place of what is there.
+// putBody replaces the entries of key by an entry with a body.
 func putBody(s Store, key string, body []byte) error {
 	ctx := context.Background()
 	draft, err := s.Create(ctx, key, int64(len(body)))
@@ -214,7 +214,8 @@ func BenchmarkStore(b *testing.B) {
 	}
 }
 
-// delays are how much processor time something took, each time. The time by the clock says more of what else runs.
+// delays are how much processor time something took, each time. Wall clock time
+// says more about the load of the machine.
 type delays []time.Duration
 
 // report reports the median, the 99.9th percentile and the worst, in microseconds.
@@ -250,8 +251,9 @@ func BenchmarkChurn(b *testing.B) {
 	b.ReportMetric(float64(u.Bytes)/(64<<20), "bound")
 }
 
-// BenchmarkLargeShards stores in a cache that is full, some of whose shards have as many files as all have in one of a
-// million entries. One of them is due to be listed all the time.
+// BenchmarkLargeShards stores in a full cache. Some of its shards have as many
+// files as each shard of a cache with a million entries. One of them is due to
+// be listed all the time.
 func BenchmarkLargeShards(b *testing.B) {
 	const shards, files = 8, 4000
 	dir := b.TempDir()
@@ -438,9 +440,11 @@ func childShort(dir string) error {
 	return putBody(d, os.Getenv("CACHETRIP_TEST_CHILD_KEY"), make([]byte, 10_000))
 }
 
-// ratios are how many of the requests of a trace hit, in the store and in two ideals of as many bytes: exact LRU, and
-// the offline optimum, which knows the trace (Belady: what is not needed for longest goes, and need not come). For
-// bodies of different sizes the latter is a good solution and not the best, which is as hard to find as packing.
+// ratios are the hit ratios of a trace in the store and in two ideal caches of
+// the same size. One is exact LRU. The other is Belady's offline optimum, which
+// knows the trace and evicts the entry whose next use is farthest. For bodies
+// of different sizes the latter is a good solution and not the best, which is
+// as hard to find as packing.
 type ratios struct{ store, lru, optimum float64 }
 
 // zipfTrace is a trace of requests for 20000 keys of Zipf's popularity, which hardly differs from that seen by proxies.
@@ -502,7 +506,7 @@ func lruHits(trace []int, bound int64, size func(int) int) (hits int) {
 }
 
 func optimumHits(trace []int, bound int64, size func(int) int) (hits int) {
-	next := make([]int, len(trace)) // when what is requested is requested next
+	next := make([]int, len(trace)) // when the entry is requested next
 	last := map[int]int{}
 	for i := len(trace) - 1; i >= 0; i-- {
 		next[i] = len(trace) + trace[i] // never
@@ -512,7 +516,7 @@ func optimumHits(trace []int, bound int64, size func(int) int) (hits int) {
 		last[trace[i]] = i
 	}
 	var far farthest
-	due := map[int]int{} // what is held, and when it is requested next
+	due := map[int]int{} // entries in the cache, and their next requests
 	var bytes int64
 	for i, n := range trace {
 		_, ok := due[n]

@@ -35,7 +35,8 @@ func openBody(tb testing.TB, d *Disk, key string) (rangeWriter, Blob) {
 // onlyWriter hides what else a writer can do.
 type onlyWriter struct{ io.Writer }
 
-// tcpSink returns a connection, and a function that closes it and returns what was sent through it.
+// tcpSink returns a connection, and a function that closes it and returns the
+// bytes sent through it.
 func tcpSink(tb testing.TB) (*net.TCPConn, func() []byte) {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

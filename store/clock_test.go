@@ -122,8 +122,9 @@ func TestClock(t *testing.T) {
 	}
 }
 
-// TestOtherClock has the process's clock tell another time than that of the file system, as it does in a bubble: what
-// is being written is not taken for left behind.
+// TestOtherClock: the clock of the process differs from that of the file
+// system, as in a bubble. A file that is being written is not taken for a
+// leftover.
 func TestOtherClock(t *testing.T) {
 	dir := scratchDir(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -172,8 +173,8 @@ func TestOtherClock(t *testing.T) {
 	})
 }
 
-// TestNewVariantStays stores more variants of a key than it may have, with a clock that was set back by an hour, or by
-// little: what was just stored is not what goes.
+// TestNewVariantStays stores too many variants of a key, with a clock that was
+// set back by an hour, or by little. The newest variant is not evicted.
 func TestNewVariantStays(t *testing.T) {
 	now := time.Now()
 	for name, tt := range map[string]struct {

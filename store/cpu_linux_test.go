@@ -6,8 +6,8 @@ import (
 	"unsafe"
 )
 
-// threadTime returns the processor time that the calling thread has used: what something costs on a machine whose
-// processors are busy with other work.
+// threadTime returns the processor time of the calling thread. It measures a
+// cost even on a busy machine.
 func threadTime() time.Duration {
 	const clockThreadCPU = 3
 	var ts syscall.Timespec

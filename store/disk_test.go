@@ -26,7 +26,8 @@ import (
 	"github.com/cachetrip/cachetrip/internal/testtier"
 )
 
-// pattern returns a body that proves itself: it follows from its first byte.
+// pattern returns a body that can be checked: the first byte determines all
+// others.
 func pattern(seed byte, size int) []byte {
 	b := make([]byte, size+32)
 	var s [32]byte
@@ -379,7 +380,8 @@ func TestAppendInsteadOfRewriting(t *testing.T) {
 	}
 }
 
-// checkCache makes sure that whatever the store still gives is right.
+// checkCache makes sure that all entries and bodies that the store returns are
+// right.
 func checkCache(t *testing.T, d *Disk, keys []string, what string) (found int) {
 	t.Helper()
 	for _, key := range keys {
@@ -556,7 +558,8 @@ func TestTornAppendKeepsState(t *testing.T) {
 	}
 }
 
-// TestDamagedTailIsNoTornOne damages each bit of what was appended last: what it replaced does not come back.
+// TestDamagedTailIsNoTornOne damages each bit of the last append. The entries
+// that it replaced do not come back.
 func TestDamagedTailIsNoTornOne(t *testing.T) {
 	d := openTest(t, t.TempDir(), DiskOptions{MemoryBytes: -1})
 	key := testKey(1)
@@ -959,7 +962,7 @@ func TestBound(t *testing.T) {
 								t.Error(err)
 								return
 							}
-							// It is not closed: nor are processes that end.
+							// It is not closed, as in a process that ends.
 							t.Cleanup(func() { d.Close() })
 						}
 						size := []int{100, 3000, 15_000, 40_000, 150_000}[r.IntN(5)]
@@ -987,7 +990,7 @@ func TestBound(t *testing.T) {
 			}
 			wg.Wait()
 			d := openTest(t, dir, DiskOptions{MaxBytes: bound})
-			// What was evicted last may have been as large as that, for want of very little, under exact LRU too.
+			// Even exact LRU may evict a body of that size to free a few bytes.
 			if n := diskBytes(t, dir); n < bound*95/100-largest {
 				t.Errorf("%d bytes in the end, which is %.1f %% of the bound: too much is evicted", n, 100*float64(n)/bound)
 			}
@@ -1264,7 +1267,8 @@ func TestSurvey(t *testing.T) {
 				}
 				os.Chtimes(path, long, long)
 			}
-			// What is left behind is counted; and more is that is not there, as some were killed that were to write it.
+			// Leftovers are counted. So are files that were reserved but not
+			// written, because their process was killed.
 			var page usagePage
 			say := func() int64 {
 				t.Helper()
@@ -1343,7 +1347,8 @@ func TestSurvey(t *testing.T) {
 	}
 }
 
-// checkUsage makes sure that a cache whose files are all in one shard takes what it is said to.
+// checkUsage makes sure that the recorded size of a cache with one shard is
+// right.
 func checkUsage(t *testing.T, d *Disk, shard int) {
 	t.Helper()
 	var page usagePage
@@ -1355,7 +1360,7 @@ func checkUsage(t *testing.T, d *Disk, shard int) {
 	}
 }
 
-// TestShrinkingUnknown removes what is not known to be counted.
+// TestShrinkingUnknown removes a file that was not counted.
 func TestShrinkingUnknown(t *testing.T) {
 	t.Parallel()
 	dir := scratchDir(t)
@@ -1450,8 +1455,8 @@ func TestMaintenance(t *testing.T) {
 	mustPut(t, d, testKey(1), pattern(1, 100))
 }
 
-// TestVerifyBesideWriters verifies while everything is replaced, freshened, dropped and evicted: none of that is damage,
-// and what is damaged is found all the same.
+// TestVerifyBesideWriters verifies while everything is replaced, freshened,
+// dropped and evicted. None of that counts as damage, and real damage is found.
 func TestVerifyBesideWriters(t *testing.T) {
 	t.Parallel()
 	dir := scratchDir(t)
@@ -1498,7 +1503,7 @@ func TestVerifyBesideWriters(t *testing.T) {
 	if entries == 0 {
 		t.Error("nothing was verified")
 	}
-	end() // else what is stored below may be evicted before it is verified
+	end() // otherwise the entries below may be evicted before they are verified
 	for i, damage := range []func(path string) error{
 		func(path string) error { return os.Truncate(path, 5000) },
 		os.Remove,
@@ -1646,8 +1651,9 @@ func TestUnchanged(t *testing.T) {
 	}
 }
 
-// FuzzKeyFile is best run with -fuzzminimizetime=1x: package testing else spends a minute on making each input smaller
-// that reaches something new, during which it reports 0 execs/sec.
+// FuzzKeyFile is best run with -fuzzminimizetime=1x. Otherwise package testing
+// spends a minute on minimizing each new input, and reports 0 execs/sec
+// meanwhile.
 func FuzzKeyFile(f *testing.F) {
 	key := testKey(1)
 	e := testHead(key)
@@ -1665,7 +1671,7 @@ func FuzzKeyFile(f *testing.F) {
 	f.Add(heads, true)
 	f.Add(append(bytes.Clone(whole), whole[30:]...), false)
 	f.Fuzz(func(t *testing.T, b []byte, wrap bool) {
-		if wrap { // so that what is inside the checksums is reached
+		if wrap { // so that the fuzzer gets past the checksums
 			b = appendRecord(nil, recordEntries, b)
 		}
 		given := bytes.Clone(b)
@@ -1673,7 +1679,7 @@ func FuzzKeyFile(f *testing.F) {
 		if !bytes.Equal(b, given) {
 			t.Fatal("decoding changes the bytes")
 		}
-		// What is decoded can be encoded and is the same then.
+		// Decoded entries can be encoded, and are the same then.
 		for _, e := range st.entries {
 			if err := checkEntry(key, e); err != nil {
 				t.Fatal(err)

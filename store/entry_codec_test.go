@@ -8,7 +8,7 @@ import (
 	"github.com/cachetrip/cachetrip/store/internal/fill"
 )
 
-// fullEntry returns an entry of which every field is set.
+// fullEntry returns an entry with every field set.
 func fullEntry(t *testing.T) (e *Entry, inline []byte) {
 	t.Helper()
 	e = new(Entry)

@@ -29,8 +29,9 @@ func putFor(t *testing.T, s Store, origin, key string, size int) {
 	}
 }
 
-// TestFairShare has an origin store far more than fits. What others had stored before stays, unless they have
-// more than half of the bound themselves, and of its own what was used last.
+// TestFairShare has an origin store far more than fits. Entries of other
+// origins stay, unless they themselves take more than half of the limit. Of its
+// own entries, the most recently used stay.
 func TestFairShare(t *testing.T) {
 	t.Parallel()
 	const bound, size = 4 << 20, 7000
@@ -94,7 +95,8 @@ func TestFairShare(t *testing.T) {
 	}
 }
 
-// TestSharesBounded: what is known of keys is forgotten one by one, and what keys had is not counted any more.
+// TestSharesBounded: keys are forgotten one by one, and their bytes are no
+// longer counted.
 func TestSharesBounded(t *testing.T) {
 	t.Parallel()
 	var s shares

@@ -28,7 +28,8 @@ func mustHold(t *testing.T, d *Disk, key string) *heldFile {
 	return nil
 }
 
-// Whatever becomes of a file that is held shows with the next look, as if it were looked at by its name.
+// Any change of a held file shows at the next look-up, like with a look-up by
+// name.
 func TestHeldFileChanges(t *testing.T) {
 	key := testKey(1)
 	for name, test := range map[string]struct {
@@ -124,7 +125,8 @@ func TestHeldFileRemovedAtOnce(t *testing.T) {
 	}
 }
 
-// What is held is bounded in number and bytes, follows what is hot, and is given back.
+// Held files are limited in number and bytes, are those of hot keys, and get
+// closed.
 func TestHeldFilesAreBounded(t *testing.T) {
 	const size, places = 4 << 10, 16 // 4 KiB and their head: two blocks
 	d := openTest(t, t.TempDir(), DiskOptions{MaxBytes: heldShare * places * 2 * size})

@@ -56,8 +56,8 @@ func holdLease(t *testing.T, dir string) (process *exec.Cmd, end func()) {
 	return c, func() { in.Close() }
 }
 
-// TestLeaseOfAnotherProcess: a caller waits for the process that has the lease, until it ends in
-// whatever way, and no longer than its context allows.
+// TestLeaseOfAnotherProcess: a caller waits for the process that has the lease
+// until that ends, but no longer than its context allows.
 func TestLeaseOfAnotherProcess(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -244,7 +244,8 @@ func TestLeaseOfTheNextProcess(t *testing.T) {
 	}
 }
 
-// TestLeaseOfUselessResponses: nobody waits for what was of no use to others a moment ago.
+// TestLeaseOfUselessResponses: no caller waits for a response that was of no
+// use to others a moment ago.
 func TestLeaseOfUselessResponses(t *testing.T) {
 	if !storesExclude {
 		t.Skip("two stores of one process do not exclude each other here")

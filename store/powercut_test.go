@@ -25,11 +25,11 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// A power cut loses or tears whatever was not yet on the device, and as nothing is ever flushed on the way
-// that can be anything: each file may be found as it was after any operation, under any name that it had,
-// cut off, with pages of zeros or of what was in their place on the device before, or not at all. This has
-// a script of operations recorded, with the files as they are after every step of it, and looks at what
-// becomes of each prefix.
+// A power cut loses or tears all data that is not yet on the device. The store
+// flushes nothing, so that can be any data. A file may be missing, or be in any
+// earlier state under any earlier name. It may be cut off, or have pages of
+// zeros or of old data. The test records a script of operations, with the files
+// after every step. Then it checks the possible states after each step.
 
 // fileVersion is what a file was at some time.
 type fileVersion struct {
@@ -199,7 +199,7 @@ func record(t *testing.T) *recorder {
 	r.put(d, b, "text", 100) // inline after a file
 	r.put(d, b, "text", 30<<10)
 	for range 4 {
-		r.put(d, a, "text", 15<<10) // until the key's file is written anew
+		r.put(d, a, "text", 15<<10) // until the key's file is rewritten
 	}
 	r.update(d, "invalidate", a, func(entries []*store.Entry) []*store.Entry {
 		for i, e := range entries {
@@ -275,8 +275,9 @@ var damages = []damage{
 	}},
 }
 
-// candidates returns what the file of a name may be after the power was cut after the first steps: what was under that
-// name at any time, and what the file that is there now was under any other.
+// candidates returns the possible contents of a file after a power cut: all
+// earlier contents under its name, and all earlier contents of the same file
+// under other names.
 func candidates(steps []recorded, path string) (versions []fileVersion) {
 	for _, s := range steps {
 		if v, ok := s.files[path]; ok && !slices.ContainsFunc(versions, func(o fileVersion) bool { return o.sum == v.sum }) {
@@ -294,7 +295,7 @@ func candidates(steps []recorded, path string) (versions []fileVersion) {
 	return versions
 }
 
-// world is what is found when the power is back.
+// world is the state of the files when the power is back.
 type world struct {
 	files map[string][]byte
 	story []string
@@ -310,8 +311,8 @@ func (w *world) add(path string, v fileVersion, d damage, r *rand.Rand, device [
 	}
 }
 
-// TestPowerCut cuts the power after every step of a script of operations: nothing wrong is found
-// afterwards, whatever was lost, and the cache can be used.
+// TestPowerCut cuts the power after every step of a script of operations.
+// Afterwards the store returns nothing wrong, and can be used.
 func TestPowerCut(t *testing.T) {
 	t.Parallel()
 	r := record(t)
@@ -368,7 +369,7 @@ func TestPowerCut(t *testing.T) {
 					paths[path] = true
 				}
 			}
-			calm := rnd.Float64() // of what share nothing is lost
+			calm := rnd.Float64() // share of files of which nothing is lost
 			for _, path := range slices.Sorted(maps.Keys(paths)) {
 				now, there := s.files[path]
 				switch {
@@ -443,14 +444,14 @@ func (r *recorder) check(t *testing.T, last, turn int, w world) (whole int) {
 		if err != nil || len(again) > len(entries) {
 			t.Errorf("entries of %s, once more: %d after %d, %v", key[:2], len(again), len(entries), err)
 		}
-		for _, e := range again { // what was found damaged is gone
+		for _, e := range again { // damaged entries were removed
 			if r.checkBody(t, d, e) == 0 {
 				t.Errorf("a damaged entry of %s was kept", key[:2])
 			}
 		}
 	}
 
-	// It works for writing, on top of whatever is there.
+	// It can write, in any state of the files.
 	for i, key := range powerCutKeys {
 		if !thorough && i != turn%len(powerCutKeys) {
 			continue
@@ -474,7 +475,7 @@ func (r *recorder) check(t *testing.T, last, turn int, w world) (whole int) {
 	if !thorough {
 		return whole
 	}
-	if _, err := d.Verify(ctx); err != nil { // there may be what nobody had asked for
+	if _, err := d.Verify(ctx); err != nil { // the cut may have left other files
 		t.Errorf("verify: %v", err)
 	}
 	if report, err := d.Verify(ctx); err != nil || report.Damaged > 0 || report.Entries < len(powerCutKeys) {
@@ -489,7 +490,7 @@ func (r *recorder) check(t *testing.T, last, turn int, w world) (whole int) {
 	return whole
 }
 
-// store stores a response whose body is content of the next seed.
+// store stores a response with the content of the next seed.
 func (r *recorder) store(d *store.Disk, key string, size int) error {
 	ctx := context.Background()
 	r.seed++

@@ -24,7 +24,7 @@ import (
 // The tests of this file run the test binary again, as another process, which does what childEnv says.
 const childEnv = "CACHETRIP_TEST_CHILD"
 
-// noContext is for what runs outside of a test.
+// noContext is for code that runs outside of a test.
 var noContext = context.Background()
 
 // children are the roles of such processes.
@@ -212,7 +212,7 @@ func childWriters(dir string) error {
 			for {
 				key := testKey(rand.IntN(3000))
 				switch rand.IntN(8) {
-				case 0: // several variants, so that the file of a key gets long and is written anew
+				case 0: // several variants, so that the file of a key gets long and is rewritten
 					key = testKey(rand.IntN(3))
 					draft, err := d.Create(noContext, key, -1)
 					if err != nil {
@@ -253,7 +253,8 @@ func childWriters(dir string) error {
 	return <-errs
 }
 
-// TestBoundAtEveryInstant stops processes in whatever they are doing, and counts what the cache takes just then.
+// TestBoundAtEveryInstant stops processes at any moment, and measures the size
+// of the cache just then.
 func TestBoundAtEveryInstant(t *testing.T) {
 	t.Parallel()
 	dir := scratchDir(t)
@@ -420,7 +421,7 @@ func childReadOnly(dir string) error {
 	if err := d.Update(noContext, testKey(1), func([]*Entry) []*Entry { return nil }); !errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("Update: %w, want a permission error", err)
 	}
-	// What was to go, and can't, is not used any more.
+	// An entry that cannot be removed is not used any more.
 	for range 2 {
 		if es, err := d.Entries(noContext, testKey(1)); err != nil || len(es) != 0 {
 			return fmt.Errorf("entries %v, %w, after they were to be removed", es, err)

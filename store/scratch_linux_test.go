@@ -6,8 +6,9 @@ import (
 	"testing"
 )
 
-// scratchDir returns a directory for a test that makes thousands of files, and whose outcome does not hang on what
-// they are kept on: in memory if there is room, as file systems may take a millisecond to set a file's blocks free.
+// scratchDir returns a directory for a test that makes thousands of files. It
+// is in memory if there is room, because some file systems take a millisecond
+// to free the blocks of a file.
 func scratchDir(tb testing.TB) string {
 	const shm = "/dev/shm"
 	var st syscall.Statfs_t

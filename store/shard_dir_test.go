@@ -75,7 +75,8 @@ func TestManyStoresLeftOpen(t *testing.T) {
 	}
 }
 
-// TestListingAfterTheDirectoryWasReplaced makes sure that what is listed without a lock is what is there now.
+// TestListingAfterTheDirectoryWasReplaced makes sure that a listing without a
+// lock shows the present directory.
 func TestListingAfterTheDirectoryWasReplaced(t *testing.T) {
 	for what, vanish := range map[string]func(dir string) error{
 		"removed": os.RemoveAll,
@@ -116,7 +117,7 @@ func TestHalfWritten(t *testing.T) {
 		if err := os.WriteFile(path, whole[:n], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		// Who is stopped at this point only costs a miss.
+		// A process that is stopped at this point only costs a miss.
 		if es, err := reader.Entries(t.Context(), key); len(es) > 0 || err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%d bytes: %v, %v, want none", n, es, err)
 		}

@@ -86,7 +86,7 @@ func TestStoppedProcess(t *testing.T) {
 	}
 	stopped := stopHolding(t, dir)
 
-	// within fails if do hangs; that it is quick is not what is tested.
+	// within fails if do hangs. It does not test that do is quick.
 	within := func(what string, do func() error) error {
 		t.Helper()
 		done := make(chan error, 1)
@@ -128,7 +128,7 @@ func TestStoppedProcess(t *testing.T) {
 		}
 		return errs[0]
 	})
-	// One who reads the draft does not wait for the lock that its writer wants.
+	// A reader of the draft does not wait for the lock that its writer wants.
 	reading, read := make(chan struct{}), make(chan error, 1)
 	go func() {
 		b := make([]byte, len(large))
@@ -194,7 +194,7 @@ func TestStoppedProcess(t *testing.T) {
 	}
 }
 
-// childDenied stores in a cache of which one shard may not be entered.
+// childDenied stores in a cache with a shard that may not be entered.
 func childDenied(dir string) error {
 	d, err := OpenDisk(dir, DiskOptions{MaxBytes: 4 << 20})
 	if err != nil {
@@ -217,7 +217,7 @@ func childDenied(dir string) error {
 				return fmt.Errorf("shard closed to mode %o: storing in it (%t): %w", mode, in, err)
 			}
 		}
-		if mode == 0 { // the rest is looked at all the same
+		if mode == 0 { // the other shards are still examined
 			_, err := d.Usage(noContext)
 			_, err2 := d.Verify(noContext)
 			all := 0

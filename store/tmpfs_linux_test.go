@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestNoSpaceLeft uses a file system that is really full: first by what others keep there, then by the cache itself,
-// and last so that not even a directory can be made.
+// TestNoSpaceLeft uses a file system that is really full. First, other files
+// fill it, then the cache itself. At last not even a directory can be made.
 func TestNoSpaceLeft(t *testing.T) {
 	mount := t.TempDir()
 	if err := syscall.Mount("tmpfs", mount, "tmpfs", 0, "size=4m,mode=700"); err != nil {
@@ -105,7 +105,7 @@ func TestNoSpaceLeft(t *testing.T) {
 	intact("on a full disk")
 	exact("on a full disk")
 
-	// What fills it can be removed, and then storing goes on, by the same Disk.
+	// When the other files are removed, the same Disk stores again.
 	if err := d.Update(t.Context(), testKey(2), func([]*Entry) []*Entry { return nil }); err != nil {
 		t.Errorf("removing an entry on a full disk: %v", err)
 	}

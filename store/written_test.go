@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// TestFreshenedIsNotReadAgain has what was just written be known without a further look into the file, and what another
-// wrote right afterwards, or damaged, be seen all the same.
+// TestFreshenedIsNotReadAgain: an entry that this process has just written is
+// known without reading the file. A change or damage right afterwards by
+// another process is still seen.
 func TestFreshenedIsNotReadAgain(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("times of change are those of a tick here")
@@ -70,8 +71,8 @@ func TestFreshenedIsNotReadAgain(t *testing.T) {
 	}
 }
 
-// TestDraftReadsAcrossPieces reads a draft wherever a piece ends: in its file, in the piece that was flushed last, and in
-// what is gathered.
+// TestDraftReadsAcrossPieces reads a draft around the end of each piece: in its
+// file, in the piece that was flushed last, and in the buffer.
 func TestDraftReadsAcrossPieces(t *testing.T) {
 	for _, want := range []int64{-1, 900_001} {
 		d := openTest(t, t.TempDir(), DiskOptions{})

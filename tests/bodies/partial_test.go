@@ -124,8 +124,8 @@ func TestRangesAsServed(t *testing.T) {
 						want := seen(r, direct)
 						resp := r.Send(r.Context(), origin.URL, fields...)
 						got := seen(r, resp)
-						// The exact length of a head that is put together may differ: net/http counts
-						// what it cannot send.
+						// The exact length of a part's header may differ,
+						// because net/http counts fields that it cannot send.
 						if diff := cmp.Diff(want, got); diff != "" {
 							r.Errorf("%q (-net/http +cache):\n%s", fields, diff)
 						}
@@ -154,8 +154,8 @@ func TestRangesAsServed(t *testing.T) {
 	}
 }
 
-// TestRangesForwarded: what can't be read is left to the origin, which answers as it would without
-// a cache, and so are very many ranges.
+// TestRangesForwarded: malformed ranges and very many ranges go to the origin,
+// which answers as without a cache.
 func TestRangesForwarded(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		origin := harness.ServeContent(harness.Noise(10_000, 31), "ETag", `"1"`)
@@ -184,14 +184,14 @@ func TestRangesForwarded(t *testing.T) {
 	})
 }
 
-// TestRangesAreKept: the parts that callers asked for are kept, answer what they cover, and make up
-// the whole when they are all there.
+// TestRangesAreKept: requested parts are stored, answer requests for their
+// bytes, and make up the whole when all are there.
 func TestRangesAreKept(t *testing.T) {
 	modified := time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)
 	body := harness.Noise(100, 32)
 	type step struct {
 		field string // "" for all
-		asks  string // what the origin is asked for, "-" if nothing, "all" without Range
+		asks  string // the range requested from the origin, "-" if none is sent, "all" without Range
 		want  int
 	}
 	for _, test := range []struct {
@@ -357,7 +357,7 @@ func TestPartsThatDisagree(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name   string
-		answer func(c *harness.RawCall) // to bytes=500-, of what is now
+		answer func(c *harness.RawCall) // to bytes=500-, of the present content
 	}{
 		{"another tag", func(c *harness.RawCall) { c.Part(is, 500, 1000, harness.Fresh, `ETag: "2"`) }},
 		{"a weak tag", func(c *harness.RawCall) { c.Part(is, 500, 1000, harness.Fresh, `ETag: W/"1"`) }},

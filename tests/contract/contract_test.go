@@ -28,8 +28,9 @@ import (
 
 // The contract of http.RoundTripper, and what callers know http.Transport to do.
 
-// situations are the ways in which a request is answered, for what must hold in all of them. Each
-// prepares a world whose origin answers at /a, and returns the request.
+// situations are the ways to answer a request, for tests that must hold in all
+// of them. Each prepares a world whose origin answers at /a, and returns the
+// request.
 var situations = []struct {
 	name    string
 	prepare func(w *harness.World) *http.Request
@@ -303,8 +304,10 @@ func TestBasePanics(t *testing.T) {
 	}
 }
 
-// A goroutine that is ended in Base, as testing.T.FailNow does it, is the caller's, as without a cache, or, if the
-// caller may leave before, another: then they get an error, at once. It does not keep later requests from being answered.
+// Base may end its goroutine, as testing.T.FailNow does. Without a deadline
+// that is the caller's goroutine, as without a cache. Otherwise it is another
+// one, and the callers get an error at once. It does not keep later requests
+// from being answered.
 func TestBaseExits(t *testing.T) {
 	harness.EachWorldInBubble(t, func(w *harness.World) {
 		w.Handle(harness.Always(200, "good", "Cache-Control", "max-age=10, stale-while-revalidate=1000, stale-if-error=1000"))
@@ -431,8 +434,8 @@ func TestTrailers(t *testing.T) {
 	})
 }
 
-// What the cache has no part in is not forwarded either if the request says only-if-cached, unless its
-// method has to be.
+// A request that does not concern the cache is not forwarded either if it says
+// only-if-cached, unless its method requires it.
 func TestOnlyIfCachedPastTheCache(t *testing.T) {
 	nothing := func(*harness.World) {}
 	for _, test := range []struct {
@@ -592,7 +595,8 @@ func TestHostOverrideAndUnsafeMethods(t *testing.T) {
 			}
 			harness.Check(w, "hits at "+host, hits, want)
 		}
-		// What a POST says to be the content of its target is stored for that.
+		// A response to a POST that describes its target is stored for the
+		// target.
 		w.Handle(func(rw http.ResponseWriter, r *http.Request) {
 			harness.Answer(rw, 200, "of "+r.Host, "Cache-Control", "max-age=60", "Content-Location", "http://a.example/post")
 		})
@@ -657,7 +661,7 @@ func TestTransparentDecompression(t *testing.T) {
 				w.Errorf("Uncompressed %v, ContentLength %d, header %v", r.Response.Uncompressed, r.Response.ContentLength, r.Header)
 			}
 		}
-		// Who asks for the coding gets it as it came.
+		// A caller that requests the coding gets the encoded body.
 		for _, want := range []string{"| fwd=vary-miss; fwd-status=200; stored", "| hit"} {
 			r := w.Get("/", "Accept-Encoding", "gzip")
 			z, err := gzip.NewReader(strings.NewReader(r.Body))
@@ -931,8 +935,8 @@ func TestEndOfBodiesIsRepeated(t *testing.T) {
 	})
 }
 
-// The body of a stored response is read to its end by callers who never ask for io.EOF, such as
-// io.ReadFull with the known length.
+// Callers that never read up to io.EOF, such as io.ReadFull with the known
+// length, also read the body to its end.
 func TestReadToTheLastByteStores(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		body := strings.Repeat("x", 100<<10)
@@ -952,7 +956,7 @@ func TestReadToTheLastByteStores(t *testing.T) {
 }
 
 func TestResponseHeadersAreTheCallers(t *testing.T) {
-	// What a caller does to the header of one response does not show in the next.
+	// A change of one response's header does not show in the next response.
 	harness.EachWorld(t, func(w *harness.World) {
 		w.Handle(harness.Tagged(`"1"`, "content", "Cache-Control", "max-age=60", "X-List", "a", "X-List", "b"))
 		for i := range 3 {

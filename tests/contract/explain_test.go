@@ -16,7 +16,7 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// TestExplain compares what Explain says with what happens then.
+// TestExplain compares the result of Explain with the outcome of the request.
 func TestExplain(t *testing.T) {
 	harness.EachWorldInBubble(t, func(w *harness.World) {
 		t := w.T

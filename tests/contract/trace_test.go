@@ -19,7 +19,7 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// recorded is a Trace and what it was told.
+// recorded is a Trace that records its calls.
 type recorded struct {
 	cachetrip.Trace
 	mu     sync.Mutex
@@ -124,7 +124,7 @@ func TestTrace(t *testing.T) {
 				test.before()
 			}
 			own := newRecorded()
-			ctx := cachetrip.WithTrace(t.Context(), &cachetrip.Trace{}) // whose hooks are all nil
+			ctx := cachetrip.WithTrace(t.Context(), &cachetrip.Trace{}) // a Trace without hooks
 			ctx = cachetrip.WithTrace(ctx, &own.Trace)
 			req, err := http.NewRequestWithContext(ctx, test.method, w.URL+test.path, nil)
 			if err != nil {
@@ -139,7 +139,7 @@ func TestTrace(t *testing.T) {
 			}
 			io.Copy(io.Discard, resp.Body)
 			resp.Body.Close()
-			time.Sleep(time.Second) // for what goes on in the background
+			time.Sleep(time.Second) // for work in the background
 			got := own.take()
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("%s %s, %q (-want +got):\n%s", test.method, test.path, test.directives, diff)
@@ -158,7 +158,7 @@ func TestTrace(t *testing.T) {
 	})
 }
 
-// TestTraceCollapsed has requests wait for one answer.
+// TestTraceCollapsed lets requests wait for one response.
 func TestTraceCollapsed(t *testing.T) {
 	harness.EachWorldInBubble(t, func(w *harness.World) {
 		t := w.T

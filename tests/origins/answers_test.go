@@ -19,10 +19,11 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// What an origin can do to the client, and to other origins, through the cache.
+// Attacks of an origin on the client and on other origins, through the cache.
 
-// A 304 to one request changes nothing of what another selects: not who may read it, which cookies to
-// set, or what its scripts may do; and what was said to another is not repeated to who asks now.
+// A 304 to one request does not change the response that another request
+// selects: its readers, cookies and scripts stay as they are. Fields for
+// another caller are not repeated to this one.
 func TestNotModifiedForOneVariantLeavesTheOthers(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		w.Handle(func(rw http.ResponseWriter, r *http.Request) {
@@ -51,8 +52,9 @@ func TestNotModifiedForOneVariantLeavesTheOthers(t *testing.T) {
 	})
 }
 
-// A tag that can't be sent back, or is longer than servers take, makes no request fail. net/http
-// itself refuses some of these; a Base or ModifyResponse need not.
+// An entity tag that cannot be sent, or is too long for servers, makes no
+// request fail. net/http itself refuses some of these in responses, but another
+// Base or ModifyResponse may not.
 func TestTagsThatCanNotBeAskedAbout(t *testing.T) {
 	for name, tag := range map[string]string{
 		"CR":                `"a` + "\r" + `b"`,
@@ -92,7 +94,7 @@ func TestTagsThatCanNotBeAskedAbout(t *testing.T) {
 						t.Errorf("got %d, %d bytes", r.Code, len(r.Body))
 					}
 				}
-				// Nor one that would continue what was left early.
+				// The same holds for a request that continues a body.
 				for range 2 {
 					resp, err := w.Client.Do(w.Request("GET", "/early"))
 					if err != nil {
@@ -119,8 +121,8 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// In a cache of 8 MiB, nothing that an origin sends takes more, on disk or in memory, and what comes
-// after it works.
+// With a cache of 8 MiB, no response of an origin takes more, on disk or in
+// memory, and later requests work.
 func TestNoOriginTakesMoreThanTheBound(t *testing.T) {
 	const bound = 8 << 20
 	var bomb bytes.Buffer
@@ -265,8 +267,8 @@ func otherOrigin(w *harness.World, handler http.HandlerFunc) (url string) {
 	return url
 }
 
-// No origin invalidates, writes or reads what is stored of another: not by Location and
-// Content-Location, not by what it says to be the content of another's URL, and not by redirects.
+// No origin invalidates, writes or reads the stored responses of another: not
+// by Location, Content-Location or redirects.
 func TestOriginsAreApart(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		victimAsked := 0
@@ -311,7 +313,8 @@ func TestOriginsAreApart(t *testing.T) {
 		get(victim+"/a", "the victim's true")
 		harness.Check(w, "requests to the victim", victimAsked, 1)
 
-		// A stored redirect leads to what is stored of the victim, as it does without a cache.
+		// A stored redirect leads to the stored response of the victim, as it
+		// does without a cache.
 		w.Handle(func(rw http.ResponseWriter, r *http.Request) {
 			rw.Header().Set("Cache-Control", "max-age=60")
 			http.Redirect(rw, r, victim+"/a", http.StatusMovedPermanently)
@@ -331,7 +334,8 @@ func TestOriginsAreApart(t *testing.T) {
 			}
 			harness.Check(w, "after the redirect", string(b), "the victim's")
 		}
-		// A stored redirect in a circle ends as it does without a cache: what comes round in one chain is validated.
+		// A circle of stored redirects ends as it does without a cache, because
+		// a URL that comes again in one chain is validated.
 		w.Handle(func(rw http.ResponseWriter, r *http.Request) {
 			rw.Header().Set("Cache-Control", "max-age=60")
 			http.Redirect(rw, r, "/circle", http.StatusMovedPermanently)
@@ -345,7 +349,8 @@ func TestOriginsAreApart(t *testing.T) {
 	})
 }
 
-// A later answer that forbids to store has what was stored removed, although it is used this once.
+// A later response with no-store removes the stored one, although that is used
+// this once.
 func TestNoStoreInALaterAnswer(t *testing.T) {
 	later := map[string]http.HandlerFunc{
 		"304": harness.Tagged(`"1"`, "content", "Cache-Control", "no-store"),
@@ -380,8 +385,9 @@ func TestNoStoreInALaterAnswer(t *testing.T) {
 	}
 }
 
-// Whatever is sent to one origin that is not safe, and whatever it answers to that, what is stored of another
-// stays as good as it was: it can be served without asking, and while its origin is down.
+// Unsafe requests to one origin, and its responses, do not affect the stored
+// responses of another. They can still be served without asking, also while
+// their origin is down.
 func TestUnsafeElsewhere(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		victim := otherOrigin(w, harness.Always(200, "the victim's", "Cache-Control", "max-age=60"))
@@ -435,8 +441,8 @@ func TestManyLocations(t *testing.T) {
 	})
 }
 
-// An origin that does not answer what is asked behind stale responses keeps neither others from being asked,
-// nor Close from returning.
+// An origin that does not answer revalidations in the background delays neither
+// revalidations of other origins nor Close.
 func TestRefreshesOfOneOrigin(t *testing.T) {
 	harness.EachWorldInBubble(t, func(w *harness.World) {
 		hangs, waiting, cancelled := false, 0, 0

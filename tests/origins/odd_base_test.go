@@ -18,7 +18,8 @@ import (
 	"github.com/cachetrip/cachetrip/internal/harness"
 )
 
-// What an odd Base, an odd body or a hook that panics must not do to the cache or to other requests.
+// An odd Base, an odd body or a hook that panics must not harm the cache or
+// other requests.
 
 // panics calls f, and reports what that panicked with.
 func panics(f func()) (p any) {
@@ -72,7 +73,7 @@ func TestBodiesThatPanicWhenClosed(t *testing.T) {
 				io.CopyN(io.Discard, resp.Body, int64(test.read))
 				if test.cancel {
 					cancel()
-					if strings.HasPrefix(name, "not") { // of which the caller has the body itself
+					if strings.HasPrefix(name, "not") { // its caller has the body itself
 						resp.Body.Close()
 					}
 				} else {
@@ -282,8 +283,9 @@ func TestBaseMayReturnTheSameAgain(t *testing.T) {
 	}
 }
 
-// TestHooksThatPanic has every hook panic, in requests whose contexts can end and in others, and checks that the panic is
-// the caller's or nobody's, that nothing is left, and that the next request is answered.
+// TestHooksThatPanic makes every hook panic, in requests with and without a
+// cancellable context. The panic reaches the caller or nobody, nothing is left,
+// and the next request is answered.
 func TestHooksThatPanic(t *testing.T) {
 	var on atomic.Bool
 	hook := func() {

@@ -15,7 +15,8 @@ import (
 	"github.com/cachetrip/cachetrip/internal/harness"
 )
 
-// What common origins, and transports below the cache, do otherwise than the RFCs suggest.
+// Common origins, and transports below the cache, that do not behave as the
+// RFCs suggest.
 
 // An origin that compares If-None-Match as a text never answers 304 to the tags of two variants. It is asked
 // about one, once that is known. A caller's own tag is as good as without a cache.
@@ -102,8 +103,8 @@ func gzips(text string, fields ...string) http.HandlerFunc {
 	}
 }
 
-// What net/http has decoded lacks the length that a HEAD asks for. The origin tells it, and the stored GET stays
-// as it is.
+// A response that net/http has decoded lacks the length for a HEAD. The origin
+// tells it, and the stored GET stays as it is.
 func TestHeadAfterDecodedGet(t *testing.T) {
 	text := strings.Repeat("text ", 200)
 	for _, modified := range []string{"", "Mon, 02 Jan 2006 15:04:05 GMT"} {
@@ -134,7 +135,8 @@ func TestHeadAfterDecodedGet(t *testing.T) {
 	}
 }
 
-// decodes is a transport that asks for gzip, and decodes, like those that know more codings than net/http does.
+// decodes is a transport that requests gzip and decodes, like transports that
+// know more codings than net/http.
 func decodes(base http.RoundTripper) http.RoundTripper {
 	return harness.RoundTripperFunc(func(req *http.Request) (*http.Response, error) {
 		if req.Header.Get("Accept-Encoding") != "" {
@@ -161,8 +163,8 @@ func decodes(base http.RoundTripper) http.RoundTripper {
 	})
 }
 
-// Accept-Encoding that is added below the cache, and whose effect is undone there, says nothing about whose the
-// request is.
+// An Accept-Encoding that is added below the cache does not identify a user, if
+// the response is also decoded there.
 func TestDecodingBelow(t *testing.T) {
 	text := strings.Repeat("text ", 200)
 	harness.EachWorld(t, func(w *harness.World) {
@@ -225,7 +227,8 @@ func TestCodingAskedForBelow(t *testing.T) {
 	})
 }
 
-// What a context adds to Cache-Control is sent, so that it selects where Vary names the field.
+// Directives from a context are sent, so they count if Vary names
+// Cache-Control.
 func TestDirectivesSelect(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		w.Handle(func(rw http.ResponseWriter, r *http.Request) {

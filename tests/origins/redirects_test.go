@@ -13,9 +13,9 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// TestRedirectBackToItself: an origin redirects to the URL that was asked for, or through another one back to it,
-// and sets a cookie on the way. A client that keeps cookies comes out of that, however long the redirects may be
-// stored.
+// TestRedirectBackToItself: an origin redirects to the requested URL, directly
+// or through another one, and sets a cookie on the way. A client that keeps
+// cookies comes out of that, however long the redirects may be stored.
 func TestRedirectBackToItself(t *testing.T) {
 	for _, test := range []struct {
 		name    string
@@ -71,8 +71,8 @@ func TestRedirectBackToItself(t *testing.T) {
 	})
 }
 
-// TestRedirectBackToItselfWhileTheOriginFails: nor is the redirect served again, round and round, because the origin
-// fails when it is asked.
+// TestRedirectBackToItselfWhileTheOriginFails: if the origin fails, the stored
+// redirect is not served again and again.
 func TestRedirectBackToItselfWhileTheOriginFails(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		w.Handle(harness.InTurn(
@@ -93,7 +93,7 @@ func TestRedirectBackToItselfWhileTheOriginFails(t *testing.T) {
 	})
 }
 
-// endingLookup ends the request's context while what is stored is looked up.
+// endingLookup ends the request's context during a look-up.
 type endingLookup struct {
 	store.Store
 	end func()
@@ -148,7 +148,7 @@ func TestContextThatEndsDuringLookup(t *testing.T) {
 	})
 }
 
-// endingSecret ends the request's context while its secret is asked for.
+// endingSecret ends the request's context during a call of Secret.
 type endingSecret struct {
 	store.Store
 	end func()
@@ -160,8 +160,8 @@ func (s endingSecret) Secret(ctx context.Context) ([]byte, error) {
 	return nil, ctx.Err()
 }
 
-// TestContextThatEndsDuringTheFirstStep: nor does the request reach Base if its context ends before the cache has its
-// secret.
+// TestContextThatEndsDuringTheFirstStep: a request whose context ends before
+// the cache has its secret does not reach Base.
 func TestContextThatEndsDuringTheFirstStep(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -180,8 +180,8 @@ func TestContextThatEndsDuringTheFirstStep(t *testing.T) {
 	})
 }
 
-// follows is a Base that follows redirects by itself, as transports that retry do: by a client of its own, which
-// sends on the header that it was given.
+// follows is a Base that follows redirects by itself, like transports that
+// retry. Its client sends the header of the first request again.
 func follows(base http.RoundTripper) harness.RoundTripperFunc {
 	client := &http.Client{Transport: base}
 	return func(req *http.Request) (*http.Response, error) {
@@ -210,8 +210,9 @@ func rewrites(base http.RoundTripper) harness.RoundTripperFunc {
 	}
 }
 
-// TestBaseThatFollowsRedirects: what another URL answers is passed on as its answer, and neither stored under the URL
-// that was asked for, nor taken for a word about what is stored there.
+// TestBaseThatFollowsRedirects: the response of another URL is passed on. It is
+// not stored under the requested URL, and has no effect on the response that is
+// stored there.
 func TestBaseThatFollowsRedirects(t *testing.T) {
 	for _, base := range []struct {
 		name    string
@@ -308,7 +309,7 @@ func TestBaseThatFollowsRedirects(t *testing.T) {
 			r := w.Do(w.Request("POST", "/"))
 			harness.Check(t, "code", r.Code, 404)
 			harness.Check(t, "URL of the response's request", r.Response.Request.URL.Path, "/gone")
-			for _, path := range []string{"/", "/other"} { // the POST was done, whatever became of what it redirects to
+			for _, path := range []string{"/", "/other"} { // the POST was done, whatever the target of its redirect answers
 				w.WantGet("200 page | fwd=stale; fwd-status=200; stored; detail=invalidated", path)
 			}
 		})

@@ -26,8 +26,9 @@ func refusesPreconditions(code int) http.HandlerFunc {
 	}
 }
 
-// TestRefusedPreconditions: an origin that does not bear the preconditions that the cache adds is asked without them,
-// as it would be asked without a cache, and after the first time at once.
+// TestRefusedPreconditions: an origin that refuses the preconditions that the
+// cache adds gets the request without them. After the first time, it gets it so
+// at once.
 func TestRefusedPreconditions(t *testing.T) {
 	for _, code := range []int{400, 403, 405, 412, 501} {
 		t.Run(strconv.Itoa(code), func(t *testing.T) {
@@ -41,7 +42,7 @@ func TestRefusedPreconditions(t *testing.T) {
 				w.WantAsked([]string{"If-None-Match"}, `GET / If-None-Match: "1"`, "GET /")
 				w.WantGet(whole+"no-cache", "/")
 				w.WantAsked([]string{"If-None-Match"}, "GET /")
-				time.Sleep(time.Hour) // in which the origin may have been mended
+				time.Sleep(time.Hour) // the origin may have been fixed meanwhile
 				w.WantGet(whole+"conditions-refused", "/")
 				w.WantAsked([]string{"If-None-Match"}, `GET / If-None-Match: "1"`, "GET /")
 			})
@@ -49,7 +50,8 @@ func TestRefusedPreconditions(t *testing.T) {
 	}
 }
 
-// TestCallersPreconditionsAreTheCallers: what is refused because of them is the answer to them.
+// TestCallersPreconditionsAreTheCallers: a refusal of the caller's own
+// preconditions is the response to them.
 func TestCallersPreconditionsAreTheCallers(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		w.Handle(refusesPreconditions(412))
@@ -78,8 +80,9 @@ func TestOriginThatRefusesPreconditions(t *testing.T) {
 	})
 }
 
-// TestOriginThatRefusesEverything is asked but once for each request, after the first one of a URL, and
-// asked with preconditions again when it has changed its mind.
+// TestOriginThatRefusesEverything: after the first request for a URL, such an
+// origin gets each request once. When it stops refusing, it gets preconditions
+// again.
 func TestOriginThatRefusesEverything(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		page := harness.Tagged(`"1"`, "page", "Cache-Control", "no-cache")
@@ -112,7 +115,7 @@ func TestRateLimitIsNoRefusal(t *testing.T) {
 	})
 }
 
-// refusals of a request for the rest, of which the content from first on is held.
+// refusals of a request for the rest of a body that is held from first on.
 var resumeRefusals = []struct {
 	name   string
 	answer func(c *harness.RawCall, body []byte, first int)
@@ -141,8 +144,9 @@ var resumeRefusals = []struct {
 	{"hangs up", func(c *harness.RawCall, body []byte, first int) { c.HangUp() }},
 }
 
-// TestRefusedResume: whatever an origin makes of a request for the rest, the caller gets the whole, as without a
-// cache, and what was of no use is not tried again: not for the next body that breaks off, nor by another process.
+// TestRefusedResume: if an origin refuses a request for the rest, the caller
+// gets the whole, as without a cache. The cache does not try again, not for the
+// next broken body and not in another process.
 func TestRefusedResume(t *testing.T) {
 	harness.LeavesNothing(t)
 	body := harness.Noise(300_000, 50)
@@ -368,7 +372,8 @@ func TestCodedOnTheWay(t *testing.T) {
 				if r.Dir == "" {
 					return
 				}
-				// The store fails in the middle: what was not announced is not continued either.
+				// The store fails in the middle. A body of unknown length is
+				// not continued then either.
 				if err := os.RemoveAll(r.Dir); err != nil {
 					r.Fatal(err)
 				}
@@ -394,8 +399,8 @@ func TestRefusalsInStats(t *testing.T) {
 	})
 }
 
-// TestNoAccessAnyMore: what the origin refuses to give out is validated before it is used again, whatever
-// lifetime it was given: the refusal itself is its caller's.
+// TestNoAccessAnyMore: after a refusal, the stored response is validated before
+// its next use, even if it is fresh. The refusal goes to its caller.
 func TestNoAccessAnyMore(t *testing.T) {
 	for _, code := range []int{401, 403} {
 		t.Run(strconv.Itoa(code), func(t *testing.T) {
@@ -449,8 +454,9 @@ func TestNoAccessAnyMore(t *testing.T) {
 	}
 }
 
-// TestUnmatched304IsNotAskedForAgain: an origin whose 304s never match what is stored is asked twice once. Then its
-// responses come without conditions, one request each, as they would without a cache.
+// TestUnmatched304IsNotAskedForAgain: an origin whose 304s never match a stored
+// response is asked twice only the first time. Then its responses come without
+// conditions, one request each, as they would without a cache.
 func TestUnmatched304IsNotAskedForAgain(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		w.Handle(func(rw http.ResponseWriter, r *http.Request) {

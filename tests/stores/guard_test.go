@@ -25,8 +25,8 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// moodyStore is a store whose calls do something else first, by their names. It counts what is open, and notes what
-// is called.
+// moodyStore is a store that runs a function before each call, chosen by the
+// name of the call. It counts open bodies and drafts, and records calls.
 type moodyStore struct {
 	store.Store
 
@@ -179,7 +179,7 @@ func (d *moodyDraft) Close() error {
 // large is longer than what a store keeps with the entry.
 var large = strings.Repeat("0123456789abcdef", 10<<10)
 
-// storeSituation is a request for which the store is needed.
+// storeSituation is a request that needs the store.
 type storeSituation struct {
 	name   string
 	method string
@@ -291,7 +291,8 @@ func cmpOr(a, b string) string {
 	return b
 }
 
-// moodyCache returns a cache for a situation, in which what is to be stored before is.
+// moodyCache returns a cache for a situation, with the responses that it needs
+// already stored.
 func (s *storeSituation) moodyCache(t *testing.T) (*cachetrip.Transport, *moodyStore) {
 	kept := &moodyStore{Store: store.NewMemory(0)}
 	c := &cachetrip.Transport{Store: kept, Base: harness.RoundTripperFunc(moodyOrigin)}
@@ -307,8 +308,9 @@ func (s *storeSituation) moodyCache(t *testing.T) (*cachetrip.Transport, *moodyS
 
 var storeCalls = []string{"Secret", "Entries", "Update", "Create", "Write", "Commit", "Open", "ReadAt", "All", "Close", "DraftClose"}
 
-// TestStoreHangs has each call of the store hang for a minute, whatever its context says, in each situation: every
-// caller has its answer in time. Later the store is used again, and nothing stays open.
+// TestStoreHangs lets each call of the store hang for a minute and ignore its
+// context, in each situation. Every caller gets its response in time. Later the
+// store is used again, and nothing stays open.
 func TestStoreHangs(t *testing.T) {
 	for _, s := range storeSituations {
 		for _, op := range append(storeCalls, "all of them") {
@@ -360,8 +362,8 @@ func TestStoreHangs(t *testing.T) {
 	}
 }
 
-// TestStoreBreaks has each call of the store panic, or end its goroutine, or fail: every caller has its answer at once,
-// and the failure is counted.
+// TestStoreBreaks lets each call of the store panic, end its goroutine, or
+// fail. Every caller gets its response at once, and the failure is counted.
 func TestStoreBreaks(t *testing.T) {
 	for how, mood := range map[string]func() error{
 		"panics": func() error { panic("oh") },
@@ -470,8 +472,9 @@ func TestCancelWhileStoreHangs(t *testing.T) {
 	}
 }
 
-// TestInvalidationOutlivesItsCaller: what an unsafe request, Invalidate or Purge makes of what is stored holds at once,
-// although the store hangs, and in the store when it goes on, whether the caller has a deadline, or has ended.
+// TestInvalidationOutlivesItsCaller: an unsafe request, Invalidate or Purge
+// takes effect at once, even if the store hangs. The store gets it when it goes
+// on, even if the caller has left.
 func TestInvalidationOutlivesItsCaller(t *testing.T) {
 	for _, op := range []string{"All", "Update"} {
 		for how, change := range map[string]func(context.Context, *cachetrip.Transport) error{
@@ -527,8 +530,8 @@ func TestInvalidationOutlivesItsCaller(t *testing.T) {
 	}
 }
 
-// TestNothingAfterClose: once Close has returned the store is left alone, whatever is under way, and no answer says
-// that it was stored.
+// TestNothingAfterClose: after Close has returned, the store is not used, and
+// no response says that it was stored.
 func TestNothingAfterClose(t *testing.T) {
 	for _, s := range storeSituations {
 		for _, when := range []string{"before the head", "in the body"} {
@@ -624,8 +627,8 @@ func (g *gated) Read(p []byte) (int, error) {
 	return g.from.Read(p)
 }
 
-// TestHeaderTooLarge: a response whose header the store does not keep is not said to be stored, whether it has a body
-// or not.
+// TestHeaderTooLarge: a response with a header that is too large for the store
+// does not say that it was stored.
 func TestHeaderTooLarge(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		for _, body := range []string{"", "body", large} {
@@ -692,8 +695,8 @@ func TestOneWayToTheStore(t *testing.T) {
 	}
 }
 
-// TestSavingHangs: while the store hangs over what a 304 has freshened, another request for it does not wait for that
-// longer than its caller has patience.
+// TestSavingHangs: the store hangs while it writes the update of a 304. Another
+// request for the response waits no longer than its own patience.
 func TestSavingHangs(t *testing.T) {
 	for _, s := range []storeSituation{{path: "/stale", warm: true, wait: time.Minute}, {path: "/stale", warm: true, wait: time.Minute, field: "bytes=1-5"}} {
 		synctest.Test(t, func(t *testing.T) {
@@ -719,8 +722,8 @@ func TestSavingHangs(t *testing.T) {
 	}
 }
 
-// TestCloseWaits: Close returns after the revalidations behind stale responses, even those that it has cancelled, but
-// not after a Base that takes no notice of that.
+// TestCloseWaits: Close waits for revalidations in the background, even for
+// those that it has cancelled, but not for a Base that ignores cancellation.
 func TestCloseWaits(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -765,8 +768,8 @@ func TestCloseWaits(t *testing.T) {
 	}
 }
 
-// TestDraftCannotBeRead: whoever reads alone does not need what a draft has taken, even where the origin can't be asked for
-// the rest.
+// TestDraftCannotBeRead: a single reader does not need to read the draft, even
+// if the origin cannot be asked for the rest.
 func TestDraftCannotBeRead(t *testing.T) {
 	const tag = "ETag: \"1\""
 	for _, test := range []struct {
@@ -827,7 +830,7 @@ func TestDraftCannotBeRead(t *testing.T) {
 	}
 }
 
-// TestCloseByTwo: whoever closes a Transport that is being closed waits as well.
+// TestCloseByTwo: a second Close waits for the first.
 func TestCloseByTwo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storeSituation{path: "/fresh"}
@@ -850,7 +853,8 @@ func TestCloseByTwo(t *testing.T) {
 	})
 }
 
-// TestInvalidationWhileTooMuchHangs: what is invalidated while the store is not even called is validated later.
+// TestInvalidationWhileTooMuchHangs: a response that is invalidated while the
+// store is not called is validated later.
 func TestInvalidationWhileTooMuchHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storeSituation{path: "/fresh", warm: true}
@@ -880,7 +884,7 @@ func TestInvalidationWhileTooMuchHangs(t *testing.T) {
 	})
 }
 
-// hungWrites is a store whose drafts take nothing for an hour.
+// hungWrites is a store whose drafts hang in Write for an hour.
 type hungWrites struct{ store.Store }
 
 func (s hungWrites) Create(ctx context.Context, key string, size int64) (store.Draft, error) {

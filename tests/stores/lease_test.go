@@ -21,8 +21,8 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// others is a store with leases of which another process always has had the one that is asked for, and has
-// stored nothing.
+// others is a store with leases. Another process always had the requested lease
+// before, and has stored nothing.
 type others struct {
 	store.Store
 	waited, granted atomic.Int64
@@ -37,7 +37,8 @@ func (s *others) Lease(ctx context.Context, _, _ string) (func(bool), bool) {
 	return nil, false
 }
 
-// TestLeaseInVain has requests wait for other processes once, not for one after another.
+// TestLeaseInVain: a request waits for one other process, not for one after
+// another.
 func TestLeaseInVain(t *testing.T) {
 	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=60")

@@ -51,7 +51,7 @@ func (s *slowStore) Update(ctx context.Context, key string, change func([]*store
 	return s.Store.Update(ctx, key, change)
 }
 
-// forgetfulStore reads entries anew each time.
+// forgetfulStore decodes entries again at each look-up.
 type forgetfulStore struct{ *slowStore }
 
 func (s forgetfulStore) Entries(ctx context.Context, key string) ([]*store.Entry, error) {
@@ -199,7 +199,7 @@ func TestWhatIsConfirmedIsStoredBehind(t *testing.T) {
 		{"the next request of who leaves meanwhile", true, func(w *savingWorld) {
 			w.send(ctx, "GET")
 			ctx, leave := context.WithCancel(ctx)
-			w.Identity = func(*http.Request) string { leave(); return "" } // just before what is stored is looked up
+			w.Identity = func(*http.Request) string { leave(); return "" } // just before the look-up
 			req, _ := http.NewRequestWithContext(ctx, "GET", "http://example.com/", nil)
 			if _, err := w.RoundTrip(req); !errors.Is(err, context.Canceled) {
 				w.Errorf("%v, want that it was canceled", err)
@@ -230,7 +230,8 @@ func TestWhatIsConfirmedIsStoredBehind(t *testing.T) {
 	}
 }
 
-// What is done when the caller has the response wins over what is still being stored.
+// A change that is made after the caller has the response wins over the pending
+// write.
 func TestPurgeWinsOverWhatIsStoredBehind(t *testing.T) {
 	for name, test := range map[string]struct {
 		do   func(w *savingWorld) error
@@ -303,7 +304,7 @@ func TestNothingIsStoredBehindBeforeTheStoreHasTakenAnything(t *testing.T) {
 	})
 }
 
-// Entries that a store reads anew each time are no others for that, but those that were changed are.
+// Entries that a store decodes again count as the same; changed entries do not.
 func TestWhatIsReadAnewIsStoredBehind(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(w *savingWorld) error // just when the origin answers
@@ -348,7 +349,8 @@ func (s *leasedStore) Lease(context.Context, string, string) (release func(share
 	}, true
 }
 
-// Who ends when all was stored, or asks again, must not leave or meet a lease that nobody needs any more.
+// A caller that ends when all was stored, or asks again, must not leave or meet
+// an unneeded lease.
 func TestLeaseEndsBeforeAnybodyIsToldThatAllIsStored(t *testing.T) {
 	for name, do := range map[string]func(w *savingWorld){
 		"Close of the cache":  func(w *savingWorld) { w.send(w.Context(), "GET"); w.Close() },
@@ -376,7 +378,8 @@ func (b badBody) Read([]byte) (int, error) { b.fail(); return 0, io.EOF }
 
 func (b badBody) Close() error { return nil }
 
-// What goes wrong just when something is to be stored must not have others wait for that for ever.
+// A failure just before a pending write must not make others wait for it
+// forever.
 func TestNothingWaitsForWhatIsNeverStored(t *testing.T) {
 	for name, fail := range map[string]func(){
 		"panic":  func() { panic("broken") },

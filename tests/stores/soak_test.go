@@ -23,10 +23,11 @@ import (
 
 var soakFor = flag.Duration("soak", testtier.Pick(time.Second, 6*time.Second), "for how long TestSoak runs with each store")
 
-// TestSoak has 64 readers ask for 1,000 things of which some change, some can't be stored and some
-// break off on the way, read them at random speeds, and stop or cancel at random. Whatever they got
-// has to be what the origin sent under the version that the response's head names, byte by byte;
-// nobody who neither cancelled nor met a broken connection may get an error; and nothing is left.
+// TestSoak lets 64 readers request 1,000 resources. Some resources change, some
+// cannot be stored, and some break off. Readers read at random speeds, and stop
+// or cancel at random. Each byte must be that of the version in the response's
+// header. A reader gets an error only if it cancelled or its connection broke.
+// Nothing is left at the end.
 func TestSoak(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		const readers, keys = 64, 1000
@@ -165,7 +166,7 @@ func TestSoak(t *testing.T) {
 		wg.Wait()
 		s := r.Stats()
 		r.Logf("%d requests, %d read to the end, %d errors, %d MiB; %+v", requests.Load(), whole.Load(), errs.Load(), bytesRead.Load()>>20, s)
-		// A busy machine may keep who holds a lock from going on.
+		// On a busy machine the owner of a lock may not get to run.
 		if whole.Load() == 0 || s.Hits == 0 || s.StoreErrors > s.StoreFaults.Locked {
 			r.Errorf("%d read to the end, %+v", whole.Load(), s)
 		}

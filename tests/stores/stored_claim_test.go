@@ -36,8 +36,8 @@ func (s *unwilling) Create(ctx context.Context, key string, length int64) (store
 	return s.Store.Create(ctx, key, length)
 }
 
-// TestStoredIsClaimedOnlyOfWhatIs has responses of all kinds stored, or not as the store fails, and compares what they
-// say of that with what hooks are told.
+// TestStoredIsClaimedOnlyOfWhatIs stores responses of all kinds, with a store
+// that may fail. It compares their Status with the calls of hooks.
 func TestStoredIsClaimedOnlyOfWhatIs(t *testing.T) {
 	failed := errors.New("failed")
 	for name, test := range map[string]struct {
@@ -48,8 +48,8 @@ func TestStoredIsClaimedOnlyOfWhatIs(t *testing.T) {
 		fields  []string
 		request []string
 		store   unwilling // that fails
-		good    string    // what is said if all goes well
-		bad     string    // what is said if the store fails
+		good    string    // the claim if all goes well
+		bad     string    // the claim if the store fails
 		told    string    // what hooks are told then
 	}{
 		"empty":           {"GET", "", 204, "", nil, nil, unwilling{update: failed}, "stored 60", "store-error", "GET not stored 204 store-error"},

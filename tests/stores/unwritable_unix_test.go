@@ -14,7 +14,8 @@ import (
 	"github.com/cachetrip/cachetrip/internal/harness"
 )
 
-// withoutPrivileges has the rest of a test run by a user who may not do everything.
+// withoutPrivileges runs the rest of a test as a user without root's
+// privileges.
 func withoutPrivileges(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -80,7 +81,7 @@ func TestDirectoryThatCannotBeWritten(t *testing.T) {
 		name        string
 		fill        bool
 		dirs, files fs.FileMode
-		want        string // of what was stored before
+		want        string // of the responses stored before
 	}{
 		{"with something stored", true, 0o500, 0o400, "200 body | hit"},
 		{"with nothing stored", false, 0o500, 0o400, "200 body | fwd=bypass; fwd-status=200; detail=store-error"},

@@ -14,11 +14,11 @@ import (
 	"github.com/cachetrip/cachetrip/internal/harness"
 )
 
-// Whose response is it: nobody is ever given another's.
+// No user ever gets another user's response.
 
 var alice, bob = "token-of-alice", "token-of-bob"
 
-// whoever tells the name that a request's credentials stand for.
+// whoever returns the name of the user whose credentials a request has.
 func whoever(r *http.Request) string {
 	for _, name := range []string{"alice", "bob"} {
 		for _, where := range []string{
@@ -82,7 +82,7 @@ func setsBelow(name string) func(req *http.Request, token string) *http.Request 
 	}
 }
 
-// What else is added below the cache says nothing about whose the request is.
+// Other fields that are added below the cache do not identify the user.
 func TestTracingBelow(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		w.Handle(harness.Always(200, "body", "Cache-Control", "max-age=60"))
@@ -100,9 +100,9 @@ func TestTracingBelow(t *testing.T) {
 	})
 }
 
-// Responses to requests that were given credentials below the cache are reused after asking only,
-// and only for the same credentials: validators tell versions of a resource apart, and users only if
-// the origin takes care that they do.
+// If credentials are added below the cache, a response is reused only after
+// validation and only for the same credentials. A validator tells versions of a
+// resource apart, but not always users.
 func TestCredentialsFromBelow(t *testing.T) {
 	for _, validators := range []struct {
 		name string
@@ -146,7 +146,7 @@ func TestCredentialsFromBelow(t *testing.T) {
 						t.Errorf("nobody got %q", got)
 					}
 					token = alice
-					w.WantGet("200 nobody's | hit", "/") // what needs no credentials can't be told from what has them
+					w.WantGet("200 nobody's | hit", "/") // the cache cannot tell which responses need credentials
 					if got := w.Get("/", "Cache-Control", "no-cache").Body; got != "alice's" {
 						t.Errorf("alice got %q, after asking", got)
 					}
@@ -156,8 +156,8 @@ func TestCredentialsFromBelow(t *testing.T) {
 	}
 }
 
-// What is stored in part is continued for the same user only, and a HEAD for one user says nothing
-// about what is stored for another.
+// A partial response is continued for the same user only. A HEAD for one user
+// has no effect on responses for another.
 func TestCredentialsBelowPartsAndHeads(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		w.Handle(func(rw http.ResponseWriter, r *http.Request) {
@@ -196,8 +196,8 @@ func TestCredentialsBelowPartsAndHeads(t *testing.T) {
 	})
 }
 
-// With Identity the same is cached as if the cache saw the credentials, but fields that say more than
-// whose the request is count as ever.
+// With Identity, responses are cached as if the cache saw the credentials.
+// Fields that say more than the user count as always.
 func TestIdentityCoversCredentialsBelow(t *testing.T) {
 	for _, below := range addsBelow[:len(addsBelow)-1] {
 		t.Run(below.name, func(t *testing.T) {
@@ -319,7 +319,8 @@ func TestRotatedTokens(t *testing.T) {
 				harness.Check(w, "German", rotate("Accept-Language", "de").Body, "two")
 				harness.Check(w, "variants", variants(), 2)
 
-				// What is not confirmed is not served, failing origin or not.
+				// A response that is not confirmed is not served, even if the
+				// origin fails.
 				w.Transport.StaleIfError = time.Hour
 				w.Handle(harness.Always(503, "sorry"))
 				harness.Check(w, "failing", rotate().Body, "sorry")
@@ -329,7 +330,8 @@ func TestRotatedTokens(t *testing.T) {
 	}
 }
 
-// Whom Identity does not name is told apart by credentials, as without it.
+// Users that Identity does not name are told apart by credentials, as without
+// it.
 func TestIdentityOfNobody(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		w.Transport.Identity = func(req *http.Request) string { return req.Header.Get("X-User") }
@@ -384,7 +386,8 @@ func TestNamesInAnySpelling(t *testing.T) {
 		w.WantAsked([]string{"If-None-Match", "Cache-Control"}, `GET /other If-None-Match: "nobody's-in-", "mine" Cache-Control: max-age=100 Cache-Control: no-cache`)
 	})
 	harness.EachWorld(t, func(w *harness.World) {
-		// What the cache has no part in is sent as it is spelled, and callers keep what is theirs.
+		// A request that does not concern the cache is sent unchanged, and
+		// callers keep their request.
 		var sent http.Header
 		base := w.Transport.Base
 		w.Transport.Base = harness.RoundTripperFunc(func(req *http.Request) (*http.Response, error) {
@@ -435,8 +438,9 @@ func TestNamesInAnySpelling(t *testing.T) {
 	})
 }
 
-// Whom a secret other than Authorization tells apart has no use for the tag of another's response: origins
-// that give all of them one tag answer 304 whoever asks.
+// If a secret field other than Authorization tells users apart, the cache does
+// not send the entity tags of other users' responses. Origins that give all
+// users one tag would answer 304 to all of them.
 func TestTagsOfOthersSecrets(t *testing.T) {
 	for _, name := range []string{"Cookie", "X-Api-Key"} {
 		for _, tag := range []string{`"1"`, `W/"1"`} {
@@ -454,7 +458,7 @@ func TestTagsOfOthersSecrets(t *testing.T) {
 					w.WantGet("304  | fwd=vary-miss; fwd-status=304; detail=status", "/", name, "id=secret-of-carol", "If-None-Match", tag)
 					w.WantGet("200 for carol | fwd=vary-miss; fwd-status=200; stored", "/", name, "id=secret-of-carol")
 
-					// Whom Identity names has all of them.
+					// A request that Identity names may use all variants.
 					w.Transport.Identity = func(*http.Request) string { return "the app" }
 					w.Get("/", name, "id=secret-of-one")
 					w.WantGet("200 for one | fwd=vary-miss; fwd-status=304; stored", "/", name, "id=secret-of-two")
@@ -464,8 +468,8 @@ func TestTagsOfOthersSecrets(t *testing.T) {
 	}
 }
 
-// What breaks off is not continued with what is another user's: whose credentials are added below the cache may
-// have changed meanwhile.
+// A broken transfer is not continued with another user's response. The
+// credentials that are added below may have changed meanwhile.
 func TestOthersDoNotContinue(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		const half = 50_000
@@ -497,7 +501,7 @@ func TestOthersDoNotContinue(t *testing.T) {
 	})
 }
 
-// Nor are parts joined that were asked for with the credentials of two.
+// Parts that were requested with different credentials are not joined.
 func TestOthersPartsAreNotJoined(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		w.Handle(func(rw http.ResponseWriter, r *http.Request) {

@@ -30,7 +30,8 @@ func spellings(secret string) []string {
 		url.PathEscape(secret),
 		strings.TrimPrefix(url.UserPassword("", secret).String(), ":"),
 	}
-	// Base 64 of what contains it shows the middle of it, in one of three ways.
+	// If a text that contains a secret is encoded in Base 64, the middle of the
+	// secret shows in one of three forms.
 	for skip := range 3 {
 		coded := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("x", skip) + secret))
 		all = append(all, coded[4:len(coded)-4])
@@ -68,8 +69,9 @@ func TestSpellings(t *testing.T) {
 	}
 }
 
-// secretSession has every secret used in every place that a secret can be in, and returns them; those of
-// queries apart, as a URL is stored with its query.
+// secretSession uses a secret in every place that can hold one, and returns all
+// secrets. Secrets in queries are separate, because a URL is stored with its
+// query.
 func secretSession(w *harness.World) (secrets, queries []string) {
 	made := 0
 	secret := func(what string) string {
@@ -113,7 +115,7 @@ func secretSession(w *harness.World) (secrets, queries []string) {
 				w.Do(opaque)
 				w.Do(w.Request("POST", path, "Authorization", "Bearer "+secret("post")))
 				w.Do(w.Request("HEAD", path, "Authorization", "Bearer "+secret("head")))
-				// What fails is logged, too.
+				// Failures are logged, too.
 				broken := w.Request("GET", path, "Authorization", "Bearer "+secret("cancelled"))
 				ctx, cancel := context.WithCancel(context.Background())
 				cancel()
@@ -194,8 +196,8 @@ func searchDirectory(t *testing.T, dir string, secrets []string) {
 	}
 }
 
-// The digests that stand for secrets are keyed: the same secret has other digests in another
-// directory, and the file that holds the key is its owner's alone.
+// The digests of secrets are keyed. The same secret has another digest in
+// another directory, and only its owner can read the file with the key.
 func TestDigestsAreKeyed(t *testing.T) {
 	keys := make(map[string]bool)
 	for range 2 {
@@ -237,8 +239,8 @@ func TestDigestsAreKeyed(t *testing.T) {
 	}
 }
 
-// Only the caller whose request reached the origin is given Set-Cookie, unless KeepSetCookie is set. The
-// cookies are not on disk then.
+// Only the caller whose request reached the origin gets Set-Cookie, unless
+// KeepSetCookie is set. The cookies are not on disk then.
 func TestKeepSetCookie(t *testing.T) {
 	for _, keep := range []bool{false, true} {
 		t.Run(fmt.Sprint("keep ", keep), func(t *testing.T) {
@@ -272,7 +274,8 @@ func TestKeepSetCookie(t *testing.T) {
 				harness.Check(w, "the rest of it", cookies(), "session=cookie-number-0005")
 				harness.Check(w, "a hit after both", cookies(), again(5))
 
-				// What was stored with the option, or by a version that stored all fields, is served without it.
+				// A Set-Cookie that was stored with the option, or by an older
+				// version, is not served without the option.
 				other := &http.Client{Transport: &cachetrip.Transport{Store: w.Store, Base: w.Transport.Base}}
 				resp, err := other.Get(w.URL + "/")
 				if err != nil {

@@ -69,8 +69,9 @@ func TestTagsOfAllVariantsInOneQuestion(t *testing.T) {
 	})
 }
 
-// net/http asks for gzip on behalf of callers who ask for nothing, and gives them what it has decoded. The
-// origin therefore confirms what somebody stored who asked for gzip and decodes it himself.
+// For callers that set no Accept-Encoding, net/http requests gzip and decodes
+// the response. So the origin may confirm a response that was stored for a
+// caller that requested gzip and decodes it itself.
 func TestCodingOnlyForWhoAsksForIt(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		var packed bytes.Buffer
@@ -94,13 +95,14 @@ func TestCodingOnlyForWhoAsksForIt(t *testing.T) {
 		// Each goes on getting their own.
 		w.WantGet("200 plain text | hit", "/")
 		w.WantGet("200 "+packed.String()+" | hit", "/", "Accept-Encoding", "gzip")
-		// Who can read it may be given what another asked for.
+		// A caller that accepts a coding may get a response in it that another
+		// caller requested.
 		w.Get("/other", "Accept-Encoding", "gzip")
 		w.WantGet("200 "+packed.String()+" | fwd=vary-miss; fwd-status=304; stored", "/other", "Accept-Encoding", "br, gzip")
 	})
 }
 
-// What the origin said last counts, even if that is not stored.
+// The last response of the origin counts, even if it is not stored.
 func TestNewerResponseThatIsNotStored(t *testing.T) {
 	const fresh, asks = "200 one | hit", "200 one | fwd=stale; fwd-status=200; stored; detail=invalidated"
 	full := errors.New("no space left on device")
@@ -160,7 +162,8 @@ func TestNewerPartThatIsNotStored(t *testing.T) {
 	})
 }
 
-// A 304 that answers the caller's own question about something else says that what is stored is outdated.
+// A 304 to the caller's own entity tag, which differs from the stored one,
+// shows that the stored response is outdated.
 func TestNotModifiedOfWhatTheCallerHas(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		w.Handle(harness.Tagged(`"1"`, "one", "Cache-Control", "max-age=60"))
@@ -171,7 +174,8 @@ func TestNotModifiedOfWhatTheCallerHas(t *testing.T) {
 	})
 }
 
-// A 304 with no-store is of use to who asked, and to nobody after, those who waited for it included.
+// A 304 with no-store serves only the caller that asked, not later callers and
+// not those that waited for it.
 func TestNotModifiedWithNoStore(t *testing.T) {
 	for _, test := range []struct{ name, stored, confirmed string }{
 		{"strong", `"1"`, `"1"`}, {"weak", `W/"1"`, `W/"1"`}, {"stronger than what is stored", `W/"1"`, `"1"`},
@@ -227,7 +231,8 @@ func TestStoredSaysWhatAHeadStored(t *testing.T) {
 		head("200  | hit")
 		w.Handle(harness.Tagged(`"1"`, "one", "Cache-Control", "max-age=60"))
 		w.WantGet("200 one | fwd=uri-miss; fwd-status=200; stored", "/")
-		// A HEAD updates what is stored of a GET, as a 304 does, or has it validated.
+		// A HEAD updates the stored response to a GET, like a 304, or makes it
+		// be validated.
 		w.Handle(harness.Always(200, "one", "Cache-Control", "max-age=60", "ETag", `"1"`))
 		head("200  | fwd=request; fwd-status=200; stored; detail=no-cache", "Cache-Control", "no-cache")
 		w.WantGet("200 one | hit", "/")
@@ -447,7 +452,7 @@ func TestCallersConditionsAndOurs(t *testing.T) {
 				w.Handle(serve(test.current))
 				w.WantGet(test.want, "/", "If-None-Match", test.caller)
 				w.WantAsked([]string{"If-None-Match"}, "GET / If-None-Match: "+test.asked)
-				// Whatever the caller got, what is stored is whole.
+				// The stored response is whole, whatever the caller got.
 				if r := w.Get("/"); r.Code != 200 || r.Body != "body of "+strings.Trim(test.current, `"`) {
 					w.Errorf("the next GET got %v", r)
 				}
@@ -605,7 +610,7 @@ func TestFailedPostLeavesNothingInvalid(t *testing.T) {
 	w.WantGet("200 x | hit", "/")
 }
 
-// The origin has acted when it answers, whatever a program makes of the answer.
+// An origin that answers has acted, even if a program refuses the response.
 func TestModifyResponseDoesNotKeepFromInvalidating(t *testing.T) {
 	errRefused := errors.New("refused by the program")
 	for name, modify := range map[string]func(*http.Response) error{
@@ -644,7 +649,7 @@ func TestModifyResponseDoesNotKeepFromInvalidating(t *testing.T) {
 
 func TestErrorsNeverReplaceAGoodResponse(t *testing.T) {
 	for _, code := range []int{401, 403, 407, 408, 428, 429, 431, 500, 502, 503, 504, 511} {
-		refuses := code == 401 || code == 403 // so that what is stored has to be validated
+		refuses := code == 401 || code == 403 // so that the stored response must be validated
 		for _, control := range []string{"max-age=60", "no-store", ""} {
 			t.Run(fmt.Sprint(code, control), func(t *testing.T) {
 				w := harness.NewWorld(t, harness.InMemory, harness.ServeLoopback)
@@ -749,8 +754,8 @@ func TestHeuristicLifetimeIsLimited(t *testing.T) {
 	}
 }
 
-// What an origin means by a malformed Cache-Control is not known. It never ends in a lifetime that
-// the origin did not state, and what it forbids is forbidden.
+// The meaning of a malformed Cache-Control is unknown. It never leads to a
+// lifetime that the origin did not state, and its prohibitions hold.
 func TestMalformedCacheControl(t *testing.T) {
 	modified := time.Now().Add(-1000 * time.Hour).UTC().Format(http.TimeFormat)
 	for control, stored := range map[string]bool{
