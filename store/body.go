@@ -116,7 +116,7 @@ func (d *Disk) openFile(key string, id blobID, blob Blob) (Body, error) {
 	path := d.path(blobName(key, blob.ID))
 	f, err := os.OpenFile(path, os.O_RDONLY|nofollow, 0)
 	if err != nil {
-		if notAFile(path, err) {
+		if isUnreadable(path, err) {
 			err = ErrDamaged
 		}
 		return nil, err

@@ -44,7 +44,7 @@ func (d *Disk) openSmall(key string, id blobID, blob Blob) (Body, error) {
 	var st fileStat
 	b, err := d.readFrom(shardOf(key), name, int64(len(buf)), &st, buf[:], time.Now().UnixNano())
 	switch {
-	case notAFile(d.path(name), err) || err == nil && int64(len(b)) != bodyFileSize(size):
+	case isUnreadable(d.path(name), err) || err == nil && int64(len(b)) != bodyFileSize(size):
 		err = ErrDamaged
 	case err == nil:
 		table, ok := checkFooter(b[size:], id, size)

@@ -77,6 +77,8 @@ type Disk struct {
 	evictor  evictor
 	unusable unusableFiles
 
+	owner owner // of new files
+
 	closed     atomic.Bool
 	evictions  atomic.Uint64
 	touchAfter atomic.Int64 // nanoseconds; see noteResidence
@@ -109,6 +111,7 @@ func OpenDisk(dir string, opts DiskOptions) (*Disk, error) {
 	if err := makeDirs(dir); err != nil {
 		return nil, opError("open", err)
 	}
+	d.owner = ownerOf(dir)
 	// Behind a symbolic link the cache would change files that are not its own.
 	for _, path := range []string{d.root, d.data, d.tmp} {
 		if fi, err := os.Lstat(path); err == nil && !fi.IsDir() {

@@ -240,6 +240,7 @@ func (d *Disk) createTemp(shard int, path string) (*os.File, error) {
 	}
 	if err == nil {
 		setMode(f)
+		d.owner.give(f.Fd())
 	}
 	return f, err
 }

@@ -47,6 +47,7 @@ func (st *fileStat) same(old *fileStat) bool {
 type written struct {
 	stat  fileStat
 	exact bool
+	owner owner // of a new file; set before it is written
 }
 
 // allocated returns how much a file of size bytes counts against the size limit: whole

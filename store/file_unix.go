@@ -179,6 +179,9 @@ func finish(fd int, b []byte, size int64, w *written) (op string, err error) {
 		b = b[n:]
 	}
 	mtime := stampFile(fd)
+	if size < 0 {
+		w.owner.give(uintptr(fd))
+	}
 	var s syscall.Stat_t
 	if err := syscall.Fstat(fd, &s); err != nil {
 		return fail("fstat", err)

@@ -101,7 +101,7 @@ func (d *Disk) tag() error {
 		return err
 	}
 	temp := filepath.Join(d.tmp, strconv.FormatUint(rand.Uint64(), 36))
-	if err := writeNew(temp, []byte(cacheDirTag), new(written)); err != nil {
+	if err := writeNew(temp, []byte(cacheDirTag), &written{owner: d.owner}); err != nil {
 		return err
 	}
 	if err := rename(temp, path); err != nil {
@@ -135,6 +135,7 @@ func makeDirs(path string) error {
 func makeDir(path string) (made bool, err error) {
 	err = os.Mkdir(path, 0o700)
 	if err == nil {
+		giveDir(path)
 		return true, os.Chmod(path, 0o700)
 	}
 	if fi, lerr := os.Lstat(path); lerr == nil {

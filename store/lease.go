@@ -94,7 +94,7 @@ func (d *Disk) Lease(ctx context.Context, key, variant string) (release func(sha
 		return none, true
 	}
 	wanted := leaseOf(key, variant)
-	free, holder, err := d.leases.take(d.root, wanted)
+	free, holder, err := d.leases.take(d, wanted)
 	switch {
 	case free:
 		return func(shared bool) { d.leases.release(wanted, shared) }, true
@@ -126,7 +126,7 @@ func (d *Disk) Lease(ctx context.Context, key, variant string) (release func(sha
 }
 
 // take takes a lease. If another process has it, take returns the length of that one's lock.
-func (l *leaseFile) take(root string, wanted lease) (free bool, holder int64, err error) {
+func (l *leaseFile) take(d *Disk, wanted lease) (free bool, holder int64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.refused || l.closed {
@@ -136,7 +136,7 @@ func (l *leaseFile) take(root string, wanted lease) (free bool, holder int64, er
 		l.held[wanted.start]++
 		return true, 0, nil
 	}
-	if err := l.open(root); err != nil {
+	if err := l.open(d); err != nil {
 		return false, 0, err
 	}
 	for range 3 { // the holder may end between the two calls
@@ -172,15 +172,20 @@ func (l *leaseFile) holder(wanted lease) (int64, error) {
 }
 
 // open opens the file, unless it is open and still stands under its name. The caller has mu.
-func (l *leaseFile) open(root string) error {
+func (l *leaseFile) open(d *Disk) error {
 	if l.file != nil {
-		if len(l.held) > 0 || stillLinked(l.fd) {
+		if len(l.held) > 0 || linked(l.fd) {
 			return nil
 		}
 		l.file.Close()
 		l.file = nil
 	}
-	f, err := os.OpenFile(filepath.Join(root, "leases"), os.O_RDWR|os.O_CREATE|nofollow, 0o600)
+	path := filepath.Join(d.root, "leases")
+	const flags = os.O_RDWR | os.O_CREATE | nofollow
+	f, err := os.OpenFile(path, flags, 0o600)
+	if removeForeign(path, err) {
+		f, err = os.OpenFile(path, flags, 0o600)
+	}
 	if err != nil {
 		// Only a process that may write to the cache fetches for others.
 		l.refused = errors.Is(err, fs.ErrPermission) || errno(err) == syscall.EROFS
@@ -192,6 +197,7 @@ func (l *leaseFile) open(root string) error {
 		return errors.ErrUnsupported
 	}
 	l.file, l.fd = f, f.Fd()
+	d.owner.give(l.fd)
 	return nil
 }
 

@@ -11,5 +11,3 @@ func lockRange(uintptr, int64, int64) (bool, error) { return false, errors.ErrUn
 func unlockRange(uintptr, int64) {}
 
 func lockedLength(uintptr, int64) (int64, error) { return 0, errors.ErrUnsupported }
-
-func stillLinked(uintptr) bool { return true }

@@ -104,7 +104,7 @@ func TestLeaseOfAnotherProcess(t *testing.T) {
 			}
 			if granted {
 				release(true) // which the caller does not have, so that the other process keeps it
-				if free, _, err := d.leases.take(d.root, leaseOf(testKey(1), "a")); free || err != nil {
+				if free, _, err := d.leases.take(d, leaseOf(testKey(1), "a")); free || err != nil {
 					t.Errorf("afterwards the lease is free: %v, %v", free, err)
 				}
 				return
@@ -136,11 +136,11 @@ func TestLeaseBeside(t *testing.T) {
 		other := openTest(t, dir, DiskOptions{})
 		wanted := leaseOf(test.key, test.variant)
 		release(true)
-		if free, _, _ := other.leases.take(other.root, wanted); free && storesExclude {
+		if free, _, _ := other.leases.take(other, wanted); free && storesExclude {
 			t.Errorf("%v: one of two callers has released the lease, and it is free", test)
 		}
 		again(false)
-		if free, _, err := other.leases.take(other.root, wanted); !free {
+		if free, _, err := other.leases.take(other, wanted); !free {
 			t.Errorf("%v: both callers have released the lease, and it is not free: %v", test, err)
 		}
 	}
@@ -205,7 +205,7 @@ func TestLeaseWithoutFile(t *testing.T) {
 		mustPut(t, d, testKey(2), pattern(1, 10)) // makes the directory again
 		granted(t, d)
 		other := openTest(t, dir, DiskOptions{})
-		if free, _, err := other.leases.take(other.root, leaseOf(testKey(1), "a")); free && storesExclude {
+		if free, _, err := other.leases.take(other, leaseOf(testKey(1), "a")); free && storesExclude {
 			t.Errorf("another store gets the lease: %v", err)
 		}
 	})
@@ -233,7 +233,7 @@ func TestLeaseOfTheNextProcess(t *testing.T) {
 	time.Sleep(20 * time.Millisecond)
 	release(true)
 	for { // between the waiter's looks
-		if free, _, err := next.leases.take(next.root, leaseOf(testKey(1), "a")); err != nil {
+		if free, _, err := next.leases.take(next, leaseOf(testKey(1), "a")); err != nil {
 			t.Fatal(err)
 		} else if free {
 			break

@@ -42,9 +42,3 @@ func fileLock(fd uintptr, command int, lock *unix.Flock_t) error {
 		}
 	}
 }
-
-// stillLinked reports whether an open file has a name.
-func stillLinked(fd uintptr) bool {
-	var st unix.Stat_t
-	return unix.Fstat(int(fd), &st) == nil && st.Nlink > 0
-}

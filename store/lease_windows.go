@@ -34,7 +34,3 @@ func lockedLength(fd uintptr, start int64) (int64, error) {
 func overlappedAt(at int64) *windows.Overlapped {
 	return &windows.Overlapped{Offset: uint32(at), OffsetHigh: uint32(at >> 32)}
 }
-
-// stillLinked reports whether an open file has a name. Windows does not remove the name of an open
-// file.
-func stillLinked(uintptr) bool { return true }

@@ -100,8 +100,11 @@ func (d *Disk) decode(it *tierItem, b []byte, err error) (keyState, *tierItem, e
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.As(err, new(noDirError)):
 		return keyState{}, it, nil
-	case notAFile(it.path, err):
+	case isUnreadable(it.path, err):
 		st := keyState{damaged: true}
+		if !it.stat.regular {
+			statFile(it.path, &it.stat) // it was not opened
+		}
 		if it.stat.regular {
 			st.size = it.stat.size
 		}
@@ -118,13 +121,13 @@ func (d *Disk) decode(it *tierItem, b []byte, err error) (keyState, *tierItem, e
 	return it.keyState, it, nil
 }
 
-// notAFile reports whether reading failed because of the file itself: it is damaged,
-// or something that is not a regular file stands in its place.
-func notAFile(path string, err error) bool {
+// isUnreadable reports whether reading failed because of the file itself: it is damaged,
+// another user has made it, or something that is not a regular file stands in its place.
+func isUnreadable(path string, err error) bool {
 	if err == nil {
 		return false
 	}
-	if errors.Is(err, ErrDamaged) {
+	if errors.Is(err, ErrDamaged) || isForeign(path, err) {
 		return true
 	}
 	fi, lerr := os.Lstat(path)

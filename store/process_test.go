@@ -30,7 +30,7 @@ var noContext = context.Background()
 // children are the roles of such processes.
 var children = map[string]func(dir string) error{
 	"count": childCount, "churn": childChurn, "limit": childLimit, "writers": childWriters, "short": childShort, "readonly": childReadOnly, "descriptors": childDescriptors,
-	"stop": childStop, "lease": childLease, "denied": childDenied, "manystores": childManyStores,
+	"stop": childStop, "lease": childLease, "denied": childDenied, "owner": childOwner, "manystores": childManyStores,
 }
 
 func TestMain(m *testing.M) {
@@ -482,7 +482,7 @@ func unprivileged(t *testing.T, c *exec.Cmd) {
 		return
 	}
 	// Another user runs a copy of this program that they can reach.
-	exe := filepath.Join(os.TempDir(), "cachetrip-test-"+strconv.Itoa(os.Getpid())+"-"+t.Name())
+	exe := filepath.Join(os.TempDir(), "cachetrip-test-"+strconv.Itoa(os.Getpid())+"-"+filepath.Base(t.Name()))
 	b, err := os.ReadFile(os.Args[0])
 	if err == nil {
 		err = os.WriteFile(exe, b, 0o755)

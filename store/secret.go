@@ -77,7 +77,7 @@ func readSecret(path string) ([]byte, error) {
 	var st fileStat
 	b, err := readFile(path, 4096, &st, nil)
 	switch {
-	case notAFile(path, err):
+	case isUnreadable(path, err):
 		return nil, ErrDamaged
 	case err != nil:
 		return nil, err
@@ -99,5 +99,5 @@ func (d *Disk) makeSecret(path string) error {
 	if linked, err := d.linkNew(path, b); linked || err != nil {
 		return err
 	}
-	return writeNew(path, b, new(written))
+	return writeNew(path, b, &written{owner: d.owner})
 }

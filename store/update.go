@@ -287,7 +287,7 @@ func (w *keyWrite) save() (sum int64, it *tierItem, err error) {
 	b = appendRecord(b, recordEntries, w.buf.entries)
 	w.buf.file = b
 
-	var file written
+	file := written{owner: l.d.owner}
 	switch {
 	case old.size == 0 && !old.damaged && l.alone:
 		err = l.create(w.key, b, &file)

@@ -150,6 +150,7 @@ func (d *Disk) newUsage() error {
 		return err
 	}
 	defer f.Close()
+	d.owner.give(f.Fd())
 	_, err = f.WriteAt(p[:], 0)
 	return err
 }
@@ -164,7 +165,7 @@ func (d *Disk) linkNew(path string, b []byte) (linked bool, err error) {
 		return false, err
 	}
 	temp := filepath.Join(d.tmp, strconv.FormatUint(rand.Uint64(), 36))
-	if err := writeNew(temp, b, new(written)); err != nil {
+	if err := writeNew(temp, b, &written{owner: d.owner}); err != nil {
 		return false, err
 	}
 	defer os.Remove(temp)
@@ -200,7 +201,7 @@ func (d *Disk) usageOpen() (*os.File, error) {
 	}
 	path := filepath.Join(d.root, "usage")
 	f, err := os.OpenFile(path, os.O_RDWR|nofollow, 0)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || removeForeign(path, err) {
 		if err = d.makeLayout(); err == nil {
 			if err = d.newUsage(); err == nil {
 				f, err = os.OpenFile(path, os.O_RDWR|nofollow, 0)
