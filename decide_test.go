@@ -41,7 +41,7 @@ func TestDecideNothingSelected(t *testing.T) {
 	}
 }
 
-// decided is what the tests look at of a decision about one stored response that was selected.
+// decided has the tested fields of a decision about one selected response.
 type decided struct {
 	Action      string
 	Fwd, Detail string
@@ -233,7 +233,7 @@ func TestDecideAfterTheClockWasSetBack(t *testing.T) {
 	}
 }
 
-// A request is plain only if every rule that asks for a field by its name could as well be given no header.
+// A request is plain only if no rule reads one of its fields by name.
 func TestSurvey(t *testing.T) {
 	for name, want := range map[string][3]bool{
 		"":                    {true, true, true},

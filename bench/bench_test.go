@@ -19,12 +19,13 @@ import (
 	"time"
 )
 
-// The test binary is its own child, as the program is.
+// The test binary runs itself as a child, like the program.
 func TestMain(m *testing.M) {
 	if asChild() {
 		return
 	}
-	// The race detector has each of the many children wait for a second before it ends.
+	// With the race detector, each of the many children would wait for a second
+	// before it ends.
 	os.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=0")
 	os.Exit(m.Run())
 }
@@ -151,7 +152,7 @@ func TestWrongBodiesAreFound(t *testing.T) {
 	}
 }
 
-// lyingSource gives another body now and then.
+// lyingSource sometimes returns a wrong body.
 func lyingSource(lies func(i int) bool) *source {
 	bodies := resources(8, 1000, 0)
 	n := 0
@@ -221,7 +222,8 @@ func TestNobodyAlwaysFollowsTheSame(t *testing.T) {
 	}
 }
 
-// A moment in which the machine did something else must not make measurements of a few operations.
+// A busy moment of the machine must not lead to measurements of only a few
+// operations.
 func TestMeasurementsAreLongEnoughOnABusyMachine(t *testing.T) {
 	const budget, each, hiccup = 25 * time.Millisecond, time.Microsecond, 10 * time.Millisecond
 	for _, test := range []struct {
@@ -256,7 +258,8 @@ func TestMeasurementsAreLongEnoughOnABusyMachine(t *testing.T) {
 	}
 }
 
-// What passes everything on and stores nothing is fast, and gives the right bodies.
+// A subject that stores nothing is fast and returns the right bodies. It must
+// be noticed.
 func TestWhatWasNotStoredIsFound(t *testing.T) {
 	nothing := func(kind string) *storeSource {
 		below := &switchBase{RoundTripper: localBase{}}
@@ -273,7 +276,7 @@ func TestWhatWasNotStoredIsFound(t *testing.T) {
 	}
 }
 
-// A stall is as much of the samples as it is of the time, though it is one operation.
+// A stall must count in the samples by its time, although it is one operation.
 func TestStallsCountAsLongAsTheyLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
@@ -344,8 +347,8 @@ func TestTracesAreTheSameInEachProcess(t *testing.T) {
 
 func equalBytes(a, b []byte) bool { return bytes.Equal(a, b) && len(a) > 100 }
 
-// In a phase of several processes nothing may be got first by two of them: which of them would pay
-// for it is chance.
+// In one phase, no two processes may be the first to get a resource, because
+// chance would decide which one pays for it.
 func TestProcessesOfATraceDoNotGetTheSameFirst(t *testing.T) {
 	tr := cliTrace()
 	held := make(map[content]bool)
@@ -366,7 +369,7 @@ func TestProcessesOfATraceDoNotGetTheSameFirst(t *testing.T) {
 	}
 }
 
-// The ideal has to be what the origin counts when nothing is transferred in vain.
+// The ideal must equal the origin's count if nothing is transferred in vain.
 func TestTransfersAreMeasuredAgainstTheIdeal(t *testing.T) {
 	o, err := startOrigin()
 	if err != nil {
@@ -399,7 +402,8 @@ func TestOutdatedBodiesAreFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer o.close()
-	// The base gives every request the version of step 0, as a cache would that never asks again.
+	// The base answers every request with the version of step 0, like a cache
+	// that never asks again.
 	old := roundTripper(func(req *http.Request) (*http.Response, error) {
 		req = req.Clone(req.Context())
 		req.Header.Set(stepField, "0")
@@ -512,7 +516,7 @@ func TestWorkloadsMakeSense(t *testing.T) {
 	}
 }
 
-// The whole program, with its children, on the smallest of everything.
+// The whole program with its children, and the smallest sizes.
 func TestRun(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name string) string { return filepath.Join(dir, name) }
@@ -572,7 +576,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// What was measured until then may have taken an hour.
+// The samples so far may have taken an hour.
 func TestAnInterruptedRunShowsWhatItHas(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -580,7 +584,7 @@ func TestAnInterruptedRunShowsWhatItHas(t *testing.T) {
 	work := t.TempDir()
 	log := writer(func(p []byte) (int, error) {
 		if bytes.HasPrefix(p, []byte("sdk")) {
-			cancel() // while others are still to come
+			cancel() // while other workloads have not run yet
 		}
 		return len(p), nil
 	})

@@ -13,9 +13,9 @@ import (
 	"github.com/cachetrip/cachetrip/internal/span"
 )
 
-// These tests are about time: who waits for whom, and how long.
+// Tests of waiting: which readers wait for which others, and how long.
 
-// wantTook checks how long something has taken that began at a time.
+// wantTook checks the time since began.
 func wantTook(t *testing.T, began time.Time, want time.Duration) {
 	t.Helper()
 	if took := time.Since(began); took != want {
@@ -24,7 +24,8 @@ func wantTook(t *testing.T, began time.Time, want time.Duration) {
 }
 
 func TestContextEnds(t *testing.T) {
-	// The reader that has a fetch under way gets the cause of its context. The other one gets everything.
+	// The reader that started a fetch gets the cause of its context. The other
+	// reader gets everything.
 	synctest.Test(t, func(t *testing.T) {
 		cause := errors.New("the caller has gone")
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -82,10 +83,10 @@ func TestSlowReaderIsLeftBehind(t *testing.T) {
 }
 
 func TestLeaderIsNotLeftBehind(t *testing.T) {
-	// The caller whose request it is has the network wait for it as long as it likes.
+	// The first reader may make the network wait for any time.
 	synctest.Test(t, func(t *testing.T) {
 		f := start(t, text(long, io.EOF), func(f *fixture, _ *download.Config) {
-			f.draft.slow = true // so that the reader remembers what it was given
+			f.draft.slow = true // so that the reader keeps a hash of its bytes
 			f.draft.write = func([]byte) error { return errFull }
 		})
 		leader, joined := f.Take(f.caller(t.Context(), 2, nil)), f.Join(f.caller(t.Context(), 2, restOf(long, io.EOF)))
@@ -131,7 +132,8 @@ func TestStall(t *testing.T) {
 	}
 }
 
-// breaksOnce returns what gives a reader the rest of content, at first only a byte of it.
+// breaksOnce returns a function for Caller.Alone. The first rest breaks after a
+// byte, the next one is whole.
 func breaksOnce(content string) func(download.Shared) download.Rest {
 	return func(download.Shared) download.Rest {
 		asked := 0
@@ -145,7 +147,7 @@ func breaksOnce(content string) func(download.Shared) download.Rest {
 }
 
 func TestStallEnds(t *testing.T) {
-	// A reader that found no rest goes on with what it shares.
+	// A reader that found no rest continues with the shared source.
 	synctest.Test(t, func(t *testing.T) {
 		r := strings.NewReader(long)
 		f := start(t, newSource(func(p []byte, _ <-chan struct{}) (int, error) {
@@ -161,7 +163,8 @@ func TestStallEnds(t *testing.T) {
 }
 
 func TestSourceEndsEarly(t *testing.T) {
-	// What ends the source is an error of the caller whose request it is. The others ask for the rest.
+	// The first reader gets the error that ends the source. The others ask for
+	// the rest.
 	for _, whole := range []bool{false, true} {
 		end := errBroken
 		if whole {
@@ -184,7 +187,7 @@ func TestAgain(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		length int64
-		again  []string // what the sources bring that continue
+		again  []string // contents of the sources that continue
 		want   string
 		err    error
 	}{
@@ -299,7 +302,8 @@ func TestCloseInterrupts(t *testing.T) {
 }
 
 func TestFinishHangs(t *testing.T) {
-	// Nobody waits for a store that hangs for longer than its patience. What is stored then is stored in the background.
+	// No reader waits for a store that hangs longer than its patience. Storing
+	// then continues in the background.
 	synctest.Test(t, func(t *testing.T) {
 		src := text("content", io.EOF)
 		f := start(t, src, func(_ *fixture, c *download.Config) {
@@ -329,7 +333,7 @@ func TestFinishHangs(t *testing.T) {
 }
 
 func TestWaiting(t *testing.T) {
-	// A slow draft is told the earliest deadline of those who wait for it.
+	// A slow draft gets the earliest deadline of the readers that wait for it.
 	synctest.Test(t, func(t *testing.T) {
 		f := start(t, text(long, io.EOF), func(f *fixture, _ *download.Config) { f.draft.slow = true })
 		soon, cancel := context.WithTimeout(t.Context(), time.Second)

@@ -69,7 +69,7 @@ const (
 
 	prefix      = "cachetrip1:" // of all names; the digit is the version of the format
 	maxVariants = entryset.MaxVariants
-	maxHead     = entryset.MaxMetadata
+	maxMetadata     = entryset.MaxMetadata
 
 	// maxHeads limits the metadata of all variants and identities of a URL, in bytes, because
 	// it is written at once. Beyond it the identities that stored nothing for longest are
@@ -232,9 +232,9 @@ func encode(slots []slot) ([]byte, []slot, error) {
 		}
 		bound := maxHeads
 		if len(slots) == 1 { // the limit of one key in any store
-			bound = maxVariants * maxHead
+			bound = maxVariants * maxMetadata
 			for _, e := range slots[0].Entries {
-				if size(e) > maxHead {
+				if size(e) > maxMetadata {
 					return nil, nil, opError("update", store.ErrTooLarge)
 				}
 			}
