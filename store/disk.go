@@ -81,6 +81,7 @@ type Disk struct {
 
 	closed     atomic.Bool
 	evictions  atomic.Uint64
+	inUse      atomic.Int64 // when noteInUse last looked, in nanoseconds since 1970
 	touchAfter atomic.Int64 // nanoseconds; see noteResidence
 	staging    atomic.Int64 // bytes of all drafts' buffers
 
@@ -131,7 +132,10 @@ func OpenDisk(dir string, opts DiskOptions) (*Disk, error) {
 }
 
 // newDisk returns a Disk for an absolute path. It touches no file.
-func newDisk(dir string, opts DiskOptions) *Disk {
+func newDisk(dir string, opts DiskOptions) *Disk { return newDiskOf(version, dir, opts) }
+
+// newDiskOf is newDisk with the files of another version of the format.
+func newDiskOf(version, dir string, opts DiskOptions) *Disk {
 	d := &Disk{
 		dir:  dir,
 		root: filepath.Join(dir, version),

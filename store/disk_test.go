@@ -890,6 +890,7 @@ func TestLeftoversAreSwept(t *testing.T) {
 		d.path(blobName(key, strings.Repeat("d", 32))), filepath.Join(d.tmp, "6789"),
 		filepath.Join(dir, "v33", "usage"), filepath.Join(dir, "v33", "data", "z"),
 	}
+	unused := time.Now().Add(-unusedAfter - time.Hour)
 	foreign := []string{filepath.Join(dir, "v2", "mine"), filepath.Join(dir, "notes.txt"), filepath.Join(dir, "v2.txt")}
 	long := time.Now().Add(-2 * time.Hour)
 	for _, path := range slices.Concat(old, young, foreign) {
@@ -897,6 +898,9 @@ func TestLeftoversAreSwept(t *testing.T) {
 		os.WriteFile(path, []byte(usageMagic), 0o600)
 		if !slices.Contains(young, path) {
 			os.Chtimes(path, long, long)
+		}
+		if slices.Contains(old, path) && filepath.Base(path) == "usage" {
+			os.Chtimes(path, unused, unused)
 		}
 	}
 	blob := mustEntries(t, d, key)[0].Parts[0].Blob

@@ -107,6 +107,12 @@ func rename(from, to string) error { return os.Rename(from, to) }
 
 func markAlive(*os.File) {}
 
+func shareLock(*os.File) {}
+
+// lockAll: on Windows a file that is in use cannot be removed, so that trying does no harm.
+// Elsewhere nobody knows whether it is in use.
+func lockAll(*os.File) bool { return runtime.GOOS == "windows" }
+
 // abandoned: on Windows an open file cannot be removed, so that trying does no harm.
 // Elsewhere nobody knows whether the process lives.
 func abandoned(string) bool { return runtime.GOOS == "windows" }

@@ -225,6 +225,18 @@ func markAlive(f *os.File) {
 	syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 }
 
+// shareLock takes a shared lock on an open file, if nobody has an exclusive one. It ends when
+// the file is closed.
+func shareLock(f *os.File) {
+	syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
+}
+
+// lockAll takes an exclusive lock on an open file. It reports false if another process has a
+// lock on it, or if there are no locks here.
+func lockAll(f *os.File) bool {
+	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil
+}
+
 // abandoned reports whether the process that wrote the draft at path has ended.
 func abandoned(path string) bool {
 	f, err := os.OpenFile(path, os.O_RDONLY|nofollow, 0)
@@ -232,7 +244,7 @@ func abandoned(path string) bool {
 		return false
 	}
 	defer f.Close()
-	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil
+	return lockAll(f)
 }
 
 // lockUnsupported reports whether err says that the file system has no locks.

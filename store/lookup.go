@@ -64,6 +64,7 @@ func (d *Disk) touch(it *tierItem, now int64) {
 	if age < d.touchAfter.Load() && age > -int64(time.Minute) || !it.used.CompareAndSwap(used, now) {
 		return
 	}
+	d.noteInUse(now)
 	var err error
 	shard := shardOf(it.key)
 	if dir := d.standing(shard, now); dir != nil {

@@ -20,6 +20,13 @@ const (
 	// body takes that long from its last write to the Update that names it.
 	leftAfter = time.Hour
 
+	// unusedAfter is how long a version of the format must not have been used before
+	// another version removes its files: longer than a program waits for its weekly run.
+	unusedAfter = 8 * 24 * time.Hour
+
+	// inUseEvery is how often a process notes that its version is in use.
+	inUseEvery = 24 * time.Hour
+
 	// sweepKeys limits the keys that are read, per listing of a shard, to find
 	// bodies that no entry names.
 	sweepKeys = 100
@@ -186,8 +193,13 @@ func (d *Disk) sweepTemps(now int64) {
 	}
 }
 
-// sweepVersions removes old files of other versions of the format from the cache
-// directory. It leaves a directory alone that has no usage file of this package.
+// sweepVersions removes what versions of the format have left in the cache directory that
+// nobody has used for unusedAfter. A version may be older or newer than this one.
+//
+// All versions agree on this: the file "usage" begins with usageMagic. A process that uses
+// a version keeps a shared lock on that file, and sets its modification time at least once
+// a day. A process that removes files of another version holds an exclusive lock on the
+// file meanwhile. Whatever else a version does, the loss of a file costs it a miss.
 func (d *Disk) sweepVersions(now int64) {
 	names, err := readNames(d.dir)
 	if err != nil {
@@ -195,35 +207,44 @@ func (d *Disk) sweepVersions(now int64) {
 	}
 	budget := sweepFiles
 	for _, name := range names {
-		if name == version || len(name) < 2 || name[0] != 'v' || strings.Trim(name[1:], "0123456789") != "" {
+		if name == filepath.Base(d.root) || len(name) < 2 || name[0] != 'v' || strings.Trim(name[1:], "0123456789") != "" {
 			continue
 		}
 		root := filepath.Join(d.dir, name)
-		if !isCacheVersion(root) {
+		usage := openUnused(root, now)
+		if usage == nil {
 			continue
 		}
 		if d.sweepTree(root, now, &budget) {
-			os.Remove(filepath.Join(root, "usage"))
+			os.Remove(usage.Name())
 			os.Remove(root)
 		}
+		usage.Close()
 	}
 }
 
-// isCacheVersion reports whether root has a usage file of this package, of any
-// version.
-func isCacheVersion(root string) bool {
+// openUnused returns the usage file of a version, with an exclusive lock. It returns nil if
+// the version is in use, or if root is no version of this package's format.
+func openUnused(root string, now int64) *os.File {
 	fi, err := os.Lstat(root)
 	if err != nil || !fi.IsDir() {
-		return false
+		return nil
 	}
 	f, err := os.OpenFile(filepath.Join(root, "usage"), os.O_RDONLY|nofollow, 0)
 	if err != nil {
-		return false
+		return nil
 	}
-	defer f.Close()
 	var magic [len(usageMagic)]byte
 	_, err = f.ReadAt(magic[:], 0)
-	return err == nil && string(magic[:]) == usageMagic
+	if err != nil || string(magic[:]) != usageMagic || !lockAll(f) {
+		f.Close()
+		return nil
+	}
+	if fi, err = f.Stat(); err != nil || !isOld(now, fi.ModTime().UnixNano(), unusedAfter) {
+		f.Close()
+		return nil
+	}
+	return f
 }
 
 // sweepTree removes old files below dir, except a file "usage" in it, until the

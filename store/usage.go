@@ -212,7 +212,25 @@ func (d *Disk) usageOpen() (*os.File, error) {
 		return nil, err
 	}
 	d.usage.f, d.usage.fd, d.usage.path = f, f.Fd(), path
+	shareLock(f)
+	d.noteInUse(now)
 	return f, nil
+}
+
+// noteInUse notes once a day that the version of the format is in use; see sweepVersions.
+func (d *Disk) noteInUse(now int64) {
+	last := d.inUse.Load()
+	if age := now - last; age >= 0 && age < int64(inUseEvery) || !d.inUse.CompareAndSwap(last, now) {
+		return
+	}
+	path := filepath.Join(d.root, "usage")
+	var st fileStat
+	if statFile(path, &st) != nil || !isOld(now, st.mtime, inUseEvery) {
+		return
+	}
+	if err := os.Chtimes(path, time.Time{}, time.Unix(0, now)); err != nil {
+		d.log.Debug("cachetrip: store: use of the cache not recorded", "error", err)
+	}
 }
 
 func (d *Disk) usageClose() {

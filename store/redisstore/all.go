@@ -65,7 +65,7 @@ func (s *Store) scan(ctx context.Context, prefix string, yield func(*store.Entry
 	if err != nil {
 		return err
 	}
-	start := s.opts.Prefix + ":{"
+	start := s.opts.Prefix + ":" + format + ":{"
 	// The scan may return a key twice. During a change of the cluster, two
 	// servers may return it.
 	seed, seen := maphash.MakeSeed(), make(map[uint64]bool)

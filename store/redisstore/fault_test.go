@@ -322,7 +322,7 @@ func TestWrongType(t *testing.T) {
 	opts := patient(redisstore.Options{})
 	s := open(t, server.url(), opts)
 	key := storetest.Key(1, 1)
-	name := opts.Prefix + ":{" + key[:32] + "}"
+	name := opts.Prefix + ":v1:{" + key[:32] + "}"
 	server.do(t, "SET", name, "of somebody else")
 	for range 10 {
 		if entries, err := s.Entries(t.Context(), key); err == nil {
@@ -346,7 +346,7 @@ func TestWrongType(t *testing.T) {
 		if err != nil || len(entries) != 1 {
 			t.Fatalf("Entries: %v, %v", entries, err)
 		}
-		return opts.Prefix + ":{" + storetest.Key(2, 1)[:32] + "}:b:" + entries[0].Parts[0].Blob.ID
+		return opts.Prefix + ":v1:{" + storetest.Key(2, 1)[:32] + "}:b:" + entries[0].Parts[0].Blob.ID
 	}()
 	server.do(t, "DEL", blob)
 	server.do(t, "LPUSH", blob, "x")
@@ -378,7 +378,7 @@ func TestDamage(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			url := opts.Prefix + ":{" + key[:32] + "}"
+			url := opts.Prefix + ":v1:{" + key[:32] + "}"
 			damage(t, url, key[32:], url+":b:"+entries[0].Parts[0].Blob.ID)
 			fresh := open(t, server.url(), opts)
 			if got, err := get(fresh, t, key); !errors.Is(err, store.ErrDamaged) {

@@ -206,7 +206,7 @@ func TestEverythingExpires(t *testing.T) {
 				kind = "body"
 			case name == "app:secret":
 				kind = "secret"
-			case !strings.HasPrefix(name, "app:{"):
+			case !strings.HasPrefix(name, "app:v1:{"):
 				t.Errorf("what is %s?", name)
 			}
 			got[kind] = append(got[kind], time.Duration(left)*time.Millisecond)
@@ -254,7 +254,7 @@ func TestEverythingExpires(t *testing.T) {
 		t.Fatal(err)
 	}
 	blob := entries[0].Parts[0].Blob
-	name := fmt.Sprintf("app:{%s}:b:%s", brief[:32], blob.ID)
+	name := fmt.Sprintf("app:v1:{%s}:b:%s", brief[:32], blob.ID)
 	server.do(t, "PEXPIRE", name, "5000")
 	body, err := s.Open(t.Context(), brief, blob)
 	if err != nil {
@@ -277,7 +277,7 @@ func TestKeptForever(t *testing.T) {
 	s := open(t, sharedServer(t).url(), opts)
 	key := storetest.Key(1, 1)
 	mustPut(s, t, key, large)
-	left, err := strconv.ParseInt(sharedServer(t).do(t, "PTTL", opts.Prefix+":{"+key[:32]+"}"), 10, 64)
+	left, err := strconv.ParseInt(sharedServer(t).do(t, "PTTL", opts.Prefix+":v1:{"+key[:32]+"}"), 10, 64)
 	if year := 365 * 24 * time.Hour.Milliseconds(); err != nil || left < year {
 		t.Errorf("it expires in %d ms, %v", left, err)
 	}
@@ -532,7 +532,7 @@ func TestCluster(t *testing.T) {
 		s := open(t, url, patient(redisstore.Options{Prefix: "moves"}))
 		key := storetest.Key(1, 1)
 		mustPut(s, t, key, large)
-		slot := servers[0].do(t, "CLUSTER", "KEYSLOT", "moves:{"+key[:32]+"}")
+		slot := servers[0].do(t, "CLUSTER", "KEYSLOT", "moves:v1:{"+key[:32]+"}")
 		var from, to *server
 		for _, one := range servers {
 			if one.do(t, "CLUSTER", "COUNTKEYSINSLOT", slot) != "0" {

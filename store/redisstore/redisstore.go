@@ -12,9 +12,9 @@
 // bodies, with a field for each identity. Each larger body has a hash with its
 // chunks. Everything about one URL is in the same slot of a cluster:
 //
-//	cachetrip:{<URL>}            <identity> → metadata and bodies up to 16 KiB, as CBOR
-//	cachetrip:{<URL>}:b:<blob>   0, 1, 2, … → chunks of 256 KiB, each with its CRC-32C
-//	cachetrip:secret             the secret key of all digests
+//	cachetrip:v1:{<URL>}            <identity> → metadata and bodies up to 16 KiB, as CBOR
+//	cachetrip:v1:{<URL>}:b:<blob>   0, 1, 2, … → chunks of 256 KiB, each with its CRC-32C
+//	cachetrip:secret                the secret key of all digests
 //
 // <URL> and <identity> are the halves of the store's key. They are keyed
 // digests, so no name reveals a URL. All keys on the server expire. An entry
@@ -233,9 +233,17 @@ func (s *Store) Ping(ctx context.Context) error {
 	return opError("ping", c.metadata.Do(ctx, c.metadata.B().Ping().Build()).Error())
 }
 
+// format is the part of the names of keys that tells the format of their values. Replicas
+// with another format read and write other keys, so that none of them meets, or writes anew, a
+// value that it does not know all of. A field of store.Entry that is added later needs another
+// format, and so does any other change of a value. The secret is the same for all formats.
+const format = "v1"
+
 // The names of keys.
 
-func (s *Store) urlName(key string) string { return s.opts.Prefix + ":{" + key[:urlLen] + "}" }
+func (s *Store) urlName(key string) string {
+	return s.opts.Prefix + ":" + format + ":{" + key[:urlLen] + "}"
+}
 
 func (s *Store) blobName(key, id string) string { return s.urlName(key) + ":b:" + id }
 

@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/cachetrip/cachetrip/store"
@@ -16,5 +17,28 @@ func TestStore(t *testing.T) {
 				return open(t, server.url(), patient(redisstore.Options{MemoryBytes: memory}))
 			})
 		})
+	}
+}
+
+// TestFormatsDoNotMeet: a replica with a later format leaves the entries of this one alone, and the other way
+// round: they have keys of their own, but for the secret.
+func TestFormatsDoNotMeet(t *testing.T) {
+	server := sharedServer(t)
+	opts := patient(redisstore.Options{Prefix: "formats"})
+	s := open(t, server.url(), opts)
+	key := storetest.Key(3, 1)
+	if err := s.Update(t.Context(), key, func([]*store.Entry) []*store.Entry {
+		return []*store.Entry{{Key: key, URL: "https://example.com/", Method: "GET", Status: 200}}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	names := strings.Fields(server.do(t, "KEYS", opts.Prefix+"*"))
+	for _, name := range names {
+		if name != opts.Prefix+":secret" && !strings.HasPrefix(name, opts.Prefix+":v1:{") {
+			t.Errorf("the name %s does not tell the format of its value", name)
+		}
+	}
+	if len(names) == 0 {
+		t.Error("nothing is on the server")
 	}
 }
