@@ -10,13 +10,15 @@ import (
 	"github.com/cachetrip/cachetrip/internal/span"
 )
 
-// Asking the origin for the rest of a body, of which the caller has the beginning: RFC 9111, section 3.4.
+// Requests for the rest of a body whose beginning the caller has: RFC 9111,
+// section 3.4.
 
-// errDisagrees is the error of a response that does not continue what the caller has.
+// errDisagrees is the error of a response that does not continue the caller's
+// bytes.
 var errDisagrees = errors.New("cachetrip: not a continuation")
 
-// askRange asks for the stretch s of r. It returns the length of all content with the response. Only if
-// the error is another one than errDisagrees, it is worth while to ask again.
+// askRange requests the stretch s of r. It returns the response and the length
+// of all content. If the error is errDisagrees, further requests are useless.
 func (a *originReply) askRange(ctx context.Context, r *response, s span.Span) (rest *originReply, length int64, err error) {
 	out := a.x.plainRequest(ctx)
 	r.askFor(s, out.Header)
@@ -50,9 +52,10 @@ func (a *originReply) askRange(ctx context.Context, r *response, s span.Span) (r
 	return rest, length, nil
 }
 
-// askWhole sends out to ask for the whole of a response again. isSame says by the header whether it is
-// the same response. begins takes what the caller has, up to a position, from the body, and says whether
-// it is the same. Then the rest of the body is what the caller lacks.
+// askWhole sends out, which requests a whole response again. isSame decides by
+// the header whether it is the same response. begins reads the body up to a
+// position, and decides whether these are the bytes that the caller has. The
+// rest of the body is then the rest for the caller.
 func (a *originReply) askWhole(out *http.Request, position int64, isSame func(*originReply) bool, begins func(io.Reader, int64) bool) (*originReply, error) {
 	again, err := a.sendAgain(out)
 	if err != nil {
@@ -71,13 +74,15 @@ func (a *originReply) askWhole(out *http.Request, position int64, isSame func(*o
 	return again, nil
 }
 
-// skips is for askWhole, if the header proves that the content is the same.
+// skips is a begins for askWhole that compares nothing, if the header proves
+// that the content is the same.
 func skips(body io.Reader, position int64) bool {
 	_, err := io.CopyN(io.Discard, body, position)
 	return err == nil
 }
 
-// brings reports whether the response is r again, by a strong entity tag.
+// brings reports whether a strong entity tag proves that the response is r
+// again.
 func (a *originReply) brings(r *response) bool {
 	again := newResponse(a.entry())
 	return a.resp.StatusCode == http.StatusOK && sameContent(r, &again) && (again.length < 0 || again.length == r.length) &&
@@ -106,7 +111,7 @@ func (x *exchange) repeatedRequest(ctx context.Context) *http.Request {
 	return x.requestWithout(ctx, "If-None-Match", "If-Modified-Since")
 }
 
-// plainRequest returns the request of the caller without what asks for less than the whole.
+// plainRequest returns the request of the caller without its range.
 func (x *exchange) plainRequest(ctx context.Context) *http.Request {
 	return x.requestWithout(ctx, "If-None-Match", "If-Modified-Since", "Range", "If-Range")
 }
@@ -119,14 +124,14 @@ func (x *exchange) requestWithout(ctx context.Context, names ...string) *http.Re
 	return out
 }
 
-// sendAgain has Base make a further request for the one that a answers.
+// sendAgain sends out, another request for the exchange of a.
 func (a *originReply) sendAgain(out *http.Request) (rest *originReply, err error) {
 	resp, err := a.x.t.send(out)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
-		if rest == nil { // as ModifyResponse refuses it, or panics
+		if rest == nil { // ModifyResponse refuses it, or panics
 			resp.Body.Close()
 		}
 	}()

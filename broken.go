@@ -14,15 +14,16 @@ import (
 
 // Which errors say that a transfer broke off. A broken transfer can be continued.
 
-// connectionLost reports whether an error of a body or of Base says that a connection broke. Any other
-// error was made on purpose, for instance by a transport that limits or verifies bodies. The caller gets it.
+// connectionLost reports whether an error of a body or of Base says that a
+// connection broke. Any other error was made on purpose, for instance by a
+// transport that limits or verifies bodies. The caller gets such an error.
 func connectionLost(err error) bool {
 	var op *net.OpError
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
 		return false
-	case err == io.ErrUnexpectedEOF || err == io.EOF: // as net/http's bodies end; others wrap them to say something else
+	case err == io.ErrUnexpectedEOF || err == io.EOF: // bodies of net/http end so; a wrapped error has another meaning
 		return true
 	case errors.As(err, &op), errors.Is(err, net.ErrClosed),
 		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.ECONNABORTED), errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ETIMEDOUT):
@@ -43,6 +44,6 @@ var lostTexts = []string{
 	"net/http: HTTP/1.x transport connection broken: ", "net/http: Transport failed to read from server: ",
 }
 
-// transferBroken reports whether an error of a body says that its transfer broke off, or that nobody
-// reads it any more.
+// transferBroken reports whether an error of a body says that its transfer
+// broke off, or that all readers have left.
 func transferBroken(err error) bool { return err == inflight.ErrAbandoned || connectionLost(err) }

@@ -16,12 +16,12 @@ import (
 // A 304 to the cache's own conditions confirms stored responses and updates their headers. RFC 9111,
 // section 4.3.4.
 
-// confirmation is what a 304 makes of the entries of a key.
+// confirmation is the effect of a 304 on the entries of a key.
 type confirmation struct {
 	next    []*store.Entry // the given slice itself if nothing changes
 	use     *store.Entry   // answers the request; nil if no entry is confirmed
-	index   int            // of use in next, -1 if it is not there
-	unsaved bool           // use is not what will be stored
+	index   int            // index of use in next, -1 if it is not in next
+	unsaved bool           // use differs from the entry that will be stored
 }
 
 // confirm takes a 304 to the conditions c, which were made for entries. It updates what the 304
@@ -48,7 +48,7 @@ func (a *originReply) confirm(c *conditions, entries []*store.Entry) (o result, 
 	var err error
 	if !later {
 		if err = a.updateStored(c, nil, &made); err != nil {
-			made = a.confirmation(c, entries) // what cannot be written can be used all the same
+			made = a.confirmation(c, entries) // an entry that cannot be written can still be used
 		}
 	}
 	if made.use == nil {
@@ -76,10 +76,10 @@ func (a *originReply) stillStored(entries []*store.Entry) bool {
 	return err == nil && slices.EqualFunc(current, entries, sameStored)
 }
 
-// confirmed returns the result of a 304, for all who share it.
+// confirmed returns the result of a 304 for all callers that share it.
 func (a *originReply) confirmed(made *confirmation) result {
 	o := result{entry: made.use, unsaved: made.unsaved}
-	if made.use.ResponseTime.Equal(a.received) { // else it is used this once, and is as old as before
+	if made.use.ResponseTime.Equal(a.received) { // otherwise it is used this once, with its old age
 		o.sent, o.arrived = a.sentEvent, a.arrivedEvent
 	}
 	if made.index >= 0 {
@@ -93,7 +93,8 @@ func (a *originReply) confirmed(made *confirmation) result {
 	return o
 }
 
-// confirmation returns what a 304 to the conditions c makes of the current entries.
+// confirmation returns the effect of a 304 to the conditions c on the current
+// entries.
 func (a *originReply) confirmation(c *conditions, current []*store.Entry) confirmation {
 	stored := a.x.t.views.all(a.x.key, current)
 	chosen, updated := c.identify(a.x.rules, stored, a.resp.Header)
@@ -134,10 +135,11 @@ func (a *originReply) confirmation(c *conditions, current []*store.Entry) confir
 	return confirmation{next, use, slices.Index(next, use), len(updated) == 0 || forbidden}
 }
 
-// updated returns e updated by the response, for requests like that which it answers.
+// updated returns e, updated by the response, for requests like that of the
+// response.
 func (a *originReply) updated(e *store.Entry) *store.Entry {
 	fresh := new(store.Entry)
-	*fresh = *e // what the two share does not change
+	*fresh = *e // the shared parts never change
 	fresh.Header = a.updatedHeader(e.Header, a.resp.Header)
 	a.noteCredentials(fresh)
 	fresh = withAskedAs(fresh, e.Selecting[askedAs])
@@ -156,8 +158,9 @@ func (a *originReply) updated(e *store.Entry) *store.Entry {
 	return fresh
 }
 
-// updateStored has the store make the confirmation, and sets made to what came of it. If made is the
-// confirmation of entries, and these are still stored, it is not computed again.
+// updateStored applies the confirmation to the store, and sets made to the
+// result. If made is the confirmation of entries, and these are still stored,
+// it is not computed again.
 func (a *originReply) updateStored(c *conditions, entries []*store.Entry, made *confirmation) error {
 	known := *made
 	err := a.x.store().Update(a.x.lasting(), a.x.key, func(current []*store.Entry) []*store.Entry {
@@ -188,20 +191,21 @@ func (a *originReply) updateLater(write *pending.Write, c *conditions, entries [
 	go func() {
 		stack.Grow()
 		defer x.t.endWrite(write)
-		defer release(shared) // before anybody who waits asks again, or ends the process
+		defer release(shared) // before a waiting caller asks again, or ends the process
 		defer func() {
 			if p := recover(); p != nil {
 				err := fmt.Errorf("cachetrip: panic in the store: %v\n%s", p, debug.Stack())
 				x.t.shielded(func() { x.storeFailed("freshen", err) })
 			}
 		}()
-		_ = behind.updateStored(c, entries, &made) // which tells of its error
+		_ = behind.updateStored(c, entries, &made) // updateStored reports its error itself
 	}()
 }
 
-// beginWrite begins a pending write, which endWrite ends. It returns nil if the update has to be
-// stored before the response is given to anybody: if nobody waits for the response, or it may have no
-// body that could wait for the write, or the store may fail, which the response is to say.
+// beginWrite begins a pending write, which endWrite ends. It returns nil if the
+// update must be stored before any caller gets the response. That is so if no
+// caller waits for the response, if the response may have no body that could
+// wait for the write, or if the store may fail, which the response must tell.
 func (a *originReply) beginWrite() *pending.Write {
 	if a.x.behind || a.x.rules.method != http.MethodGet || a.x.rules.conditional() || !a.x.t.takes.Load() {
 		return nil
@@ -220,8 +224,8 @@ func (t *Transport) endWrite(w *pending.Write) {
 	t.background.Done()
 }
 
-// awaitWrite has the body of resp report its end only after the pending write w. For a response
-// without a body, awaitWrite itself waits.
+// awaitWrite makes the body of resp report its end only after the pending write
+// w. For a response without a body, awaitWrite itself waits.
 func (x *exchange) awaitWrite(resp *http.Response, w *pending.Write) {
 	if w == nil {
 		return

@@ -14,14 +14,18 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// Going on with a body whose transfer has broken off or stalled, or that the store has lost: RFC 9111,
-// section 3.4. There are two ways. If a validator proves that a range continues what the caller has, that
-// is asked for. Otherwise the request is repeated, and what comes must begin with what the caller has.
+// Continuing a body whose transfer broke off or stalled, or that the store has
+// lost: RFC 9111, section 3.4. There are two ways. If a validator proves that a
+// range fits the bytes that the caller has, the cache requests the range.
+// Otherwise it repeats the request, and the new body must begin with those
+// bytes.
 
-// continuation returns what asks, within ctx, for the rest of r whose transfer has broken off, up to a
-// limit if that is not negative. So a connection that breaks costs the callers a pause only. A response that
-// disagrees ends this for good, and so do too many attempts without progress. What the rests say is noted
-// in rests. It is nil if they are not stored.
+// continuation returns a function that requests, within ctx, the rest of r
+// after its transfer has broken off. limit is the position where the rest ends;
+// it is negative if that is the end of r. So a broken connection costs callers
+// only a pause. A response that does not fit ends the attempts, and so do too
+// many of them without progress. rests collects the headers of the rests; it is
+// nil if they are not stored.
 func (a *originReply) continuation(ctx context.Context, r response, limit int64, rests *rests) download.Rest {
 	tries, from := 0, int64(0)
 	return func(position int64) (io.ReadCloser, int64) {
@@ -46,8 +50,9 @@ func (a *originReply) continuation(ctx context.Context, r response, limit int64,
 	}
 }
 
-// alone returns what asks the origin, in the name of the caller of x, for the rest of the response of o,
-// which another request may have brought. It is nil if the caller does not want the origin to be asked.
+// alone returns a function that requests the rest of the response of o for the
+// caller of x alone. Another caller may have requested that response. alone
+// returns nil if the caller does not allow a request to the origin.
 func (x *exchange) alone(o *result) func(download.Shared) download.Rest {
 	if x.rules.cc.OnlyIfCached {
 		return nil
@@ -81,20 +86,21 @@ func (x *exchange) alone(o *result) func(download.Shared) download.Rest {
 	}
 }
 
-// mayContinue reports whether a validator identifies the content of o for x. A date does so only among
-// requests that are alike.
+// mayContinue reports whether a validator identifies the content of o for x. A
+// date does only if the two requests are alike.
 func (x *exchange) mayContinue(o *result) bool {
 	return field.IsStrongETag(o.response.strongValidator()) || alikeDigest(x.rules) == alikeDigest(o.asked)
 }
 
-// maxRepeats is how often a request is repeated for the rest of a body: once, and once more if that
-// transfer breaks off, too.
+// maxRepeats is how often a request is repeated for the rest of a body: once,
+// and once more if that transfer breaks off, too.
 const maxRepeats = 2
 
-// remainder returns what asks for the rest of a stored response, the whole of e, when the store fails
-// while c is read: a store on a network can do so in the middle of a body. Without a strong entity tag,
-// content is compared: a date may be that of another user's page. remainder is nil if the origin cannot be
-// asked.
+// remainder returns a function that requests the rest of a stored response, if
+// the store fails while c is read. A store on a network can fail in the middle
+// of a body. e is the entry, which holds the whole body. Without a strong
+// entity tag, the new content is compared, because a date may be that of
+// another user's page. remainder is nil if the origin cannot be asked.
 func (x *exchange) remainder(c *stored.Content, r *response, e *store.Entry) func(span.Span) io.ReadCloser {
 	if c.InMemory() || x.rules.cc.OnlyIfCached {
 		return nil
@@ -112,7 +118,8 @@ func (x *exchange) remainder(c *stored.Content, r *response, e *store.Entry) fun
 	}
 }
 
-// askRemainder asks for the stretch s of r, whose beginning c may still have.
+// askRemainder requests the stretch s of r. c may still have the beginning of
+// r.
 func (a *originReply) askRemainder(ctx context.Context, r *response, e *store.Entry, s span.Span, c *stored.Content) (rest *originReply, err error) {
 	if !r.continuable() || !field.IsStrongETag(r.strongValidator()) {
 		o := &result{code: r.status, entry: e, announced: r.length}
@@ -128,12 +135,13 @@ func (a *originReply) askRemainder(ctx context.Context, r *response, e *store.En
 	return rest, err
 }
 
-// pauses are the times to wait before asking again, as long as there is no progress. A broken connection
-// is replaced at once, and a server that restarts takes a moment. Altogether it is less than a user takes
-// to try again.
+// pauses are the pauses before further attempts, as long as there is no
+// progress. A broken connection is replaced at once. A server that restarts
+// needs a moment. The sum is less than a user takes to try again.
 var pauses = []time.Duration{0, 100 * time.Millisecond, 400 * time.Millisecond}
 
-// worthwhile is how much an attempt has to bring to count as progress: more than asking costs.
+// worthwhile is how many bytes an attempt must bring to count as progress.
+// Fewer bytes cost less than the request.
 const worthwhile = 16 << 10
 
 // pause waits, and reports false if ctx ended meanwhile.

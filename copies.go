@@ -15,14 +15,15 @@ import (
 // outgoing returns the request to send for x, with a header of its own.
 func (x *exchange) outgoing(ctx context.Context) *http.Request {
 	out := x.own.WithContext(ctx)
-	target := *x.own.URL // which Base may change, though it must not
+	target := *x.own.URL // a copy, because Base might change it
 	out.URL = &target
 	out.Header = withDirectives(x.own.Header, directivesOf(ctx))
 	return out
 }
 
-// detach gives x a request of its own, as callers may change theirs once they are answered, while it
-// is still to be sent: behind a stale response, or for others who wait for the same.
+// detach gives x a request of its own. A caller may change its request once it
+// has the response, but the exchange may still send it: behind a stale
+// response, or for other callers.
 func (x *exchange) detach() {
 	own := detached(x.req)
 	x.own = own
@@ -35,7 +36,8 @@ func (x *exchange) detach() {
 	x.rules = &rules
 }
 
-// detached returns a copy of a request, but for its body, that stays when the caller changes it.
+// detached returns a copy of a request without its body. It does not change
+// when the caller changes the original.
 func detached(req *http.Request) *http.Request {
 	own := *req
 	own.URL = new(url.URL)
@@ -47,8 +49,9 @@ func detached(req *http.Request) *http.Request {
 	return &own
 }
 
-// respelled returns h, which is also given with its names in canonical form, with these for what the
-// cache itself may set. Other fields keep their spelling, on which odd servers may depend.
+// respelled returns h with the fields that the cache may set taken from
+// canonical, which is h with canonical names. Other fields keep their spelling,
+// because odd servers may depend on it.
 func respelled(h, canonical http.Header) http.Header {
 	for name := range h {
 		if slices.Contains(setFields, http.CanonicalHeaderKey(name)) {

@@ -9,23 +9,27 @@ import (
 	"github.com/cachetrip/cachetrip/internal/field"
 )
 
-// Rules: on whose behalf a request was sent in the end, and what of the response is about the URL that was asked for.
-// Transports below the cache add credentials, follow redirects and decode content.
+// Rules about transports below the cache that add credentials, follow redirects
+// and decode content. They tell for which user and which URL a response is.
 
-// sending is a request as it was asked for, as the cache sent it, and as it was sent in the end.
+// sending is a request in three forms: as the caller made it, as the cache sent
+// it, and as Base sent it.
 type sending struct {
 	asked  *request      // by the caller
 	sent   *http.Request // by the cache
-	target *url.URL      // of sent, which Base may have changed
+	target *url.URL      // target URL of sent, kept because Base may have changed sent
 	actual *http.Request // by Base; nil if it does not say
 }
 
-// foreign reports whether something below the cache gave the request other credentials, or other
-// values of the fields that a response with the header h was selected by, than the cache knows of;
-// by is a digest of those. Base may have done so in a copy of the request or, though it must not,
-// in the request itself: what counts is what the caller sent. If Identity named whose the request
-// is, credentials are no news. Nor is Accept-Encoding, unless the response is coded still: a transport
-// below that decodes asks for a coding by itself, and what it returns suits all.
+// foreign reports whether a transport below the cache gave the request other
+// credentials than the cache knows. It also does for other values of the fields
+// that select a response with the header h. by is a digest of these values.
+//
+// Base may have changed a copy of the request or, though it must not, the
+// request itself; so the fields are compared with those of the caller. If
+// Identity named the user, credentials are expected. Accept-Encoding counts
+// only if the response is still encoded: a transport that decodes asks for an
+// encoding by itself, and its response suits every caller.
 func (s *sending) foreign(h http.Header) (by string, foreign bool) {
 	actual := s.actual
 	if actual == nil {
@@ -67,7 +71,7 @@ func (s *sending) foreign(h http.Header) (by string, foreign bool) {
 	}
 	for _, name := range slices.Compact(names) {
 		if header[name] == nil {
-			continue // whatever the caller sent
+			continue // not compared with the caller's value
 		}
 		b.WriteString("\n" + name)
 		for _, line := range header[name] {
@@ -77,15 +81,15 @@ func (s *sending) foreign(h http.Header) (by string, foreign bool) {
 	return s.asked.digest.value(b.String()), true
 }
 
-// sentAs reports whether the request that is answered was sent with the credentials with which r
-// was asked for, as far as those came from below the cache. If not, not even a 304 says that r may
-// be used: dates and careless entity tags do not tell users apart.
+// sentAs reports whether this request was sent with the same added credentials
+// as the request that r answered. If not, r may not be used even after a 304,
+// because dates and careless entity tags do not tell users apart.
 func (s *sending) sentAs(r *response) bool {
 	by, _ := s.foreign(r.header)
 	return by == r.selecting[sentBy]
 }
 
-// known returns the lines of a request field that the cache knows of.
+// known returns the lines of a request field as the cache knows them.
 func (s *sending) known(name string) []string {
 	if slices.Contains(setFields, name) {
 		return s.sent.Header[name]
@@ -93,8 +97,9 @@ func (s *sending) known(name string) []string {
 	return s.asked.header[name]
 }
 
-// decoded reports whether the content of a response, whose length is -1 if it is not known, was decoded on arrival: by
-// net/http, which says so, or by a transport below that asked for a coding on its own.
+// decoded reports whether the content of a response was decoded on arrival: by
+// net/http, which says so, or by a transport below that requested an encoding
+// by itself. length is -1 if it is unknown.
 func (s *sending) decoded(resp *http.Response, length int64) bool {
 	if resp.Uncompressed {
 		return true
@@ -107,9 +112,10 @@ func (s *sending) decoded(resp *http.Response, length int64) bool {
 	return !slices.Equal(header[name], s.known(name))
 }
 
-// redirected reports whether Base followed redirects by itself, so that the response is about another URL than was
-// asked for: nothing of it may be stored, confirmed or replaced under this one. Another query alone is taken for
-// credentials that were added below the cache.
+// redirected reports whether Base followed redirects by itself. Then the
+// response is about another URL, and must not be stored under this one, confirm
+// it or replace it. A URL that differs only in its query does not count: the
+// query may hold added credentials.
 func (s *sending) redirected() bool {
 	actual, target := s.actual, s.target
 	switch {
@@ -133,29 +139,30 @@ func path(u *url.URL) string {
 	return path
 }
 
-// sentBy is where the selecting fields of an entry with foreign credentials keep the digest of those;
-// no field has this name.
+// sentBy is the name in Entry.Selecting for the digest of credentials that were
+// added below the cache. No field has this name.
 const sentBy = ":sent-by"
 
-// askedAs is where the selecting fields of an entry keep the digest of the request for a part that only a date
-// identifies; no field has this name.
+// askedAs is the name in Entry.Selecting for the digest of the request for a
+// part that only a date identifies. No field has this name.
 const askedAs = ":asked-as"
 
-// askedBy reports whether req may complete r, which is held in part. Origins give what they make for one user the date
-// of what they made for another one. So a date alone joins what requests that are alike were given.
+// askedBy reports whether req may complete r, which is held in part. A date
+// alone joins only responses to alike requests, because origins give the pages
+// of all users the same date.
 func (r *response) askedBy(req *request) bool {
 	return field.IsStrongETag(r.strongValidator()) || r.selecting[askedAs] == alikeDigest(req)
 }
 
-// credentialField reports whether a request field, by its name, says on whose behalf a request is made, as far
-// as such names are known. Of these only Authorization and Proxy-Authorization are part of the key: a
-// response that depends on others says so by Vary.
+// credentialField reports whether the name of a request field suggests that it
+// identifies a user. Only Authorization and Proxy-Authorization are part of the
+// key. A response that depends on another such field must say so in Vary.
 func credentialField(name string) bool {
 	switch name {
 	case "Accept", "Accept-Encoding", "Accept-Language", "Origin", "User-Agent":
-		return false // asked most often, and by far
+		return false // by far the most frequent fields
 	case "Idempotency-Key", "X-Idempotency-Key":
-		return false // another one for each request
+		return false // differs for each request
 	}
 	name = strings.ToLower(name)
 	if strings.HasSuffix(name, "user-agent") {

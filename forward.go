@@ -6,9 +6,10 @@ import (
 	"github.com/cachetrip/cachetrip/internal/download"
 )
 
-// Requests that the cache has no part in, except for what they invalidate.
+// Requests that do not concern the cache, except that unsafe ones invalidate.
 
-// forward sends a request that the cache has no part in, but for what it invalidates.
+// forward sends a request that does not concern the cache. If its method is
+// unsafe, it invalidates stored responses.
 func (t *Transport) forward(req *http.Request, status Status) (*http.Response, error) {
 	out := req
 	if req.URL != nil {
@@ -23,11 +24,11 @@ func (t *Transport) forward(req *http.Request, status Status) (*http.Response, e
 	}
 	returns := false
 	defer func() {
-		if !returns { // as ModifyResponse refuses it, or something panics
+		if !returns { // ModifyResponse refuses the response, or a hook panics
 			resp.Body.Close()
 		}
 	}()
-	t.invalidateAfter(req, resp) // before ModifyResponse: whatever that makes of the answer, the origin has acted
+	t.invalidateAfter(req, resp) // before ModifyResponse, because the origin has acted even if that refuses the response
 	if err := t.modify(resp); err != nil {
 		return nil, err
 	}

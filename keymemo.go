@@ -8,20 +8,23 @@ import (
 	"sync/atomic"
 )
 
-// The primary keys that were made last.
+// A memory of recently used primary keys.
 
-// keys makes the primary keys of requests, and remembers those made last: digests are a good part of
-// what a hit costs. Its zero value is ready for use.
+// keys computes the primary keys of requests, and remembers recent ones.
+// Without it, digests would be a large part of the cost of a hit. Its zero
+// value is ready for use.
 type keys struct {
-	slots [keySlots / 2][2]atomic.Pointer[knownKey] // of those with one hash, the one made last first
+	slots [keySlots / 2][2]atomic.Pointer[knownKey] // in a pair, the latest key comes first
 }
 
-// keySlots is how many keys are remembered. Each takes up about the length of its URL.
+// keySlots is how many keys are remembered. Each takes about the length of its
+// URL.
 const keySlots = 4096
 
-// knownKey is the key of a request for a URL with a Host, by an identity. Requests are mostly made with the same
-// spelling, which takes less to compare than to normalise. Of the identity only the digest is kept, because names
-// and credentials must not stay in memory.
+// knownKey is a remembered key, with its URL, Host and identity. Most requests
+// for a URL have the same spelling, which is faster to compare than to
+// normalise. Only the digest of the identity is kept, because names and
+// credentials must not stay in memory.
 type knownKey struct {
 	url      url.URL
 	host     string
@@ -31,8 +34,8 @@ type knownKey struct {
 
 var keySeed = maphash.MakeSeed()
 
-// of returns the key of a request for a URL with a Host: the URL's part, then that of the identity, given in the
-// form that appendIdentity makes.
+// of returns the key of a request: the part of the URL and Host, then that of
+// the identity. form is the identity in the form of appendIdentity.
 func (k *keys) of(d digester, u *url.URL, host string, form []byte) string {
 	identity := d.identity(form)
 	hash := maphash.String(keySeed, u.Path)
@@ -61,7 +64,8 @@ func (k *keys) of(d digester, u *url.URL, host string, form []byte) string {
 	return key
 }
 
-// sameSpelling reports whether two URLs are the same in all that a primary key depends on.
+// sameSpelling reports whether all parts of two URLs that a primary key depends
+// on are equal.
 func sameSpelling(a, b *url.URL) bool {
 	return a.Path == b.Path && a.RawQuery == b.RawQuery && a.Host == b.Host && a.Scheme == b.Scheme &&
 		a.RawPath == b.RawPath && a.Opaque == b.Opaque && a.ForceQuery == b.ForceQuery

@@ -7,14 +7,14 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// What an exchange finds in the store, and what it decides.
+// The look-up of an exchange, and its decision.
 
-// lookup is what is stored for a request, and what to do with the request.
+// lookup has the stored responses for a request, and the decision.
 type lookup struct {
 	entries  []*store.Entry
 	stored   []response // the entries as the rules see them
 	decision decision
-	moment   uint64 // of the shared requests, before the store was asked
+	moment   uint64 // the moment before the look-up, for Group.Join
 	alone    bool   // the origin must be asked for this request alone
 }
 
@@ -27,12 +27,13 @@ func (x *exchange) lookUp(blind bool) (found lookup, err error) {
 			return found, err
 		}
 	}
-	if ctx := x.req.Context(); ctx.Err() != nil { // it has ended meanwhile: Base has no part in it
+	if ctx := x.req.Context(); ctx.Err() != nil { // it ended meanwhile, so Base must not get the request
 		return found, context.Cause(ctx)
 	}
 	found.stored = x.t.views.all(x.key, found.entries)
 	if at := x.t.events.InvalidatedAt(x.url()); !at.IsZero() {
-		// Another process may have stored since then what it had requested before.
+		// Another process may have stored a response since then that it had
+		// requested before.
 		found.stored = invalidateBefore(found.stored, at)
 	}
 	d := &found.decision
@@ -44,18 +45,19 @@ func (x *exchange) lookUp(blind bool) (found lookup, err error) {
 	return found, nil
 }
 
-// entries returns what is stored under the key. It waits for pending writes. The error is the cause of
-// the end of the caller's context. A store that fails costs a miss.
+// entries returns the entries of the key. It waits for pending writes. The
+// error is the cause of the end of the caller's context. A store that fails
+// costs a miss.
 func (x *exchange) entries() ([]*store.Entry, error) {
 	if w := x.t.pendingWrites.Of(x.key); w != nil {
 		ctx := x.context()
 		if w.Wait(ctx); ctx.Err() != nil {
 			return nil, context.Cause(ctx)
-		} // else the write takes too long, and is not seen
+		} // if the write takes too long, its result is not seen
 	}
 	ctx := x.req.Context()
 	if !x.store().AtOnce() {
-		ctx = x.context() // which costs more, and also ends if Request.Cancel is closed
+		ctx = x.context() // also ends if Request.Cancel is closed, but costs more
 	}
 	entries, err := x.store().Entries(ctx, x.key)
 	if ctx.Err() != nil {

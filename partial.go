@@ -10,7 +10,7 @@ import (
 
 // Responses with a part of the content: RFC 9111, sections 3.3 and 3.4.
 
-// keepPartial stores a 206 to a range that a caller asked for.
+// keepPartial stores a 206 to a range that a caller requested.
 func (a *originReply) keepPartial(e *store.Entry) result {
 	received := newResponse(e)
 	s, length, ok := received.part()
@@ -54,7 +54,7 @@ func (a *originReply) resume(before *store.Entry, incomplete *response) (_ resul
 	if err := a.x.open(held, before); err != nil {
 		return result{}, false
 	}
-	// From here on it is as if the whole response had come.
+	// From here on the response counts as a whole one.
 	a.resp.StatusCode = http.StatusOK
 	a.resp.Status = statusLine(http.StatusOK)
 	header := e.Header.Clone()

@@ -18,21 +18,23 @@ import (
 // recording stores the content of a response while it is read.
 type recording struct {
 	*originReply
-	entry     *store.Entry   // what is to be stored
-	given     *http.Response // what the response is a copy of: its trailer is complete at the end
-	brings    span.Span      // of the content, by the response
-	isPartial bool           // there is other content around that
-	resumable bool           // the beginning is of use, as the rest can be asked for later
-	rests     *rests         // what the rest says, if the transfer breaks
+	entry     *store.Entry   // the entry to be stored
+	given     *http.Response // the response of Base; its trailer is complete at the end
+	brings    span.Span      // the span of the content that the response brings
+	isPartial bool           // there is other content around it
+	resumable bool           // the beginning can be stored, because the rest can be requested later
+	rests     *rests         // the headers of rests, if the transfer breaks
 
 	draft  *guard.Draft
 	begins int64        // the position where the content in draft begins
 	beside []store.Part // the stored parts beside draft
 }
 
-// record has the content of the response stored as it is read, as that of e. If held is not nil, the
-// response brings the stretch of the content that is missing in it. Without a recording, what held has
-// can't be given: then record returns a zero result, and the whole is to be asked for.
+// record stores the content of the response while it is read. e is its entry,
+// and brings the span of the content that it has. If held is not nil, the
+// response brings the part of the content that held lacks. If it then cannot be
+// recorded, callers could not get the content of held. So record returns a zero
+// result, and the whole must be requested.
 func (a *originReply) record(e *store.Entry, brings span.Span, held *stored.Content) result {
 	rec := &recording{originReply: a, entry: e, given: givenBy(a.resp), brings: brings}
 	rec.isPartial = held != nil || a.resp.StatusCode == http.StatusPartialContent
@@ -49,7 +51,8 @@ func (a *originReply) record(e *store.Entry, brings span.Span, held *stored.Cont
 	}
 	rec.rests = &rests{originReply: a, entry: e}
 	rec.resumable = o.response.continuable() && (held != nil || a.takesRanges())
-	// Readers of a part count from its beginning, not from that of the content.
+	// Readers of a part count from the beginning of the part, so their transfer
+	// cannot be continued.
 	o.continues = rec.resumable && a.resp.StatusCode != http.StatusPartialContent && a.sent.Method != http.MethodPost
 	config := rec.config(held)
 	if o.continues {
@@ -59,7 +62,7 @@ func (a *originReply) record(e *store.Entry, brings span.Span, held *stored.Cont
 	return o
 }
 
-// result returns what callers are given, but for the download.
+// result returns the result for callers, without the download.
 func (rec *recording) result(resumes bool) result {
 	resp := rec.resp
 	o := result{
@@ -76,7 +79,7 @@ func (rec *recording) result(resumes bool) result {
 	return o
 }
 
-// openDraft opens a draft in the store. The error comes with what was tried.
+// openDraft opens a draft in the store. With an error it returns the operation.
 func (rec *recording) openDraft(held *stored.Content) (op string, err error) {
 	rec.begins = rec.brings.Start
 	length := int64(-1)
@@ -84,7 +87,7 @@ func (rec *recording) openDraft(held *stored.Content) (op string, err error) {
 		length = rec.brings.Length()
 	}
 	if held != nil {
-		// A body in very many pieces becomes one before it gets yet another.
+		// A body in very many parts becomes one part before it gets another.
 		if len(held.Parts()) >= maxParts && rec.brings.End == rec.entry.Length {
 			rec.begins, length = 0, rec.entry.Length
 		} else {
@@ -104,13 +107,13 @@ func (rec *recording) unrecorded(op string, err error, held *stored.Content) res
 		return rec.x.unshared(rec.shared, result{resp: rec.resp, detail: rec.failedToStore(op, rec.entry, err)})
 	}
 	held.Close()
-	if !errors.Is(err, store.ErrTooLarge) { // the store of the whole, which is asked for now, tells of that
+	if !errors.Is(err, store.ErrTooLarge) { // the whole is requested now, and storing it will report the reason
 		rec.x.storeFailed(op, err)
 	}
 	return result{}
 }
 
-// config returns what the download of the content consists of, but for what continues it.
+// config returns the Config of the download, without Again.
 func (rec *recording) config(held *stored.Content) download.Config {
 	t := rec.x.t
 	c := download.Config{
@@ -121,7 +124,7 @@ func (rec *recording) config(held *stored.Content) download.Config {
 		Panicked: t.panicked,
 		Finish: func(r download.Result) {
 			defer rec.shared.Hide()
-			t.shielded(func() { rec.finish(r) }) // whose hooks are not to harm those who read
+			t.shielded(func() { rec.finish(r) }) // a hook that panics must not harm readers
 		},
 		Received: &t.counters.bytesReceived, Stragglers: &t.stragglers,
 	}
@@ -129,7 +132,7 @@ func (rec *recording) config(held *stored.Content) download.Config {
 		c.Held, c.CopyHeld = held, rec.begins < rec.brings.Start
 		return c
 	}
-	// Readers of a part get nothing but that.
+	// Readers of a part get only the part.
 	c.Span = span.Of(0, -1)
 	if rec.brings.End >= 0 {
 		c.Span.End = rec.brings.Length()
@@ -138,7 +141,7 @@ func (rec *recording) config(held *stored.Content) download.Config {
 	return c
 }
 
-// finish stores what has come, if it is of use.
+// finish stores the content that arrived, if it is of use.
 func (rec *recording) finish(r download.Result) {
 	e, forbidden := rec.rests.joined()
 	taken := span.Of(rec.begins, rec.brings.Start+r.Taken)
@@ -151,7 +154,7 @@ func (rec *recording) finish(r download.Result) {
 		rec.failedToStore("write", e, r.Refused)
 	case r.End == download.ErrLength:
 		rec.x.notStored(e.Status, e.Length, "length", nil)
-	case forbidden != "": // the rest may not be stored, and the beginning is not what the origin says any more
+	case forbidden != "": // the rest may not be stored, and the origin no longer sends this response
 		rec.x.notStored(e.Status, e.Length, forbidden, nil)
 		response := newResponse(e)
 		rec.outdateReplaced(&response)
@@ -188,7 +191,8 @@ func (rec *recording) commit(e *store.Entry, taken span.Span) {
 	rec.storeEntry(rec.draft.Waiting(), e, blob.ID)
 }
 
-// isStream reports whether content is a series of events, whose end is not near when its reader leaves.
+// isStream reports whether content is a stream of events. Its end is not near
+// when its reader leaves.
 func isStream(h http.Header) bool {
 	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
 	return strings.EqualFold(strings.Trim(kind, " \t"), "text/event-stream")

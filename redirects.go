@@ -4,9 +4,10 @@ import "net/http"
 
 // Requests that belong to a chain of redirects, which the caller or Base follows.
 
-// comesBackTo reports whether r is a redirect that the caller, following redirects, has been given before:
-// r would send it round again, although what it has met on the way, such as a cookie, can have changed the
-// answer of the origin. Browsers validate then as well.
+// comesBackTo reports whether r is a redirect that the caller has followed
+// before in this chain. r would send it around the circle again, although the
+// origin's response may have changed, for example because of a cookie. Browsers
+// validate in this case, too.
 func (x *exchange) comesBackTo(r *response) bool {
 	if x.req.Response == nil || r.status < 300 || r.status > 399 || r.header["Location"] == nil || x.rules.cc.OnlyIfCached {
 		return false
@@ -24,7 +25,8 @@ func (x *exchange) comesBackTo(r *response) bool {
 	return true
 }
 
-// maxRedirects bounds the redirects that are looked back at: few clients follow more.
+// maxRedirects limits how many redirects comesBackTo looks at. Few clients
+// follow more.
 const maxRedirects = 50
 
 // sameTarget reports whether two requests have the same target URI.

@@ -8,17 +8,18 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// The cache adds to requests what their callers did not ask for: preconditions, and a range for the
-// rest of a body. Firewalls, signed URLs and careless handlers refuse a request because of that. This
-// file learns from such refusals. A 304 that matches nothing stored helps as little as a refusal.
+// The cache adds preconditions to requests, and a range for the rest of a body.
+// Their callers did not ask for these. Firewalls, signed URLs and careless
+// handlers refuse a request because of that. This file learns from such
+// refusals. A 304 that matches nothing stored helps as little as a refusal.
 
 // expectsRefusal reports whether the origin is known to refuse requests like x that have the extra.
 func (x *exchange) expectsRefusal(what memo.Extra) bool {
 	return x.t.refusals.Expects(what, x.refusalName(), originOf(x.own.URL), time.Now())
 }
 
-// refusalName names the URL and method of x, for every identity: the answer to a HEAD says nothing
-// about a GET.
+// refusalName names the URL and method of x, for every identity. The method
+// counts, because the response to a HEAD says nothing about a GET.
 func (x *exchange) refusalName() string { return x.rules.method + " " + x.url() }
 
 // refused is a request that is repeated as the caller made it. It may have been refused for an extra.

@@ -59,12 +59,12 @@ func (a *originReply) failedToStore(op string, e *store.Entry, err error) (reaso
 	return reason
 }
 
-// outdateReplaced marks the stored responses that r would have replaced, because r is not stored. The
-// origin no longer says what they say. It also marks those that r refuses to give out. RFC 9111,
-// section 4.
+// outdateReplaced marks the stored responses that r would have replaced,
+// because r is not stored. The origin no longer sends them. It also marks
+// responses to which r refuses access. RFC 9111, section 4.
 func (a *originReply) outdateReplaced(r *response) {
 	if !concernsOthers(r.status) || outdatedBy(a.x.rules, r, a.stored) == nil {
-		return // nearly always, and without asking the store
+		return // nearly always; it saves a call of the store
 	}
 	err := a.x.store().Invalidate(a.x.lasting(), a.x.key, func(current []*store.Entry) []*store.Entry {
 		next := slices.Clone(current)

@@ -7,20 +7,22 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// What responses say that bring the rest of another one: RFC 9111, section 3.4.
+// Headers of the responses that bring the rest of another one: RFC 9111,
+// section 3.4.
 
 // rests collects the headers of the responses that bring the rest of another one, whose transfer broke
 // off. It is safe for concurrent use.
 type rests struct {
 	*originReply              // the response whose transfer broke off
-	entry        *store.Entry // what is stored for it without a rest
+	entry        *store.Entry // the entry to be stored without a rest
 
 	mu     sync.Mutex
-	merged *store.Entry // entry as the rests have updated it; nil if there were none
+	merged *store.Entry // entry, updated by the rests; nil if there were none
 }
 
-// add notes that rest continues the response, whose length it tells. If the origin has changed its mind
-// about caching, no other request joins the response from now on.
+// add records that rest continues the response. length is that of all content.
+// If the origin now forbids caching, no other request joins the response any
+// more.
 func (rs *rests) add(rest *originReply, length int64) {
 	update := rest.entry().Header
 	rs.mu.Lock()
@@ -39,8 +41,8 @@ func (rs *rests) add(rest *originReply, length int64) {
 	}
 }
 
-// joined returns what is to be stored for the response with its rests. If that must not be stored, why
-// says so.
+// joined returns the entry to be stored for the response with its rests. why is
+// the reason if it must not be stored.
 func (rs *rests) joined() (e *store.Entry, why string) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()

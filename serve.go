@@ -15,15 +15,16 @@ import (
 
 // Making the responses that callers get.
 
-// fromStore is a response from the store with what it consists of, to be allocated at once.
+// fromStore is a response from the store with all its parts, so that one
+// allocation is enough.
 type fromStore struct {
 	http.Response
 	body    stored.Body
 	content stored.Content
 }
 
-// serve answers from the stored response e, which the rules see as r and which has the given age. The
-// error says that its content cannot be read.
+// serve returns the stored response e, with the given age, for the caller. r is
+// e as the rules see it. It returns an error if the content cannot be read.
 func (x *exchange) serve(e *store.Entry, r *response, age time.Duration, status Status) (*http.Response, error) {
 	status.TTL = r.lifetime() - age
 	whole := new(fromStore)
@@ -83,45 +84,50 @@ func (x *exchange) open(c *stored.Content, e *store.Entry) error {
 	}, func() { x.drop(e, "dropped a damaged response") })
 }
 
-// statusLine returns what http.Response calls its Status.
+// statusLine returns the Status of an http.Response.
 func statusLine(code int) string {
 	if code == http.StatusOK {
-		return "200 OK" // nearly always, and without putting it together
+		return "200 OK" // the most frequent code, without an allocation
 	}
 	return strconv.Itoa(code) + " " + http.StatusText(code)
 }
 
-// withoutValidation removes from h, the header of r, what a qualified no-cache forbids to use for a
-// request that r was not validated for. RFC 9111, section 5.2.2.4.
+// withoutValidation removes fields from h, the header of r. A no-cache with
+// field names forbids using these without validation. RFC 9111, section
+// 5.2.2.4.
 func withoutValidation(h http.Header, r *response) {
 	for _, name := range r.cc.NoCacheFields {
 		delete(h, name)
 	}
 }
 
-// trailed gives a whole response with a trailer the form in which net/http receives one over HTTP/1.1. Only in that
-// does [http.Response.Write] write the trailer. A response that announces its length, as HTTP/2 allows beside a
-// trailer, is left as it is.
+// trailed changes a whole response with a trailer to the form in which net/http
+// receives one over HTTP/1.1. [http.Response.Write] writes the trailer only in
+// that form. A response that announces its length, as HTTP/2 allows beside a
+// trailer, stays as it is.
 func trailed(resp *http.Response) {
 	if len(resp.Trailer) > 0 && resp.Header["Content-Length"] == nil {
 		resp.TransferEncoding, resp.ContentLength = []string{"chunked"}, -1
 	}
 }
 
-// storeContext returns the caller's context, or, once that has ended and the store is to stand in for
-// the origin, one without an end: but then the store is waited for no longer than overtime.
+// storeContext returns the caller's context. If that has ended, and the store
+// shall replace the origin, it returns a context without an end. The wait for
+// the store is then limited to overtime.
 func (x *exchange) storeContext() context.Context {
 	ctx := x.req.Context()
 	if ctx.Err() != nil {
-		return patience.Until(context.WithoutCancel(ctx), time.Now().Add(overtime*4)) // of which patience is a quarter
+		return patience.Until(context.WithoutCancel(ctx), time.Now().Add(overtime*4)) // patience is a quarter of it
 	}
 	return ctx
 }
 
-// overtime is how long a caller whose deadline is over is kept by a store that may have a stale response for it.
+// overtime is how long the store may take for a stale response after the
+// caller's deadline.
 const overtime = 50 * time.Millisecond
 
-// head gives a new response the head of e, but for the header, and no body.
+// head sets the fields of a new response from e: all but the body, with the
+// given header.
 func (x *exchange) head(resp *http.Response, e *store.Entry, header http.Header) {
 	resp.StatusCode = e.Status
 	resp.Proto = e.Proto
@@ -136,7 +142,7 @@ func (x *exchange) head(resp *http.Response, e *store.Entry, header http.Header)
 		delete(resp.Header, "Set-Cookie") // stored with KeepSetCookie, or by an earlier version
 	}
 	if e.Uncompressed {
-		resp.ContentLength = -1 // as net/http has it
+		resp.ContentLength = -1 // as in net/http
 	}
 }
 
@@ -158,7 +164,7 @@ func (x *exchange) servePart(resp *http.Response, c *stored.Content, length int6
 	resp.Body = body
 }
 
-// partHeader makes the head of resp that of a 206 with one span.
+// partHeader turns the header of resp into that of a 206 with one span.
 func partHeader(resp *http.Response, s span.Span, length int64) {
 	resp.StatusCode = http.StatusPartialContent
 	withoutContentDigests(resp.Header)
@@ -167,8 +173,8 @@ func partHeader(resp *http.Response, s span.Span, length int64) {
 	resp.Header["Content-Length"] = []string{strconv.FormatInt(resp.ContentLength, 10)}
 }
 
-// refusal returns the response to only-if-cached when nothing stored can be used. RFC 9111, section
-// 5.2.1.7.
+// refusal returns the response to only-if-cached if no stored response can be
+// used. RFC 9111, section 5.2.1.7.
 func refusal(req *http.Request) *http.Response {
 	const text = "cachetrip: only-if-cached, and nothing stored can be used\n"
 	resp := &http.Response{
@@ -188,7 +194,7 @@ func refusal(req *http.Request) *http.Response {
 	return resp
 }
 
-// drop removes a stored response whose content is of no use; message is logged.
+// drop removes a stored response with unusable content. It logs message.
 func (x *exchange) drop(e *store.Entry, message string) {
 	x.t.log(x.request(), message)
 	err := x.store().Invalidate(x.lasting(), x.key, func(current []*store.Entry) []*store.Entry {

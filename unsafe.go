@@ -7,10 +7,11 @@ import (
 	"github.com/cachetrip/cachetrip/internal/span"
 )
 
-// What the answer to an unsafe request does to what is stored: RFC 9111, section 4.4.
+// Effects of the response to an unsafe request on stored responses: RFC 9111,
+// section 4.4.
 
-// invalidateAfter invalidates what the answer to an unsafe request makes doubtful.
-// RFC 9111, section 4.4.
+// invalidateAfter invalidates the stored responses that the response to an
+// unsafe request makes doubtful. RFC 9111, section 4.4.
 func (t *Transport) invalidateAfter(req *http.Request, resp *http.Response) {
 	if !t.keeps() || isSafe(req.Method) || t.closed.Load() || req.URL == nil {
 		return
@@ -32,8 +33,8 @@ func (t *Transport) invalidateAfter(req *http.Request, resp *http.Response) {
 	}
 }
 
-// targetURL returns the target URI of a request: its Host may be another than that which it is sent to.
-// RFC 9110, section 7.1.
+// targetURL returns the target URI of a request. It has the request's Host,
+// which may differ from the host of its URL. RFC 9110, section 7.1.
 func targetURL(req *http.Request) *url.URL {
 	target := *req.URL
 	if req.Host != "" {
@@ -42,8 +43,9 @@ func targetURL(req *http.Request) *url.URL {
 	return &target
 }
 
-// twin has the answer to a POST stored for later GETs, if it says that it serves for those. If it returns a participation, the
-// content is to be read from the download of its request. RFC 9110, section 9.3.3.
+// twin stores the response to a POST for later GETs, if it says that it may be
+// used for them. If twin returns a participation, the content must be read from
+// the download of its request. RFC 9110, section 9.3.3.
 func (t *Transport) twin(req *http.Request, resp *http.Response) (o result, p *participation) {
 	if req.Method != http.MethodPost || resp.Header["Content-Location"] == nil || resp.ContentLength == 0 {
 		return result{}, nil
@@ -56,10 +58,10 @@ func (t *Transport) twin(req *http.Request, resp *http.Response) (o result, p *p
 	}
 	x.detach()
 	x.asker = detached(req)
-	// The request was sent with the caller's context, so that only closing the body, which its download does,
-	// ends it.
+	// The request has the caller's context, so only closing the body ends it.
+	// The download does that.
 	p = t.requests.New(req.Context(), resultOwner{t})
-	// The request is taken to have been made now, after what it invalidated.
+	// The request counts as made now, after its own invalidation.
 	a := &originReply{x: x, shared: p.Request, resp: resp, sent: req, sentEvent: t.events.Next(), requested: wallClock(), received: wallClock()}
 	e := a.entry()
 	r := newResponse(e)

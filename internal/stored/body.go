@@ -11,8 +11,8 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// copySize is the size of the pieces in which content is copied: reading from and
-// writing to files costs least with it.
+// copySize is the size of the pieces in which content is copied. With this
+// size, reads and writes of files cost least.
 const copySize = 256 << 10
 
 // Body is a stretch of Content as the body of a response.
@@ -23,31 +23,31 @@ type Body struct {
 	keeps   bool // it does not close content at its end
 	ended   func()
 
-	turn    sync.Mutex // of the goroutine that reads; Close does not wait for it
-	left    span.Span  // what is still to be read
-	damaged bool       // the store cannot write what comes next, but Rest may bring it
+	turn    sync.Mutex // held by the goroutine that reads; Close does not wait for it
+	left    span.Span  // the span that is still to be read
+	damaged bool       // the store cannot write the next bytes, but Rest may supply them
 
-	rest atomic.Pointer[io.ReadCloser] // what Rest has returned; nil before
+	rest atomic.Pointer[io.ReadCloser] // the result of Rest; nil before its call
 }
 
-// Options are what a Body needs beside its content.
+// Options are the options of a Body.
 type Options struct {
-	// Count counts the bytes that were read.
+	// Count counts the bytes read.
 	Count *atomic.Int64
 
-	// Rest asks for a stretch that the store cannot give any more, once. It
-	// returns nil if that is not possible. It may be nil.
+	// Rest requests a stretch that the store has lost. It is called once, and
+	// returns nil if it cannot get it. Rest may be nil.
 	Rest func(span.Span) io.ReadCloser
 }
 
-// NewBody returns the body with a stretch of content, which it closes.
+// NewBody returns a body with the span s of content. The body closes content.
 func NewBody(c *Content, s span.Span, o Options) *Body {
 	b := new(Body)
 	b.Init(c, s, o)
 	return b
 }
 
-// Init makes a zero Body what NewBody returns.
+// Init initialises a zero Body as NewBody does.
 func (b *Body) Init(c *Content, s span.Span, o Options) {
 	b.content, b.left, b.options = c, s, o
 }
@@ -59,7 +59,7 @@ func Text(text string) *Body {
 	return NewBody(&Content{parts: parts}, all, Options{Count: new(atomic.Int64)})
 }
 
-// BeforeEnd sets a function that is called before a reader is told of the end, and
+// BeforeEnd sets a function that is called before a reader gets io.EOF, and
 // before Close returns. It must be set before the body is used.
 func (b *Body) BeforeEnd(f func()) { b.ended = f }
 
@@ -80,7 +80,7 @@ func (b *Body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// next is Read, but for what comes before the end.
+// next reads like Read, without the function of BeforeEnd.
 func (b *Body) next(p []byte) (int, error) {
 	b.turn.Lock()
 	defer b.turn.Unlock()
@@ -97,7 +97,8 @@ func (b *Body) next(p []byte) (int, error) {
 	return n, err
 }
 
-// read reads what comes next, from the store for as long as that can give it.
+// read reads the next bytes: from the store, or from Rest if the store has lost
+// them.
 func (b *Body) read(p []byte) (int, error) {
 	rest := b.rest.Load()
 	if rest == nil {
@@ -133,8 +134,8 @@ func (b *Body) closeRest() {
 	}
 }
 
-// advance counts what was read. At the end, files are closed: many programs do not
-// close a body that they have read.
+// advance counts n bytes as read. At the end it closes files, because many
+// programs do not close a body that they have read.
 func (b *Body) advance(n int64) {
 	b.left.Start += n
 	b.options.Count.Add(n)
@@ -147,8 +148,8 @@ func (b *Body) advance(n int64) {
 	}
 }
 
-// WriteTo copies in large pieces, or, where the store can, without passing through
-// memory.
+// WriteTo copies in large pieces. Where the store can, the bytes do not pass
+// through memory.
 func (b *Body) WriteTo(w io.Writer) (written int64, err error) {
 	if b.closed.Load() {
 		return 0, http.ErrBodyReadAfterClose
@@ -165,8 +166,8 @@ func (b *Body) WriteTo(w io.Writer) (written int64, err error) {
 	return written, err
 }
 
-// writeNext writes what comes next, or reports that nothing does. The error may be
-// any, even io.EOF, as it may be that of w.
+// writeNext writes the next bytes. over reports that there are none. The error
+// may be any error of w, even io.EOF.
 func (b *Body) writeNext(w io.Writer, buffer *[]byte) (n int64, over bool, err error) {
 	b.turn.Lock()
 	defer b.turn.Unlock()
@@ -181,8 +182,8 @@ func (b *Body) writeNext(w io.Writer, buffer *[]byte) (n int64, over bool, err e
 	return n, false, err
 }
 
-// writePiece writes what comes next: from memory, from the store, or through buffer,
-// which is made when it is needed.
+// writePiece writes the next bytes: from memory, from the store, or through
+// buffer, which it makes when needed.
 func (b *Body) writePiece(w io.Writer, buffer *[]byte) (int64, error) {
 	if inline := b.content.inline(b.left.Start); inline != nil {
 		n, err := write(w, inline[:min(int64(len(inline)), b.left.Length())])
@@ -193,9 +194,9 @@ func (b *Body) writePiece(w io.Writer, buffer *[]byte) (int64, error) {
 		n, err := direct.WriteRangeTo(w, offset, min(length, b.left.Length()))
 		b.advance(n)
 		if n == 0 && err == nil {
-			err = store.ErrDamaged // it is too short
+			err = store.ErrDamaged // the stored part is too short
 		}
-		if errors.Is(err, store.ErrDamaged) { // else it may be an error of w
+		if errors.Is(err, store.ErrDamaged) { // other errors may be those of w
 			b.content.noteDamage(err)
 			if b.damaged = b.options.Rest != nil; b.damaged {
 				err = nil

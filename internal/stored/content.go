@@ -21,7 +21,7 @@ import (
 // concurrent use.
 type Content struct {
 	parts   []store.Part
-	bodies  []store.Body // beside parts; nil for parts in memory, and if all are
+	bodies  []store.Body // one for each part; nil for a part in memory; empty if all parts are
 	damaged func()
 
 	mu     sync.Mutex
@@ -29,9 +29,10 @@ type Content struct {
 	closed bool
 }
 
-// Open opens parts with a function that opens a blob. Parts in memory need none. If
-// a part is damaged or gone, now or later, damaged is called. Open returns the error
-// of a part that cannot be opened. It is the first call for c.
+// Open opens the blobs of parts with open. Parts in memory need no call.
+// damaged is called if a part turns out, now or later, to be damaged or
+// missing. Open returns the error of a part that cannot be opened. It must be
+// the first call of c.
 func (c *Content) Open(parts []store.Part, open func(store.Blob) (store.Body, error), damaged func()) error {
 	c.parts, c.damaged = parts, damaged
 	for i, part := range parts {
@@ -57,8 +58,8 @@ func (c *Content) Parts() []store.Part { return c.parts }
 // InMemory reports whether all of c is in memory, so that reading it cannot fail.
 func (c *Content) InMemory() bool { return c.bodies == nil }
 
-// ReadAt reads what is stored at an offset of the whole body, up to the end of the
-// part there. It may return less than it was asked for, without an error.
+// ReadAt reads at an offset of the whole body, up to the end of the part there.
+// Unlike in an io.ReaderAt, a short read may have a nil error.
 func (c *Content) ReadAt(p []byte, offset int64) (int, error) {
 	i, skip := c.find(offset)
 	if i < 0 {
@@ -76,8 +77,8 @@ func (c *Content) ReadAt(p []byte, offset int64) (int, error) {
 	return n, c.noteDamage(err)
 }
 
-// find returns the index of the part that has an offset, and where in that part it
-// is. The index is -1 if there is no such part.
+// find returns the index of the part with an offset, and the position within
+// the part. The index is -1 if there is no such part.
 func (c *Content) find(offset int64) (i int, skip int64) {
 	for i := range c.parts {
 		if skip := offset - c.parts[i].Offset; skip >= 0 && skip < c.parts[i].Length {
@@ -87,7 +88,7 @@ func (c *Content) find(offset int64) (i int, skip int64) {
 	return -1, 0
 }
 
-// inline returns the bytes in memory from an offset on, nil if they are elsewhere.
+// inline returns the bytes from an offset on if they are in memory, or nil.
 func (c *Content) inline(offset int64) []byte {
 	i, skip := c.find(offset)
 	if i < 0 || c.parts[i].Blob.Inline == nil {
@@ -97,14 +98,14 @@ func (c *Content) inline(offset int64) []byte {
 	return part.Blob.Inline[part.Skip+skip : part.Skip+part.Length]
 }
 
-// rangeWriter is an optional interface of a store's Body: it copies itself, verified,
-// as the platform does best.
+// rangeWriter is an optional interface of a store's Body. It copies verified
+// bytes in the fastest way of the platform.
 type rangeWriter interface {
 	WriteRangeTo(w io.Writer, offset, length int64) (int64, error)
 }
 
-// direct returns the rangeWriter that has the bytes from an offset on, nil if there
-// is none. It has length bytes, which begin at its own offset from.
+// direct returns the rangeWriter with the bytes from an offset on, or nil. The
+// bytes are at from in it, and there are length of them.
 func (c *Content) direct(offset int64) (w rangeWriter, length, from int64) {
 	i, skip := c.find(offset)
 	if i < 0 || c.parts[i].Blob.Inline != nil {
@@ -114,7 +115,7 @@ func (c *Content) direct(offset int64) (w rangeWriter, length, from int64) {
 	return w, c.parts[i].Length - skip, c.parts[i].Skip + skip
 }
 
-// noteDamage has damage reported. An end before that of the parts is damage, too.
+// noteDamage reports damage. An unexpected end counts as damage, too.
 func (c *Content) noteDamage(err error) error {
 	if err == io.EOF {
 		err = store.ErrDamaged
@@ -149,7 +150,8 @@ func (c *Content) release() {
 	}
 }
 
-// Close closes c, once no body reads it. It must not be called while ReadAt is.
+// Close closes c when no body reads it any more. It must not be called during
+// ReadAt.
 func (c *Content) Close() error {
 	if c.bodies == nil {
 		return nil

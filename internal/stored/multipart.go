@@ -19,13 +19,13 @@ type Multipart struct {
 	closed  atomic.Bool
 	ended   func()
 
-	turn sync.Mutex // of the goroutine that reads; Close does not wait for it
+	turn sync.Mutex // held by the goroutine that reads; Close does not wait for it
 	all  io.Reader  // the frames and the ranges
 }
 
-// NewMultipart returns a body with several ranges of content, which it closes, the
-// boundary between them, and the length of the body. length is that of the content,
-// -1 if it is unknown.
+// NewMultipart returns a body with several ranges of content, their boundary,
+// and the length of the body. The body closes content. length is that of the
+// content, or -1.
 func NewMultipart(c *Content, ranges []span.Span, length int64, contentType string, o Options) (m *Multipart, boundary string, size int64) {
 	var frame bytes.Buffer
 	w := multipart.NewWriter(&frame)
@@ -53,7 +53,7 @@ func NewMultipart(c *Content, ranges []span.Span, length int64, contentType stri
 	return &Multipart{content: c, all: io.MultiReader(readers...)}, w.Boundary(), size
 }
 
-// BeforeEnd is as for Body.
+// BeforeEnd does the same as for a Body.
 func (m *Multipart) BeforeEnd(f func()) { m.ended = f }
 
 func (m *Multipart) beforeEnd() {
@@ -79,7 +79,7 @@ func (m *Multipart) next(p []byte) (int, error) {
 	return m.all.Read(p)
 }
 
-// WriteTo copies each range as a body of its own is copied.
+// WriteTo copies each range like a Body.
 func (m *Multipart) WriteTo(w io.Writer) (int64, error) {
 	if m.closed.Load() {
 		return 0, http.ErrBodyReadAfterClose
