@@ -59,14 +59,3 @@ func (as *audiences) note(key inflight.Key, who audience, now time.Time) {
 	}
 	as.byKey[key] = knownAudience{who, now.Add(audienceTime)}
 }
-
-// noteAudience remembers who can share the response to the request that x leads.
-func (x *exchange) noteAudience(who audience) {
-	if x.sharing == nil || x.sharing.key == (inflight.Key{}) {
-		return
-	}
-	if who == nobody {
-		defer x.sharing.lease.end(false)
-	}
-	x.t.audiences.note(x.sharing.key, who, time.Now())
-}

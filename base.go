@@ -11,26 +11,13 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cachetrip/cachetrip/internal/field"
 )
 
 // What Base returns. A Base may return the same response or header again, or a body that panics, and hooks may panic
 // as well: none of that harms other requests.
-
-// original is what http.DefaultTransport was before a program may have put a cache in its place.
-var original = http.DefaultTransport
-
-// base returns what makes the real requests.
-func (t *Transport) base() http.RoundTripper {
-	switch {
-	case t.Base != nil:
-		return t.Base
-	case http.DefaultTransport == http.RoundTripper(t):
-		return original // instead of itself
-	}
-	return http.DefaultTransport
-}
 
 // reply is a response of Base, copied, with its body.
 type reply struct {
@@ -198,48 +185,21 @@ func (t *Transport) counted(resp *http.Response) io.ReadCloser {
 	return resp.Body
 }
 
-// claim returns the body of the response that came by p, for the caller who led: the end of the
-// caller's interest ends the request, and so does the end of the body, and closing it. The connection that a 101 brings
-// is the caller's from now on, and p is over: only the end of the request's context still ends that of Base's request.
-func (x *exchange) claim(p *participation) io.ReadCloser {
-	ctx := x.ctx
-	o := p.Request.Result()
-	o.claimed = true
-	if o.resp.StatusCode == http.StatusSwitchingProtocols {
-		p.Request.KeepContext()
-		ctx = x.req.Context()
-	}
-	unwatch := context.AfterFunc(ctx, func() { p.Request.Cancel(context.Cause(ctx)) })
-	leave := sync.OnceFunc(func() {
-		unwatch()
-		p.Leave()
-		x.unwatch()
-	})
-	body := x.t.counted(o.resp)
-	switch b, ok := body.(*originBody); {
-	case ok:
-		b.ctx, b.leave = x.ctx, leave
-	case o.resp.StatusCode == http.StatusSwitchingProtocols:
-		p.Leave()
-		x.unwatch()
-	default:
-		leave()
-	}
-	return body
-}
+const (
+	// discardBytes is what is read of a response that is of no use, so that its connection can be:
+	// about what comes with a head in the same packets.
+	discardBytes = 16 << 10
 
-// panicked logs what Base, a body of Base or a hook panicked with.
-func (t *Transport) panicked(p any, stack []byte) {
-	defer func() { _ = recover() }() // of the Logger itself
-	t.logger().Error("cachetrip: panic in Base or a hook", "panic", p, "stack", string(stack))
-}
+	// discardTime bounds the wait for it, should the origin have said that more comes than does.
+	discardTime = 50 * time.Millisecond
+)
 
-// shielded calls f where nobody is who could be told that it panicked, but the Logger.
-func (t *Transport) shielded(f func()) {
-	defer func() {
-		if p := recover(); p != nil {
-			t.panicked(p, debug.Stack())
-		}
-	}()
-	f()
+// discard takes the body of a response that is of no use, if that is little, and closes it.
+func discard(resp *http.Response) {
+	if _, ok := resp.Body.(*originBody); ok && resp.ContentLength >= 0 && resp.ContentLength <= discardBytes {
+		timer := time.AfterFunc(discardTime, func() { resp.Body.Close() })
+		defer timer.Stop()
+		io.CopyN(io.Discard, resp.Body, discardBytes)
+	}
+	resp.Body.Close()
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net/http"
 	"time"
+
+	"github.com/cachetrip/cachetrip/internal/patience"
 )
 
 // How long a caller waits for an answer.
@@ -46,4 +48,13 @@ func (x *exchange) context() context.Context {
 		x.ctx, x.unwatch = callerContext(x.req)
 	}
 	return x.ctx
+}
+
+// waitsFor returns how long x may still wait for other requests: altogether no longer than its patience.
+func (x *exchange) waitsFor() time.Duration {
+	now := time.Now()
+	if x.sharing.until.IsZero() {
+		x.sharing.until = now.Add(patience.Of(x.context(), now, x.t.shareTimeout()))
+	}
+	return x.sharing.until.Sub(now)
 }

@@ -234,3 +234,11 @@ func replaceEntries(fresh *store.Entry, current []*store.Entry, indexes []int) [
 	}
 	return next
 }
+
+// asComplete returns e as the rules see it, as if all its content were stored. Readers of a download
+// get all content.
+func asComplete(e *store.Entry) response {
+	r := newResponse(e)
+	r.allHeld, r.held = true, nil
+	return r
+}

@@ -5,6 +5,8 @@ import (
 	"net/http"
 
 	"github.com/cachetrip/cachetrip/internal/field"
+	"github.com/cachetrip/cachetrip/internal/guard"
+	"github.com/cachetrip/cachetrip/internal/patience"
 )
 
 // One request while it is answered, and which requests the cache concerns.
@@ -143,4 +145,28 @@ func (x *exchange) release() {
 	if x.unwatch != nil && !x.reading {
 		x.unwatch()
 	}
+}
+
+// request returns the request that hooks and logs get. The caller may change
+// its own request once it has the response.
+func (x *exchange) request() *http.Request {
+	if x.asker != nil {
+		return x.asker
+	}
+	if x.own != nil {
+		return x.own
+	}
+	return x.req
+}
+
+// store returns the Store as x uses it.
+func (x *exchange) store() guard.Store { return x.t.storeFor(x.request()) }
+
+// lasting returns a context for calls of the Store that the caller's end does not end. They still
+// take no longer than the caller has patience.
+func (x *exchange) lasting() context.Context {
+	if x.behind {
+		return context.WithoutCancel(x.req.Context())
+	}
+	return patience.Lasting(x.req.Context())
 }

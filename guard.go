@@ -5,7 +5,6 @@ import (
 	"net/http"
 
 	"github.com/cachetrip/cachetrip/internal/guard"
-	"github.com/cachetrip/cachetrip/internal/patience"
 )
 
 // The one way from a Transport to its Store is a guard: no other file uses the Store.
@@ -27,22 +26,18 @@ func (r *failureReporter) StoreFailed(req *http.Request, op string, err error) {
 	(*Transport)(r).storeFailed(req, op, err)
 }
 
-// store returns the Store as x uses it.
-func (x *exchange) store() guard.Store { return x.t.storeFor(x.request()) }
-
-// lasting returns a context for calls of the Store that the caller's end does not end. They still
-// take no longer than the caller has patience.
-func (x *exchange) lasting() context.Context {
-	if x.behind {
-		return context.WithoutCancel(x.req.Context())
-	}
-	return patience.Lasting(x.req.Context())
-}
-
 // digester returns the keyed hash. The Store keeps its secret.
 func (t *Transport) digester(ctx context.Context) (digester, error) {
 	if secret := t.guard.Secret(); secret != nil {
 		return secret, nil
 	}
 	return t.storeFor(nil).Secret(ctx)
+}
+
+// Stats returns the counters as they are now. Evictions counts for all
+// Transports that use the Store.
+func (t *Transport) Stats() Stats {
+	s := t.counters.stats()
+	s.Evictions, _ = t.storeFor(nil).Evictions()
+	return s
 }

@@ -4,7 +4,6 @@ import (
 	"net/http"
 
 	"github.com/cachetrip/cachetrip/internal/span"
-	"github.com/cachetrip/cachetrip/store"
 )
 
 // A new response of the origin is stored while it is read.
@@ -34,19 +33,4 @@ func (a *originReply) keep() result {
 		return a.x.unshared(a.shared, result{resp: a.resp, detail: why})
 	}
 	return a.record(e, span.Of(0, e.Length), nil)
-}
-
-// noteAudience returns, and remembers, who may share r, which the origin has sent or confirmed.
-func (a *originReply) noteAudience(r *response) audience {
-	who := audienceOf(a.x.rules, r, a.resp.Header, a.resp.StatusCode, a.received)
-	a.x.noteAudience(who)
-	return who
-}
-
-// asComplete returns e as the rules see it, as if all its content were stored. Readers of a download
-// get all content.
-func asComplete(e *store.Entry) response {
-	r := newResponse(e)
-	r.allHeld, r.held = true, nil
-	return r
 }

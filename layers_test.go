@@ -8,6 +8,7 @@ import (
 	"go/token"
 	"go/types"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -61,7 +62,20 @@ var mechanisms = map[string][]string{
 // TestRules checks that each file of rules can be read, tested and replaced without knowing the rest.
 func TestRules(t *testing.T) {
 	fset := token.NewFileSet()
-	var files []*ast.File
+	files := parseFiles(t, fset)
+	for _, name := range ruleFiles {
+		if _, err := os.Stat(name); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, violation := range ruleViolations(t, fset, files, ruleFiles) {
+		t.Error(violation)
+	}
+}
+
+// parseFiles parses the files of the package, without tests.
+func parseFiles(t *testing.T, fset *token.FileSet) (files []*ast.File) {
+	t.Helper()
 	names, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
@@ -76,18 +90,11 @@ func TestRules(t *testing.T) {
 		}
 		files = append(files, file)
 	}
-	for _, name := range ruleFiles {
-		if !slices.Contains(names, name) {
-			t.Errorf("there is no %s", name)
-		}
-	}
-	for _, violation := range ruleViolations(t, fset, files, ruleFiles) {
-		t.Error(violation)
-	}
+	return files
 }
 
-// ruleViolations lists what files of rules refer to that they must not.
-func ruleViolations(t *testing.T, fset *token.FileSet, files []*ast.File, rules []string) (found []string) {
+// check checks the types of files of the package.
+func check(t *testing.T, fset *token.FileSet, files []*ast.File) (*types.Package, *types.Info) {
 	t.Helper()
 	info := &types.Info{Uses: make(map[*ast.Ident]types.Object)}
 	config := types.Config{Importer: importer.ForCompiler(fset, "gc", exported(t))}
@@ -95,6 +102,13 @@ func ruleViolations(t *testing.T, fset *token.FileSet, files []*ast.File, rules 
 	if err != nil {
 		t.Fatal(err)
 	}
+	return pkg, info
+}
+
+// ruleViolations lists what files of rules refer to that they must not.
+func ruleViolations(t *testing.T, fset *token.FileSet, files []*ast.File, rules []string) (found []string) {
+	t.Helper()
+	pkg, info := check(t, fset, files)
 	isRule := func(file string) bool { return slices.Contains(rules, filepath.Base(file)) }
 	for ident, object := range info.Uses {
 		at := fset.Position(ident.Pos())
@@ -142,6 +156,51 @@ func exported(t *testing.T) func(path string) (io.ReadCloser, error) {
 		files[path] = file
 	}
 	return func(path string) (io.ReadCloser, error) { return os.Open(files[path]) }
+}
+
+// TestNoCycles checks that no two files of the package need each other, so that one can be read after another. Only files
+// of rules may, as requests and responses are what all of them are about.
+func TestNoCycles(t *testing.T) {
+	fset := token.NewFileSet()
+	files := parseFiles(t, fset)
+	_, info := check(t, fset, files)
+	needs := make(map[string]map[string]string) // by file: the files that it needs, with a name that they declare
+	for ident, object := range info.Uses {
+		from, to := fset.Position(ident.Pos()).Filename, fset.Position(object.Pos()).Filename
+		if !slices.ContainsFunc(files, func(f *ast.File) bool { return fset.Position(f.Pos()).Filename == to }) || from == to {
+			continue
+		}
+		if slices.Contains(ruleFiles, from) && slices.Contains(ruleFiles, to) {
+			continue
+		}
+		if needs[from] == nil {
+			needs[from] = make(map[string]string)
+		}
+		needs[from][to] = object.Name()
+	}
+	done := make(map[string]bool)
+	var visit func(file string, path []string)
+	visit = func(file string, path []string) {
+		if i := slices.Index(path, file); i >= 0 {
+			cycle := append(path[i:len(path):len(path)], file)
+			text := cycle[0]
+			for i, to := range cycle[1:] {
+				text += fmt.Sprintf(" needs %s of %s, which", needs[cycle[i]][to], to)
+			}
+			t.Errorf("%s closes a cycle", text)
+			return
+		}
+		if done[file] {
+			return
+		}
+		for _, to := range slices.Sorted(maps.Keys(needs[file])) {
+			visit(to, append(path, file))
+		}
+		done[file] = true
+	}
+	for _, file := range slices.Sorted(maps.Keys(needs)) {
+		visit(file, nil)
+	}
 }
 
 // TestRuleViolationsAreFound has rules refer to plumbing in each way that they could.

@@ -1,8 +1,6 @@
 package cachetrip
 
 import (
-	"sync"
-
 	"github.com/cachetrip/cachetrip/internal/inflight"
 	"github.com/cachetrip/cachetrip/internal/patience"
 )
@@ -40,28 +38,4 @@ func (x *exchange) askAlone(r *sharedRequest, found lookup) result {
 	o := x.askOrigin(r, found)
 	returns = true
 	return o
-}
-
-// lease keeps other processes from asking for the same. It ends once. A nil lease need not end.
-type lease struct {
-	mu      sync.Mutex
-	release func(shared bool) // nil if the lease has ended
-}
-
-// end ends the lease. shared tells whether what was fetched could be of use to others.
-func (l *lease) end(shared bool) { l.take()(shared) }
-
-// take returns what ends the lease, which nobody else does then.
-func (l *lease) take() (release func(shared bool)) {
-	if l == nil {
-		return func(bool) {}
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.release == nil {
-		return func(bool) {}
-	}
-	release = l.release
-	l.release = nil
-	return release
 }

@@ -2,27 +2,12 @@ package cachetrip
 
 import (
 	"context"
-	"io"
 	"net/http"
-	"time"
 
 	"github.com/cachetrip/cachetrip/internal/memo"
 )
 
 // Asking the origin, and what its answer is to the cache.
-
-const (
-	// discardBytes is what is read of a response that is of no use, so that its connection can be:
-	// about what comes with a head in the same packets.
-	discardBytes = 16 << 10
-
-	// discardTime bounds the wait for it, should the origin have said that more comes than does.
-	discardTime = 50 * time.Millisecond
-)
-
-// wallClock returns the time of day, as it is kept with what is stored: the monotonic clock of a
-// process means nothing to the next, and stops while a machine sleeps.
-func wallClock() time.Time { return time.Now().Round(0) }
 
 // send is that of the Transport. What has come is closed if something panics before there is a result.
 func (x *exchange) send(req *http.Request) (resp *http.Response, err error) {
@@ -143,24 +128,4 @@ func (a *originReply) passOn() result {
 	}
 	a.x.notStored(a.resp.StatusCode, contentLength(a.resp), why, nil)
 	return a.x.unshared(a.shared, result{resp: a.resp, redirected: a.redirected()})
-}
-
-// unshared marks a request as of no use to others, and keeps the next requests from waiting for the like. That an
-// origin failed, or that all had left, does not tell what comes next.
-func (x *exchange) unshared(shared *sharedRequest, o result) result {
-	if shared.Context().Err() == nil && o.err == nil && !isError(o.resp.StatusCode) {
-		x.noteAudience(nobody)
-	}
-	shared.Hide()
-	return o
-}
-
-// discard takes the body of a response that is of no use, if that is little, and closes it.
-func discard(resp *http.Response) {
-	if _, ok := resp.Body.(*originBody); ok && resp.ContentLength >= 0 && resp.ContentLength <= discardBytes {
-		timer := time.AfterFunc(discardTime, func() { resp.Body.Close() })
-		defer timer.Stop()
-		io.CopyN(io.Discard, resp.Body, discardBytes)
-	}
-	resp.Body.Close()
 }

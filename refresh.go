@@ -16,9 +16,6 @@ import (
 const (
 	// refreshTime limits a revalidation, because no caller is there to cancel it.
 	refreshTime = 30 * time.Second
-
-	// closeGrace is how long Close waits for the header of a response.
-	closeGrace = 3 * time.Second
 )
 
 // refresh revalidates behind a stale response that was served, in a goroutine of its own. There is one revalidation for

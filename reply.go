@@ -109,3 +109,20 @@ func (a *originReply) joinedHeader(stored, update http.Header, length int64) htt
 	}
 	return h
 }
+
+// unshared marks a request as of no use to others, and keeps the next requests from waiting for the like. That an
+// origin failed, or that all had left, does not tell what comes next.
+func (x *exchange) unshared(shared *sharedRequest, o result) result {
+	if shared.Context().Err() == nil && o.err == nil && !isError(o.resp.StatusCode) {
+		x.noteAudience(nobody)
+	}
+	shared.Hide()
+	return o
+}
+
+// noteAudience returns, and remembers, who may share r, which the origin has sent or confirmed.
+func (a *originReply) noteAudience(r *response) audience {
+	who := audienceOf(a.x.rules, r, a.resp.Header, a.resp.StatusCode, a.received)
+	a.x.noteAudience(who)
+	return who
+}

@@ -2,8 +2,6 @@ package cachetrip
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
 	"net/http"
 
 	"github.com/cachetrip/cachetrip/internal/download"
@@ -79,40 +77,4 @@ func (o *result) describe(status *Status) {
 	if status.Stored = o.entry != nil && !o.unsaved; status.Stored {
 		status.TTL = o.response.lifetime() - o.response.age(wallClock())
 	}
-}
-
-// errGone is the error of a request whose goroutine was ended below the cache by runtime.Goexit, as testing.T.FailNow
-// does it.
-var errGone = errors.New("cachetrip: Base or ModifyResponse ended the goroutine that called it")
-
-// resultOwner releases the results of shared requests.
-type resultOwner struct{ t *Transport }
-
-// Failed returns the result of a request during which Base panicked, or ended its goroutine. The caller that led passes
-// the panic on.
-func (o resultOwner) Failed(p any, stack []byte) result {
-	if p == nil {
-		return result{err: errGone, final: true}
-	}
-	o.t.panicked(p, stack)
-	return result{err: fmt.Errorf("cachetrip: panic in Base: %v", p), panicked: p}
-}
-
-// Unread has the readers that joined a body no longer wait for the caller that led.
-func (o resultOwner) Unread(r *sharedRequest) {
-	if d := r.Result().download; d != nil {
-		d.Decline()
-	}
-}
-
-// Release closes the body, if it has no owner by now.
-func (o resultOwner) Release(r *sharedRequest) {
-	o.t.shielded(func() {
-		switch res := r.Result(); {
-		case res.download != nil:
-			res.download.Close(func() { r.Cancel(inflight.ErrAbandoned) })
-		case res.resp != nil && !res.claimed:
-			res.resp.Body.Close()
-		}
-	})
 }

@@ -3,6 +3,7 @@ package cachetrip
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -15,40 +16,6 @@ import (
 // long they wait for it. A waiting request may be given a response in two cases only. Either the store could
 // serve the response to it at that moment (RFC 9111, section 4), or the response merely lacks a lifetime and
 // the two requests are alike.
-
-// joining says how a request takes part in requests that are under way.
-type joining int
-
-const (
-	joinAny   joining = iota // it waits for the response to another request
-	joinReady                // it has waited long enough: it joins only where the header is there already
-	joinNone                 // it asks the origin itself, and no other request waits for it
-)
-
-// sharing is what an exchange that asks the origin knows of other requests for the same.
-type sharing struct {
-	key    inflight.Key   // what it asks for; zero if nobody may join
-	until  time.Time      // when it stops waiting for others; zero before it waits
-	waited bool           // it has waited for another process
-	turn   *inflight.Turn // at an origin that fails, if it has waited for a request that failed
-	lease  *lease         // of the request that it leads, if the store has leases
-	others []response     // are just being stored, and turned out to be other variants
-}
-
-// variants returns the responses that are just being stored, and turned out to be other variants.
-func (s *sharing) variants() []response {
-	if s == nil {
-		return nil
-	}
-	return s.others
-}
-
-// end gives the turn of an exchange to the next one.
-func (s *sharing) end() {
-	if s != nil {
-		s.turn.End()
-	}
-}
 
 // collapsible reports whether the request may be answered by the response to another one. One that says
 // how fresh it wants that may be; one that wants it validated for itself may not, and several ranges are
@@ -71,26 +38,6 @@ func (x *exchange) collapses(found lookup) bool {
 	}
 	c := x.conditions(&found)
 	return found.decision.action == revalidate && !c.none()
-}
-
-// waitsFor returns how long x may still wait for other requests: altogether no longer than its patience.
-func (x *exchange) waitsFor() time.Duration {
-	now := time.Now()
-	if x.sharing.until.IsZero() {
-		x.sharing.until = now.Add(patience.Of(x.context(), now, x.t.shareTimeout()))
-	}
-	return x.sharing.until.Sub(now)
-}
-
-// shareTimeout returns ShareTimeout, or what it stands for.
-func (t *Transport) shareTimeout() time.Duration {
-	switch {
-	case t.ShareTimeout == 0:
-		return patience.Longest
-	case t.ShareTimeout < 0:
-		return 0
-	}
-	return t.ShareTimeout
 }
 
 // ask has the origin asked, by this exchange or by another one that wants the same, and answers.
@@ -293,3 +240,39 @@ func (x *exchange) collapsed(p *participation, found lookup, now time.Time) answ
 	}
 	return answer{kind: answerCollapsed, resp: resp}
 }
+
+// resultOwner releases the results of shared requests.
+type resultOwner struct{ t *Transport }
+
+// Failed returns the result of a request during which Base panicked, or ended its goroutine. The caller that led passes
+// the panic on.
+func (o resultOwner) Failed(p any, stack []byte) result {
+	if p == nil {
+		return result{err: errGone, final: true}
+	}
+	o.t.panicked(p, stack)
+	return result{err: fmt.Errorf("cachetrip: panic in Base: %v", p), panicked: p}
+}
+
+// Unread has the readers that joined a body no longer wait for the caller that led.
+func (o resultOwner) Unread(r *sharedRequest) {
+	if d := r.Result().download; d != nil {
+		d.Decline()
+	}
+}
+
+// Release closes the body, if it has no owner by now.
+func (o resultOwner) Release(r *sharedRequest) {
+	o.t.shielded(func() {
+		switch res := r.Result(); {
+		case res.download != nil:
+			res.download.Close(func() { r.Cancel(inflight.ErrAbandoned) })
+		case res.resp != nil && !res.claimed:
+			res.resp.Body.Close()
+		}
+	})
+}
+
+// errGone is the error of a request whose goroutine was ended below the cache by runtime.Goexit, as testing.T.FailNow
+// does it.
+var errGone = errors.New("cachetrip: Base or ModifyResponse ended the goroutine that called it")

@@ -53,3 +53,14 @@ func (x *exchange) joinKey() inflight.Key {
 	}
 	return key
 }
+
+// noteAudience remembers who can share the response to the request that x leads.
+func (x *exchange) noteAudience(who audience) {
+	if x.sharing == nil || x.sharing.key == (inflight.Key{}) {
+		return
+	}
+	if who == nobody {
+		defer x.sharing.lease.end(false)
+	}
+	x.t.audiences.note(x.sharing.key, who, time.Now())
+}

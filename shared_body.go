@@ -1,9 +1,12 @@
 package cachetrip
 
 import (
+	"context"
+	"io"
 	"maps"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/cachetrip/cachetrip/internal/download"
@@ -106,4 +109,34 @@ func (o *result) attachBody(resp *http.Response, body *download.Reader) {
 		}
 		maps.Copy(resp.Trailer, trailer) // http.Response.Write holds that map since it began
 	})
+}
+
+// claim returns the body of the response that came by p, for the caller who led: the end of the
+// caller's interest ends the request, and so does the end of the body, and closing it. The connection that a 101 brings
+// is the caller's from now on, and p is over: only the end of the request's context still ends that of Base's request.
+func (x *exchange) claim(p *participation) io.ReadCloser {
+	ctx := x.ctx
+	o := p.Request.Result()
+	o.claimed = true
+	if o.resp.StatusCode == http.StatusSwitchingProtocols {
+		p.Request.KeepContext()
+		ctx = x.req.Context()
+	}
+	unwatch := context.AfterFunc(ctx, func() { p.Request.Cancel(context.Cause(ctx)) })
+	leave := sync.OnceFunc(func() {
+		unwatch()
+		p.Leave()
+		x.unwatch()
+	})
+	body := x.t.counted(o.resp)
+	switch b, ok := body.(*originBody); {
+	case ok:
+		b.ctx, b.leave = x.ctx, leave
+	case o.resp.StatusCode == http.StatusSwitchingProtocols:
+		p.Leave()
+		x.unwatch()
+	default:
+		leave()
+	}
+	return body
 }
