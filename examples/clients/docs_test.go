@@ -1,4 +1,5 @@
-// Package clients tests what the pages in docs/clients show of the programs in here.
+// Package clients tests the code and tables in docs/clients against the examples
+// in this directory.
 package clients
 
 import (

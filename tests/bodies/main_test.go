@@ -1,3 +1,5 @@
+// Package bodies_test tests how bodies are stored, resumed and served: partial
+// responses, ranges, broken transfers and damaged files.
 package bodies_test
 
 import (

@@ -1,3 +1,5 @@
+// Package contract_test tests the contract of RoundTripper in every situation,
+// and what the cache tells about itself: Status, hooks, logs and explanations.
 package contract_test
 
 import (

@@ -1,3 +1,5 @@
+// Package origins_test tests the cache against origins and transports that are
+// odd, hostile, or refuse requests, and against nginx.
 package origins_test
 
 import (

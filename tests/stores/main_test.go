@@ -1,3 +1,5 @@
+// Package stores_test tests the cache with stores that fail, hang or are slow,
+// and with every kind of store under load.
 package stores_test
 
 import (

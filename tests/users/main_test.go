@@ -1,3 +1,5 @@
+// Package users_test tests that users never get each other's responses, and
+// that no secret is stored or logged.
 package users_test
 
 import (

@@ -1,3 +1,5 @@
+// Package validation_test tests freshness, validation and variants from end to
+// end, also beside other caches and with random scripts.
 package validation_test
 
 import (
