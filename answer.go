@@ -25,22 +25,22 @@ func (k answerKind) hook(t *Trace) func(AnswerInfo) {
 	return [...]func(AnswerInfo){t.Hit, t.StaleHit, t.Revalidated, t.Collapsed, t.Miss, t.Refused}[k]
 }
 
-// answer is what an attempt of an exchange has led to.
+// answer is the result of an attempt.
 type answer struct {
 	next   next
 	kind   answerKind     // of resp
-	resp   *http.Response // what the caller gets, if next is answered and err is nil
-	err    error          // what the caller gets instead
-	status Status         // what StatusOf cannot tell from resp
+	resp   *http.Response // the caller's response, if next is answered and err is nil
+	err    error          // the caller's error
+	status Status         // the status, where StatusOf cannot tell it from resp
 }
 
-// next is how an exchange goes on after an attempt.
+// next says how an exchange continues after an attempt.
 type next int
 
 const (
 	answered   next = iota
-	alone           // it begins again without waiting for others: their response was of no use
-	impatient       // it begins again, and waits no longer for others
-	again           // it begins again: what is stored has changed
-	unreadable      // it begins again as if nothing were stored
+	alone           // try again without waiting for others, because their response was of no use
+	impatient       // try again, and do not wait for others any more
+	again           // try again, because the stored responses have changed
+	unreadable      // try again as if nothing were stored
 )

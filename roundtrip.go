@@ -6,12 +6,15 @@ import (
 	"net/http"
 )
 
-// The story of a request: look up, decide, then serve, revalidate or fetch, then store.
+// The Transport: its options, and how it is opened and closed.
 
-// RoundTrip answers req from the cache, or with the help of Base. It keeps the contract of
-// [http.RoundTripper]. The response says in Cache-Status how it came about; see [StatusOf]. One that came
-// from the store, or by another's request, has no TLS, whatever the scheme, as no connection brought it, and
-// the Proto with which it once came. The error is that of Base, ModifyResponse or the request's context.
+// RoundTrip answers req from the cache, or with the help of Base. It keeps the
+// contract of [http.RoundTripper]. Cache-Status in the response tells how it
+// was obtained; see [StatusOf].
+//
+// A response from the store, or from another caller's request, has no TLS,
+// because no connection brought it. Its Proto is that of the original response.
+// An error is that of Base, ModifyResponse or the request's context.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	t.counters.requests.Add(1)
 	if ctx := req.Context(); ctx.Err() != nil {
@@ -21,7 +24,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, context.Cause(ctx)
 	}
 	x, status := t.begin(req)
-	if ctx := req.Context(); x == nil && ctx.Err() != nil { // meanwhile, so that Base has no part in it
+	if ctx := req.Context(); x == nil && ctx.Err() != nil { // the context ended meanwhile, so Base must not get the request
 		if req.Body != nil {
 			req.Body.Close()
 		}
@@ -42,7 +45,8 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return x.run()
 }
 
-// run answers the request. Each attempt looks up and decides, and carries out the decision.
+// run answers the request. Each attempt looks up, decides, and carries out the
+// decision.
 func (x *exchange) run() (*http.Response, error) {
 	var try attempt
 	if !x.collapsible() {
@@ -73,7 +77,7 @@ func (x *exchange) run() (*http.Response, error) {
 	}
 }
 
-// carryOut does what was decided.
+// carryOut carries out the decision of a look-up.
 func (x *exchange) carryOut(found lookup, join joining) answer {
 	switch found.decision.action {
 	case serve, serveRevalidate:
@@ -87,14 +91,14 @@ func (x *exchange) carryOut(found lookup, join joining) answer {
 	return x.ask(found, join)
 }
 
-// attempt says how an exchange tries to answer its request.
+// attempt is one try of an exchange to answer its request.
 type attempt struct {
-	count int     // how often it has begun again
-	join  joining // how it takes part in the requests of others
+	count int     // the number of tries before it
+	join  joining // whether it may join other requests
 	blind bool    // as if nothing were stored
 }
 
-// then returns the attempt after one that has led to next.
+// then returns the attempt after t, which has led to next.
 func (t attempt) then(next next) attempt {
 	switch next {
 	case alone:
@@ -113,6 +117,6 @@ func (t attempt) then(next next) attempt {
 	return t
 }
 
-// maxTries is how often a request may begin again and still wait for others: more than what it
-// waits for changes under its hands, other than by chance.
+// maxTries is how often a request may start again and still wait for others.
+// Only by chance do the stored responses change more often under one request.
 const maxTries = 4
