@@ -144,27 +144,30 @@ func (c *Content) release() {
 		return
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.users--; c.closed && c.users == 0 {
+	c.users--
+	last := c.closed && c.users == 0
+	c.mu.Unlock()
+	if last {
 		c.closeBodies()
 	}
 }
 
-// Close closes c when no body reads it any more. It must not be called during
-// ReadAt.
+// Close closes c, once no body reads it. It must not be called while ReadAt is.
 func (c *Content) Close() error {
 	if c.bodies == nil {
 		return nil
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.closed && c.users == 0 {
+	last := !c.closed && c.users == 0
+	c.closed = true
+	c.mu.Unlock()
+	if last {
 		c.closeBodies()
 	}
-	c.closed = true
 	return nil
 }
 
+// closeBodies calls the store, and so must not hold the lock.
 func (c *Content) closeBodies() {
 	for _, body := range c.bodies {
 		if body != nil {

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -25,6 +26,7 @@ type blob struct {
 	fails   int64 // reads of this offset fail; 0: none do
 	err     error
 	closed  atomic.Int32
+	onClose func()
 }
 
 func (b *blob) ReadAt(p []byte, offset int64) (int, error) {
@@ -37,7 +39,13 @@ func (b *blob) ReadAt(p []byte, offset int64) (int, error) {
 	return strings.NewReader(b.content).ReadAt(p, offset)
 }
 
-func (b *blob) Close() error { b.closed.Add(1); return nil }
+func (b *blob) Close() error {
+	b.closed.Add(1)
+	if b.onClose != nil {
+		b.onClose()
+	}
+	return nil
+}
 
 // direct is a blob that copies itself.
 type direct struct{ *blob }
@@ -184,6 +192,29 @@ func TestCloseWhileReading(t *testing.T) {
 	if n, err := b.WriteTo(w); n != 10 || err != http.ErrBodyReadAfterClose {
 		t.Errorf("wrote %d, %v", n, err)
 	}
+	f.wantClosed(true)
+}
+
+func TestReadWhileClosing(t *testing.T) {
+	// A store that takes its time to close a body keeps no reader of it.
+	f := open(t, false)
+	b := f.body(span.Of(0, 30), nil)
+	f.first.onClose = func() {
+		read := make(chan error)
+		go func() {
+			_, err := f.body(span.Of(0, 30), nil).Read(make([]byte, 1))
+			read <- err
+		}()
+		select {
+		case err := <-read:
+			if err != http.ErrBodyReadAfterClose {
+				t.Errorf("read %v, want %v", err, http.ErrBodyReadAfterClose)
+			}
+		case <-time.After(time.Minute):
+			t.Error("the reader waits for the store")
+		}
+	}
+	b.Close()
 	f.wantClosed(true)
 }
 
