@@ -2,7 +2,7 @@ package cachetrip
 
 import "net/http"
 
-// How a request was answered, and how an exchange goes on after an attempt to answer it.
+// How a request was answered, and how an exchange continues after an attempt.
 
 // answerKind is how a request was answered.
 type answerKind int

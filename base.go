@@ -16,17 +16,19 @@ import (
 	"github.com/cachetrip/cachetrip/internal/field"
 )
 
-// What Base returns. A Base may return the same response or header again, or a body that panics, and hooks may panic
-// as well: none of that harms other requests.
+// Requests to Base. A Base may return the same response or header twice, or a
+// body that panics, and hooks may panic, too. None of that harms other
+// requests.
 
-// reply is a response of Base, copied, with its body.
+// reply is a copy of a response of Base, with its body.
 type reply struct {
 	http.Response
 	body originBody
 }
 
-// send has Base make a request. The response is a copy, whose header and trailer may be written to. What a
-// RoundTripper has to give, but one that is made up for a test may leave out, is added.
+// send makes a request with Base. The response is a copy, whose header and
+// trailer may be changed. It has all fields that a RoundTripper must set, even
+// if Base, such as a fake in a test, left them out.
 func (t *Transport) send(req *http.Request) (*http.Response, error) {
 	given, err := t.base().RoundTrip(req)
 	switch {
@@ -44,13 +46,13 @@ func (t *Transport) send(req *http.Request) (*http.Response, error) {
 	if resp.Header = given.Header.Clone(); resp.Header == nil {
 		resp.Header = make(http.Header)
 	}
-	resp.Header, _ = field.Canonical(resp.Header) // as net/http gives it
+	resp.Header, _ = field.Canonical(resp.Header) // in the form of net/http
 	t.guardBody(resp, given, &r.body)
 	return resp, nil
 }
 
-// guardBody puts b around the body of resp, which has come as given, if it has one. The body of a 101 is the
-// connection, and stays as it is.
+// guardBody puts b around the body of resp, if it has one. given is the
+// response of Base. The body of a 101 is the connection, and stays as it is.
 func (t *Transport) guardBody(resp, given *http.Response, b *originBody) {
 	switch {
 	case resp.Body == nil:
@@ -62,7 +64,8 @@ func (t *Transport) guardBody(resp, given *http.Response, b *originBody) {
 	}
 }
 
-// givenBy returns the response of Base that resp is a copy of. Its trailer is there when its body has ended.
+// givenBy returns the response of Base that resp is a copy of. Its trailer is
+// complete when its body has ended.
 func givenBy(resp *http.Response) *http.Response {
 	if b, ok := resp.Body.(*originBody); ok {
 		return b.given
@@ -70,8 +73,8 @@ func givenBy(resp *http.Response) *http.Response {
 	return resp
 }
 
-// contentLength returns the length of what the body of resp will give, -1 if it is not known. Zero
-// may also be what was never set.
+// contentLength returns the length of the body of resp, or -1 if it is unknown.
+// A zero may mean that it was never set.
 func contentLength(resp *http.Response) int64 {
 	if resp.ContentLength == 0 && resp.Body != http.NoBody {
 		return -1
@@ -81,7 +84,7 @@ func contentLength(resp *http.Response) int64 {
 
 // modify lets ModifyResponse see resp, a copy that send returned. If that fails, the body of resp is closed.
 func (t *Transport) modify(resp *http.Response) error {
-	delete(resp.Header, fromCacheField) // which says that this cache answered
+	delete(resp.Header, fromCacheField) // only this cache may set it
 	if t.ModifyResponse == nil {
 		return nil
 	}
@@ -90,7 +93,7 @@ func (t *Transport) modify(resp *http.Response) error {
 	defer func() {
 		if !done {
 			body.Close()
-			resp.Body = body // as others close it again
+			resp.Body = body // so that a second Close does no harm
 		}
 	}()
 	if err := t.ModifyResponse(resp); err != nil {
@@ -101,10 +104,10 @@ func (t *Transport) modify(resp *http.Response) error {
 	case resp.Header == nil:
 		resp.Header = make(http.Header)
 	case reflect.ValueOf(resp.Header).Pointer() != reflect.ValueOf(header).Pointer():
-		resp.Header = maps.Clone(resp.Header) // the program may use it again
+		resp.Header = maps.Clone(resp.Header) // the program may use its header again
 	}
 	resp.Header, _ = field.Canonical(resp.Header)
-	if resp.StatusCode != http.StatusSwitchingProtocols && resp.Body != body { // though it must not touch that
+	if resp.StatusCode != http.StatusSwitchingProtocols && resp.Body != body { // ModifyResponse must not replace the body
 		if resp.Body == nil {
 			body.Close()
 		}
@@ -113,19 +116,21 @@ func (t *Transport) modify(resp *http.Response) error {
 	return nil
 }
 
-// originBody is the body of a response of Base. It closes the body that Base gave once, however often and by whom it is
-// closed itself, and a panic in that is an error: some of those who close it are goroutines of the cache.
+// originBody is the body of a response of Base. It closes the body of Base
+// once, no matter how often it is closed itself. It turns a panic of that Close
+// into an error, because goroutines of the cache also close bodies.
 type originBody struct {
-	io.ReadCloser // as Base gave it
+	io.ReadCloser // the body of Base
 	given, resp   *http.Response
 	transport     *Transport
 	closed        atomic.Bool
 
-	// Of a body that a caller reads itself, see counted and claim. Then resp is the caller's, and is given the trailer.
+	// These fields are for a body that a caller reads itself; see counted and
+	// claim. resp is the caller's response, which gets the trailer.
 	count   *atomic.Int64
 	trailer sync.Once
-	ctx     context.Context // of the caller, if the request has another; else nil
-	leave   func()          // to be called at the end, if not nil
+	ctx     context.Context // the caller's context, if the request has another one; else nil
+	leave   func()          // called at the end; may be nil
 }
 
 func (b *originBody) Read(p []byte) (int, error) {
@@ -146,7 +151,8 @@ func (b *originBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// copyTrailer gives resp what came after the body, in the map that it has, if any, as net/http does.
+// copyTrailer puts the trailer into resp after the body, into the map that it
+// already has, if any, as net/http does.
 func (b *originBody) copyTrailer() {
 	switch {
 	case b.given == b.resp || len(b.given.Trailer) == 0:
@@ -177,7 +183,7 @@ func (b *originBody) left() {
 	}
 }
 
-// counted returns the body of resp, which passes through the cache without being kept, its bytes counted.
+// counted returns the body of resp, which is not stored, and counts its bytes.
 func (t *Transport) counted(resp *http.Response) io.ReadCloser {
 	if b, ok := resp.Body.(*originBody); ok {
 		b.count = &t.counters.bytesReceived
@@ -186,15 +192,18 @@ func (t *Transport) counted(resp *http.Response) io.ReadCloser {
 }
 
 const (
-	// discardBytes is what is read of a response that is of no use, so that its connection can be:
-	// about what comes with a head in the same packets.
+	// discardBytes is how much is read of an unneeded body, so that its
+	// connection can be used again. It is about as much as arrives in the same
+	// packets as a header.
 	discardBytes = 16 << 10
 
-	// discardTime bounds the wait for it, should the origin have said that more comes than does.
+	// discardTime limits the wait for these bytes, in case the origin announced
+	// more than it sends.
 	discardTime = 50 * time.Millisecond
 )
 
-// discard takes the body of a response that is of no use, if that is little, and closes it.
+// discard closes an unneeded body. It reads the body to its end first, if that
+// is near.
 func discard(resp *http.Response) {
 	if _, ok := resp.Body.(*originBody); ok && resp.ContentLength >= 0 && resp.ContentLength <= discardBytes {
 		timer := time.AfterFunc(discardTime, func() { resp.Body.Close() })

@@ -7,13 +7,14 @@ import (
 	"github.com/cachetrip/cachetrip/internal/guard"
 )
 
-// The one way from a Transport to its Store is a guard: no other file uses the Store.
+// The use of the Store, which always goes through a guard. No other file uses
+// the Store.
 
 // keeps reports whether there is a Store.
 func (t *Transport) keeps() bool { return t.Store != nil }
 
-// storeFor returns the Store as a request uses it. Hooks are told of req when the Store fails; it
-// may be nil.
+// storeFor returns the Store behind its guard, for a request. req is for hooks,
+// if the Store fails; it may be nil.
 func (t *Transport) storeFor(req *http.Request) guard.Store {
 	return t.guard.For(t.Store, (*failureReporter)(t), req)
 }

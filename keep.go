@@ -8,8 +8,9 @@ import (
 
 // A new response of the origin is stored while it is read.
 
-// keep stores the response, if that is allowed, and returns the result for all who share it. It is for
-// all responses but those that confirm or complete a stored one.
+// keep stores the response, if that is allowed, and returns the result for all
+// callers that share it. It handles all responses except those that confirm or
+// complete a stored one.
 func (a *originReply) keep() result {
 	if a.redirected() {
 		a.x.notStored(a.resp.StatusCode, contentLength(a.resp), "redirected", nil)

@@ -10,8 +10,8 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// A response of the origin with the request that it answers, and what both say about a stored
-// response.
+// A response of the origin together with its request, and what they say about
+// stored responses.
 
 // originReply is a response of the origin to a request of an exchange.
 type originReply struct {
@@ -19,7 +19,7 @@ type originReply struct {
 	shared    *sharedRequest
 	resp      *http.Response
 	sent      *http.Request
-	stored    []response // what was stored when the request was sent
+	stored    []response // the stored responses when the request was sent
 	requested time.Time
 	received  time.Time
 
@@ -110,8 +110,9 @@ func (a *originReply) joinedHeader(stored, update http.Header, length int64) htt
 	return h
 }
 
-// unshared marks a request as of no use to others, and keeps the next requests from waiting for the like. That an
-// origin failed, or that all had left, does not tell what comes next.
+// unshared returns o as a result that no other caller can use. Next requests
+// for the same will not wait for each other. A failure of the origin, or the
+// end of all callers, does not count.
 func (x *exchange) unshared(shared *sharedRequest, o result) result {
 	if shared.Context().Err() == nil && o.err == nil && !isError(o.resp.StatusCode) {
 		x.noteAudience(nobody)
@@ -120,7 +121,8 @@ func (x *exchange) unshared(shared *sharedRequest, o result) result {
 	return o
 }
 
-// noteAudience returns, and remembers, who may share r, which the origin has sent or confirmed.
+// noteAudience returns which other requests may share r, which the origin has
+// sent or confirmed. It remembers the answer.
 func (a *originReply) noteAudience(r *response) audience {
 	who := audienceOf(a.x.rules, r, a.resp.Header, a.resp.StatusCode, a.received)
 	a.x.noteAudience(who)

@@ -7,28 +7,30 @@ import (
 	"github.com/cachetrip/cachetrip/internal/inflight"
 )
 
-// What an exchange knows of other requests for the same.
+// The state of an exchange that shares, or could share, a request to the
+// origin.
 
-// joining says how a request takes part in requests that are under way.
+// joining says how a request may join requests that are under way.
 type joining int
 
 const (
 	joinAny   joining = iota // it waits for the response to another request
-	joinReady                // it has waited long enough: it joins only where the header is there already
+	joinReady                // it has waited long enough, and joins only if the header is already there
 	joinNone                 // it asks the origin itself, and no other request waits for it
 )
 
-// sharing is what an exchange that asks the origin knows of other requests for the same.
+// sharing is what an exchange knows about other requests for the same response.
 type sharing struct {
-	key    inflight.Key   // what it asks for; zero if nobody may join
+	key    inflight.Key   // the key of its request; zero if no other request may join
 	until  time.Time      // when it stops waiting for others; zero before it waits
 	waited bool           // it has waited for another process
-	turn   *inflight.Turn // at an origin that fails, if it has waited for a request that failed
+	turn   *inflight.Turn // its turn at a failing origin, after it waited for a request that failed
 	lease  *lease         // of the request that it leads, if the store has leases
-	others []response     // are just being stored, and turned out to be other variants
+	others []response     // being stored at the moment, and turned out to be other variants
 }
 
-// variants returns the responses that are just being stored, and turned out to be other variants.
+// variants returns the responses that are being stored and turned out to be
+// other variants.
 func (s *sharing) variants() []response {
 	if s == nil {
 		return nil
@@ -43,16 +45,17 @@ func (s *sharing) end() {
 	}
 }
 
-// lease keeps other processes from asking for the same. It ends once. A nil lease need not end.
+// lease keeps other processes from requesting the same. It ends once. A nil
+// lease is already over.
 type lease struct {
 	mu      sync.Mutex
 	release func(shared bool) // nil if the lease has ended
 }
 
-// end ends the lease. shared tells whether what was fetched could be of use to others.
+// end ends the lease. shared says whether others can use the response.
 func (l *lease) end(shared bool) { l.take()(shared) }
 
-// take returns what ends the lease, which nobody else does then.
+// take returns the function that ends the lease, and makes end do nothing.
 func (l *lease) take() (release func(shared bool)) {
 	if l == nil {
 		return func(bool) {}
