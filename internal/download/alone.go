@@ -128,13 +128,17 @@ func (r *Reader) readSource(p []byte) (n int, err error) {
 // begins reports whether a body begins with the bytes that r has returned, up
 // to a position.
 func (r *Reader) begins(body io.Reader, position int64) bool {
-	if r.sum != nil { // the draft may not have the bytes any more
-		var sum maphash.Hash
-		sum.SetSeed(r.sum.Seed())
-		_, err := io.CopyN(&sum, body, position)
-		return err == nil && sum.Sum64() == r.sum.Sum64()
+	if r.sum == nil {
+		return prefix.Same(body, reading{r}, position)
 	}
-	return prefix.Same(body, reading{r}, position)
+	// The draft may not have the bytes from sumFrom on.
+	if !prefix.Same(body, reading{r}, r.sumFrom) {
+		return false
+	}
+	var sum maphash.Hash
+	sum.SetSeed(r.sum.Seed())
+	_, err := io.CopyN(&sum, body, position-r.sumFrom)
+	return err == nil && sum.Sum64() == r.sum.Sum64()
 }
 
 // reading reads the bytes that a reader has returned before.

@@ -31,7 +31,8 @@ type Reader struct {
 	reading  bool          // a source or the draft is read, without the lock
 	err      error         // the final error of all further reads
 	left     bool          // Leave has returned
-	sum      *maphash.Hash // hash of the returned bytes; nil if the draft surely has them
+	sum      *maphash.Hash // hash of the returned bytes from sumFrom on; nil if the draft surely has all
+	sumFrom  int64
 	alone    alone
 }
 
@@ -110,6 +111,9 @@ func (r *Reader) read(p []byte) (int, error) {
 		}
 	}()
 	n, err := r.next(p)
+	if r.sum == nil && d.refused != nil && n > 0 && r.position-int64(n) == d.staged {
+		r.sum, r.sumFrom = new(maphash.Hash), d.staged // the draft does not get these bytes
+	}
 	if r.sum != nil {
 		r.sum.Write(p[:n])
 	}

@@ -3,6 +3,7 @@ package download_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -61,24 +62,40 @@ func TestSlowReaderIsLeftBehind(t *testing.T) {
 		{"it gets an error", nil, long[:10], io.ErrUnexpectedEOF},
 		{"it asks for the rest", restOf(long, io.EOF), long, nil},
 		{"its rest is another one", restOf("other"+long, io.EOF), long[:10], io.ErrUnexpectedEOF},
-		{"its rest breaks for good", restOf(long[:pieceSize], errFull), long[:pieceSize], errFull},
+		{"its rest breaks once", breaksOnce(long), long, nil},
+		{"its rest breaks for good", restOf(long[:2*pieceSize], errFull), long[:2*pieceSize], errFull},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				f := start(t, text(long, io.EOF), func(f *fixture, _ *download.Config) {
-					f.draft.slow = true
-					f.draft.write = func([]byte) error { return errFull }
+		for _, slow := range []bool{false, true} {
+			for _, room := range []int{0, pieceSize} { // of the draft
+				t.Run(fmt.Sprintf("%s, slow %t, room %d", test.name, slow, room), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						left := room
+						f := start(t, text(long, io.EOF), func(f *fixture, _ *download.Config) {
+							f.draft.slow = slow
+							f.draft.write = func(p []byte) error {
+								if left -= len(p); left < 0 {
+									return errFull
+								}
+								return nil
+							}
+						})
+						first, idle := f.Take(f.caller(t.Context(), 2, nil)), f.Join(f.caller(t.Context(), 2, test.alone))
+						read := room + 10
+						if n, err := io.ReadFull(idle, make([]byte, read)); n != read || err != nil {
+							t.Fatalf("got %d, %v", n, err)
+						}
+						began := time.Now()
+						f.wantRead(first, long, nil)
+						wantTook(t, began, 3*time.Second)
+						want := test.want
+						if len(want) < read {
+							want = long[:read] // it had got that
+						}
+						f.wantRead(idle, want[read:], test.err)
+					})
 				})
-				first, idle := f.Take(f.caller(t.Context(), 2, nil)), f.Join(f.caller(t.Context(), 2, test.alone))
-				if n, err := idle.Read(make([]byte, 10)); n != 10 || err != nil {
-					t.Fatalf("got %d, %v", n, err)
-				}
-				began := time.Now()
-				f.wantRead(first, long, nil)
-				wantTook(t, began, 3*time.Second)
-				f.wantRead(idle, test.want[10:], test.err)
-			})
-		})
+			}
+		}
 	}
 }
 
@@ -86,7 +103,6 @@ func TestLeaderIsNotLeftBehind(t *testing.T) {
 	// The first reader may make the network wait for any time.
 	synctest.Test(t, func(t *testing.T) {
 		f := start(t, text(long, io.EOF), func(f *fixture, _ *download.Config) {
-			f.draft.slow = true // so that the reader keeps a hash of its bytes
 			f.draft.write = func([]byte) error { return errFull }
 		})
 		leader, joined := f.Take(f.caller(t.Context(), 2, nil)), f.Join(f.caller(t.Context(), 2, restOf(long, io.EOF)))
