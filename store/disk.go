@@ -79,6 +79,11 @@ type Disk struct {
 
 	owner owner // of new files
 
+	squeezed struct { // after the disk was full; see makeSpace
+		bytes, until atomic.Int64
+		rounds       atomic.Uint64 // counts how often space was made
+	}
+
 	closed     atomic.Bool
 	evictions  atomic.Uint64
 	inUse      atomic.Int64 // when noteInUse last looked, in nanoseconds since 1970
@@ -188,6 +193,7 @@ func (d *Disk) Close() error {
 		d.usageClose()
 		d.dirs.close()
 		d.held.close()
+		d.evictor.close()
 		d.leases.close()
 	}
 	return nil

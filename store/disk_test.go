@@ -1307,7 +1307,7 @@ func TestSurvey(t *testing.T) {
 					stored++
 					mustPut(t, d, outside(stored), make([]byte, 100))
 					s := &d.evictor.survey
-					if len(s.names) > 0 {
+					if s.from != nil {
 						parts++
 					} else if !s.rest.IsZero() || d.readUsage(&page) == nil && page.due(0, time.Now()) < 0 {
 						vain := !s.rest.IsZero()

@@ -77,6 +77,7 @@ type diskDraft struct {
 	summed   int64 // bytes in sum
 	reserved int64 // the bytes that the usage file counts for the draft
 	ended    bool  // committed or closed
+	spaces   int   // how often it has made space on a full disk
 
 	mu      sync.RWMutex // guards the fields below, which readers use as well
 	buf     []byte
@@ -189,9 +190,26 @@ func (dr *diskDraft) dropBuffer() {
 	dr.buf, dr.pooled, dr.last, dr.lastPooled = nil, nil, nil, nil
 }
 
-// flush writes the buffer, and footer after it. If that fails, all bytes of the draft stay
-// readable.
+// flush writes the buffer, and footer after it. On a full disk it makes space first. If
+// that fails, all bytes of the draft stay readable.
 func (dr *diskDraft) flush(footer []byte) error {
+	return dr.withSpace(func() error { return dr.tryFlush(footer) })
+}
+
+// withSpace calls f, and again after making space on a full disk. A body that is larger
+// than the disk must not evict everything, so a draft makes space a few times only.
+func (dr *diskDraft) withSpace(f func() error) error {
+	for {
+		round := dr.d.squeezed.rounds.Load()
+		err := f()
+		if !diskFull(err) || dr.spaces == spaceTries || !dr.d.makeSpace(dr.ctx, round, int64(len(dr.buf))) {
+			return err
+		}
+		dr.spaces++
+	}
+}
+
+func (dr *diskDraft) tryFlush(footer []byte) error {
 	size := dr.flushed + int64(len(dr.buf)+len(footer))
 	last := footer != nil
 	if err := dr.reserve(size, last); err != nil {
@@ -278,7 +296,7 @@ func (dr *diskDraft) reserve(size int64, exactly bool) error {
 		}
 		sum, err = dr.resize(target, r)
 	}
-	if err == nil && delta > 0 && sum > dr.d.max {
+	if err == nil && delta > 0 && sum > dr.d.limit() {
 		dr.d.makeRoom(dr.ctx, sum, 0)
 	}
 	return err
@@ -322,6 +340,10 @@ func (dr *diskDraft) resize(target int64, r room) (sum int64, err error) {
 		err = dr.file.Truncate(target)
 	}
 	if err != nil {
+		if dr.file == nil && target > 0 {
+			l.account(-dr.reserved, page)
+			dr.reserved = 0
+		}
 		return 0, err
 	}
 	if delta := target - dr.reserved; delta < 0 {
@@ -433,6 +455,11 @@ func (dr *diskDraft) publish(size int64) error {
 	if err := dr.file.Truncate(bodyFileSize(size)); err != nil {
 		return err
 	}
+	return dr.withSpace(dr.giveName)
+}
+
+// giveName gives the file of the body its name.
+func (dr *diskDraft) giveName() error {
 	l, err := dr.lock()
 	if err != nil {
 		return err

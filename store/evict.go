@@ -40,6 +40,7 @@ type evictor struct {
 	mu     shardLock // held by the goroutine that evicts
 	cursor int       // the shard to list next
 	pool   []*keyFiles
+	old    []*keyFiles // of earlier samples, those that are next; see evictRun.list
 	survey survey
 
 	turns atomic.Uint64 // counts steps, so that waiting callers see progress
@@ -48,6 +49,16 @@ type evictor struct {
 func (e *evictor) init() {
 	e.mu = make(shardLock, 1)
 	e.cursor = rand.IntN(shardCount) // so that short-lived processes begin at different shards
+}
+
+// close gives up the survey, unless a caller is at it, which then does so itself.
+func (e *evictor) close() {
+	select {
+	case e.mu <- struct{}{}:
+		e.survey.giveUp(0)
+		<-e.mu
+	default:
+	}
 }
 
 // nextShard returns the shard whose turn it is.
@@ -103,7 +114,8 @@ func (d *Disk) grant(ctx context.Context, full *fullError, r *room) error {
 // takes no longer than a request can wait. It reports whether the cache is within
 // or near its limit then. The error is nil if there was nothing more to evict.
 func (d *Disk) makeRoom(ctx context.Context, sum, extra int64) (bool, error) {
-	full, near := d.max-extra, d.near()-extra
+	limit := d.limit()
+	full, near := limit-extra, d.near()-extra
 	e := &d.evictor
 	select {
 	case e.mu <- struct{}{}:
@@ -116,7 +128,7 @@ func (d *Disk) makeRoom(ctx context.Context, sum, extra int64) (bool, error) {
 		}
 	}
 	defer func() { <-e.mu }()
-	done, err := d.evict(ctx, evictLimits{target: full - d.max/64, full: full, near: near})
+	done, err := d.evict(ctx, evictLimits{target: full - limit/64, full: full, near: near})
 	if err != nil {
 		d.log.Debug("cachetrip: store: eviction failed", "error", err)
 	}
@@ -212,7 +224,7 @@ func (r *evictRun) run(ctx context.Context) error {
 			return err
 		}
 		r.done.size, r.done.spent = page.sum(), time.Since(r.start)
-		switch step := planEviction(r.done, r.limits, e.pool, d.max/64); step.action {
+		switch step := planEviction(r.done, r.limits, e.pool, d.limit()/64); step.action {
 		case evictStop:
 			return nil
 		case evictList:
@@ -223,23 +235,28 @@ func (r *evictRun) run(ctx context.Context) error {
 	}
 }
 
-// list lists the next shards and puts the keys that are to go first into the pool.
+// list lists the next shards and puts the keys that are to go first into the
+// pool. If an origin has more than its fair share, it lists only shards that may
+// have keys of that origin.
 func (r *evictRun) list(ctx context.Context, page *usagePage) {
 	d, e := r.d, &r.d.evictor
 	start := time.Now()
 	defer func() { r.done.listing += time.Since(start) }()
 	now := d.fileNow()
+	greedy, shards := d.shares.over(d.limit())
 	var keys []*keyFiles
+	var listed []int
 	for range shardCount {
 		if len(keys) >= sampleKeys || len(keys) >= sampleFew && time.Since(start) > listSoft {
 			break
 		}
 		r.done.listed++
 		shard := e.nextShard()
-		if s := page.slot(shard); s.known && s.bytes == 0 {
+		s := page.slot(shard)
+		if s.known && s.bytes == 0 || greedy != nil && !shards.has(shard) {
 			continue
 		}
-		list, err := d.sampleShard(ctx, shard)
+		list, err := d.sampleShard(ctx, shard, s.bytes)
 		if err != nil {
 			if ctx.Err() != nil {
 				break
@@ -247,14 +264,31 @@ func (r *evictRun) list(ctx context.Context, page *usagePage) {
 			r.failed = cmp.Or(r.failed, err)
 			continue
 		}
+		listed = append(listed, shard)
 		keys = append(keys, evictable(list.keys, now)...)
 	}
+	// One sample of a large shard may be all young, so the oldest keys of earlier
+	// samples are compared with it.
+	part := max(1, len(keys)/evictPart)
+	keys = append(keys, e.old...)
 	sortByUse(keys, time.Now())
-	greedy := d.shares.over(d.max)
+	keys = slices.CompactFunc(keys, func(a, b *keyFiles) bool { return a.key == b.key })
 	if greedy != nil {
 		d.learnOwners(keys)
+		absent := slices.DeleteFunc(listed, func(shard int) bool {
+			return slices.ContainsFunc(keys, func(k *keyFiles) bool { return k.shard == shard && k.owner == greedy })
+		})
+		d.shares.notIn(greedy, absent)
+		if len(absent) > 0 && !slices.ContainsFunc(keys, func(k *keyFiles) bool { return k.owner == greedy }) {
+			r.done.listed = 0 // the other shards of the origin come next
+			return
+		}
 	}
-	e.pool = evictCandidates(keys, greedy)
+	pool := evictCandidates(keys, greedy)
+	e.pool = slices.Clone(pool[:min(len(pool), part)])
+	e.old = slices.DeleteFunc(keys[:min(len(keys), sampleKeys)], func(k *keyFiles) bool {
+		return !k.sampled || slices.Contains(e.pool, k)
+	})
 }
 
 // remove removes the victims, shard by shard, until the limits are reached. It
@@ -333,6 +367,12 @@ func (l *locked) evictKey(k *keyFiles) (freed int64, err error) {
 	if k.hasEntries && (err != nil || st.atime != k.used) || !k.hasEntries && !errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
+	var named map[string]bool
+	if k.sampled && k.hasEntries {
+		if st, _, err := l.load(k.key); err == nil {
+			named = fileBlobs(st.entries)
+		}
+	}
 	if err := l.remove(k.key); err != nil {
 		return 0, err
 	}
@@ -342,6 +382,11 @@ func (l *locked) evictKey(k *keyFiles) (freed int64, err error) {
 	for _, b := range k.blobs {
 		if l.dir.remove(b.name) == nil {
 			freed += b.size
+		}
+	}
+	for id := range named {
+		if n, err := l.removeBlob(k.key, id); err == nil {
+			freed += allocated(n)
 		}
 	}
 	return freed, nil

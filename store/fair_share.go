@@ -1,6 +1,7 @@
 package store
 
 import (
+	"math/bits"
 	"strconv"
 	"strings"
 	"sync"
@@ -50,7 +51,16 @@ type originShare struct {
 	origin string
 	bytes  int64
 	keys   int
+
+	shards shardSet // where keys of the origin may be
 }
+
+// shardSet is a set of shards.
+type shardSet [shardCount / 64]uint64
+
+func (s *shardSet) has(shard int) bool { return s[shard/64]>>(shard%64)&1 != 0 }
+func (s *shardSet) add(shard int)      { s[shard/64] |= 1 << (shard % 64) }
+func (s *shardSet) remove(shard int)   { s[shard/64] &^= 1 << (shard % 64) }
 
 // set notes the entries of a key, or that it has none.
 func (s *shares) set(key string, entries []*Entry) {
@@ -81,6 +91,7 @@ func (s *shares) set(key string, entries []*Entry) {
 	s.keys[id] = k
 	of.keys++
 	of.bytes += k.bytes
+	of.shards.add(shardOf(key))
 	if s.top == nil || of.bytes > s.top.bytes {
 		s.top = of
 	}
@@ -98,14 +109,25 @@ func (s *shares) forget(id uint64) {
 	}
 }
 
-// over returns the origin that has more than its fair share of max bytes, or nil.
-func (s *shares) over(max int64) *originShare {
+// over returns the origin that has more than its fair share of max bytes, and
+// the shards in which its keys may be. It returns nil if there is no such origin,
+// or if none of its keys can be found.
+func (s *shares) over(max int64) (greedy *originShare, shards shardSet) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.top == nil || s.top.bytes <= max/fairShare {
-		return nil
+	if s.top == nil || s.top.bytes <= max/fairShare || s.top.shards == shards {
+		return nil, shards
 	}
-	return s.top
+	return s.top, s.top.shards
+}
+
+// notIn notes that no key of an origin was found in the listed shards.
+func (s *shares) notIn(o *originShare, listed []int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, shard := range listed {
+		o.shards.remove(shard)
+	}
 }
 
 // of returns the origin of a key, or nil if it is not known.
@@ -136,10 +158,12 @@ func (d *Disk) learnOwners(keys []*keyFiles) {
 	}
 }
 
-// shareID returns a number for a key: 64 bits of its digest.
+// shareID returns a number for a key, from the digests of its URL and of its
+// identity.
 func shareID(key string) uint64 {
-	id, _ := strconv.ParseUint(key[:16], 16, 64)
-	return id
+	url, _ := strconv.ParseUint(key[:16], 16, 64)
+	identity, _ := strconv.ParseUint(key[keyLen/2:keyLen/2+16], 16, 64)
+	return url ^ bits.RotateLeft64(identity, 1)
 }
 
 // sizeOf returns about how many bytes entries take on disk.

@@ -181,9 +181,33 @@ func (d *Disk) shardNames(shard int) ([]string, error) {
 	return readNames(d.shardDir(shard))
 }
 
+// openNames opens a shard to read its names in parts. It returns nil if there is
+// no directory, or a symbolic link in its place.
+func (d *Disk) openNames(shard int) (*os.File, error) {
+	if d.checkShard(shard) != nil {
+		return nil, nil
+	}
+	return openNames(d.shardDir(shard))
+}
+
 // readNames lists a directory. It returns no names if there is none, or a symbolic
 // link in its place.
 func readNames(dir string) ([]string, error) {
+	f, err := openNames(dir)
+	if f == nil {
+		return nil, err
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(-1)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return names, err
+}
+
+// openNames opens a directory. It returns nil if there is none, or a symbolic link
+// in its place.
+func openNames(dir string) (*os.File, error) {
 	f, err := os.OpenFile(dir, os.O_RDONLY|nofollow, 0)
 	if err != nil {
 		if fi, lerr := os.Lstat(dir); lerr != nil && errors.Is(lerr, fs.ErrNotExist) || lerr == nil && !fi.IsDir() {
@@ -191,15 +215,11 @@ func readNames(dir string) ([]string, error) {
 		}
 		return nil, err
 	}
-	defer f.Close()
 	if fi, err := f.Stat(); err == nil && !fi.IsDir() {
+		f.Close()
 		return nil, nil
 	}
-	names, err := f.Readdirnames(-1)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	return names, err
+	return f, nil
 }
 
 // remove removes a file of the shard. That it does not exist is no error.

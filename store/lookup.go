@@ -118,6 +118,7 @@ func (d *Disk) decode(it *tierItem, b []byte, err error) (keyState, *tierItem, e
 	}
 	it.used.Store(it.stat.atime)
 	it.keyState = decodeKeyFile(key, b)
+	it.detach()
 	it.bytes = it.memory()
 	return it.keyState, it, nil
 }

@@ -16,7 +16,15 @@ import (
 type tier struct {
 	max   int64 // bytes per part; 0: no tier
 	parts [tierParts]tierPart
+
+	// large has the items of keys with many variants, which would push out
+	// hundreds of others. It may have as much as largeParts parts.
+	large    tierPart
+	hasLarge atomic.Bool
 }
+
+// largeParts is the share of the tier that large items have: so many parts.
+const largeParts = 4
 
 // tierParts is how many cores can write to the tier at the same time.
 const tierParts = 16
@@ -58,12 +66,37 @@ func (it *tierItem) holds(st *fileStat) bool {
 	return st.unchanged(&it.stat, it.seen)
 }
 
-// memory returns about how many bytes the item takes, including the decoded
-// form.
-func (it *tierItem) memory() int64 { return it.size + 512 + 1024*int64(len(it.entries)) }
+// memory returns about how many bytes the item takes, with what decoding allocates.
+func (it *tierItem) memory() int64 {
+	return it.live + min(it.size-it.live, looseMax) + 512 + 1024*int64(len(it.entries))
+}
+
+// looseMax limits the obsolete bytes of a file that stay in memory beside the
+// small bodies in it.
+const looseMax = 64 << 10
+
+// detach copies the small bodies if they would keep many obsolete bytes in memory.
+func (st *keyState) detach() {
+	if st.size-st.live <= looseMax {
+		return
+	}
+	copies := make(map[string][]byte)
+	for _, e := range st.entries {
+		for i := range e.Parts {
+			b := &e.Parts[i].Blob
+			if b.Inline == nil {
+				continue
+			}
+			if copies[b.ID] == nil {
+				copies[b.ID] = append([]byte{}, b.Inline...)
+			}
+			b.Inline = copies[b.ID]
+		}
+	}
+}
 
 func newTier(bytes int64) *tier {
-	return &tier{max: bytes / tierParts}
+	return &tier{max: bytes / (tierParts + largeParts)}
 }
 
 func (t *tier) part(key string) *tierPart {
@@ -79,23 +112,39 @@ func (t *tier) get(key string) *tierItem {
 	if t.max == 0 {
 		return nil
 	}
-	p := t.part(key)
-	p.mu.RLock()
-	it := p.items[key]
-	p.mu.RUnlock()
+	it := t.part(key).get(key)
+	if it == nil && t.hasLarge.Load() {
+		it = t.large.get(key)
+	}
 	if it != nil && !it.visited.Load() {
 		it.visited.Store(true)
 	}
 	return it
 }
 
+func (p *tierPart) get(key string) *tierItem {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.items[key]
+}
+
 func (t *tier) put(it *tierItem) {
-	// A very large item would push out hundreds of others.
-	if it.bytes > t.max/4 {
+	p, max := t.part(it.key), t.max
+	switch {
+	case it.bytes > largeParts*t.max/2:
 		t.remove(it.key)
 		return
+	case it.bytes > t.max/4:
+		p.remove(it.key)
+		t.hasLarge.Store(true)
+		p, max = &t.large, largeParts*t.max
+	case t.hasLarge.Load():
+		t.large.remove(it.key)
 	}
-	p := t.part(it.key)
+	p.put(it, max)
+}
+
+func (p *tierPart) put(it *tierItem, max int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.items == nil {
@@ -105,7 +154,7 @@ func (t *tier) put(it *tierItem) {
 		it.visited.Store(old.visited.Load())
 		p.unlink(old)
 	}
-	for p.bytes+it.bytes > t.max && p.tail != nil {
+	for p.bytes+it.bytes > max && p.tail != nil {
 		p.evict()
 	}
 	p.items[it.key] = it
@@ -124,7 +173,13 @@ func (t *tier) remove(key string) {
 	if t.max == 0 {
 		return
 	}
-	p := t.part(key)
+	t.part(key).remove(key)
+	if t.hasLarge.Load() {
+		t.large.remove(key)
+	}
+}
+
+func (p *tierPart) remove(key string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if it := p.items[key]; it != nil {

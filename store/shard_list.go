@@ -1,10 +1,8 @@
 package store
 
 import (
-	"context"
 	"errors"
 	"io/fs"
-	"math/rand/v2"
 	"slices"
 	"strings"
 )
@@ -24,6 +22,7 @@ type keyFiles struct {
 	size       int64 // of it, in whole blocks
 	blobs      []fileInfo
 	owner      *originShare // nil if not known
+	sampled    bool         // there may be more bodies than those in blobs
 }
 
 type fileInfo struct {
@@ -87,24 +86,36 @@ func (d *Disk) listFiles(shard int, names []string) (*shardList, error) {
 	return list, nil
 }
 
-// sampleShard returns some keys of a shard, chosen at random, with their files.
-// Of a small shard it returns all.
-func (d *Disk) sampleShard(ctx context.Context, shard int) (*shardList, error) {
-	names, err := d.shardNames(shard)
-	if err != nil {
-		return nil, opError("list", err)
-	}
-	if len(names) <= sampleAll {
-		return d.scan(ctx, shard)
-	}
-	// The sample is a window of the two digits after those of the shard. A key
-	// falls into it together with its bodies, and the names need no sorting first.
-	window, from := max(1, 256*sampleKeys/len(names)), rand.IntN(256)
-	names = slices.DeleteFunc(names, func(name string) bool {
-		return len(name) < keyLen || !isHex(name[:keyLen]) || (shardOf(name[2:])-from+256)%256 >= window
-	})
+// listPart lists some files of a shard, in any order. It also looks at the keys of
+// their bodies.
+func (d *Disk) listPart(shard int, names []string) (*shardList, error) {
 	slices.Sort(names)
-	return d.listFiles(shard, names)
+	names = slices.Compact(names)
+	var keys []string // those of bodies that are not among the names
+	last := ""
+	for _, name := range names {
+		key, _, isBlob := strings.Cut(name, "-")
+		if isBlob && key != last {
+			keys = append(keys, key)
+		}
+		last = key
+	}
+	list, err := d.listFiles(shard, names)
+	if err != nil || len(keys) == 0 {
+		return list, err
+	}
+	owners, err := d.listFiles(shard, keys)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range owners.keys {
+		i, ok := slices.BinarySearchFunc(list.keys, o.key, func(k *keyFiles, key string) int { return strings.Compare(k.key, key) })
+		if ok {
+			k := list.keys[i]
+			k.hasEntries, k.used, k.size = o.hasEntries, o.used, o.size
+		}
+	}
+	return list, nil
 }
 
 // add adds a file to the list. The file of a key must come before its bodies.

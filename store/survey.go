@@ -3,8 +3,11 @@ package store
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
+	"math"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -29,7 +32,8 @@ const (
 // processes, until a process lives long enough for a whole survey.
 type survey struct {
 	shard  int
-	names  []string // of files that are still to be listed
+	from   *os.File // the directory; nil if no survey is under way
+	early  bool     // it goes from a random place to the end, before it counts from the beginning
 	bytes  int64    // of the files that were listed
 	budget int      // how many more keys may be read to find bodies that no entry names
 
@@ -56,21 +60,63 @@ func (d *Disk) beginSurvey(ctx context.Context, shard int) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	names, err := d.shardNames(shard)
+	f, err := d.openNames(shard)
 	if err != nil {
 		return opError("list", err)
 	}
-	if len(names) <= sampleAll {
+	if f == nil {
 		_, err := d.scan(ctx, shard)
 		return err
 	}
-	slices.Sort(names)
-	// Surveys begin at different keys. So a survey that is cut short does not
-	// repeat the part of the one before it.
-	i := keyEnd(names, 1+rand.IntN(len(names)))
-	s.names = slices.Concat(names[i:], names[:i])
+	names, err := f.Readdirnames(sampleAll + 1)
+	if err != nil && err != io.EOF {
+		f.Close()
+		return opError("list", err)
+	}
+	if len(names) <= sampleAll {
+		f.Close()
+		_, err := d.scan(ctx, shard)
+		return err
+	}
+	s.from = f
+	s.skip(names)
 	d.evictor.survey = s
 	return nil
+}
+
+// skip begins the survey at a random place of the directory, whose first names are
+// given. So a survey that is cut short does not repeat the part of the one before
+// it.
+func (s *survey) skip(first []string) {
+	s.early = true
+	at, err := s.from.Seek(0, io.SeekCurrent)
+	if err == nil {
+		place := float64(at) / float64(len(first)) * float64(s.slot.bytes/4096) * rand.Float64()
+		if place < math.MaxInt64 {
+			_, err = s.from.Seek(int64(place), io.SeekStart)
+		}
+	}
+	if err != nil {
+		s.rewind()
+	}
+}
+
+// rewind goes on at the beginning of the directory, and counts from there.
+func (s *survey) rewind() error {
+	s.early, s.bytes = false, 0
+	_, err := s.from.Seek(0, io.SeekStart)
+	return err
+}
+
+// giveUp ends the survey. No other one begins before rest is over.
+func (s *survey) giveUp(rest time.Duration) {
+	if s.from != nil {
+		s.from.Close()
+	}
+	*s = survey{}
+	if rest > 0 {
+		s.rest = time.Now().Add(rest)
+	}
 }
 
 // inShard calls f with a shard locked and page filled from the usage file.
@@ -86,41 +132,40 @@ func (d *Disk) inShard(ctx context.Context, shard int, page *usagePage, f func(*
 	return f(l)
 }
 
-// keyEnd returns the index after the last file of the key that names[i-1] belongs
-// to.
-func keyEnd(names []string, i int) int {
-	for i < len(names) && len(names[i-1]) >= keyLen && strings.HasPrefix(names[i], names[i-1][:keyLen]) {
-		i++
-	}
-	return i
-}
-
 // continueSurvey lists more files of the survey's shard, for listSoft, and ends the
 // survey after the last one. After an error the survey is given up.
 func (d *Disk) continueSurvey(ctx context.Context) (err error) {
 	s := &d.evictor.survey
 	defer func() {
 		if err != nil {
-			*s = survey{rest: time.Now().Add(surveyRest)}
+			s.giveUp(surveyRest)
 		}
 	}()
 	now := d.fileNow()
-	for start := time.Now(); len(s.names) > 0; {
-		if time.Since(start) > listSoft {
-			return nil
+	for start := time.Now(); time.Since(start) <= listSoft; {
+		names, err := s.from.Readdirnames(surveyFiles)
+		switch {
+		case len(names) > 0:
+		case err != io.EOF:
+			return err
+		case s.early:
+			if err := s.rewind(); err != nil {
+				return err
+			}
+			continue
+		default:
+			return d.endSurvey(ctx, s)
 		}
-		n := keyEnd(s.names, min(surveyFiles, len(s.names)))
-		list, err := d.listFiles(s.shard, s.names[:n])
+		list, err := d.listPart(s.shard, names)
 		if err != nil {
 			return err
 		}
-		s.names = s.names[n:]
 		s.bytes += list.bytes
 		if err := d.sweepPart(ctx, s, list, now); err != nil {
 			return err
 		}
 	}
-	return d.endSurvey(ctx, s)
+	return nil
 }
 
 // endSurvey records the size of the shard, if it did not change since the survey
@@ -138,7 +183,7 @@ func (d *Disk) endSurvey(ctx context.Context, s *survey) error {
 		}
 		err := l.setSlot(slot{bytes: s.bytes, listed: uint32(time.Now().Unix() / 60)}, &page)
 		if err == nil {
-			*s = survey{}
+			s.giveUp(0)
 		}
 		return err
 	})

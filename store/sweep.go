@@ -40,7 +40,7 @@ const (
 // if the cache is over its limit, and lists at most one shard, or a part of it.
 func (d *Disk) housekeep(ctx context.Context, sum int64, page *usagePage) {
 	now := time.Now()
-	if sum > d.max {
+	if sum > d.limit() {
 		d.makeRoom(ctx, sum, 0)
 		if time.Since(now) > evictHard {
 			return // the next call may list
@@ -59,7 +59,7 @@ func (d *Disk) housekeep(ctx context.Context, sum int64, page *usagePage) {
 	defer func() { <-e.mu }()
 	var err error
 	switch {
-	case len(e.survey.names) > 0:
+	case e.survey.from != nil:
 		shard = e.survey.shard
 		err = d.continueSurvey(ctx)
 	case now.After(e.survey.rest):
@@ -70,7 +70,10 @@ func (d *Disk) housekeep(ctx context.Context, sum int64, page *usagePage) {
 	if err != nil {
 		d.log.Debug("cachetrip: store: shard not listed", "shard", shardName(shard), "error", err)
 	}
-	if len(e.survey.names) > 0 {
+	if d.closed.Load() {
+		e.survey.giveUp(0)
+	}
+	if e.survey.from != nil {
 		return // the next call continues it
 	}
 	fileNow := d.fileNow()
@@ -147,14 +150,11 @@ func (l *locked) sweep(list *shardList, now int64, budget int) int {
 
 // sweepBodies removes the old bodies of a key that none of its entries names.
 func (l *locked) sweepBodies(list *shardList, k *keyFiles, now int64) {
-	var named map[string]bool
-	if k.hasEntries {
-		st, _, err := l.d.load(k.key)
-		if err != nil {
-			return
-		}
-		named = fileBlobs(st.entries)
+	st, _, err := l.d.load(k.key) // it may exist by now, even if it was not listed
+	if err != nil {
+		return
 	}
+	named := fileBlobs(st.entries)
 	k.blobs = slices.DeleteFunc(k.blobs, func(f fileInfo) bool {
 		if named[f.name[keyLen+1:]] || !isOld(now, f.mtime, leftAfter) {
 			return false

@@ -33,17 +33,14 @@ func (d *Disk) Update(ctx context.Context, key string, change func([]*Entry) []*
 	}
 	page := pagePool.Get().(*usagePage)
 	defer pagePool.Put(page)
-	r := room{limit: d.near()}
-	sum, err := d.update(ctx, key, change, page, r)
-	full := (*fullError)(nil)
-	for try := 0; errors.As(err, &full); try++ {
-		r.limit = d.max + d.max/10
-		failed := d.grant(ctx, full, &r)
-		if try == roomTries { // only drafts are left, unless something went wrong
-			d.retract(ctx, key, change)
-			return opError("update", cmp.Or(failed, ErrTooLarge))
+	var sum int64
+	var err error
+	for try := 0; ; try++ {
+		round := d.squeezed.rounds.Load()
+		sum, err = d.updateWithin(ctx, key, change, page)
+		if !diskFull(err) || try == spaceTries || !d.makeSpace(ctx, round, 0) {
+			break
 		}
-		sum, err = d.update(ctx, key, change, page, r)
 	}
 	if err != nil {
 		if unwritten(err) {
@@ -55,6 +52,23 @@ func (d *Disk) Update(ctx context.Context, key string, change func([]*Entry) []*
 		d.housekeep(ctx, sum, page)
 	}
 	return nil
+}
+
+// updateWithin is update, but makes room if the cache would exceed its limit.
+func (d *Disk) updateWithin(ctx context.Context, key string, change func([]*Entry) []*Entry, page *usagePage) (sum int64, err error) {
+	r := room{limit: d.near()}
+	sum, err = d.update(ctx, key, change, page, r)
+	full := (*fullError)(nil)
+	for try := 0; errors.As(err, &full); try++ {
+		r.limit = d.max + d.max/10
+		failed := d.grant(ctx, full, &r)
+		if try == roomTries { // only drafts are left, unless something went wrong
+			d.retract(ctx, key, change)
+			return -1, opError("update", cmp.Or(failed, ErrTooLarge))
+		}
+		sum, err = d.update(ctx, key, change, page, r)
+	}
+	return sum, err
 }
 
 // update is Update without the housekeeping after it. It returns the size of the

@@ -258,6 +258,7 @@ func (d *Disk) readUsageFrom(f *os.File, p *usagePage) error {
 	}
 	clear(p[n:])
 	d.noteResidence(p)
+	d.noteSqueeze(p)
 	return nil
 }
 
