@@ -179,7 +179,7 @@ func (a *originReply) updateStored(c *conditions, entries []*store.Entry, made *
 		a.x.storeFailed("freshen", err)
 		return err
 	}
-	a.x.t.takes.Store(true)
+	a.x.t.storeWorks.Store(true)
 	return nil
 }
 
@@ -207,7 +207,7 @@ func (a *originReply) updateLater(write *pending.Write, c *conditions, entries [
 // caller waits for the response, if the response may have no body that could
 // wait for the write, or if the store may fail, which the response must tell.
 func (a *originReply) beginWrite() *pending.Write {
-	if a.x.behind || a.x.rules.method != http.MethodGet || a.x.rules.conditional() || !a.x.t.takes.Load() {
+	if a.x.behind || a.x.rules.method != http.MethodGet || a.x.rules.conditional() || !a.x.t.storeWorks.Load() {
 		return nil
 	}
 	a.x.t.mu.Lock()
@@ -216,11 +216,11 @@ func (a *originReply) beginWrite() *pending.Write {
 		return nil
 	}
 	a.x.t.background.Add(1)
-	return a.x.t.pendingWrites.Begin(a.x.key)
+	return a.x.t.writes.Begin(a.x.key)
 }
 
 func (t *Transport) endWrite(w *pending.Write) {
-	t.pendingWrites.End(w)
+	t.writes.End(w)
 	t.background.Done()
 }
 

@@ -11,30 +11,29 @@ import (
 
 // One request while it is answered, and which requests the cache concerns.
 
-// exchange is one request that concerns the cache, while it is being answered.
+// exchange is one request that concerns the cache, while it is answered.
 type exchange struct {
 	t     *Transport
-	req   *http.Request // as given
+	req   *http.Request // the caller's
 	own   *http.Request // a copy of req to send, which outlives the caller's context; see detach
-	asker *http.Request // what hooks and logs are told, if that is neither
-	rules *request      // as the rules see it; at first asked
+	shown *http.Request // is shown to hooks and logs instead; may be nil
+	rules *request      // req as the rules see it; at first &asked
 	asked request
 	key   string
 
-	// The caller's context, once it matters; see context. A body that is on its way is read as long as it lasts.
-	ctx     context.Context
-	unwatch func()
-	reading bool
+	// The caller's context; nil until it is needed. See context. bodyGiven says that the caller reads a
+	// body that is on its way: then the end of the body calls unwatch.
+	ctx       context.Context
+	unwatch   func()
+	bodyGiven bool
 
-	behind bool // nobody waits for the answer: x revalidates behind a stale response
-
-	sharing *sharing // nil before the origin is to be asked
-
-	reply *http.Response // to what was sent last
+	behind    bool           // no caller waits: x revalidates behind a stale response
+	sharing   *sharing       // nil until the origin has to be asked
+	lastReply *http.Response // of the origin
 }
 
-// begin returns the exchange for req, or nil and the status to forward it with, if the cache has no
-// part in it.
+// begin returns the exchange for req. If req does not concern the cache, begin returns nil, and the
+// status to forward req with.
 func (t *Transport) begin(req *http.Request) (*exchange, Status) {
 	if !t.keeps() || t.closed.Load() || req.URL == nil || req.URL.Host == "" || lower(req.URL.Scheme) != "http" && lower(req.URL.Scheme) != "https" {
 		return nil, Status{Fwd: "bypass"}
@@ -68,22 +67,24 @@ func (t *Transport) begin(req *http.Request) (*exchange, Status) {
 	return x, Status{}
 }
 
-// bypasses names what makes a GET or HEAD none of the cache's business; empty if nothing does.
+// bypasses returns the reason why a GET or HEAD does not concern the cache, empty if it does. plain
+// says that none of its fields matters to the cache.
 func bypasses(req *http.Request, plain bool) string {
 	switch {
 	case req.Body != nil && req.Body != http.NoBody:
-		return "content" // whose meaning is not defined for these methods: RFC 9110, section 9.3.1
+		return "content" // has no meaning in these methods: RFC 9110, section 9.3.1
 	case plain:
 		return ""
 	case req.Header["Upgrade"] != nil:
 		return "upgrade"
 	case req.Header["If-Match"] != nil || req.Header["If-Unmodified-Since"] != nil:
-		return "precondition" // for the origin to evaluate: RFC 9111, section 4.3.2
+		return "precondition" // only the origin evaluates these: RFC 9111, section 4.3.2
 	}
 	return ""
 }
 
-// identify reads the request, seen with canonical names, and computes its key.
+// identify computes how the rules see the request, and its key. seen is the request with header names
+// in canonical form. anonymous says that it carries no credentials that name an identity.
 func (x *exchange) identify(method string, seen *http.Request, plain, anonymous bool) error {
 	digest, err := x.t.digester(seen.Context())
 	if err != nil {
@@ -110,8 +111,9 @@ func (x *exchange) identify(method string, seen *http.Request, plain, anonymous 
 	return nil
 }
 
-// onlyCached reports whether a request must not be forwarded, though the cache has no part in it. Methods
-// that are not safe have to be written through, whatever the request says. Sections 4 and 5.2.1.7.
+// onlyCached reports whether a request that does not concern the cache must not be forwarded either,
+// because it says only-if-cached. Requests with unsafe methods are always forwarded. RFC 9111, sections
+// 4 and 5.2.1.7.
 func onlyCached(req *http.Request) bool {
 	if !isSafe(req.Method) || req.Method == http.MethodConnect {
 		return false
@@ -139,10 +141,10 @@ func (x *exchange) orderBefore(number uint64) order {
 	}
 }
 
-// release ends what x holds when the request is answered, but for what goes on while the caller reads.
+// release ends all that x holds when the request is answered, except what the end of the body ends.
 func (x *exchange) release() {
 	x.sharing.end()
-	if x.unwatch != nil && !x.reading {
+	if x.unwatch != nil && !x.bodyGiven {
 		x.unwatch()
 	}
 }
@@ -150,8 +152,8 @@ func (x *exchange) release() {
 // request returns the request that hooks and logs get. The caller may change
 // its own request once it has the response.
 func (x *exchange) request() *http.Request {
-	if x.asker != nil {
-		return x.asker
+	if x.shown != nil {
+		return x.shown
 	}
 	if x.own != nil {
 		return x.own

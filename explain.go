@@ -143,7 +143,7 @@ func (t *Transport) Explain(req *http.Request) (Explanation, error) {
 		explained.Sent = withDirectives(req.Header, directivesOf(ctx))
 		return explained, nil
 	}
-	x.t.pendingWrites.Of(x.key).Wait(ctx)
+	x.t.writes.Of(x.key).Wait(ctx)
 	var entries []*store.Entry
 	found, err := x.store().All(ctx, x.url())
 	if err != nil {

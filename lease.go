@@ -31,8 +31,8 @@ func (x *exchange) askAlone(r *sharedRequest, found lookup) result {
 	}
 	returns := false
 	defer func() {
-		if !returns && x.reply != nil {
-			x.reply.Body.Close()
+		if !returns && x.lastReply != nil {
+			x.lastReply.Body.Close()
 		}
 	}()
 	o := x.askOrigin(r, found)

@@ -49,7 +49,7 @@ func (x *exchange) lookUp(blind bool) (found lookup, err error) {
 // error is the cause of the end of the caller's context. A store that fails
 // costs a miss.
 func (x *exchange) entries() ([]*store.Entry, error) {
-	if w := x.t.pendingWrites.Of(x.key); w != nil {
+	if w := x.t.writes.Of(x.key); w != nil {
 		ctx := x.context()
 		if w.Wait(ctx); ctx.Err() != nil {
 			return nil, context.Cause(ctx)

@@ -12,7 +12,7 @@ import (
 // send is that of the Transport. What has come is closed if something panics before there is a result.
 func (x *exchange) send(req *http.Request) (resp *http.Response, err error) {
 	resp, err = x.t.send(req)
-	x.reply = resp
+	x.lastReply = resp
 	return resp, err
 }
 
@@ -38,7 +38,7 @@ func (x *exchange) question(ctx context.Context, found *lookup) (*http.Request, 
 
 // conditions returns the preconditions for validating what is stored.
 func (x *exchange) conditions(found *lookup) conditions {
-	return conditionsFor(x.rules, found.stored, found.decision.selected, x.t.oneTag.Has(x.url()))
+	return conditionsFor(x.rules, found.stored, found.decision.selected, x.t.singleTag.Has(x.url()))
 }
 
 // askOrigin asks the origin what the decision calls for, and does what the response calls for. It
@@ -91,7 +91,7 @@ func (a *originReply) absorb(added *conditions, found *lookup, was refused) (o r
 		return result{}, &refused{memo.Conditions, status, "conditions-refused"}
 	}
 	if comparesAsText(a.sent.Header, a.resp.Header, status) {
-		a.x.t.oneTag.Add(a.x.url())
+		a.x.t.singleTag.Add(a.x.url())
 	}
 	a.x.learnFrom(was, a.resp, found.entry())
 	o = a.keep()

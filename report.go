@@ -97,7 +97,7 @@ func (t *Transport) storeFailed(req *http.Request, op string, err error) {
 		req = new(http.Request)
 	}
 	cause := store.CauseOf(err)
-	t.takes.Store(false)
+	t.storeWorks.Store(false)
 	fault := &t.counters.storeFaults[cause]
 	count := fault.count.Add(1)
 	now := time.Now().UnixNano()

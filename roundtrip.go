@@ -17,32 +17,32 @@ import (
 // An error is that of Base, ModifyResponse or the request's context.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	t.counters.requests.Add(1)
-	if ctx := req.Context(); ctx.Err() != nil {
-		if req.Body != nil {
-			req.Body.Close()
-		}
-		return nil, context.Cause(ctx)
+	if req.Context().Err() != nil {
+		closeBody(req)
+		return nil, context.Cause(req.Context())
 	}
 	x, status := t.begin(req)
-	if ctx := req.Context(); x == nil && ctx.Err() != nil { // the context ended meanwhile, so Base must not get the request
-		if req.Body != nil {
-			req.Body.Close()
-		}
-		return nil, context.Cause(ctx)
-	}
-	if x == nil && !onlyCached(req) {
-		return t.forward(req, status)
-	}
-	if req.Body != nil {
-		req.Body.Close()
-	}
-	if x == nil {
+	switch {
+	case x != nil:
+		closeBody(req)
+		defer x.release()
+		return x.run()
+	case req.Context().Err() != nil: // it has ended meanwhile: Base has no part in it
+		closeBody(req)
+		return nil, context.Cause(req.Context())
+	case onlyCached(req):
+		closeBody(req)
 		resp := refusal(req)
 		t.tell(answerRefused, req, resp, status)
 		return resp, nil
 	}
-	defer x.release()
-	return x.run()
+	return t.forward(req, status)
+}
+
+func closeBody(req *http.Request) {
+	if req.Body != nil {
+		req.Body.Close()
+	}
 }
 
 // run answers the request. Each attempt looks up, decides, and carries out the

@@ -55,7 +55,7 @@ func (x *exchange) ask(found lookup, join joining) answer {
 		return answer{next: again}
 	}
 	defer func() {
-		if !x.reading { // else the part ends with the body
+		if !x.bodyGiven { // else the part ends with the body
 			p.Leave()
 		}
 	}()

@@ -32,7 +32,7 @@ func (x *exchange) leaderResponse(p *participation, found lookup) *http.Response
 		}
 		resp.Body = x.claim(p)
 	}
-	x.reading = true
+	x.bodyGiven = true
 	setStatus(resp.Header, status)
 	return resp
 }
@@ -74,7 +74,7 @@ func (x *exchange) followerResponse(p *participation, status Status) *http.Respo
 	if body == nil {
 		return nil
 	}
-	x.reading = true
+	x.bodyGiven = true
 	age := o.response.age(wallClock())
 	status.TTL = o.response.lifetime() - age
 	resp := new(http.Response)

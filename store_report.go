@@ -14,7 +14,7 @@ import (
 // wasStored tells that a response was stored.
 func (x *exchange) wasStored(e *store.Entry) {
 	x.t.counters.stored.Add(1)
-	x.t.takes.Store(true)
+	x.t.storeWorks.Store(true)
 	x.told("stored", e.Status, e.Length, "", nil, func(t *Trace) func(StoreInfo) { return t.Stored })
 	x.evictions()
 }

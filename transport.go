@@ -46,13 +46,14 @@ type Transport struct {
 	// a name, a response to a request that got credentials below the cache is
 	// never reused without asking the origin. Client certificates and cookies
 	// do not identify; see "Keys and identity". The argument is the caller's
-	// request, or a copy whose header names are in canonical form.
+	// request, or a copy whose header names are in canonical form. Identity may be
+	// called concurrently.
 	Identity func(*http.Request) string
 
 	// ModifyResponse gets every response from Base before the cache does,
 	// including 304s and responses to background requests. It may edit the
 	// header. Use it to cache responses that an origin forgot to allow. It must
-	// not touch the body.
+	// not touch the body. It may be called concurrently.
 	//
 	// If it returns an error, RoundTrip returns that error and nothing is
 	// stored. A response to an unsafe request still invalidates, according to
@@ -103,28 +104,30 @@ type Transport struct {
 	// nothing is called. See also [WithTrace].
 	Trace *Trace
 
-	owned         io.Closer // the store that Open made
-	counters      counters
-	evicted       atomic.Uint64 // evictions of the store that hooks were told
-	requests      inflight.Group[result]
-	turns         inflight.Turns
-	audiences     audiences
-	refreshes     background.Jobs // revalidations behind stale responses
-	keys          keys
-	views         views
-	events        eventlog.Log
-	pendingWrites pending.Writes
-	oneTag        memo.Set // URLs whose origin never answers 304 to several entity tags; see comparesAsText
-	guard         guard.Guard
-	stragglers    straggler.Counter
-	refusals      memo.Refusals
-	takes         atomic.Bool // the last write to the store succeeded
+	owned    io.Closer // the store that Open made
+	guard    guard.Guard
+	counters counters
+	evicted  atomic.Uint64 // evictions of the Store that hooks were told of
+
+	keys       keys
+	views      views
+	events     eventlog.Log
+	writes     pending.Writes
+	refusals   memo.Refusals
+	singleTag  memo.Set    // URLs whose origin answers no 304 to several entity tags; see comparesAsText
+	storeWorks atomic.Bool // the Store took the last entry that it was given
+
+	requests  inflight.Group[result]
+	turns     inflight.Turns
+	audiences audiences
+	refreshes background.Jobs // revalidations behind stale responses
 
 	closed atomic.Bool   // requests are forwarded; set with mu
-	ended  chan struct{} // closed when Close has ended; nil before it; needs mu
+	ended  chan struct{} // closed when Close has ended; nil before Close; needs mu
 
-	mu         sync.Mutex
-	background sync.WaitGroup // work that continues after callers have their response
+	mu         sync.Mutex     // also orders background.Add before Close
+	background sync.WaitGroup // work for callers that have their response
+	stragglers straggler.Counter
 }
 
 // Open returns a Transport that keeps its cache in the directory dir. It
@@ -220,21 +223,22 @@ func (t *Transport) drainBudget() (int64, time.Duration) {
 	return budget, patience
 }
 
-// original is what http.DefaultTransport was before a program may have put a cache in its place.
+// original is http.DefaultTransport at the start of the program. The program may
+// put a Transport in its place later.
 var original = http.DefaultTransport
 
-// base returns what makes the real requests.
+// base returns Base or its default.
 func (t *Transport) base() http.RoundTripper {
 	switch {
 	case t.Base != nil:
 		return t.Base
 	case http.DefaultTransport == http.RoundTripper(t):
-		return original // instead of itself
+		return original // not t itself
 	}
 	return http.DefaultTransport
 }
 
-// shareTimeout returns ShareTimeout, or what it stands for.
+// shareTimeout returns ShareTimeout or its default.
 func (t *Transport) shareTimeout() time.Duration {
 	switch {
 	case t.ShareTimeout == 0:

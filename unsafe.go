@@ -57,7 +57,7 @@ func (t *Transport) twin(req *http.Request, resp *http.Response) (o result, p *p
 		return result{}, nil
 	}
 	x.detach()
-	x.asker = detached(req)
+	x.shown = detached(req)
 	// The request has the caller's context, so only closing the body ends it.
 	// The download does that.
 	p = t.requests.New(req.Context(), resultOwner{t})
