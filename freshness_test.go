@@ -14,9 +14,10 @@ import (
 	"github.com/cachetrip/cachetrip/internal/span"
 )
 
-// The tests of the rules share these: a moment, and requests and responses made of header lines.
+// Helpers for the tests of the rules: a moment, and requests and responses made
+// of header lines.
 
-// noon is when the responses of the tests were received.
+// noon is the time when the responses of the tests were received.
 var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 
 // httpDate returns the date so long after noon.

@@ -241,8 +241,8 @@ func TestOverview(t *testing.T) {
 	}
 }
 
-// The page explains what is stored for a variant and for an identity, as far as
-// it can make such a request.
+// The page explains the stored response of a variant or an identity, if it can
+// make such a request.
 func TestVariants(t *testing.T) {
 	s := newSite(t, debug.Options{}, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=600")

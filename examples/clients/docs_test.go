@@ -12,8 +12,8 @@ import (
 
 const pages = "../../docs/clients"
 
-// Each block of Go code in a page stands, line by line, in a source file of the page's example, where
-// it is compiled and run. Only the indentation may differ.
+// Each block of Go code in a page also stands in a source file of the page's
+// example, where it is compiled and run. Only the indentation may differ.
 func TestCode(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(pages, "*.md"))
 	if err != nil || len(files) < 7 {

@@ -323,9 +323,8 @@ func TestGetInterrupted(t *testing.T) {
 }
 
 // TestExplainFetchFails has the request of explain --fetch fail half-way. The
-// stored part is explained all the same. That part is larger than get's size
-// limit allows: explain has no limit, because the cache may be another
-// program's.
+// stored part is explained all the same. The part is larger than get's size
+// limit. explain has no limit, because the cache may belong to another program.
 func TestExplainFetchFails(t *testing.T) {
 	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("ETag", `"1"`)

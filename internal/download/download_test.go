@@ -164,7 +164,8 @@ func TestLengths(t *testing.T) {
 }
 
 func TestHeld(t *testing.T) {
-	// What is held around the span is read from there, and may begin the draft.
+	// Held content around the span is read from Held, and may be copied to the
+	// draft.
 	const content = "the beginning is longer than ten bytes, the middle comes, and the end is held"
 	middle := span.Of(int64(strings.Index(content, "the middle")), int64(strings.Index(content, ", and")))
 	for _, copies := range []bool{false, true} {
@@ -187,8 +188,8 @@ func TestHeld(t *testing.T) {
 }
 
 func TestJoinAfterLoss(t *testing.T) {
-	// A caller that comes when the draft has failed is not let in, as the beginning is gone. Those that came before
-	// get everything.
+	// A caller that comes when the draft has failed is not let in, as the
+	// beginning is gone. Earlier readers get everything.
 	f := start(t, text("content", io.EOF), func(f *fixture, _ *download.Config) {
 		f.draft.write = func([]byte) error { return errFull }
 	})
@@ -225,7 +226,8 @@ func TestJoinAfterEnd(t *testing.T) {
 }
 
 func TestDraftForgets(t *testing.T) {
-	// A reader that keeps up with the source reads nothing back. Another one asks the origin for what is lost, if it may.
+	// A reader that keeps up with the source reads nothing back. Another reader
+	// asks the origin for the lost bytes, if it may.
 	f := start(t, text(long, io.EOF), func(f *fixture, _ *download.Config) {
 		f.draft.readAt = func([]byte, int64) (int, error) { return 0, errors.New("input/output error") }
 	})

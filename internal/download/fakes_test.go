@@ -94,7 +94,8 @@ type source struct {
 	close  sync.Once
 }
 
-// newSource returns a source. read is given what is closed with it.
+// newSource returns a source. read gets a channel that is closed with the
+// source.
 func newSource(read func(p []byte, closed <-chan struct{}) (int, error)) *source {
 	s := &source{closed: make(chan struct{})}
 	s.read = func(p []byte) (int, error) { return read(p, s.closed) }
@@ -130,7 +131,7 @@ func textThenStall(content string) *source {
 	})
 }
 
-// fixture is a download and what it does to its surroundings.
+// fixture is a download, with a record of its calls.
 type fixture struct {
 	*testing.T
 	*download.Download
@@ -171,7 +172,8 @@ func (f *fixture) locked(do func()) {
 	do()
 }
 
-// caller returns who reads within ctx. The last of n callers closes the download.
+// caller returns a Caller that reads within ctx. The last of n callers closes
+// the download.
 func (f *fixture) caller(ctx context.Context, n int, alone func(download.Shared) download.Rest) download.Caller {
 	return download.Caller{Context: ctx, Alone: alone, Leave: func(bool) {
 		last := false

@@ -200,8 +200,8 @@ var calls = map[string]func(context.Context, Store) error{
 	},
 }
 
-// A store that hangs keeps no caller for longer than its patience, or its interest. What it brings
-// later is given back.
+// A store that hangs keeps no caller for longer than its patience, or its
+// interest. Its later result is released.
 func TestHang(t *testing.T) {
 	for op, call := range calls {
 		t.Run(op, func(t *testing.T) {

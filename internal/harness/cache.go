@@ -29,9 +29,9 @@ type Cache struct {
 // neither goroutines nor descriptors.
 func EachCache(t *testing.T, test func(r *Cache)) { eachCache(t, NewCache, test) }
 
-// EachCacheInParallel is inEachStore for one of several cases that run at the
-// same time, because they wait for most of their time. Nobody can tell whose
-// goroutines are left then, so the test that has the cases calls leavesNothing.
+// EachCacheInParallel is EachCache for cases that run at the same time, because
+// they mostly wait. It does not look for leftovers, because they could be those
+// of another case. The test with the cases calls LeavesNothing.
 func EachCacheInParallel(t *testing.T, test func(r *Cache)) {
 	t.Parallel()
 	eachCache(t, NewUncheckedCache, test)

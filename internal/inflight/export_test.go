@@ -14,7 +14,8 @@ func (g *Group[R]) UnderWay() int {
 	return len(g.byKey)
 }
 
-// Queues returns for how many keys somebody has a turn or waits for one.
+// Queues returns the number of keys with a caller that has a turn or waits for
+// one.
 func (ts *Turns) Queues() int {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()

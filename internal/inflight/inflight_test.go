@@ -85,7 +85,7 @@ func (f *fixture) join() *inflight.Participation[string] {
 	return p
 }
 
-// lead starts a request whose result is there after a time.
+// lead starts a request that takes a given time.
 func (f *fixture) lead(takes time.Duration) *inflight.Participation[string] {
 	f.Helper()
 	p := f.join()
@@ -420,7 +420,8 @@ func TestJoin(t *testing.T) {
 	}
 }
 
-// TestLookedUpTooEarly has callers come whose look-up was before the request ended.
+// TestLookedUpTooEarly: callers join after a request has ended, but looked up
+// before.
 func TestLookedUpTooEarly(t *testing.T) {
 	test(t, func(f *fixture) {
 		join := func(key inflight.Key, moment uint64) *inflight.Participation[string] {

@@ -17,9 +17,9 @@ func (p *Participation[R]) Leads() bool { return p.leads }
 // or releases the result. A leader that leaves so does not read the result.
 func (p *Participation[R]) Leave() { p.end(p.leads) }
 
-// LeaveAfter ends the participation of a caller that has read the result. If all
-// others have called LeaveAfter as well, it calls last before. Others may still
-// join while last runs.
+// LeaveAfter ends the participation of a caller that has read the result. If
+// all others have called LeaveAfter as well, it first calls last. Others may
+// still join while last runs.
 func (p *Participation[R]) LeaveAfter(last func()) {
 	r := p.Request
 	r.group.mu.Lock()

@@ -87,8 +87,8 @@ func (s *tokens) of(user string) {
 	s.user = user
 }
 
-// want checks who the origin, or the cache for it, says that we are, how that was had, and with how
-// many requests.
+// want checks the user that a response is for, how it was obtained, and the
+// number of requests.
 func want(t *testing.T, client *http.Client, o *origin, user, how string, requests int) {
 	t.Helper()
 	resp, err := client.Get(o.URL)
@@ -234,8 +234,9 @@ func TestCacheAboveWithIdentity(t *testing.T) {
 	})
 }
 
-// A real token endpoint whose tokens expire at once: with Identity, what was stored for one token is
-// confirmed for the next one where the origin varies by tokens, and used as it is where it does not.
+// A real token endpoint whose tokens expire at once. With Identity, a response
+// stored for one token is used for the next one. If the origin varies by
+// tokens, it is validated first.
 func TestRefresh(t *testing.T) {
 	issued := 0
 	endpoint := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

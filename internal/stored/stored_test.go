@@ -288,7 +288,7 @@ func TestOpenFails(t *testing.T) {
 }
 
 func TestDamage(t *testing.T) {
-	// What the store cannot give, the origin may have.
+	// The origin may have the content that the store has lost.
 	down := errors.New("the network is down")
 	for _, test := range []struct {
 		name    string

@@ -112,7 +112,7 @@ func get(t *testing.T, client *http.Client, url string, fields ...string) (strin
 
 var paths = []string{"/small-path?query-in-url", "/large-path?query-in-url"}
 
-// Nothing of what is kept can be read in any file or its name.
+// No stored content can be read in a file or in its name.
 func TestNothingShows(t *testing.T) {
 	dir, url := t.TempDir(), origin(t)
 	client := newSession(t, dir, key)
@@ -208,7 +208,8 @@ func TestWrongKey(t *testing.T) {
 	}
 }
 
-// tampering is a store of which somebody changes what was stored, and makes the checksums right.
+// tampering is a store with entries that were changed after they were stored.
+// Their checksums are right.
 type tampering struct {
 	store.Store
 	entry func(*store.Entry)
@@ -252,7 +253,8 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-// What somebody has changed is a miss, is asked for again while it is read, or an error, and never given.
+// Changed content is never returned. It is a miss, or an error, or it is
+// requested again while it is read.
 func TestTampering(t *testing.T) {
 	flip := func(at int64) func(string, int64, []byte) {
 		return func(_ string, offset int64, p []byte) {
@@ -261,7 +263,7 @@ func TestTampering(t *testing.T) {
 			}
 		}
 	}
-	other := func(at int) func(string) string { // another character, whichever is there: it is random
+	other := func(at int) func(string) string { // changes a random character into another one
 		return func(s string) string {
 			with := "x"
 			if s[at:at+1] == with {
@@ -303,7 +305,7 @@ func TestTampering(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			url := origin(t)
 			inner := &tampering{Store: store.NewMemory(0)}
-			if test.path == paths[0] { // which Disk keeps with the head
+			if test.path == paths[0] { // Disk keeps it with the metadata
 				disk, err := store.OpenDisk(t.TempDir(), store.DiskOptions{})
 				if err != nil {
 					t.Fatal(err)
@@ -383,7 +385,7 @@ func TestSwap(t *testing.T) {
 	}
 }
 
-// leasing is a store with leases, of which it counts those that were granted and released.
+// leasing is a store with leases. It counts the granted and the released ones.
 type leasing struct {
 	store.Store
 	granted, released atomic.Int64

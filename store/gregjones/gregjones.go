@@ -69,7 +69,7 @@ const (
 
 	prefix      = "cachetrip1:" // of all names; the digit is the version of the format
 	maxVariants = entryset.MaxVariants
-	maxMetadata     = entryset.MaxMetadata
+	maxMetadata = entryset.MaxMetadata
 
 	// maxHeads limits the metadata of all variants and identities of a URL, in bytes, because
 	// it is written at once. Beyond it the identities that stored nothing for longest are

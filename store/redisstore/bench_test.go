@@ -16,7 +16,7 @@ import (
 	"github.com/cachetrip/cachetrip/store/redisstore"
 )
 
-// answers is an origin without a network: what is measured is the cache.
+// answers is an origin without a network, so that only the cache is measured.
 type answers []byte
 
 func (a answers) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -28,8 +28,9 @@ func (a answers) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// BenchmarkHit compares a hit whose body is read to its end: from the server with and without what the
-// process keeps in memory, and from disk; and a GET of the same bytes, of which nothing is made.
+// BenchmarkHit compares hits whose body is read to its end: from the server
+// with and without the memory of the process, and from disk. It also measures a
+// plain GET of the same bytes.
 func BenchmarkHit(b *testing.B) {
 	server := sharedServer(b)
 	for _, size := range []int{1 << 10, 15 << 10, 100 << 10, 1 << 20, 16 << 20} {

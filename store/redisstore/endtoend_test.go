@@ -35,9 +35,11 @@ func TestEndToEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// Not what is about a directory, nor what is about no store and takes long. The names of tests come first:
-	// of several patterns the first that fits a beginning counts. TestHeaderTooLarge needs a store that tells beforehand what
-	// fits. TestSoak and TestResume count store errors and connections, which a busy server has more of.
+	// It skips tests about a directory, and long tests that need no store. The
+	// names of tests come first: of several patterns the first that fits a
+	// beginning counts. TestHeaderTooLarge needs a store that tells beforehand
+	// what fits. TestSoak and TestResume count store errors and connections,
+	// which a busy server has more of.
 	cmd := exec.Command("go", "test", "-overlay", filepath.Join(dir, "overlay.json"), "-count=1", "-short",
 		"-p", "1", "-skip", "Disk|Director|Files|Flipped|Disagreement|NotContinued|HeaderTooLarge|Soak|^TestResume$|^Fuzz|^Example|/^disk$|/.*/^disk$|/.*/.*/^disk$",
 		".", "./tests/bodies", "./tests/contract", "./tests/origins", "./tests/sharing", "./tests/stores", "./tests/users", "./tests/validation")

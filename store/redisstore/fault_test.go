@@ -68,7 +68,7 @@ func TestBrokenServer(t *testing.T) {
 				}
 			})
 			quick(t, "a draft", func() {
-				// Who reads along is not concerned.
+				// Other readers are not affected.
 				got := make([]byte, len(large))
 				if n, err := draft.ReadAt(got, 0); n < len(got) || !bytes.Equal(got, large) {
 					t.Errorf("reading a draft: %d, %v", n, err)
@@ -123,7 +123,8 @@ func TestStalledServer(t *testing.T) {
 	})
 }
 
-// TestNothingLeft closes stores while something is asked of the server still, for which connections may be made.
+// TestNothingLeft closes stores during operations, which may be making
+// connections.
 func TestNothingLeft(t *testing.T) {
 	server := startServer(t)
 	slowly := func(o *rueidis.ClientOption) {
@@ -206,13 +207,13 @@ func TestSilentReading(t *testing.T) {
 	})
 }
 
-// TestRestOfTheOrigin has the server go while a response is being read that only it has: the rest comes from the
-// origin, if that has the same content still.
+// TestRestOfTheOrigin: the server goes away while a stored response is read.
+// The rest comes from the origin, if that still has the same content.
 func TestRestOfTheOrigin(t *testing.T) {
 	body := bytes.Repeat(large, 8)
 	for _, test := range []struct {
 		name     string
-		etags    []string // at first, and when the rest is asked for
+		etags    []string // at first, and when the rest is requested
 		want     int      // bytes, at least
 		complete bool
 	}{

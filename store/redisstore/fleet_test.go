@@ -246,7 +246,7 @@ func TestEverythingExpires(t *testing.T) {
 	}
 	around("what was released", got["released"][0], 2*time.Minute)
 
-	// What is being read stays until it is closed.
+	// A body that is being read stays until it is closed.
 	brief := storetest.Key(2, 1)
 	mustPut(s, t, brief, bytes.Repeat(large, 8))
 	entries, err := s.Entries(t.Context(), brief)
@@ -463,7 +463,8 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// TestPrivileges has a user who may do no more than what docs/redis.md says.
+// TestPrivileges uses the server as a user with only the rights in
+// docs/redis.md.
 func TestPrivileges(t *testing.T) {
 	server := startServer(t)
 	server.do(t, strings.Fields("ACL SETUSER app on >geheim ~app:* resetchannels +@read +@write +@scripting +@connection +info +role")...)

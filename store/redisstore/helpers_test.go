@@ -20,7 +20,7 @@ func newEntry(key string) *store.Entry {
 	}
 }
 
-// put stores an entry with a body, instead of what is there.
+// put replaces the entries of a key by an entry with a body.
 func put(s store.Store, t testing.TB, key string, body []byte) error {
 	t.Helper()
 	draft, err := s.Create(t.Context(), key, int64(len(body)))

@@ -102,8 +102,9 @@ func readAll(server, origin string) (sum tally) {
 
 const runTime = 6 * time.Second
 
-// TestProcesses has eight processes read the same resources, which change, while the server is killed, comes
-// back empty, and later is stopped for a while.
+// TestProcesses lets eight processes read the same changing resources.
+// Meanwhile the server is killed and comes back empty. Later it is stopped for
+// a while.
 func TestProcesses(t *testing.T) {
 	server := startServer(t)
 	var asked atomic.Int64

@@ -20,8 +20,8 @@ func TestStore(t *testing.T) {
 	}
 }
 
-// TestFormatsDoNotMeet: a replica with a later format leaves the entries of this one alone, and the other way
-// round: they have keys of their own, but for the secret.
+// TestFormatsDoNotMeet: replicas with different formats leave each other's
+// entries alone. They have separate keys, except the secret.
 func TestFormatsDoNotMeet(t *testing.T) {
 	server := sharedServer(t)
 	opts := patient(redisstore.Options{Prefix: "formats"})

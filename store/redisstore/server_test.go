@@ -49,7 +49,7 @@ func startServer(t testing.TB, args ...string) *server {
 	return s
 }
 
-// tempDir returns a directory in which the name of a socket is short enough.
+// tempDir returns a directory with a path that is short enough for a socket.
 func tempDir(t testing.TB) string {
 	dir, err := os.MkdirTemp("", "redisstore")
 	if err != nil {
@@ -225,7 +225,8 @@ func sharedServer(t testing.TB) *server {
 	return shared.server
 }
 
-// patient are options for tests in which a busy machine must not count as a broken server.
+// patient has options for tests that must not take a busy machine for a broken
+// server.
 func patient(opts redisstore.Options) redisstore.Options {
 	opts.LookupTimeout, opts.WriteTimeout = 10*time.Second, 10*time.Second
 	if opts.Prefix == "" {

@@ -39,7 +39,7 @@ type call struct {
 	start    time.Duration
 	answered time.Duration // when RoundTrip returned
 	ended    time.Duration // when the body was read to its end, or closed
-	// The same in the order of what happens in a run.
+	// Numbers of the same moments, in the order of events in a run.
 	began, returned, finished uint64
 
 	err      error // of RoundTrip
@@ -52,10 +52,10 @@ type call struct {
 	cache    cachetrip.Status
 }
 
-// outcome is what became of an action.
+// outcome is the result of an action.
 type outcome struct {
 	start, end time.Duration
-	// The same in the order of what happens in a run.
+	// Numbers of the same moments, in the order of events in a run.
 	began, finished uint64
 
 	err    error
@@ -63,14 +63,14 @@ type outcome struct {
 	status int
 }
 
-// asking is a request as Base is given it.
+// asking is a request as Base gets it.
 type asking struct {
 	action   int
 	at       time.Duration
 	deadline time.Duration // 0 if there is none
 }
 
-// record is all that is known of a run.
+// record is the record of a run.
 type record struct {
 	program   *program
 	exchanges []*exchange
@@ -368,7 +368,7 @@ func (r *runner) act(a *action) (out outcome) {
 	resp.Header.Set(mangledField, "1")
 	delete(resp.Header, "Etag")
 	out.err = read(resp.Body, a.read, a.pause)
-	resp.Body.Close() // counts as well, as the caller is kept by it
+	resp.Body.Close() // counts as well, because the caller waits for it
 	out.ok = out.err == nil
 	return out
 }
@@ -403,7 +403,7 @@ func read(body io.Reader, n int, every time.Duration) error {
 	return nil
 }
 
-// watcher notes the calls of an action.
+// watcher records the calls of an action.
 type watcher struct {
 	runner  *runner
 	process *process
@@ -458,7 +458,8 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// decoder is a transport that asks for gzip and decodes, as net/http does, but so that it can be seen.
+// decoder is a transport that requests gzip and decodes. Unlike net/http, it
+// does so visibly.
 type decoder struct{ next http.RoundTripper }
 
 func (d decoder) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -536,7 +537,7 @@ func (l *lender) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// faulty is a store that goes wrong at every third call.
+// faulty is a store that fails at every third call.
 type faulty struct {
 	store.Store
 	fault storeFault
@@ -544,10 +545,10 @@ type faulty struct {
 	calls int
 }
 
-// storeTime is for how long a store hangs.
+// storeTime is how long a store hangs.
 const storeTime = 10 * time.Second
 
-// errStore is what a faulty store fails with.
+// errStore is the error of a faulty store.
 var errStore = errors.New("the store is broken")
 
 func (f *faulty) step(ctx context.Context) error {
@@ -630,7 +631,7 @@ func (rec *record) String() string {
 	return b.String()
 }
 
-// told returns a header without the fields that say nothing here.
+// told returns a header without the fields that do not matter here.
 func told(h http.Header) http.Header {
 	h = h.Clone()
 	for _, name := range []string{traceField, "User-Agent", "Connection", "Content-Type", serialField, bornField} {

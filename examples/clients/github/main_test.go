@@ -65,7 +65,8 @@ func get(t *testing.T, ctx context.Context, client *github.Client, name string) 
 	return resp
 }
 
-// The rate that go-github parses after a 304 is what GitHub just said, not what was stored.
+// The rate that go-github parses after a 304 is that of the 304, not the stored
+// one.
 func TestRateAfter304(t *testing.T) {
 	_, client := serve(t, 100)
 	ctx := context.Background()
@@ -97,8 +98,8 @@ func TestRateAfter304(t *testing.T) {
 	}
 }
 
-// A stored answer that says that nothing is left does not make go-github refuse to go on: it knows by
-// X-From-Cache that this is no news.
+// A stored response may say that no requests remain. go-github ignores that,
+// because X-From-Cache marks the response as stored.
 func TestHitDoesNotExhaust(t *testing.T) {
 	fake, client := serve(t, 1)
 	ctx := context.Background()

@@ -29,7 +29,8 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// What is new in the cluster is seen at once, where client-go's own cache takes hours.
+// New resources in the cluster show at once. With client-go's own cache that
+// takes hours.
 func TestNewCRD(t *testing.T) {
 	fake := newFake()
 	origin, err := demo.Start(fake)

@@ -32,7 +32,8 @@ func TestRun(t *testing.T) {
 	})
 }
 
-// Two users of one directory get their own documents each, whatever the order, and no token is stored.
+// Two users of one directory each get their own documents, in either order, and
+// no token is stored.
 func TestUsers(t *testing.T) {
 	for name, plug := range map[string]func(*cachetrip.Transport, oauth2.TokenSource, string) *http.Client{
 		"below": below, "above": above, "below, unnamed": belowUnnamed, "above, unnamed": aboveUnnamed,

@@ -20,7 +20,7 @@ import (
 	"github.com/cachetrip/cachetrip/examples/clients/internal/demotest"
 )
 
-// hermetic keeps the configuration of whoever runs the tests out of them.
+// hermetic makes the tests independent of the user's AWS configuration.
 func hermetic(t *testing.T) {
 	for _, name := range []string{"AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"} {
 		t.Setenv(name, t.TempDir()+"/none")
@@ -89,7 +89,7 @@ func part(of string) func(*s3.GetObjectInput) {
 	return func(in *s3.GetObjectInput) { in.Range = aws.String(of) }
 }
 
-// The stand-in is as strict as S3: what has been signed must not change.
+// The loopback server is as strict as S3: signed fields must not change.
 func TestFakeChecksSignatures(t *testing.T) {
 	client := client(t, config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider("AKIAREADER", "wrong", "")))
 	_, err := get(client, whole)

@@ -31,7 +31,7 @@ func init() {
 		outside(nil, func(func([]*store.Entry) []*store.Entry) {
 			opened, err := redisstore.Open(os.Getenv("REDISSTORE_URL"), redisstore.Options{
 				Prefix: fmt.Sprintf("e%d-%d", os.Getpid(), made.Add(1)), MaxBodyBytes: maxBytes / 4,
-				LookupTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second, // what is tested is not the time
+				LookupTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second, // the test is not about time
 			})
 			if err != nil {
 				panic(err)
@@ -42,9 +42,10 @@ func init() {
 	}
 }
 
-// Within a testing/synctest bubble nothing can talk to a server. So all that a store does is done outside, on
-// behalf of those inside, who wait for it in a way that does not let their clock advance. Changes are made
-// inside, as they may look at the clock.
+// Within a testing/synctest bubble nothing can talk to a server. So all work of
+// a store is done outside the bubble. Goroutines inside wait for it in a way
+// that does not advance their clock. Changes are made inside, as they may look
+// at the clock.
 
 type line struct {
 	ask, answer chan []*store.Entry
