@@ -10,28 +10,30 @@ import (
 // Who could share the last response for a key.
 
 const (
-	// audienceTime is for how long an audience is remembered. A mistake in either direction costs one wait, or some
-	// requests, this often.
+	// audienceTime is for how long an audience is remembered. A mistake in
+	// either direction costs one wait, or some requests, this often.
 	audienceTime = 10 * time.Second
 
 	// maxAudiences limits the keys for which one is remembered.
 	maxAudiences = 4096
 )
 
-// audiences remembers who could share the responses for keys, so that requests that could not share do not wait for
-// each other. Its zero value is ready for use.
+// audiences remembers who could share the responses for keys, so that requests
+// that could not share do not wait for each other. Its zero value is ready for
+// use.
 type audiences struct {
 	mu    sync.Mutex
 	byKey map[inflight.Key]knownAudience
 }
 
-// knownAudience is an audience, and until when it is remembered.
+// knownAudience is an audience and the time until which it is remembered.
 type knownAudience struct {
 	audience
 	until time.Time
 }
 
-// of returns who could share the last response for a key: anyone, if nothing is remembered.
+// of returns who could share the last response for a key: anyone, if nothing is
+// remembered.
 func (as *audiences) of(key inflight.Key, now time.Time) audience {
 	as.mu.Lock()
 	defer as.mu.Unlock()

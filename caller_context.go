@@ -11,15 +11,19 @@ import (
 
 // How long a caller waits for an answer.
 
-// errCanceled is what a caller gets who has closed Request.Cancel, as from net/http.
+// errCanceled is the error for a caller that has closed Request.Cancel, as
+// net/http has it.
 var errCanceled = errors.New("cachetrip: request canceled")
 
-// sameMoment is within what time a context ends that has the deadline which Request.Cancel was closed for.
+// sameMoment is how close a deadline must be to count as the reason for which
+// Request.Cancel was closed.
 const sameMoment = 10 * time.Millisecond
 
-// callerContext returns a context that ends when the caller of a request does not want an answer any more: with the
-// request's own context, and with Request.Cancel, which http.Client uses for its Timeout with every RoundTripper but
-// net/http's own. stop must be called when the request is over.
+// callerContext returns a context that ends when the caller of a request does
+// not want an answer any more: with the request's own context, and with
+// Request.Cancel, which http.Client uses for its Timeout with every
+// RoundTripper but net/http's own. stop must be called when the request is
+// over.
 func callerContext(req *http.Request) (ctx context.Context, stop func()) {
 	//lint:ignore SA1019 programs that still use it must be heard
 	canceled := req.Cancel
@@ -33,7 +37,8 @@ func callerContext(req *http.Request) (ctx context.Context, stop func()) {
 			return
 		case <-canceled:
 		}
-		// A Timeout is also a deadline of the request's context. That it has passed says more.
+		// A Timeout is also a deadline of the request's context. That it has
+		// passed says more.
 		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < sameMoment {
 			<-ctx.Done()
 		}
@@ -50,7 +55,8 @@ func (x *exchange) context() context.Context {
 	return x.ctx
 }
 
-// waitsFor returns how long x may still wait for other requests: altogether no longer than its patience.
+// waitsFor returns how long x may still wait for other requests: altogether no
+// longer than its patience.
 func (x *exchange) waitsFor() time.Duration {
 	now := time.Now()
 	if x.sharing.until.IsZero() {

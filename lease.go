@@ -5,14 +5,15 @@ import (
 	"github.com/cachetrip/cachetrip/internal/patience"
 )
 
-// One request to the origin for all processes that share a store, if the store sees to that.
+// One request to the origin for all processes that share a store, if the store
+// has leases.
 
-// askAlone does the work of the shared request r, unless another process does the same: then everybody has to look
-// again.
+// askAlone does the work of the shared request r. If another process was doing
+// the same, all participants look again at what is stored instead.
 func (x *exchange) askAlone(r *sharedRequest, found lookup) result {
 	if key := r.Key(); key != (inflight.Key{}) {
-		// A request waits for other processes no longer than for others in this one, and only once: having waited in
-		// vain, it does not wait for the next one, and for those after it.
+		// An exchange waits for another process only once: having waited in
+		// vain, it does not wait for the next one.
 		most := x.waitsFor()
 		if x.sharing.waited {
 			most = 0

@@ -14,12 +14,14 @@ import (
 // Revalidating behind a stale response that was served: RFC 5861, section 3.
 
 const (
-	// refreshTime limits a revalidation, because no caller is there to cancel it.
+	// refreshTime limits a revalidation, because no caller is there to cancel
+	// it.
 	refreshTime = 30 * time.Second
 )
 
-// refresh revalidates behind a stale response that was served, in a goroutine of its own. There is one revalidation for
-// all callers that are served the response meanwhile.
+// refresh revalidates behind a stale response that was served, in a goroutine
+// of its own. There is one revalidation for all callers that are served the
+// response meanwhile.
 func (x *exchange) refresh(found lookup) {
 	key := x.key + x.variant(found.stored)
 	if !x.t.beginBackground() {
@@ -42,8 +44,9 @@ func (x *exchange) refresh(found lookup) {
 	}()
 }
 
-// refreshNow asks the origin, unless another exchange does so already, and has the response stored. It waits for the
-// header as long as wanted lasts. It reports whether the response confirms what is stored, or takes its place.
+// refreshNow asks the origin, unless another exchange does so already, and has
+// the response stored. It waits for the header as long as wanted lasts. It
+// reports whether the response confirms what is stored, or takes its place.
 func (x *exchange) refreshNow(wanted context.Context, found lookup) bool {
 	ctx := untraced{context.WithoutCancel(x.req.Context())}
 	x.ctx, x.unwatch = ctx, func() {} // no caller waits
@@ -54,7 +57,8 @@ func (x *exchange) refreshNow(wanted context.Context, found lookup) bool {
 		p.Leave()
 		return true // for all that is known
 	}
-	// The time limits this participation, not the request: others may have joined.
+	// The time limits this participation, not the request: others may have
+	// joined.
 	limited, cancel := context.WithTimeout(ctx, refreshTime)
 	defer cancel()
 	forHeader, stop := context.WithCancel(limited)

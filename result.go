@@ -14,14 +14,16 @@ import (
 // What a request to the origin has led to, for all who share it.
 
 type (
-	// sharedRequest is a request to the origin and all callers that wait for its result or read its body.
+	// sharedRequest is a request to the origin and all callers that wait for
+	// its result or read its body.
 	sharedRequest = inflight.Request[result]
 
 	// participation is the part of one caller in a shared request.
 	participation = inflight.Participation[result]
 )
 
-// result is what a request to the origin has led to. Its fields do not change once it is published, but for claimed.
+// result is what a request to the origin has led to. Its fields do not change
+// once it is published, but for claimed.
 type result struct {
 	asked *request // the request of the exchange that led
 
@@ -31,7 +33,8 @@ type result struct {
 	panicked  any  // what Base panicked with. The caller that led passes it on
 	elsewhere bool // another process has asked meanwhile, so that what is stored has changed
 
-	// The origin's response, unless it is a 304 that confirms a stored one. It is for the caller that led.
+	// The origin's response, unless it is a 304 that confirms a stored one. It
+	// is for the caller that led.
 	resp       *http.Response // nil: there is none
 	code       int            // the status code of resp; 0 if there is none
 	redirected bool           // resp answers another URL, because Base followed redirects
@@ -47,7 +50,8 @@ type result struct {
 	resumes   bool           // the download begins with a stored part
 	continues bool           // the origin can be asked for the rest if the download breaks off
 
-	// The response that is stored, or about to be: that of the origin, or the one that a 304 confirmed.
+	// The response that is stored, or about to be: that of the origin, or the
+	// one that a 304 confirmed.
 	entry         *store.Entry
 	response      response       // entry, as the rules see it
 	audience      audience       // who may be given it
@@ -70,8 +74,9 @@ func (o result) to(asked *request) result {
 // confirmed reports whether the origin confirmed a stored response.
 func (o *result) confirmed() bool { return o.entry != nil && o.resp == nil }
 
-// describe notes in status what is known of storing the response: that it is stored, or is about to be, and for how long
-// it is fresh, or why it is not stored.
+// describe notes in status what is known of storing the response: that it is
+// stored, or is about to be, and for how long it is fresh, or why it is not
+// stored.
 func (o *result) describe(status *Status) {
 	status.Detail = cmp.Or(o.repeated, status.Detail, o.detail)
 	if status.Stored = o.entry != nil && !o.unsaved; status.Stored {

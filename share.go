@@ -12,14 +12,16 @@ import (
 	"github.com/cachetrip/cachetrip/internal/patience"
 )
 
-// Sharing one request to the origin: which requests may be answered by the response to another one, and how
-// long they wait for it. A waiting request may be given a response in two cases only. Either the store could
-// serve the response to it at that moment (RFC 9111, section 4), or the response merely lacks a lifetime and
-// the two requests are alike.
+// Sharing one request to the origin: which requests may be answered by the
+// response to another request, and how long they wait for it. A waiting request
+// may be given a response in two cases only. Either the store could serve the
+// response to it at that moment (RFC 9111, section 4), or the response only
+// lacks a lifetime and the two requests are alike.
 
-// collapsible reports whether the request may be answered by the response to another one. One that says
-// how fresh it wants that may be; one that wants it validated for itself may not, and several ranges are
-// never stored. What the request's own preconditions make of it is in collapses.
+// collapsible reports whether the request may be answered by the response to
+// another request. A request that wants the response validated for itself may
+// not, and neither may a request for several ranges, which are never stored.
+// For the request's own preconditions, see collapses.
 func (x *exchange) collapsible() bool {
 	cc := &x.rules.cc
 	if x.rules.plain {
@@ -29,9 +31,9 @@ func (x *exchange) collapsible() bool {
 	return x.rules.method == http.MethodGet && !strings.Contains(ranges, ",") && !cc.NoCache && cc.MaxAge != 0
 }
 
-// collapses reports whether the request, of which the origin is to be asked what d says, may wait for the
-// answer to another one. A 304 to its own preconditions alone is nothing that can be stored, and so nothing
-// that others could be given; one that validates what is stored is.
+// collapses reports whether the request may wait for another one, as far as its
+// own preconditions allow. A 304 to these alone cannot be stored, so others
+// could not be given it. A 304 that also validates a stored response can.
 func (x *exchange) collapses(found lookup) bool {
 	if !x.rules.conditional() {
 		return true
@@ -40,7 +42,8 @@ func (x *exchange) collapses(found lookup) bool {
 	return found.decision.action == revalidate && !c.none()
 }
 
-// ask has the origin asked, by this exchange or by another one that wants the same, and answers.
+// ask answers with what the origin says, which this exchange or another one
+// asks.
 func (x *exchange) ask(found lookup, join joining) answer {
 	ctx := x.context()
 	asked := x.t.events.Next()
@@ -71,8 +74,9 @@ func (x *exchange) ask(found lookup, join joining) answer {
 	return x.lead(p, found)
 }
 
-// takePart returns the part of x in a request to the origin, which x may lead. It returns nil if what is stored has
-// changed since the look-up, so that x has to look again.
+// takePart returns the participation of x in a shared request, which x may
+// lead. It returns nil if the stored responses may have changed since the
+// look-up. Then x must look again.
 func (x *exchange) takePart(ctx context.Context, found lookup, join joining) *participation {
 	if join == joinNone || found.alone || !x.collapses(found) {
 		x.sharing.key = inflight.Key{}
@@ -123,7 +127,8 @@ func (x *exchange) revalidated(o *result, found lookup) answer {
 	return answer{kind: answerRevalidated, resp: resp}
 }
 
-// waitedInVain answers a caller whose context has ended before there was a result.
+// waitedInVain answers a caller whose context ended before the result was
+// there.
 func (x *exchange) waitedInVain(err error, found lookup) answer {
 	if errors.Is(x.ctx.Err(), context.DeadlineExceeded) { // err may be a cause that somebody gave the context
 		return x.staleOr(answer{err: err}, found)
@@ -131,8 +136,8 @@ func (x *exchange) waitedInVain(err error, found lookup) answer {
 	return answer{err: err}
 }
 
-// staleOr answers with the selected response, if that may be used although there is none of the origin, and else as a
-// does.
+// staleOr answers with the selected response, if it may be used although the
+// origin has not answered, and otherwise with a.
 func (x *exchange) staleOr(a answer, found lookup) answer {
 	if resp := x.serveStale(&found, 0); resp != nil {
 		return answer{kind: answerStale, resp: resp}
@@ -140,13 +145,15 @@ func (x *exchange) staleOr(a answer, found lookup) answer {
 	return a
 }
 
-// lookAgain has x begin again, as another process has asked the origin meanwhile.
+// lookAgain has x begin again, because another process has asked the origin
+// meanwhile.
 func (x *exchange) lookAgain() answer {
 	x.sharing.waited = true
 	return answer{next: again}
 }
 
-// askInTurn has x ask the origin itself, in turn with the others that waited for a request that has failed.
+// askInTurn has x ask the origin itself. It takes turns with the other
+// exchanges that waited for a request that failed.
 func (x *exchange) askInTurn() answer {
 	if x.sharing.turn == nil {
 		x.sharing.turn = x.t.turns.Take(x.sharing.key)
@@ -154,12 +161,13 @@ func (x *exchange) askInTurn() answer {
 	return answer{next: impatient}
 }
 
-// follow answers with the result of another exchange's request, if that can be shared with this
-// request, which asked at the event of that number. Errors are never shared: each belongs to the caller that led.
+// follow answers with the result of another exchange's request, if x may be
+// given it. Errors are never shared, because each belongs to the caller that
+// led. asked is the number of the event that x began to ask.
 func (x *exchange) follow(p *participation, found lookup, asked uint64) answer {
 	switch err := p.Request.Wait(x.ctx, x.waitsFor()); {
 	case err == patience.ErrExhausted:
-		p.Request.Hide() // nor does anybody who comes later queue behind it
+		p.Request.Hide() // later requests do not queue behind it either
 		return answer{next: impatient}
 	case err != nil:
 		return x.waitedInVain(err, found)
@@ -187,30 +195,30 @@ func (x *exchange) follow(p *participation, found lookup, asked uint64) answer {
 	return x.collapsed(p, found, now)
 }
 
-// shares returns answered if the result of another exchange's request may be given to x at the time now, and else how x
-// goes on.
+// shares returns answered if x may be given the result of another exchange's
+// request at the time now. Otherwise it returns how x goes on.
 func (x *exchange) shares(o *result, found lookup, asked uint64, now time.Time) next {
 	switch {
 	case o.entry == nil || o.audience == nobody:
 		return alone
 	case x.invalidatedSince(o.sent) || o.response.invalidatedIn(found.stored, x.orderBefore(o.sent)):
-		return alone // something unsafe was done since the origin was asked
+		return alone // an unsafe request was made since
 	case found.decision.selected >= 0 && found.response().received.After(o.response.received):
-		return alone // another process has stored something newer since
+		return alone // another process has stored a newer response
 	}
 	switch shared := decide(now, x.rules.sharing(o.code), []response{o.response}); {
 	case shared.serves():
 	case shared.fwd == "vary-miss" && !o.response.varies("*"):
-		x.sharing.others = append(x.sharing.others, o.response) // wait for those who want the same variant only
+		x.sharing.others = append(x.sharing.others, o.response) // next time x waits for its own variant only
 		return again
 	case !shared.lapsed() || o.arrived < asked:
 		return alone
 	case !alike(o.asked, x.rules):
-		return again // wait for those that are alike only
+		return again // next time x waits for alike requests only
 	}
 	if o.download != nil && o.code == http.StatusPartialContent {
 		if answer, spans := o.response.ranges(x.rules); answer != spansAnswer || spans[0] != o.response.held[0] {
-			return alone // the origin sent another part than was asked for
+			return alone // the origin sent another range than x wants
 		}
 	}
 	return answered
@@ -244,8 +252,8 @@ func (x *exchange) collapsed(p *participation, found lookup, now time.Time) answ
 // resultOwner releases the results of shared requests.
 type resultOwner struct{ t *Transport }
 
-// Failed returns the result of a request during which Base panicked, or ended its goroutine. The caller that led passes
-// the panic on.
+// Failed returns the result of a request during which Base panicked, or ended
+// its goroutine. The caller that led passes the panic on.
 func (o resultOwner) Failed(p any, stack []byte) result {
 	if p == nil {
 		return result{err: errGone, final: true}
@@ -254,7 +262,8 @@ func (o resultOwner) Failed(p any, stack []byte) result {
 	return result{err: fmt.Errorf("cachetrip: panic in Base: %v", p), panicked: p}
 }
 
-// Unread has the readers that joined a body no longer wait for the caller that led.
+// Unread has the readers that joined a body no longer wait for the caller that
+// led.
 func (o resultOwner) Unread(r *sharedRequest) {
 	if d := r.Result().download; d != nil {
 		d.Decline()
@@ -273,6 +282,6 @@ func (o resultOwner) Release(r *sharedRequest) {
 	})
 }
 
-// errGone is the error of a request whose goroutine was ended below the cache by runtime.Goexit, as testing.T.FailNow
-// does it.
+// errGone is the error of a request whose goroutine was ended below the cache
+// by runtime.Goexit, as testing.T.FailNow does it.
 var errGone = errors.New("cachetrip: Base or ModifyResponse ended the goroutine that called it")

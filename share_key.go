@@ -10,7 +10,8 @@ import (
 
 // Which requests may wait for each other.
 
-// sharingKey returns the key that requests have in common if they may wait for each other.
+// sharingKey returns the key that requests have in common if they may wait for
+// each other.
 func (x *exchange) sharingKey(stored []response) inflight.Key {
 	key := inflight.Key{Subject: x.key, Variant: x.variant(stored)}
 	if lines, ok := x.rules.header["Range"]; ok {
@@ -19,8 +20,9 @@ func (x *exchange) sharingKey(stored []response) inflight.Key {
 	return key
 }
 
-// variant returns the values of the fields that select among the responses for a key. Requests that differ in them
-// select different responses, and do not wait for each other.
+// variant returns the values of the fields that select among the responses for
+// a key. Requests that differ in them select different responses, and do not
+// wait for each other.
 func (x *exchange) variant(stored []response) string {
 	var names []string
 	for _, responses := range [][]response{stored, x.sharing.variants()} {
@@ -42,7 +44,8 @@ func (x *exchange) variant(stored []response) string {
 	return b.String()
 }
 
-// joinKey returns the key by which the request may share with others: with as many as could share the last response.
+// joinKey returns the key by which the request may share with others: with as
+// many as could share the last response.
 func (x *exchange) joinKey() inflight.Key {
 	key := x.sharing.key
 	switch x.t.audiences.of(key, time.Now()) {
@@ -54,7 +57,8 @@ func (x *exchange) joinKey() inflight.Key {
 	return key
 }
 
-// noteAudience remembers who can share the response to the request that x leads.
+// noteAudience remembers who can share the response to the request that x
+// leads.
 func (x *exchange) noteAudience(who audience) {
 	if x.sharing == nil || x.sharing.key == (inflight.Key{}) {
 		return

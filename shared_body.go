@@ -12,7 +12,8 @@ import (
 	"github.com/cachetrip/cachetrip/internal/download"
 )
 
-// The response of a shared request, for the caller that led and for those that joined, while its body arrives.
+// The response of a shared request, for the caller that led and for those that
+// joined, while its body arrives.
 
 // leaderResponse returns the origin's response to the request that x has led.
 func (x *exchange) leaderResponse(p *participation, found lookup) *http.Response {
@@ -37,8 +38,9 @@ func (x *exchange) leaderResponse(p *participation, found lookup) *http.Response
 	return resp
 }
 
-// takeBody returns the response of p with its body, for the caller that led, whose request is req. It is a copy: callers
-// may do with theirs what they like, while others read the body.
+// takeBody returns the response of p with its body, for the caller that led,
+// whose request is req. It is a copy: callers may do with theirs what they
+// like, while others read the body.
 func (t *Transport) takeBody(p *participation, req *http.Request, caller download.Caller) *http.Response {
 	o := p.Request.Result()
 	resp := new(http.Response)
@@ -48,8 +50,9 @@ func (t *Transport) takeBody(p *participation, req *http.Request, caller downloa
 	return resp
 }
 
-// leaving returns what a caller that reads the body does when it stops reading: it ends its part in p. The last caller
-// first has the remaining bytes read, if they are few, unless its context has stopped it. done is called in the end.
+// leaving returns what a caller that reads the body does when it stops reading:
+// it ends its part in p. The last caller first has the remaining bytes read, if
+// they are few, unless its context has stopped it. done is called in the end.
 func (t *Transport) leaving(p *participation, done func()) func(ended bool) {
 	return func(ended bool) {
 		defer done()
@@ -66,8 +69,8 @@ func (x *exchange) reader(p *participation) download.Caller {
 	return download.Caller{Context: x.ctx, Leave: x.t.leaving(p, x.unwatch), Alone: x.alone(p.Request.Result())}
 }
 
-// followerResponse returns the response to the request that x has joined, or nil if the beginning of its body cannot be
-// had any more.
+// followerResponse returns the response to the request that x has joined, or
+// nil if the beginning of its body cannot be had any more.
 func (x *exchange) followerResponse(p *participation, status Status) *http.Response {
 	o := p.Request.Result()
 	body := o.download.Join(x.reader(p))
@@ -111,9 +114,11 @@ func (o *result) attachBody(resp *http.Response, body *download.Reader) {
 	})
 }
 
-// claim returns the body of the response that came by p, for the caller who led: the end of the
-// caller's interest ends the request, and so does the end of the body, and closing it. The connection that a 101 brings
-// is the caller's from now on, and p is over: only the end of the request's context still ends that of Base's request.
+// claim returns the body of the response that came by p, for the caller who
+// led: the end of the caller's interest ends the request, and so does the end
+// of the body, and closing it. The connection that a 101 brings is the caller's
+// from now on, and p is over: only the end of the request's context still ends
+// that of Base's request.
 func (x *exchange) claim(p *participation) io.ReadCloser {
 	ctx := x.ctx
 	o := p.Request.Result()
