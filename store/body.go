@@ -114,7 +114,7 @@ func (d *Disk) openFile(key string, id blobID, blob Blob) (Body, error) {
 		return d.openSmall(key, id, blob)
 	}
 	path := d.path(blobName(key, blob.ID))
-	f, err := os.OpenFile(path, os.O_RDONLY|nofollow, 0)
+	f, err := openRead(path)
 	if err != nil {
 		if isUnreadable(path, err) {
 			err = ErrDamaged

@@ -49,8 +49,17 @@ func stands(uintptr, string) bool { return true }
 // setMode does nothing: these systems have no umask.
 func setMode(*os.File) {}
 
+// openRead opens a file. On Windows, a file that another process is just replacing cannot be opened for a moment.
+func openRead(path string) (f *os.File, err error) {
+	err = retryBusy(func() error {
+		f, err = os.Open(path)
+		return err
+	})
+	return f, err
+}
+
 func readFile(path string, max int64, st *fileStat, buf []byte) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := openRead(path)
 	if err != nil {
 		return nil, err
 	}

@@ -80,6 +80,9 @@ func setMode(f *os.File) {
 	}
 }
 
+// openRead opens a file, and does not follow a link.
+func openRead(path string) (*os.File, error) { return os.OpenFile(path, os.O_RDONLY|nofollow, 0) }
+
 // readFile reads a regular file of at most max bytes, into buf if that is large enough.
 // It does not use package os, whose files cost another system call for the network
 // poller. Where the system allows it, reading does not count as use. O_NONBLOCK keeps a

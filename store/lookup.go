@@ -56,15 +56,15 @@ func (d *Disk) Entries(ctx context.Context, key string) ([]*Entry, error) {
 	return slices.Clone(st.entries), nil
 }
 
-// touch records the use of a key, if the recorded use is old.
+// touch records the use of a key, if the recorded use is old, and of the cache.
 func (d *Disk) touch(it *tierItem, now int64) {
+	d.noteInUse(now)
 	used := it.used.Load()
 	age := now - used
 	// A use in the future was recorded by a clock that was set back since.
 	if age < d.touchAfter.Load() && age > -int64(time.Minute) || !it.used.CompareAndSwap(used, now) {
 		return
 	}
-	d.noteInUse(now)
 	var err error
 	shard := shardOf(it.key)
 	if dir := d.standing(shard, now); dir != nil {

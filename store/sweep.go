@@ -215,11 +215,12 @@ func (d *Disk) sweepVersions(now int64) {
 		if usage == nil {
 			continue
 		}
-		if d.sweepTree(root, now, &budget) {
-			os.Remove(usage.Name())
+		empty := d.sweepTree(root, now, &budget)
+		usage.Close() // Windows does not remove an open file
+		if empty {
+			os.Remove(filepath.Join(root, "usage"))
 			os.Remove(root)
 		}
-		usage.Close()
 	}
 }
 
