@@ -78,7 +78,7 @@ func TestMemory(t *testing.T) {
 			t.Fatalf("round %d: who has stored does not see it", i)
 		}
 	}
-	// Whatever makes it go.
+	// Removal of all keys shows as well.
 	server.do(t, "FLUSHALL")
 	eventually(t, "it is seen that all is gone", func() bool { got, err := get(one, t, key); return got == nil && err == nil })
 }
