@@ -10,8 +10,8 @@ import (
 	"github.com/cachetrip/cachetrip/internal/span"
 )
 
-// Requests for the rest of a body whose beginning the caller has: RFC 9111,
-// section 3.4.
+// Requests for the rest of a body, after the caller has got its beginning: RFC
+// 9111, section 3.4.
 
 // errDisagrees is the error of a response that does not continue the caller's
 // bytes.
@@ -52,10 +52,10 @@ func (a *originReply) askRange(ctx context.Context, r *response, s span.Span) (r
 	return rest, length, nil
 }
 
-// askWhole sends out, which requests a whole response again. isSame decides by
-// the header whether it is the same response. begins reads the body up to a
-// position, and decides whether these are the bytes that the caller has. The
-// rest of the body is then the rest for the caller.
+// askWhole sends the request out, for the whole of a response again. isSame
+// decides by the header whether it is the same response. begins reads the body
+// up to position, and decides whether these are the caller's bytes. The
+// remaining body is then the rest for the caller.
 func (a *originReply) askWhole(out *http.Request, position int64, isSame func(*originReply) bool, begins func(io.Reader, int64) bool) (*originReply, error) {
 	again, err := a.sendAgain(out)
 	if err != nil {

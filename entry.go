@@ -171,8 +171,8 @@ func sharesBlob(a, b *store.Entry) bool {
 	return false
 }
 
-// sameStored reports whether two entries are the same in all that an Update depends on. Stores may
-// read an entry anew each time.
+// sameStored reports whether two entries are the same in all that an Update
+// depends on. A store may decode an entry again at each look-up.
 func sameStored(a, b *store.Entry) bool {
 	return a == b || a.ResponseTime.Equal(b.ResponseTime) && a.InvalidatedAt.Equal(b.InvalidatedAt) &&
 		slices.EqualFunc(a.Parts, b.Parts, func(p, q store.Part) bool { return p.Blob.ID == q.Blob.ID })
@@ -204,8 +204,8 @@ func withAskedAs(e *store.Entry, by string) *store.Entry {
 	return e
 }
 
-// makeWhole turns e, the metadata of a 206, into that of the response that it is a part of. length is
-// that of the whole content, -1 if it is unknown.
+// makeWhole turns e, the metadata of a 206, into the metadata of the whole
+// response. length is that of the whole content, or -1.
 func makeWhole(e *store.Entry, length int64) {
 	e.Status = http.StatusOK
 	e.Length = length

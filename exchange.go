@@ -9,7 +9,7 @@ import (
 	"github.com/cachetrip/cachetrip/internal/patience"
 )
 
-// One request while it is answered, and which requests the cache concerns.
+// An exchange: one request that concerns the cache, while it is answered.
 
 // exchange is one request that concerns the cache, while it is answered.
 type exchange struct {
@@ -111,9 +111,9 @@ func (x *exchange) identify(method string, seen *http.Request, plain, anonymous 
 	return nil
 }
 
-// onlyCached reports whether a request that does not concern the cache must not be forwarded either,
-// because it says only-if-cached. Requests with unsafe methods are always forwarded. RFC 9111, sections
-// 4 and 5.2.1.7.
+// onlyCached reports whether a request must not be forwarded although it does
+// not concern the cache. Unsafe methods must always be forwarded. Sections 4
+// and 5.2.1.7.
 func onlyCached(req *http.Request) bool {
 	if !isSafe(req.Method) || req.Method == http.MethodConnect {
 		return false
@@ -161,11 +161,11 @@ func (x *exchange) request() *http.Request {
 	return x.req
 }
 
-// store returns the Store as x uses it.
+// store returns the Store behind its guard, for x.
 func (x *exchange) store() guard.Store { return x.t.storeFor(x.request()) }
 
-// lasting returns a context for calls of the Store that the caller's end does not end. They still
-// take no longer than the caller has patience.
+// lasting returns a context for calls of the Store that must not end with the
+// caller's context. They still take no longer than the caller's patience.
 func (x *exchange) lasting() context.Context {
 	if x.behind {
 		return context.WithoutCancel(x.req.Context())

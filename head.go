@@ -59,8 +59,9 @@ func (a *originReply) notStoredHead(e *store.Entry, why string) result {
 	return result{resp: a.resp, detail: why}
 }
 
-// updatedByHead returns current with the responses to GETs that head concerns updated, or marked as
-// invalid. kept is the last one that was updated. concerned is false if head concerns none.
+// updatedByHead returns current, with the responses to GETs that head concerns.
+// It updates them, or marks them as invalid. kept is the last one that was
+// updated. concerned is false if head concerns none.
 func (a *originReply) updatedByHead(head *response, current []*store.Entry, stored []response) (next []*store.Entry, kept *store.Entry, concerned bool) {
 	next = slices.Clone(current)
 	for i := range stored {

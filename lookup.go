@@ -15,7 +15,7 @@ type lookup struct {
 	stored   []response // the entries as the rules see them
 	decision decision
 	moment   uint64 // the moment before the look-up, for Group.Join
-	alone    bool   // the origin must be asked for this request alone
+	alone    bool   // this request must ask the origin by itself
 }
 
 // lookUp looks up and decides. If blind is set, it does so as if nothing were stored. The error is the

@@ -187,8 +187,8 @@ func outdatedBy(req *request, fresh *response, stored []response) (indexes []int
 }
 
 // differentContent reports whether two responses are known to have different
-// content. Of two responses of which one was decoded on arrival, only dates say
-// so: the encoded form may have an entity tag of its own. RFC 9110, section
+// content. If only one of them was decoded on arrival, only their dates can
+// show that: the encoded form may have its own entity tag. RFC 9110, section
 // 8.8.3.3.
 func differentContent(a, b *response) bool {
 	if a.uncompressed != b.uncompressed {

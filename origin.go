@@ -7,17 +7,19 @@ import (
 	"github.com/cachetrip/cachetrip/internal/memo"
 )
 
-// Asking the origin, and what its answer is to the cache.
+// Requests to the origin, and the meaning of its responses.
 
-// send is that of the Transport. What has come is closed if something panics before there is a result.
+// send calls Transport.send. The response is closed if something panics before
+// there is a result.
 func (x *exchange) send(req *http.Request) (resp *http.Response, err error) {
 	resp, err = x.t.send(req)
 	x.lastReply = resp
 	return resp, err
 }
 
-// question returns the request that the decision calls for, and the preconditions that it adds. If
-// the origin is known to refuse what would be added, the decision becomes a plain fetch.
+// question returns the request that the decision requires, and the
+// preconditions that it adds. If the origin is known to refuse these, the
+// decision becomes a plain fetch.
 func (x *exchange) question(ctx context.Context, found *lookup) (*http.Request, conditions) {
 	out := x.outgoing(ctx)
 	var added conditions
@@ -36,14 +38,14 @@ func (x *exchange) question(ctx context.Context, found *lookup) (*http.Request, 
 	return out, added
 }
 
-// conditions returns the preconditions for validating what is stored.
+// conditions returns the preconditions for validating the stored responses.
 func (x *exchange) conditions(found *lookup) conditions {
 	return conditionsFor(x.rules, found.stored, found.decision.selected, x.t.singleTag.Has(x.url()))
 }
 
-// askOrigin asks the origin what the decision calls for, and does what the response calls for. It
-// repeats a request as the caller made it if the caller cannot use the response because of what the
-// cache has added to the request.
+// askOrigin sends the request that the decision requires, and acts on the
+// response. If the caller cannot use the response because of fields that the
+// cache added, askOrigin repeats the request as the caller made it.
 func (x *exchange) askOrigin(shared *sharedRequest, found lookup) result {
 	var was refused // the request that was repeated
 	for {
@@ -68,13 +70,13 @@ func (x *exchange) askOrigin(shared *sharedRequest, found lookup) result {
 		}
 		was = *refusal
 		discard(resp)
-		found.decision.action = fetch // what is stored is of no use: ask as if it were not there
+		found.decision.action = fetch // the stored response is of no use, so fetch
 	}
 }
 
-// absorb does what the response calls for, and returns the result. If the caller cannot use the
-// response, absorb returns why the request was refused instead. was is an earlier request that was
-// refused and is repeated by this one.
+// absorb acts on the response, and returns the result. If the caller cannot use
+// the response, absorb instead returns why the request was refused. was is an
+// earlier refused request that this one repeats.
 func (a *originReply) absorb(added *conditions, found *lookup, was refused) (o result, again *refused) {
 	status, resumes := a.resp.StatusCode, found.decision.action == resume
 	switch {
@@ -96,13 +98,13 @@ func (a *originReply) absorb(added *conditions, found *lookup, was refused) (o r
 	a.x.learnFrom(was, a.resp, found.entry())
 	o = a.keep()
 	o.repeated = was.why
-	if resumes && status == http.StatusOK && o.entry == nil { // the whole came, and is not kept
+	if resumes && status == http.StatusOK && o.entry == nil { // the whole came, and is not stored
 		a.x.drop(found.entry(), "dropped a part that the origin does not complete")
 	}
 	return o, nil
 }
 
-// notModified takes a 304 to a request with the added conditions.
+// notModified handles a 304 to a request with the added conditions.
 func (a *originReply) notModified(added *conditions, found *lookup) (o result, again *refused) {
 	if o, ok := a.confirm(added, found.entries); ok {
 		return o, nil
@@ -123,7 +125,7 @@ func (a *originReply) passOn() result {
 	if !a.redirected() {
 		why = "status"
 		current := newResponse(a.entry())
-		current.status = http.StatusOK // which the caller has
+		current.status = http.StatusOK // the status of the response that the caller has
 		a.outdateReplaced(&current)
 	}
 	a.x.notStored(a.resp.StatusCode, contentLength(a.resp), why, nil)

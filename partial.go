@@ -35,8 +35,9 @@ func (a *originReply) keepPartial(e *store.Entry) result {
 	return o
 }
 
-// resume joins a 206 to before, which was stored in part and which the rules see as incomplete. ok is
-// false if the two do not fit: then the whole has to be requested.
+// resume joins a 206 to before, a partial entry. incomplete is before as the
+// rules see it. ok is false if the two do not fit. Then the whole must be
+// requested.
 func (a *originReply) resume(before *store.Entry, incomplete *response) (_ result, ok bool) {
 	e := a.entry()
 	partial := newResponse(e)

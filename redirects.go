@@ -34,7 +34,8 @@ func sameTarget(a, b *http.Request) bool {
 	return a.URL != nil && b.URL != nil && primaryURL(a.URL, a.Host) == primaryURL(b.URL, b.Host)
 }
 
-// firstAnswer returns the response to req itself, from which Base may have followed redirects to resp.
+// firstAnswer returns the response to req itself. resp is the response to the
+// last redirect that Base has followed, if any.
 func firstAnswer(req *http.Request, resp *http.Response) *http.Response {
 	for range maxRedirects {
 		actual := resp.Request

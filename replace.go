@@ -8,8 +8,9 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// What a new response does to the stored responses of its key: it takes its place among them, or, if it is
-// not stored, marks those that it would have replaced.
+// The effect of a new response on the stored responses of its key. It is stored
+// among them. If it may not be stored, the responses that it would have
+// replaced are marked.
 
 // storeEntry stores an entry beside or instead of the stored ones. blobID names the blob that it
 // brings, if any. reason says why it was not stored, such as "store-error"; it is empty if it was.

@@ -31,7 +31,8 @@ func (t *Transport) observed(ctx context.Context) bool {
 	return t.Trace != nil || t.logs(ctx) || tracesOf(ctx) != nil
 }
 
-// tell counts a request that was answered, and tells hooks and logs. Status is what StatusOf can't tell from the response.
+// tell counts a request that was answered, and tells hooks and logs. status is
+// used if StatusOf cannot tell it from the response.
 func (t *Transport) tell(kind answerKind, req *http.Request, resp *http.Response, status Status) {
 	if counter := t.counters.of(kind); counter != nil {
 		counter.Add(1)
@@ -155,13 +156,14 @@ func (t *Transport) logger() *slog.Logger {
 	return silent
 }
 
-// panicked logs what Base, a body of Base or a hook panicked with.
+// panicked logs a panic of Base, a body of Base or a hook.
 func (t *Transport) panicked(p any, stack []byte) {
-	defer func() { _ = recover() }() // of the Logger itself
+	defer func() { _ = recover() }() // a panic of the Logger itself
 	t.logger().Error("cachetrip: panic in Base or a hook", "panic", p, "stack", string(stack))
 }
 
-// shielded calls f where nobody is who could be told that it panicked, but the Logger.
+// shielded calls f, and logs a panic of it, because no caller could get the
+// panic.
 func (t *Transport) shielded(f func()) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -6,7 +6,8 @@ import (
 	"net/http"
 )
 
-// The Transport: its options, and how it is opened and closed.
+// The way of a request: look up, decide, then serve, revalidate or fetch, then
+// store.
 
 // RoundTrip answers req from the cache, or with the help of Base. It keeps the
 // contract of [http.RoundTripper]. Cache-Status in the response tells how it

@@ -9,7 +9,7 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// Telling what became of a response that could have been stored.
+// Reports about responses that were stored or not.
 
 // wasStored tells that a response was stored.
 func (x *exchange) wasStored(e *store.Entry) {
