@@ -17,6 +17,7 @@ import (
 	"github.com/cachetrip/cachetrip"
 	"github.com/cachetrip/cachetrip/internal/harness"
 	"github.com/cachetrip/cachetrip/store"
+	"github.com/cachetrip/cachetrip/store/storefault"
 )
 
 // recorded is a Trace that records its calls.
@@ -194,13 +195,14 @@ func TestTraceCollapsed(t *testing.T) {
 func TestTraceStoreErrors(t *testing.T) {
 	broken := errors.New("broken")
 	for name, test := range map[string]struct {
-		store harness.BrokenStore
-		want  []string
+		op   storefault.Op
+		err  error
+		want []string
 	}{
-		"look up":   {harness.BrokenStore{LookUpErr: broken}, []string{"error look up: broken", "miss uri-miss", "stored 200"}},
-		"create":    {harness.BrokenStore{CreateErr: broken}, []string{"error create: broken", "not stored 200 store-error", "miss uri-miss store-error"}},
-		"store":     {harness.BrokenStore{UpdateErr: broken}, []string{"miss uri-miss", "error store: broken", "not stored 200 store-error"}},
-		"too large": {harness.BrokenStore{CreateErr: store.ErrTooLarge}, []string{"not stored 200 too-large", "miss uri-miss too-large"}},
+		"look up":   {storefault.Entries, broken, []string{"error look up: broken", "miss uri-miss", "stored 200"}},
+		"create":    {storefault.Create, broken, []string{"error create: broken", "not stored 200 store-error", "miss uri-miss store-error"}},
+		"store":     {storefault.Update, broken, []string{"miss uri-miss", "error store: broken", "not stored 200 store-error"}},
+		"too large": {storefault.Create, store.ErrTooLarge, []string{"not stored 200 too-large", "miss uri-miss too-large"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := harness.NewWorld(t, harness.InMemory, harness.ServeLoopback)
@@ -208,9 +210,10 @@ func TestTraceStoreErrors(t *testing.T) {
 				rw.Header().Set("Cache-Control", "max-age=10")
 				io.WriteString(rw, "hello")
 			})
-			test.store.Store = w.Store
+			faulty := storefault.Wrap(w.Store)
+			faulty.Inject(storefault.Fail(test.err), test.op)
 			all := newRecorded()
-			w.Transport.Store, w.Transport.Trace = &test.store, &all.Trace
+			w.Transport.Store, w.Transport.Trace = faulty, &all.Trace
 			resp, err := w.Client.Get(w.URL)
 			if err != nil {
 				t.Fatal(err)

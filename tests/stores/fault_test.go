@@ -16,13 +16,14 @@ import (
 	"github.com/cachetrip/cachetrip"
 	"github.com/cachetrip/cachetrip/internal/harness"
 	"github.com/cachetrip/cachetrip/store"
+	"github.com/cachetrip/cachetrip/store/storefault"
 )
 
 // TestStoreFaults has a store fail for several causes, many times a minute.
 func TestStoreFaults(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		broken := &harness.BrokenStore{Store: store.NewMemory(0)}
+		broken := storefault.Wrap(store.NewMemory(0))
 		cache := &cachetrip.Transport{
 			Store: broken,
 			Base: harness.RoundTripperFunc(func(req *http.Request) (*http.Response, error) {
@@ -44,7 +45,7 @@ func TestStoreFaults(t *testing.T) {
 		const rounds = 181 // one a second
 		for i := range rounds {
 			for j, err := range faults {
-				broken.LookUpErr = err
+				broken.Inject(storefault.Fail(err), storefault.Entries)
 				resp, err := cache.Client().Get(fmt.Sprintf("http://example.com/%d/%d", i, j))
 				if err != nil || resp.StatusCode != 204 {
 					t.Fatalf("%v, %v", resp, err)

@@ -9,10 +9,8 @@ import (
 	"go/token"
 	"io"
 	"io/fs"
-	"iter"
 	"net/http"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -23,158 +21,8 @@ import (
 	"github.com/cachetrip/cachetrip"
 	"github.com/cachetrip/cachetrip/internal/harness"
 	"github.com/cachetrip/cachetrip/store"
+	"github.com/cachetrip/cachetrip/store/storefault"
 )
-
-// moodyStore is a store that runs a function before each call, chosen by the
-// name of the call. It counts open bodies and drafts, and records calls.
-type moodyStore struct {
-	store.Store
-
-	mu     sync.Mutex
-	moods  map[string]func() error
-	called []string
-	open   int // drafts and bodies
-}
-
-// feel sets what a call does from now on; nil: nothing.
-func (s *moodyStore) feel(op string, mood func() error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.moods == nil {
-		s.moods = make(map[string]func() error)
-	}
-	s.moods[op] = mood
-}
-
-func (s *moodyStore) call(op string) error {
-	s.mu.Lock()
-	mood := s.moods[op]
-	s.called = append(s.called, op)
-	s.mu.Unlock()
-	if mood != nil {
-		return mood()
-	}
-	return nil
-}
-
-func (s *moodyStore) calls() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.called)
-}
-
-func (s *moodyStore) count(n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.open += n
-}
-
-// As a store that takes no notice of contexts once it hangs.
-
-func (s *moodyStore) Entries(ctx context.Context, key string) ([]*store.Entry, error) {
-	if err := s.call("Entries"); err != nil {
-		return nil, err
-	}
-	return s.Store.Entries(context.WithoutCancel(ctx), key)
-}
-
-func (s *moodyStore) Update(ctx context.Context, key string, change func([]*store.Entry) []*store.Entry) error {
-	if err := s.call("Update"); err != nil {
-		return err
-	}
-	return s.Store.Update(context.WithoutCancel(ctx), key, change)
-}
-
-func (s *moodyStore) Open(ctx context.Context, key string, blob store.Blob) (store.Body, error) {
-	if err := s.call("Open"); err != nil {
-		return nil, err
-	}
-	body, err := s.Store.Open(context.WithoutCancel(ctx), key, blob)
-	if err != nil {
-		return nil, err
-	}
-	s.count(1)
-	return &moodyBody{Body: body, s: s}, nil
-}
-
-func (s *moodyStore) Create(ctx context.Context, key string, size int64) (store.Draft, error) {
-	if err := s.call("Create"); err != nil {
-		return nil, err
-	}
-	draft, err := s.Store.Create(context.WithoutCancel(ctx), key, size)
-	if err != nil {
-		return nil, err
-	}
-	s.count(1)
-	return &moodyDraft{Draft: draft, s: s}, nil
-}
-
-func (s *moodyStore) All(ctx context.Context, prefix string) iter.Seq2[*store.Entry, error] {
-	return func(yield func(*store.Entry, error) bool) {
-		if err := s.call("All"); err != nil {
-			yield(nil, err)
-			return
-		}
-		s.Store.All(context.WithoutCancel(ctx), prefix)(yield)
-	}
-}
-
-func (s *moodyStore) Secret(ctx context.Context) ([]byte, error) {
-	if err := s.call("Secret"); err != nil {
-		return nil, err
-	}
-	return s.Store.Secret(context.WithoutCancel(ctx))
-}
-
-type moodyBody struct {
-	store.Body
-	s *moodyStore
-}
-
-func (b *moodyBody) ReadAt(p []byte, offset int64) (int, error) {
-	if err := b.s.call("ReadAt"); err != nil {
-		return 0, err
-	}
-	return b.Body.ReadAt(p, offset)
-}
-
-func (b *moodyBody) Close() error {
-	b.s.count(-1)
-	b.s.call("Close")
-	return b.Body.Close()
-}
-
-type moodyDraft struct {
-	store.Draft
-	s *moodyStore
-}
-
-func (d *moodyDraft) Write(p []byte) (int, error) {
-	if err := d.s.call("Write"); err != nil {
-		return 0, err
-	}
-	return d.Draft.Write(p)
-}
-
-func (d *moodyDraft) ReadAt(p []byte, offset int64) (int, error) {
-	if err := d.s.call("DraftReadAt"); err != nil {
-		return 0, err
-	}
-	return d.Draft.ReadAt(p, offset)
-}
-
-func (d *moodyDraft) Commit() (store.Blob, error) {
-	if err := d.s.call("Commit"); err != nil {
-		return store.Blob{}, err
-	}
-	return d.Draft.Commit()
-}
-
-func (d *moodyDraft) Close() error {
-	d.s.count(-1)
-	d.s.call("DraftClose")
-	return d.Draft.Close()
-}
 
 // large is longer than what a store keeps with the entry.
 var large = strings.Repeat("0123456789abcdef", 10<<10)
@@ -205,8 +53,8 @@ var storeSituations = []storeSituation{
 // originTime is how long the origin of the storeSituations takes.
 const originTime = 100 * time.Millisecond
 
-// moodyOrigin answers the requests of the storeSituations.
-func moodyOrigin(req *http.Request) (*http.Response, error) {
+// situationOrigin answers the requests of the storeSituations.
+func situationOrigin(req *http.Request) (*http.Response, error) {
 	select {
 	case <-time.After(originTime):
 	case <-req.Context().Done():
@@ -291,11 +139,18 @@ func cmpOr(a, b string) string {
 	return b
 }
 
-// moodyCache returns a cache for a situation, with the responses that it needs
+// newFaulty returns a store that takes no notice of contexts. So a call that hangs goes on.
+func newFaulty() *storefault.Store {
+	s := storefault.Wrap(store.NewMemory(0))
+	s.IgnoreContext = true
+	return s
+}
+
+// faultyCache returns a cache for a situation, with the responses that it needs
 // already stored.
-func (s *storeSituation) moodyCache(t *testing.T) (*cachetrip.Transport, *moodyStore) {
-	kept := &moodyStore{Store: store.NewMemory(0)}
-	c := &cachetrip.Transport{Store: kept, Base: harness.RoundTripperFunc(moodyOrigin)}
+func (s *storeSituation) faultyCache(t *testing.T) (*cachetrip.Transport, *storefault.Store) {
+	kept := newFaulty()
+	c := &cachetrip.Transport{Store: kept, Base: harness.RoundTripperFunc(situationOrigin)}
 	if s.warm {
 		before := storeSituation{path: s.path}
 		if _, got, err := before.ask(t.Context(), c); got != large || err != nil {
@@ -306,22 +161,28 @@ func (s *storeSituation) moodyCache(t *testing.T) (*cachetrip.Transport, *moodyS
 	return c, kept
 }
 
-var storeCalls = []string{"Secret", "Entries", "Update", "Create", "Write", "Commit", "Open", "ReadAt", "All", "Close", "DraftClose"}
+// storeCalls are the calls that a fault is injected in. allCalls stands for all of them.
+var storeCalls = []storefault.Op{
+	storefault.Secret, storefault.Entries, storefault.Update, storefault.Create, storefault.Write, storefault.Commit,
+	storefault.Open, storefault.ReadAt, storefault.All, storefault.Close, storefault.DraftClose,
+}
+
+const allCalls storefault.Op = "all of them"
 
 // TestStoreHangs lets each call of the store hang for a minute and ignore its
 // context, in each situation. Every caller gets its response in time. Later the
 // store is used again, and nothing stays open.
 func TestStoreHangs(t *testing.T) {
 	for _, s := range storeSituations {
-		for _, op := range append(storeCalls, "all of them") {
+		for _, op := range append(storeCalls, allCalls) {
 			for _, limit := range []time.Duration{0, time.Second} {
 				t.Run(fmt.Sprintf("%s, %s, %v", s.name, op, limit), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
-						c, kept := s.moodyCache(t)
-						for _, each := range storeCalls {
-							if each == op || op == "all of them" {
-								kept.feel(each, func() error { time.Sleep(time.Minute); return nil })
-							}
+						c, kept := s.faultyCache(t)
+						if op == allCalls {
+							kept.Inject(storefault.Delay(time.Minute), storeCalls...)
+						} else {
+							kept.Inject(storefault.Delay(time.Minute), op)
 						}
 						ctx, most := t.Context(), 15*time.Second
 						if limit != 0 {
@@ -335,9 +196,7 @@ func TestStoreHangs(t *testing.T) {
 						if took := time.Since(began); got != s.want() || err != nil || took > most {
 							t.Errorf("got %.20q (%d bytes), %v, after %v; want %d bytes within %v", got, len(got), err, took, len(s.want()), most)
 						}
-						for _, each := range storeCalls {
-							kept.feel(each, nil)
-						}
+						kept.Inject(nil)
 						time.Sleep(5 * time.Minute)
 						again := storeSituation{path: "/later"}
 						for range 2 {
@@ -352,8 +211,8 @@ func TestStoreHangs(t *testing.T) {
 							t.Error(err)
 						}
 						synctest.Wait()
-						if kept.open != 0 {
-							t.Errorf("%d bodies and drafts are open", kept.open)
+						if kept.Held() != 0 {
+							t.Errorf("%d bodies and drafts are open", kept.Held())
 						}
 					})
 				})
@@ -365,39 +224,36 @@ func TestStoreHangs(t *testing.T) {
 // TestStoreBreaks lets each call of the store panic, end its goroutine, or
 // fail. Every caller gets its response at once, and the failure is counted.
 func TestStoreBreaks(t *testing.T) {
-	for how, mood := range map[string]func() error{
-		"panics": func() error { panic("oh") },
-		"exits":  func() error { runtime.Goexit(); return nil },
-		"fails":  func() error { return fs.ErrInvalid },
-		"panics when its caller is gone": func() error {
-			time.Sleep(30 * time.Second)
-			panic("oh")
-		},
+	for how, fault := range map[string]storefault.Fault{
+		"panics":                         storefault.Panic("oh"),
+		"exits":                          storefault.Goexit(),
+		"fails":                          storefault.Fail(fs.ErrInvalid),
+		"panics when its caller is gone": storefault.Sequence(storefault.Delay(30*time.Second), storefault.Panic("oh")),
 	} {
 		for _, s := range storeSituations {
 			for _, op := range storeCalls {
-				t.Run(s.name+", "+op+" "+how, func(t *testing.T) {
+				t.Run(s.name+", "+string(op)+" "+how, func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
-						c, kept := s.moodyCache(t)
+						c, kept := s.faultyCache(t)
 						var errs harness.LockedBuffer
 						c.Trace = &cachetrip.Trace{StoreError: func(info cachetrip.StoreErrorInfo) { fmt.Fprintln(&errs, info.Err) }}
-						kept.feel(op, mood)
-						before := len(kept.calls())
+						kept.Inject(fault, op)
+						before := len(kept.Calls(op))
 						if _, got, err := s.ask(t.Context(), c); got != s.want() || err != nil {
 							t.Errorf("got %.20q (%d bytes), %v", got, len(got), err)
 						}
 						time.Sleep(time.Minute)
 						synctest.Wait()
-						kept.feel(op, nil)
+						kept.Inject(nil, op)
 						if err := c.Close(); err != nil {
 							t.Error(err)
 						}
-						used := slices.Contains(kept.calls()[before:], op)
+						used := len(kept.Calls(op)) > before
 						if counted := c.Stats().StoreErrors > 0; used && how != "fails" && !counted {
 							t.Errorf("%d failures counted, %s: %q", c.Stats().StoreErrors, op, errs.String())
 						}
-						if kept.open != 0 {
-							t.Errorf("%d bodies and drafts are open", kept.open)
+						if kept.Held() != 0 {
+							t.Errorf("%d bodies and drafts are open", kept.Held())
 						}
 					})
 				})
@@ -410,11 +266,11 @@ func TestStoreBreaks(t *testing.T) {
 func TestHungCallsAreFew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storeSituation{path: "/fresh", warm: true}
-		c, kept := s.moodyCache(t)
+		c, kept := s.faultyCache(t)
 		defer c.Close()
 		end := make(chan struct{})
-		kept.feel("Entries", func() error { <-end; return nil })
-		before := len(kept.calls())
+		kept.Inject(storefault.Hang(end), storefault.Entries)
+		before := len(kept.Calls(storefault.Entries))
 		for range 200 {
 			ctx, cancel := context.WithTimeout(t.Context(), 2*originTime)
 			if _, got, err := s.ask(ctx, c); got != large || err != nil {
@@ -426,17 +282,11 @@ func TestHungCallsAreFew(t *testing.T) {
 		if _, got, err := s.ask(t.Context(), c); got != large || err != nil || time.Since(began) != originTime {
 			t.Errorf("got %d bytes, %v, after %v, want it after %v", len(got), err, time.Since(began), originTime)
 		}
-		n := 0
-		for _, op := range kept.calls()[before:] {
-			if op == "Entries" {
-				n++
-			}
-		}
-		if n > 10 {
+		if n := len(kept.Calls(storefault.Entries)) - before; n > 10 {
 			t.Errorf("%d calls hang", n)
 		}
 		close(end)
-		kept.feel("Entries", nil)
+		kept.Inject(nil, storefault.Entries)
 		synctest.Wait()
 		began = time.Now()
 		if _, got, err := s.ask(t.Context(), c); got != large || err != nil || time.Since(began) != 0 {
@@ -447,12 +297,12 @@ func TestHungCallsAreFew(t *testing.T) {
 
 // TestCancelWhileStoreHangs: the end of a caller's interest ends its waiting for the store at once.
 func TestCancelWhileStoreHangs(t *testing.T) {
-	for _, op := range []string{"Entries", "Secret", "Create", "Open", "All"} {
+	for _, op := range []storefault.Op{storefault.Entries, storefault.Secret, storefault.Create, storefault.Open, storefault.All} {
 		for _, s := range storeSituations {
-			t.Run(s.name+", "+op, func(t *testing.T) {
+			t.Run(s.name+", "+string(op), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					c, kept := s.moodyCache(t)
-					kept.feel(op, func() error { time.Sleep(time.Minute); return nil })
+					c, kept := s.faultyCache(t)
+					kept.Inject(storefault.Delay(time.Minute), op)
 					ctx, cancel := context.WithCancel(t.Context())
 					left := originTime + time.Second
 					time.AfterFunc(left, cancel)
@@ -463,8 +313,8 @@ func TestCancelWhileStoreHangs(t *testing.T) {
 					}
 					time.Sleep(5 * time.Minute)
 					c.Close()
-					if kept.open != 0 {
-						t.Errorf("%d bodies and drafts are open", kept.open)
+					if kept.Held() != 0 {
+						t.Errorf("%d bodies and drafts are open", kept.Held())
 					}
 				})
 			})
@@ -476,7 +326,7 @@ func TestCancelWhileStoreHangs(t *testing.T) {
 // takes effect at once, even if the store hangs. The store gets it when it goes
 // on, even if the caller has left.
 func TestInvalidationOutlivesItsCaller(t *testing.T) {
-	for _, op := range []string{"All", "Update"} {
+	for _, op := range []storefault.Op{storefault.All, storefault.Update} {
 		for how, change := range map[string]func(context.Context, *cachetrip.Transport) error{
 			"POST": func(ctx context.Context, c *cachetrip.Transport) error {
 				s := storeSituation{method: "POST", path: "/fresh"}
@@ -499,20 +349,20 @@ func TestInvalidationOutlivesItsCaller(t *testing.T) {
 				return nil
 			},
 		} {
-			t.Run(how+", "+op, func(t *testing.T) {
+			t.Run(how+", "+string(op), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					s := storeSituation{path: "/fresh", warm: true}
-					c, kept := s.moodyCache(t)
+					c, kept := s.faultyCache(t)
 					defer c.Close()
 					time.Sleep(time.Second)
-					kept.feel(op, func() error { time.Sleep(time.Minute); return nil })
+					kept.Inject(storefault.Delay(time.Minute), op)
 					ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 					defer cancel()
 					began := time.Now()
 					if err := change(ctx, c); err != nil || time.Since(began) > 200*time.Millisecond {
 						t.Errorf("%v, after %v", err, time.Since(began))
 					}
-					kept.feel(op, nil)
+					kept.Inject(nil, op)
 					began = time.Now()
 					if _, got, err := s.ask(t.Context(), c); got != large || err != nil || time.Since(began) == 0 {
 						t.Errorf("got %d bytes, %v: used without validation", len(got), err)
@@ -537,13 +387,13 @@ func TestNothingAfterClose(t *testing.T) {
 		for _, when := range []string{"before the head", "in the body"} {
 			t.Run(s.name+", "+when, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					c, kept := s.moodyCache(t)
+					c, kept := s.faultyCache(t)
 					goOn, body := make(chan struct{}), make(chan struct{})
 					c.Base = harness.RoundTripperFunc(func(req *http.Request) (*http.Response, error) {
 						if when == "before the head" {
 							<-goOn
 						}
-						resp, err := moodyOrigin(req)
+						resp, err := situationOrigin(req)
 						if when == "in the body" && err == nil && resp.Body != http.NoBody {
 							resp.Body = io.NopCloser(&gated{from: resp.Body, gate: body})
 						}
@@ -580,7 +430,7 @@ func TestNothingAfterClose(t *testing.T) {
 					if err := c.Close(); err != nil {
 						t.Fatal(err)
 					}
-					before, storedBefore := len(kept.calls()), stored
+					before, storedBefore := len(kept.Calls()), stored
 					close(goOn)
 					close(body)
 					a := <-answers
@@ -588,9 +438,11 @@ func TestNothingAfterClose(t *testing.T) {
 						t.Errorf("got %.20q (%d bytes), %v", a.got, len(a.got), a.err)
 					}
 					synctest.Wait()
-					for _, op := range kept.calls()[before:] {
-						if !slices.Contains([]string{"ReadAt", "DraftReadAt", "Close", "DraftClose"}, op) {
-							t.Errorf("%s was called after Close", op)
+					for _, call := range kept.Calls()[before:] {
+						switch call.Op {
+						case storefault.ReadAt, storefault.DraftReadAt, storefault.Close, storefault.DraftClose:
+						default:
+							t.Errorf("%s was called after Close", call.Op)
 						}
 					}
 					if stored != storedBefore {
@@ -602,8 +454,8 @@ func TestNothingAfterClose(t *testing.T) {
 					if slices.Contains(reasons, "store-error") || c.Stats().StoreErrors != 0 {
 						t.Errorf("counted as failures of the store: %q, %+v", reasons, c.Stats())
 					}
-					if kept.open != 0 {
-						t.Errorf("%d bodies and drafts are open", kept.open)
+					if kept.Held() != 0 {
+						t.Errorf("%d bodies and drafts are open", kept.Held())
 					}
 				})
 			})
@@ -700,8 +552,8 @@ func TestOneWayToTheStore(t *testing.T) {
 func TestSavingHangs(t *testing.T) {
 	for _, s := range []storeSituation{{path: "/stale", warm: true, wait: time.Minute}, {path: "/stale", warm: true, wait: time.Minute, field: "bytes=1-5"}} {
 		synctest.Test(t, func(t *testing.T) {
-			c, kept := s.moodyCache(t)
-			kept.feel("Update", func() error { time.Sleep(time.Minute); return nil })
+			c, kept := s.faultyCache(t)
+			kept.Inject(storefault.Delay(time.Minute), storefault.Update)
 			req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://origin.example/stale", nil)
 			first, err := c.RoundTrip(req)
 			if err != nil {
@@ -737,7 +589,7 @@ func TestCloseWaits(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := storeSituation{path: "/behind", warm: true, wait: time.Minute}
-				c, _ := s.moodyCache(t)
+				c, _ := s.faultyCache(t)
 				ended := make(chan struct{})
 				c.Base = harness.RoundTripperFunc(func(req *http.Request) (*http.Response, error) {
 					defer close(ended)
@@ -783,21 +635,21 @@ func TestDraftCannotBeRead(t *testing.T) {
 		{"for nobody else, without a validator", "GET", []string{"Cache-Control", "max-age=0"}, nil},
 		{"a POST that GETs can use", "POST", nil, []string{"Content-Location: /"}},
 	} {
-		for how, mood := range map[string]func() error{
-			"fails":  func() error { return fs.ErrInvalid },
-			"panics": func() error { panic("oh") },
-			"hangs":  func() error { time.Sleep(time.Minute); return nil },
+		for how, fault := range map[string]storefault.Fault{
+			"fails":  storefault.Fail(fs.ErrInvalid),
+			"panics": storefault.Panic("oh"),
+			"hangs":  storefault.Delay(time.Minute),
 		} {
 			t.Run(test.name+", "+how, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					kept := &moodyStore{Store: store.NewMemory(0)}
+					kept := newFaulty()
 					asked := 0
 					c := &cachetrip.Transport{Store: kept, Base: harness.RoundTripperFunc(func(req *http.Request) (*http.Response, error) {
 						asked++
 						lines := append(test.lines, "Cache-Control: max-age=60", fmt.Sprintf("Content-Length: %d", len(large)))
 						return withBody(harness.Scripted(req, 200, nil, lines...), large), nil
 					})}
-					kept.feel("DraftReadAt", mood)
+					kept.Inject(fault, storefault.DraftReadAt)
 					req, err := http.NewRequestWithContext(t.Context(), test.method, "http://origin.example/", nil)
 					if err != nil {
 						t.Fatal(err)
@@ -821,8 +673,8 @@ func TestDraftCannotBeRead(t *testing.T) {
 					}
 					time.Sleep(2 * time.Minute)
 					c.Close()
-					if kept.open != 0 {
-						t.Errorf("%d bodies and drafts are open", kept.open)
+					if kept.Held() != 0 {
+						t.Errorf("%d bodies and drafts are open", kept.Held())
 					}
 				})
 			})
@@ -834,8 +686,8 @@ func TestDraftCannotBeRead(t *testing.T) {
 func TestCloseByTwo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storeSituation{path: "/fresh"}
-		c, kept := s.moodyCache(t)
-		kept.feel("Update", func() error { time.Sleep(3 * time.Second); return nil })
+		c, kept := s.faultyCache(t)
+		kept.Inject(storefault.Delay(3*time.Second), storefault.Update)
 		go s.ask(t.Context(), c)
 		time.Sleep(2 * originTime)
 		began := time.Now()
@@ -858,24 +710,24 @@ func TestCloseByTwo(t *testing.T) {
 func TestInvalidationWhileTooMuchHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storeSituation{path: "/fresh", warm: true}
-		c, kept := s.moodyCache(t)
+		c, kept := s.faultyCache(t)
 		defer c.Close()
 		time.Sleep(time.Second)
-		kept.feel("All", func() error { time.Sleep(time.Minute); return nil })
+		kept.Inject(storefault.Delay(time.Minute), storefault.All)
 		for range 10 {
 			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 			c.Purge(ctx, "http://origin.example/other")
 			cancel()
 		}
 		post := storeSituation{method: "POST", path: "/fresh"}
-		before := len(kept.calls())
+		before := len(kept.Calls())
 		if _, got, err := post.ask(t.Context(), c); got != "done" || err != nil {
 			t.Errorf("got %q, %v", got, err)
 		}
-		if calls := kept.calls()[before:]; len(calls) != 0 {
-			t.Errorf("the store was asked for %q", calls)
+		if calls := kept.Calls()[before:]; len(calls) != 0 {
+			t.Errorf("the store was asked for %v", calls)
 		}
-		kept.feel("All", nil)
+		kept.Inject(nil, storefault.All)
 		time.Sleep(5 * time.Minute)
 		began := time.Now()
 		if _, got, err := s.ask(t.Context(), c); got != large || err != nil || time.Since(began) == 0 {
@@ -884,26 +736,13 @@ func TestInvalidationWhileTooMuchHangs(t *testing.T) {
 	})
 }
 
-// hungWrites is a store whose drafts hang in Write for an hour.
-type hungWrites struct{ store.Store }
-
-func (s hungWrites) Create(ctx context.Context, key string, size int64) (store.Draft, error) {
-	draft, err := s.Store.Create(ctx, key, size)
-	return hungWrite{draft}, err
-}
-
-type hungWrite struct{ store.Draft }
-
-func (hungWrite) Write(p []byte) (int, error) {
-	time.Sleep(time.Hour)
-	return 0, errors.New("too late")
-}
-
 // TestCloseEndsWithItsRequest: a caller that closes a body waits for a store that hangs no longer than its request lasts.
 func TestCloseEndsWithItsRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := harness.NewWorld(t, harness.InMemory, harness.ServePipes)
-		w.Transport.Store = hungWrites{w.Store}
+		hung := storefault.Wrap(w.Store)
+		hung.Inject(storefault.Sequence(storefault.Delay(time.Hour), storefault.Fail(nil)), storefault.Write)
+		w.Transport.Store = hung
 		w.Handle(harness.Always(200, strings.Repeat("x", 40_000), "Cache-Control", "max-age=60"))
 		ctx, cancel := context.WithCancel(t.Context())
 		resp, err := w.Client.Do(w.Request("GET", "/").WithContext(ctx))

@@ -18,6 +18,7 @@ import (
 	"github.com/cachetrip/cachetrip"
 	"github.com/cachetrip/cachetrip/internal/harness"
 	"github.com/cachetrip/cachetrip/store"
+	"github.com/cachetrip/cachetrip/store/storefault"
 )
 
 // Validation, freshening and invalidation as they show from outside: RFC 9111, sections 4.3 and 4.4.
@@ -108,27 +109,27 @@ func TestNewerResponseThatIsNotStored(t *testing.T) {
 	full := errors.New("no space left on device")
 	for _, test := range []struct {
 		name   string
-		store  harness.BrokenStore // that fails while the newer response comes
+		create error // of the store, while the newer response comes
 		answer http.HandlerFunc
 		want   string // of a request after it
 	}{
-		{"no-store", harness.BrokenStore{}, harness.Always(200, "two", "Cache-Control", "no-store"), asks},
-		{"no-store, of the same content", harness.BrokenStore{}, harness.Always(200, "one", "Cache-Control", "no-store", "ETag", `"1"`), asks},
-		{"gone", harness.BrokenStore{}, harness.Always(404, "two", "Cache-Control", "no-store"), asks},
-		{"elsewhere", harness.BrokenStore{}, harness.Always(302, "", "Location", "/other"), asks},
-		{"without lifetime and validator", harness.BrokenStore{}, harness.Always(200, "two"), asks},
-		{"too large", harness.BrokenStore{CreateErr: store.ErrTooLarge}, harness.Always(200, "two", "Cache-Control", "max-age=60"), asks},
-		{"the store can't keep the body", harness.BrokenStore{CreateErr: full}, harness.Always(200, "two", "Cache-Control", "max-age=60"), asks},
-		{"the store can't keep the body, of the same content", harness.BrokenStore{CreateErr: full}, harness.Always(200, "one", "Cache-Control", "max-age=60", "ETag", `"1"`), fresh},
-		{"a failure", harness.BrokenStore{}, harness.Always(503, "two", "Cache-Control", "no-store"), fresh},
-		{"no permission", harness.BrokenStore{}, harness.Always(403, "two", "Cache-Control", "no-store"), asks},
-		{"no permission, without credentials", harness.BrokenStore{}, harness.Always(401, "two", "Cache-Control", "no-store"), asks},
-		{"a rate limit", harness.BrokenStore{}, harness.Always(403, "two", "Retry-After", "60"), fresh},
-		{"another rate limit", harness.BrokenStore{}, harness.Always(403, "two", "X-RateLimit-Remaining", "0"), fresh},
-		{"too many requests", harness.BrokenStore{}, harness.Always(429, "two"), fresh},
-		{"a timeout", harness.BrokenStore{}, harness.Always(408, "two"), fresh},
-		{"about a precondition", harness.BrokenStore{}, harness.Always(412, "", "Cache-Control", "no-store"), fresh},
-		{"broken off", harness.BrokenStore{}, harness.Always(200, "tw", "Cache-Control", "max-age=60", "Content-Length", "100"), fresh},
+		{"no-store", nil, harness.Always(200, "two", "Cache-Control", "no-store"), asks},
+		{"no-store, of the same content", nil, harness.Always(200, "one", "Cache-Control", "no-store", "ETag", `"1"`), asks},
+		{"gone", nil, harness.Always(404, "two", "Cache-Control", "no-store"), asks},
+		{"elsewhere", nil, harness.Always(302, "", "Location", "/other"), asks},
+		{"without lifetime and validator", nil, harness.Always(200, "two"), asks},
+		{"too large", store.ErrTooLarge, harness.Always(200, "two", "Cache-Control", "max-age=60"), asks},
+		{"the store can't keep the body", full, harness.Always(200, "two", "Cache-Control", "max-age=60"), asks},
+		{"the store can't keep the body, of the same content", full, harness.Always(200, "one", "Cache-Control", "max-age=60", "ETag", `"1"`), fresh},
+		{"a failure", nil, harness.Always(503, "two", "Cache-Control", "no-store"), fresh},
+		{"no permission", nil, harness.Always(403, "two", "Cache-Control", "no-store"), asks},
+		{"no permission, without credentials", nil, harness.Always(401, "two", "Cache-Control", "no-store"), asks},
+		{"a rate limit", nil, harness.Always(403, "two", "Retry-After", "60"), fresh},
+		{"another rate limit", nil, harness.Always(403, "two", "X-RateLimit-Remaining", "0"), fresh},
+		{"too many requests", nil, harness.Always(429, "two"), fresh},
+		{"a timeout", nil, harness.Always(408, "two"), fresh},
+		{"about a precondition", nil, harness.Always(412, "", "Cache-Control", "no-store"), fresh},
+		{"broken off", nil, harness.Always(200, "tw", "Cache-Control", "max-age=60", "Content-Length", "100"), fresh},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			harness.EachWorld(t, func(w *harness.World) {
@@ -137,8 +138,11 @@ func TestNewerResponseThatIsNotStored(t *testing.T) {
 				w.Get("/")
 				w.Get("/", "Accept", "a/a")
 				w.Handle(test.answer)
-				test.store.Store = w.Store
-				w.Transport.Store = &test.store
+				faulty := storefault.Wrap(w.Store)
+				if test.create != nil {
+					faulty.Inject(storefault.Fail(test.create), storefault.Create)
+				}
+				w.Transport.Store = faulty
 				w.Try(w.Request("GET", "/", "Cache-Control", "no-cache"))
 				w.Transport.Store = w.Store
 				w.Handle(one)
