@@ -5,24 +5,12 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
+
+	"github.com/cachetrip/cachetrip/internal/field"
 )
 
 // Rules that say which other requests may get the response to a request that is
 // under way. See the top of share.go.
-
-// audience says which other requests may get the response to a request.
-type audience int
-
-const (
-	anyone     audience = iota // every request that section 4 allows; the default for a key with no history
-	alikesOnly                 // only alike requests; see alike
-	nobody
-)
-
-// unsharedCookies reports whether a response sets cookies that are for its own
-// request only.
-func unsharedCookies(h http.Header, public bool) bool { return h["Set-Cookie"] != nil && !public }
 
 // alike reports whether two requests for the same key differ only in harmless
 // fields. The origin has no reason to answer them differently.
@@ -69,32 +57,13 @@ func harmless(name string) bool {
 	return strings.HasPrefix(name, "X-B3-") || strings.HasPrefix(name, "X-Datadog-")
 }
 
-// audienceOf returns which other requests may get r, the origin's response to
-// req. h is its header and code its status.
-func audienceOf(req *request, r *response, h http.Header, code int, now time.Time) audience {
-	if unsharedCookies(h, r.cc.Public) {
-		return nobody
-	}
-	req = req.sharing(code)
-	d := decide(now, &request{method: http.MethodGet, header: req.header, further: req.further, digest: req.digest, cc: neutral}, []response{*r})
-	switch {
-	case d.serves():
-		return anyone
-	case d.lapsed():
-		return alikesOnly
-	}
-	return nobody
-}
+// askedAs is the name in Entry.Selecting for the digest of the request for a
+// part that only a date identifies. No field has this name.
+const askedAs = ":asked-as"
 
-// sharing returns the form of req for a comparison with a request that has the
-// same Range and got a response with status code. If the origin ignored the
-// range, that form has no Range: all callers get the whole body.
-func (req *request) sharing(code int) *request {
-	if req.header["Range"] == nil || code == 0 || code == http.StatusPartialContent {
-		return req
-	}
-	whole := *req
-	whole.header = req.header.Clone()
-	delete(whole.header, "Range")
-	return &whole
+// askedBy reports whether req may complete r, which is held in part. A date
+// alone joins only responses to alike requests, because origins give the pages
+// of all users the same date.
+func (r *response) askedBy(req *request) bool {
+	return field.IsStrongETag(r.strongValidator()) || r.selecting[askedAs] == alikeDigest(req)
 }

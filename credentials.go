@@ -143,44 +143,5 @@ func path(u *url.URL) string {
 // added below the cache. No field has this name.
 const sentBy = ":sent-by"
 
-// askedAs is the name in Entry.Selecting for the digest of the request for a
-// part that only a date identifies. No field has this name.
-const askedAs = ":asked-as"
-
-// askedBy reports whether req may complete r, which is held in part. A date
-// alone joins only responses to alike requests, because origins give the pages
-// of all users the same date.
-func (r *response) askedBy(req *request) bool {
-	return field.IsStrongETag(r.strongValidator()) || r.selecting[askedAs] == alikeDigest(req)
-}
-
-// credentialField reports whether the name of a request field suggests that it
-// identifies a user. Only Authorization and Proxy-Authorization are part of the
-// key. A response that depends on another such field must say so in Vary.
-func credentialField(name string) bool {
-	switch name {
-	case "Accept", "Accept-Encoding", "Accept-Language", "Origin", "User-Agent":
-		return false // by far the most frequent fields
-	case "Idempotency-Key", "X-Idempotency-Key":
-		return false // differs for each request
-	}
-	name = strings.ToLower(name)
-	if strings.HasSuffix(name, "user-agent") {
-		return false
-	}
-	for _, part := range []string{"auth", "cookie", "token", "key", "secret", "session", "signature", "credential", "passw", "impersonate"} {
-		if strings.Contains(name, part) {
-			return true
-		}
-	}
-	for word := range strings.SplitSeq(name, "-") {
-		switch word {
-		case "assertion", "bearer", "cert", "dpop", "hmac", "jwt", "otp", "pass", "pin", "sid", "user":
-			return true
-		}
-	}
-	return false
-}
-
 // setFields are the request fields that the cache may set.
 var setFields = []string{"Cache-Control", "If-None-Match", "If-Modified-Since", "Range", "If-Range"}

@@ -13,72 +13,6 @@ import (
 // section 4. Everything that the cache does follows from the one value that
 // decide returns.
 
-// request is what the rules know of a request.
-type request struct {
-	method string
-	header http.Header
-	cc     field.CacheControl // of the header, and of the context
-	digest digester
-
-	further []string // Cache-Control lines of the context, which are sent with those of the header
-
-	identified bool // Transport.Identity named its user, rather than the credentials in header
-	plain      bool // see survey
-}
-
-// survey reports three facts about the header of a request. It is canonical if
-// all names are in canonical form; if not, the other two results are false. It
-// is plain if none of its fields changes how the cache treats the request,
-// except by selecting a variant. It is anonymous if it has none of the fields
-// of appendIdentity. One pass over the few fields takes less time than a search
-// for each name.
-func survey(h http.Header) (canonical, plain, anonymous bool) {
-	plain, anonymous = true, true
-	for name := range h {
-		switch name {
-		case "Accept", "Accept-Encoding", "Accept-Language", "Content-Type", "Cookie", "Referer", "User-Agent": // nearly always
-		case "Authorization", "Proxy-Authorization":
-			anonymous = false
-		case "Cache-Control", "If-Match", "If-Modified-Since", "If-None-Match", "If-Range", "If-Unmodified-Since",
-			"Pragma", "Range", "Upgrade":
-			plain = false
-		default:
-			if http.CanonicalHeaderKey(name) != name {
-				return false, false, false
-			}
-		}
-	}
-	return true, plain, anonymous
-}
-
-// lines returns the lines of a field as the caller sends them, including
-// directives of the context.
-func (req *request) lines(name string) (lines []string, ok bool) {
-	lines, ok = req.header[name]
-	if name == "Cache-Control" && len(req.further) > 0 {
-		return append(slices.Clone(lines), req.further...), true
-	}
-	return lines, ok
-}
-
-// neutral is the Cache-Control of a request without directives.
-var neutral = field.ParseCacheControl(nil)
-
-// newRequest reads the directives of a request: those of its header, and further ones.
-func newRequest(method string, header http.Header, further []string, digest digester) request {
-	lines := header["Cache-Control"]
-	if len(further) > 0 {
-		lines = append(append([]string(nil), lines...), further...)
-	}
-	req := request{method: method, header: header, digest: digest, cc: field.ParseCacheControl(lines), further: further}
-	if len(lines) == 0 { // Pragma counts only without Cache-Control (section 5.4)
-		req.cc.NoCache = field.ParseCacheControl(header["Pragma"]).NoCache
-	} else if len(req.cc.NoCacheFields) > 0 { // an argument means nothing in a request
-		req.cc.NoCache = true
-	}
-	return req
-}
-
 // action is what to do with a request.
 type action int
 
@@ -199,25 +133,6 @@ func (r *response) whyValidate() string {
 	default:
 		return "no-cache"
 	}
-}
-
-// usableFor reports whether the held content of r is enough for req: all of it,
-// or the requested range. A HEAD needs no content. But the header of a part may
-// lack fields of the whole (section 3.3). So may the header of a body that was
-// decoded on arrival, which has no length.
-func (r *response) usableFor(req *request) bool {
-	if r.headOnly {
-		return req.method == http.MethodHead
-	}
-	if r.uncompressed && req.method == http.MethodHead {
-		return false
-	}
-	return r.covers(req)
-}
-
-// conditional reports whether the request carries preconditions of its own.
-func (req *request) conditional() bool {
-	return !req.plain && (req.header["If-None-Match"] != nil || req.header["If-Modified-Since"] != nil)
 }
 
 // String names the action for logs.

@@ -5,42 +5,9 @@ import (
 	"time"
 
 	"github.com/cachetrip/cachetrip/internal/field"
-	"github.com/cachetrip/cachetrip/internal/head"
-	"github.com/cachetrip/cachetrip/internal/span"
 )
 
 // Age, lifetime and staleness of a response: RFC 9111, section 4.2.
-
-// response is what the rules know of a response, stored or just received.
-type response struct {
-	status    int
-	header    http.Header
-	cc        field.CacheControl
-	requested time.Time // when the request that led to it was made
-	received  time.Time // when it was received
-
-	headOnly      bool              // it answered a HEAD, so there is no content
-	length        int64             // of the complete content, -1 if unknown
-	allHeld       bool              // all of the content is held; otherwise see held
-	held          []span.Span       // the parts of it that are held, in order
-	selecting     map[string]string // the selecting fields of the original request, see selectingFields
-	names         []string          // the names of the selecting fields; nil if they were not read yet; see fields
-	uncompressed  bool              // the content was decompressed on arrival
-	invalidatedAt time.Time         // when it was invalidated; zero if it was not. Section 4.4
-	foreign       bool              // the request that reached the origin had credentials that the cache did not see
-
-	known *conclusions // the conclusions from the header; nil if it was not read yet
-	lines *head.Lines  // the header, prepared for serving; nil if it was not
-}
-
-// conclusions are the values that the rules compute from the header of a
-// response. They never change.
-type conclusions struct {
-	date       time.Time
-	initialAge time.Duration
-	lifetime   time.Duration
-	from       string // see lifetimeFrom
-}
 
 const (
 	// clockSlack is how far a clock may be set back without consequences. Time
@@ -89,18 +56,6 @@ func (r *response) initialAge() time.Duration {
 // bounded limits d to 0 up to forever. The sum of three such durations does not
 // overflow.
 func bounded(d time.Duration) time.Duration { return min(forever, max(0, d)) }
-
-// date returns the value of the Date field. If there is no valid one, it
-// returns the time when r was received.
-func (r *response) date() time.Time {
-	if r.known != nil {
-		return r.known.date
-	}
-	if date, ok := field.Date(r.header.Get("Date"), r.received); ok {
-		return date
-	}
-	return r.received
-}
 
 // lifetime returns the freshness_lifetime of r in a private cache. Section 4.2.1.
 func (r *response) lifetime() time.Duration {
@@ -154,11 +109,6 @@ func (r *response) heuristicLifetime() time.Duration {
 	return min(bounded(made.Sub(modified)/heuristicShare), maxHeuristic)
 }
 
-// lastModified returns the value of the Last-Modified field.
-func (r *response) lastModified() (t time.Time, ok bool) {
-	return field.Date(r.header.Get("Last-Modified"), r.received)
-}
-
 // explicit reports whether r states its lifetime.
 func (r *response) explicit() bool {
 	_, expires := r.header["Expires"]
@@ -186,11 +136,6 @@ func (r *response) mayBeStale() bool {
 // mustValidate reports whether r must be validated before any use, fresh or not.
 func (r *response) mustValidate() bool {
 	return r.cc.NoCache || r.mustNotStore() || r.foreign || !r.invalidatedAt.IsZero()
-}
-
-// complete reports whether all of the content is held.
-func (r *response) complete() bool {
-	return !r.headOnly && (r.allHeld || r.length == 0 || len(r.held) == 1 && r.held[0] == span.Of(0, r.length))
 }
 
 // isFailure reports whether a status code says that the origin failed to answer.

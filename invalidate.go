@@ -54,6 +54,3 @@ func describesTarget(method string, target *url.URL, r *response) bool {
 func sameOrigin(a, b *url.URL) bool {
 	return originOf(a) == originOf(b)
 }
-
-// originOf names the origin of a URL.
-func originOf(u *url.URL) string { return lower(u.Scheme) + "://" + authority(u.Scheme, u.Host) }

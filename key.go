@@ -186,3 +186,34 @@ func lower(s string) string {
 	}
 	return s
 }
+
+// credentialField reports whether the name of a request field suggests that it
+// identifies a user. Only Authorization and Proxy-Authorization are part of the
+// key. A response that depends on another such field must say so in Vary.
+func credentialField(name string) bool {
+	switch name {
+	case "Accept", "Accept-Encoding", "Accept-Language", "Origin", "User-Agent":
+		return false // by far the most frequent fields
+	case "Idempotency-Key", "X-Idempotency-Key":
+		return false // differs for each request
+	}
+	name = strings.ToLower(name)
+	if strings.HasSuffix(name, "user-agent") {
+		return false
+	}
+	for _, part := range []string{"auth", "cookie", "token", "key", "secret", "session", "signature", "credential", "passw", "impersonate"} {
+		if strings.Contains(name, part) {
+			return true
+		}
+	}
+	for word := range strings.SplitSeq(name, "-") {
+		switch word {
+		case "assertion", "bearer", "cert", "dpop", "hmac", "jwt", "otp", "pass", "pin", "sid", "user":
+			return true
+		}
+	}
+	return false
+}
+
+// originOf names the origin of a URL.
+func originOf(u *url.URL) string { return lower(u.Scheme) + "://" + authority(u.Scheme, u.Host) }

@@ -18,22 +18,6 @@ import (
 // the origin, that is a new representation.
 var boundToContent = append([]string{"Content-Length", "Content-Encoding", "Content-Range"}, contentDigests...)
 
-// contentDigests lists the digest fields that describe the content of the
-// message they came in (RFC 9530, section 2, and older fields). They are wrong
-// for a part or a completion of it, unlike Repr-Digest. Clients of Amazon S3
-// check the X-Amz fields against the content of any message, although S3
-// computes them for the whole object.
-var contentDigests = []string{
-	"Content-Digest", "Content-Md5", "Digest",
-	"X-Amz-Checksum-Crc32", "X-Amz-Checksum-Crc32c", "X-Amz-Checksum-Crc64nvme", "X-Amz-Checksum-Sha1", "X-Amz-Checksum-Sha256",
-}
-
-func withoutContentDigests(h http.Header) {
-	for _, name := range contentDigests {
-		delete(h, name)
-	}
-}
-
 // freshen returns the header of a stored response updated by that of a newer one without content.
 // Section 3.2.
 func freshen(stored, update http.Header, received time.Time) http.Header {

@@ -298,3 +298,17 @@ func (r *response) continues(partial *response, asked span.Span) (s span.Span, l
 	modified := partial.header.Get("Last-Modified")
 	return s, length, partial.header.Get(etagField) == "" && (modified == "" || modified == r.strongValidator())
 }
+
+// usableFor reports whether the held content of r is enough for req: all of it,
+// or the requested range. A HEAD needs no content. But the header of a part may
+// lack fields of the whole (section 3.3). So may the header of a body that was
+// decoded on arrival, which has no length.
+func (r *response) usableFor(req *request) bool {
+	if r.headOnly {
+		return req.method == http.MethodHead
+	}
+	if r.uncompressed && req.method == http.MethodHead {
+		return false
+	}
+	return r.covers(req)
+}

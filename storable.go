@@ -62,10 +62,6 @@ func mayRefuseExtras(status int) bool {
 	return false
 }
 
-// mustNotStore reports whether r forbids storing it. A must-understand that the
-// cache understands overrides no-store. Sections 5.2.2.3 and 5.2.2.5.
-func (r *response) mustNotStore() bool { return r.cc.NoStore && !r.cc.MustUnderstand }
-
 // useful reports whether r could ever be used: while fresh, after validation, or stale.
 func (r *response) useful(keepsStale bool) bool {
 	return r.hasValidator() ||
@@ -176,4 +172,20 @@ func refusesRange(status int) bool {
 		return true
 	}
 	return false
+}
+
+// contentDigests lists the digest fields that describe the content of the
+// message they came in (RFC 9530, section 2, and older fields). They are wrong
+// for a part or a completion of it, unlike Repr-Digest. Clients of Amazon S3
+// check the X-Amz fields against the content of any message, although S3
+// computes them for the whole object.
+var contentDigests = []string{
+	"Content-Digest", "Content-Md5", "Digest",
+	"X-Amz-Checksum-Crc32", "X-Amz-Checksum-Crc32c", "X-Amz-Checksum-Crc64nvme", "X-Amz-Checksum-Sha1", "X-Amz-Checksum-Sha256",
+}
+
+func withoutContentDigests(h http.Header) {
+	for _, name := range contentDigests {
+		delete(h, name)
+	}
 }
