@@ -20,8 +20,8 @@ const (
 	// buffers: exchanged pieces are noticed.
 	seaSize = 1<<20 + 7
 
-	// runSize is how many bytes of a body at returns in one slice, except at
-	// its end.
+	// runSize is how many bytes the method at returns in one slice, except at
+	// the end of a body.
 	runSize = 256 << 10
 )
 

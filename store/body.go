@@ -147,7 +147,7 @@ type fileBody struct {
 // the others.
 type proof struct {
 	marks *verified
-	table []byte // the chunks' sums; nil if all were verified when the file was looked at
+	table []byte // the chunks' sums; nil if all chunks were verified before
 }
 
 // prepare checks the file's length and, if chunks are still to be verified, its footer. It

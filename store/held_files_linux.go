@@ -30,9 +30,9 @@ var toldOfOpenFiles = map[int64]bool{
 	unix.TMPFS_MAGIC:       true,
 }
 
-// hold opens the file of a key, for which a look by name gave st. It returns nil if the
-// file has changed since. able is false if the file system does not allow files to be
-// held.
+// hold opens the file of a key. st is the result of a stat by name. It returns
+// nil if the file has changed since. able is false if the file system does not
+// allow files to be held.
 func hold(dir *shardDir, name string, st *fileStat) (f *heldFile, able bool) {
 	fd, err := dir.open(name, unix.O_PATH, 0) // opening for reading would count as use
 	if err != nil {
@@ -61,7 +61,7 @@ func hold(dir *shardDir, name string, st *fileStat) (f *heldFile, able bool) {
 
 // stat fills st and reports whether the name of the file still leads to it. A
 // file that loses its name, or is renamed or linked, gets a new ctime. Within
-// one tick of the clock it shows by its number of names, which is not 1.
+// one tick of the clock, only its number of names shows that, which is not 1.
 //
 // Another goroutine may close the file meanwhile, and its descriptor may be
 // reused for another file. The device and inode number show that.

@@ -585,7 +585,7 @@ func TestFlippedByteIsNeverServed(t *testing.T) {
 						case err != nil && !strings.HasPrefix(body, r.Body):
 							t.Errorf("byte %d/5: wrong bytes before %v", i, err)
 						}
-						// And it is healed.
+						// The damaged entry is replaced.
 						if r := w.Get(fmt.Sprint("/", path)); r.Body != body {
 							t.Errorf("byte %d/5, again: %d bytes of body", i, len(r.Body))
 						}
