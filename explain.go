@@ -143,7 +143,7 @@ func (t *Transport) Explain(req *http.Request) (Explanation, error) {
 		explained.Sent = withDirectives(req.Header, directivesOf(ctx))
 		return explained, nil
 	}
-	x.t.writes.Of(x.key).Wait(ctx)
+	t.writes.Of(x.key).Wait(ctx)
 	var entries []*store.Entry
 	found, err := x.store().All(ctx, x.url())
 	if err != nil {
@@ -156,6 +156,12 @@ func (t *Transport) Explain(req *http.Request) (Explanation, error) {
 			explained.Others = append(explained.Others, e)
 		}
 	}
+	x.explain(&explained, entries)
+	return explained, nil
+}
+
+// explain adds to explained what x would do if the entries were stored for it.
+func (x *exchange) explain(explained *Explanation, entries []*store.Entry) {
 	now := wallClock()
 	stored := responses(entries)
 	d := decide(now, x.rules, stored)
@@ -167,29 +173,28 @@ func (t *Transport) Explain(req *http.Request) (Explanation, error) {
 		original := &request{method: entries[i].Method, cc: neutral}
 		explained.Stored = append(explained.Stored, StoredResponse{
 			Entry: entries[i], Freshness: r.freshness(now), Mismatch: r.mismatch(x.rules, nil),
-			Storable: storable(original, r, t.StaleIfError > 0),
+			Storable: storable(original, r, x.t.StaleIfError > 0),
 		})
 	}
 	if d.selected >= 0 {
 		explained.Status.Age, explained.Status.TTL = d.age, d.ttl
-		explained.StaleIfError = staleOnError(now, x.rules, &stored[d.selected], t.StaleIfError, 0)
+		explained.StaleIfError = staleOnError(now, x.rules, &stored[d.selected], x.t.StaleIfError, 0)
 	}
 	explained.directives, _ = x.rules.lines("Cache-Control")
 	switch d.action {
 	case serve:
 		explained.Status.Hit = true
-		return explained, nil
+		return
 	case serveRevalidate:
 		explained.Status.Hit = true
 		d.action = revalidate // behind it
 	case refuse:
 		explained.StaleIfError = false
-		return explained, nil
+		return
 	}
 	x.detach()
-	out, _ := x.question(ctx, &lookup{stored: stored, decision: d})
+	out, _ := x.question(x.req.Context(), &lookup{stored: stored, decision: d})
 	explained.Sent = out.Header
-	return explained, nil
 }
 
 // String returns the sentences of the explanation, one per line.

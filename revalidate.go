@@ -147,59 +147,14 @@ func (c *conditions) identify(req *request, stored []response, h http.Header) (u
 		}
 	}
 	use = -1
-	choose := func(match func(*response) bool) {
-		var matching []int
-		for _, i := range candidates {
-			if !match(&stored[i]) || !stored[i].usableFor(req) {
-				continue
-			}
-			matching = append(matching, i)
-			if use < 0 || stored[i].betterFor(req, &stored[use]) {
-				use = i
-			}
-		}
-		if use < 0 || stored[use].concerns(req) {
-			return
-		}
-		for _, i := range matching {
-			if !stored[i].resembles(&stored[use]) {
-				use = -1 // several variants of other requests match, and they differ: it is unknown which the 304 means
-				return
-			}
-		}
-	}
 	tag := h.Get(etagField)
 	switch {
 	case field.IsStrongETag(tag):
-		// Each strong validator of the 304 identifies responses: the tag, and a
-		// strong date. Servers that weaken a tag when they compress do not
-		// weaken it in a 304. For example, nginx confirms W/"x" with "x" and
-		// the same date. A different tag contradicts the date.
-		same := func(r *response) bool {
-			stored := r.header.Get(etagField)
-			return field.ETagStrongMatch(tag, stored) ||
-				r.concerns(req) && (stored == "" || field.ETagWeakMatch(tag, stored)) && r.sameStrongDate(h)
-		}
-		choose(same)
-		if use >= 0 {
-			for _, i := range candidates {
-				if same(&stored[i]) {
-					update = append(update, i)
-				}
-			}
-			return use, update
-		}
-		// Without such a date, a response with the weak form of the tag is
-		// confirmed as well. But a strong validator must not update a response
-		// that lacks it. So the response is served this once, and revalidated
-		// next time. It must be selected by req: a weak match is not enough to
-		// choose a response to another request.
-		choose(func(r *response) bool { return r.concerns(req) && field.ETagWeakMatch(tag, r.header.Get(etagField)) })
-		return use, nil
+		return identifyByStrongTag(req, stored, candidates, h)
 	case tag != "":
-		choose(func(r *response) bool { return field.ETagWeakMatch(tag, r.header.Get(etagField)) })
+		use = chooseFor(req, stored, candidates, func(r *response) bool { return field.ETagWeakMatch(tag, r.header.Get(etagField)) })
 	case h.Get("Last-Modified") != "":
-		choose(func(r *response) bool {
+		use = chooseFor(req, stored, candidates, func(r *response) bool {
 			modified, ok := field.Date(h.Get("Last-Modified"), r.received)
 			stored, valid := r.lastModified()
 			return ok && valid && stored.Equal(modified)
@@ -207,12 +162,69 @@ func (c *conditions) identify(req *request, stored []response, h http.Header) (u
 	case len(c.etags) <= 1 && len(field.ETags(req.header["If-None-Match"])) == 0:
 		// Only one validator was sent, so the 304 confirms it. A 304 to a date
 		// alone need not repeat the date: RFC 9110, section 15.4.5.
-		choose(func(*response) bool { return true })
+		use = chooseFor(req, stored, candidates, func(*response) bool { return true })
 	}
 	if use >= 0 {
 		update = []int{use}
 	}
 	return use, update
+}
+
+// identifyByStrongTag is identify for a 304 with a strong entity tag.
+//
+// Each strong validator of the 304 identifies responses: the tag, and a strong
+// date. Servers that weaken a tag when they compress do not weaken it in a 304.
+// For example, nginx confirms W/"x" with "x" and the same date. A different tag
+// contradicts the date.
+func identifyByStrongTag(req *request, stored []response, candidates []int, h http.Header) (use int, update []int) {
+	tag := h.Get(etagField)
+	same := func(r *response) bool {
+		stored := r.header.Get(etagField)
+		return field.ETagStrongMatch(tag, stored) ||
+			r.concerns(req) && (stored == "" || field.ETagWeakMatch(tag, stored)) && r.sameStrongDate(h)
+	}
+	if use = chooseFor(req, stored, candidates, same); use >= 0 {
+		for _, i := range candidates {
+			if same(&stored[i]) {
+				update = append(update, i)
+			}
+		}
+		return use, update
+	}
+	// Without such a date, a response with the weak form of the tag is confirmed
+	// as well. But a strong validator must not update a response that lacks it. So
+	// the response is served this once, and revalidated next time. It must be
+	// selected by req: a weak match is not enough to choose a response to another
+	// request.
+	return chooseFor(req, stored, candidates, func(r *response) bool {
+		return r.concerns(req) && field.ETagWeakMatch(tag, r.header.Get(etagField))
+	}), nil
+}
+
+// chooseFor returns the best candidate for req that matches. It returns -1 if
+// there is none, or if it is unknown which one a 304 means: several variants of
+// other requests match, and they differ.
+func chooseFor(req *request, stored []response, candidates []int, match func(*response) bool) (use int) {
+	var matching []int
+	use = -1
+	for _, i := range candidates {
+		if !match(&stored[i]) || !stored[i].usableFor(req) {
+			continue
+		}
+		matching = append(matching, i)
+		if use < 0 || stored[i].betterFor(req, &stored[use]) {
+			use = i
+		}
+	}
+	if use < 0 || stored[use].concerns(req) {
+		return use
+	}
+	for _, i := range matching {
+		if !stored[i].resembles(&stored[use]) {
+			return -1
+		}
+	}
+	return use
 }
 
 // betterFor reports whether r is a better response to req than other, if both
