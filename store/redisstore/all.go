@@ -13,18 +13,18 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// Listing. The entries of one URL are in one hash. To list more, the store
-// scans all keys of all servers.
+// Listing. The entries of one URL are in up to 64 hashes, one for each group of
+// identities. To list more, the store scans all keys of all servers.
 
 const (
 	// scanCount is how many keys the server looks at for one answer, which
 	// takes a fraction of a millisecond.
 	scanCount = 500
 
-	// batch is the number of URLs whose identities are requested together.
-	batch = 32
+	// batch is the number of groups whose identities are requested together.
+	batch = 64
 
-	// maxSeen is how many URLs are remembered so that none is listed twice.
+	// maxSeen is how many groups are remembered so that none is listed twice.
 	maxSeen = 1 << 20
 
 	// fieldCount is the number of identities in one answer. The value of each
@@ -46,7 +46,7 @@ func (s *Store) All(ctx context.Context, prefix string) iter.Seq2[*store.Entry, 
 		}
 		if err == nil && len(prefix) >= urlLen {
 			// Requests wait for this, so it has the time limit of a lookup.
-			_, err = s.allOf(ctx, prefix[:urlLen], prefix, s.opts.LookupTimeout, yield)
+			err = s.allOf(ctx, groupsOf(prefix), prefix, s.opts.LookupTimeout, yield)
 		} else if err == nil {
 			err = s.scan(ctx, prefix, yield)
 		}
@@ -86,24 +86,26 @@ func (s *Store) scan(ctx context.Context, prefix string, yield func(*store.Entry
 		}
 		for cursor := uint64(0); ; {
 			found, err := step(s, ctx, func(ctx context.Context) rueidis.RedisResult {
-				return node.Do(ctx, node.B().Scan().Cursor(cursor).Match(start+prefix+"*}").Count(scanCount).Build())
+				return node.Do(ctx, node.B().Scan().Cursor(cursor).Match(start+prefix+"*}"+metadataPart+"??").Count(scanCount).Build())
 			}).AsScanEntry()
 			if err != nil {
 				return err
 			}
-			var urls []string
+			var groups []string
 			for _, name := range found.Elements {
-				url, ok := strings.CutSuffix(strings.TrimPrefix(name, start), "}")
-				if h := maphash.String(seed, url); ok && len(url) == urlLen && isHex(url) && !seen[h] {
+				url, digits, ok := strings.Cut(strings.TrimPrefix(name, start), "}"+metadataPart)
+				group := url + digits
+				if h := maphash.String(seed, group); ok && len(url) == urlLen && len(group) == groupLen && isHex(group) && !seen[h] {
 					if len(seen) == maxSeen {
 						clear(seen)
 					}
 					seen[h] = true
-					urls = append(urls, url)
+					groups = append(groups, group)
 				}
 			}
-			for urls := range slices.Chunk(urls, batch) {
-				if more, err := s.allOfThese(ctx, c, urls, prefix, yield); err != nil || !more {
+			for groups := range slices.Chunk(groups, batch) {
+				resps := step(s, ctx, func(ctx context.Context) []rueidis.RedisResult { return s.firstOf(ctx, c, groups) })
+				if more, err := s.allFromEach(ctx, groups, prefix, listTime, resps, yield); err != nil || !more {
 					return err
 				}
 			}
@@ -115,45 +117,60 @@ func (s *Store) scan(ctx context.Context, prefix string, yield func(*store.Entry
 	return nil
 }
 
-// allOfThese lists the entries of URLs whose keys begin with prefix. more is
-// false if the caller of All has stopped.
-func (s *Store) allOfThese(ctx context.Context, c *connection, urls []string, prefix string, yield func(*store.Entry, error) bool) (more bool, err error) {
-	cmds := make(rueidis.Commands, len(urls))
-	for i, url := range urls {
-		cmds[i] = s.fields(c, url, 0)
+// allOf lists the entries of groups of one URL whose keys begin with prefix.
+func (s *Store) allOf(ctx context.Context, groups []string, prefix string, budget time.Duration, yield func(*store.Entry, error) bool) error {
+	resps, err := run(s, s.metadata, ctx, groups[0], budget, func(ctx context.Context, c *connection) ([]rueidis.RedisResult, error) {
+		resps := s.firstOf(ctx, c, groups)
+		for _, resp := range resps {
+			if err := resp.NonRedisError(); err != nil {
+				return nil, err
+			}
+		}
+		return resps, nil
+	})
+	if err == nil {
+		_, err = s.allFromEach(ctx, groups, prefix, budget, resps, yield)
 	}
-	for i, resp := range step(s, ctx, func(ctx context.Context) []rueidis.RedisResult { return c.metadata.DoMulti(ctx, cmds...) }) {
+	return err
+}
+
+// firstOf asks for the first identities of each group.
+func (s *Store) firstOf(ctx context.Context, c *connection, groups []string) []rueidis.RedisResult {
+	cmds := make(rueidis.Commands, len(groups))
+	for i, group := range groups {
+		cmds[i] = s.fields(c, group, 0)
+	}
+	return c.metadata.DoMulti(ctx, cmds...)
+}
+
+// allFromEach lists the entries of groups, of which resps are the first answers. more
+// is false if the caller of All has stopped.
+func (s *Store) allFromEach(ctx context.Context, groups []string, prefix string, budget time.Duration, resps []rueidis.RedisResult, yield func(*store.Entry, error) bool) (more bool, err error) {
+	for i, resp := range resps {
 		answer, err := resp.AsScanEntry()
-		if more, err := s.allFrom(ctx, urls[i], prefix, listTime, answer, err, yield); err != nil || !more {
+		if more, err := s.allFrom(ctx, groups[i], prefix, budget, answer, err, yield); err != nil || !more {
 			return more, err
 		}
 	}
 	return true, nil
 }
 
-// allOf lists the entries of one URL whose keys begin with prefix. more is
-// false if the caller of All has stopped.
-func (s *Store) allOf(ctx context.Context, url, prefix string, budget time.Duration, yield func(*store.Entry, error) bool) (more bool, err error) {
-	answer, err := s.someOf(ctx, url, 0, budget)
-	return s.allFrom(ctx, url, prefix, budget, answer, err, yield)
+// fields returns the command for the next identities of a group.
+func (s *Store) fields(c *connection, group string, cursor uint64) rueidis.Completed {
+	return c.metadata.B().Hscan().Key(s.groupName(group)).Cursor(cursor).Count(fieldCount).Build()
 }
 
-// fields returns the command for the next identities of a URL.
-func (s *Store) fields(c *connection, url string, cursor uint64) rueidis.Completed {
-	return c.metadata.B().Hscan().Key(s.urlName(url)).Cursor(cursor).Count(fieldCount).Build()
-}
-
-func (s *Store) someOf(ctx context.Context, url string, cursor uint64, budget time.Duration) (rueidis.ScanEntry, error) {
-	return run(s, s.metadata, ctx, url, budget, func(ctx context.Context, c *connection) (rueidis.ScanEntry, error) {
-		return c.metadata.Do(ctx, s.fields(c, url, cursor)).AsScanEntry()
+func (s *Store) someOf(ctx context.Context, group string, cursor uint64, budget time.Duration) (rueidis.ScanEntry, error) {
+	return run(s, s.metadata, ctx, group, budget, func(ctx context.Context, c *connection) (rueidis.ScanEntry, error) {
+		return c.metadata.Do(ctx, s.fields(c, group, cursor)).AsScanEntry()
 	})
 }
 
-// allFrom lists the entries in the first answer for a URL and in those that
+// allFrom lists the entries in the first answer for a group and in those that
 // follow. err is the error of the first answer.
-func (s *Store) allFrom(ctx context.Context, url, prefix string, budget time.Duration, answer rueidis.ScanEntry, err error, yield func(*store.Entry, error) bool) (more bool, _ error) {
+func (s *Store) allFrom(ctx context.Context, group, prefix string, budget time.Duration, answer rueidis.ScanEntry, err error, yield func(*store.Entry, error) bool) (more bool, _ error) {
 	seen := make(map[string]bool)
-	for ; ; answer, err = s.someOf(ctx, url, answer.Cursor, budget) {
+	for ; ; answer, err = s.someOf(ctx, group, answer.Cursor, budget) {
 		if err != nil {
 			if e, ok := rueidis.IsRedisErr(err); ok && strings.HasPrefix(e.Error(), "WRONGTYPE") {
 				return true, nil // not a key of this package
@@ -162,7 +179,7 @@ func (s *Store) allFrom(ctx context.Context, url, prefix string, budget time.Dur
 		}
 		for i := 0; i+1 < len(answer.Elements); i += 2 {
 			identity, value := answer.Elements[i], answer.Elements[i+1]
-			key := url + identity
+			key := group[:urlLen] + identity
 			if checkKey(key) != nil || !strings.HasPrefix(key, prefix) || seen[identity] {
 				continue
 			}

@@ -323,7 +323,7 @@ func TestWrongType(t *testing.T) {
 	opts := patient(redisstore.Options{})
 	s := open(t, server.url(), opts)
 	key := storetest.Key(1, 1)
-	name := opts.Prefix + ":v1:{" + key[:32] + "}"
+	name := metadataName(opts, key)
 	server.do(t, "SET", name, "of somebody else")
 	for range 10 {
 		if entries, err := s.Entries(t.Context(), key); err == nil {
@@ -379,8 +379,7 @@ func TestDamage(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			url := opts.Prefix + ":v1:{" + key[:32] + "}"
-			damage(t, url, key[32:], url+":b:"+entries[0].Parts[0].Blob.ID)
+			damage(t, metadataName(opts, key), key[32:], opts.Prefix+":v1:{"+key[:32]+"}:b:"+entries[0].Parts[0].Blob.ID)
 			fresh := open(t, server.url(), opts)
 			if got, err := get(fresh, t, key); !errors.Is(err, store.ErrDamaged) {
 				t.Errorf("%d bytes, %v, want ErrDamaged", len(got), err)

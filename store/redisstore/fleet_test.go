@@ -2,7 +2,9 @@ package redisstore_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -81,6 +83,76 @@ func TestMemory(t *testing.T) {
 	// Removal of all keys shows as well.
 	server.do(t, "FLUSHALL")
 	eventually(t, "it is seen that all is gone", func() bool { got, err := get(one, t, key); return got == nil && err == nil })
+}
+
+// TestNewIdentities stores more and more identities of one URL. Other processes still
+// remember nearly all of those that they have looked up, and a listing finds all.
+func TestNewIdentities(t *testing.T) {
+	server := startServer(t)
+	opts := patient(redisstore.Options{})
+	one, other := open(t, server.url(), opts), open(t, server.url(), opts)
+	url := storetest.Key(1, 1)[:32]
+	identity := func(i int) string {
+		sum := sha256.Sum256(fmt.Append(nil, i))
+		return url + hex.EncodeToString(sum[:16])
+	}
+	const known, added = 200, 20
+	for i := range known {
+		mustPut(one, t, identity(i), small)
+	}
+	lookUpAll := func() {
+		t.Helper()
+		for i := range known {
+			if entries, err := other.Entries(t.Context(), identity(i)); err != nil || len(entries) != 1 {
+				t.Fatalf("identity %d: %v, %v", i, entries, err)
+			}
+		}
+	}
+	lookUpAll()
+	before := commands(t, server, "hget")
+	for i := range added {
+		mustPut(one, t, identity(known+i), small)
+		time.Sleep(10 * time.Millisecond) // until the other one is told
+		lookUpAll()
+	}
+	asked := commands(t, server, "hget") - before
+	t.Logf("%d of %d lookups asked the server", asked, added*known)
+	if asked > added*known/10 {
+		t.Errorf("%d of %d lookups asked the server, want one in ten at most", asked, added*known)
+	}
+	for _, prefix := range []string{url, url[:8], ""} {
+		found := make(map[string]bool)
+		for e, err := range other.All(t.Context(), prefix) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if found[e.Key] {
+				t.Errorf("%s is listed twice", e.Key)
+			}
+			found[e.Key] = true
+		}
+		if len(found) != known+added {
+			t.Errorf("with prefix %q, %d identities are listed, want %d", prefix, len(found), known+added)
+		}
+	}
+	for digits := 33; digits <= 35; digits++ {
+		prefix, want := identity(3)[:digits], 0
+		for i := range known + added {
+			if strings.HasPrefix(identity(i), prefix) {
+				want++
+			}
+		}
+		got := 0
+		for _, err := range other.All(t.Context(), prefix) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got++
+		}
+		if got != want {
+			t.Errorf("with %d digits of a key, %d identities are listed, want %d", digits, got, want)
+		}
+	}
 }
 
 // TestUnheard has a process not be told that something was stored which it then removes.
@@ -277,7 +349,7 @@ func TestKeptForever(t *testing.T) {
 	s := open(t, sharedServer(t).url(), opts)
 	key := storetest.Key(1, 1)
 	mustPut(s, t, key, large)
-	left, err := strconv.ParseInt(sharedServer(t).do(t, "PTTL", opts.Prefix+":v1:{"+key[:32]+"}"), 10, 64)
+	left, err := strconv.ParseInt(sharedServer(t).do(t, "PTTL", metadataName(opts, key)), 10, 64)
 	if year := 365 * 24 * time.Hour.Milliseconds(); err != nil || left < year {
 		t.Errorf("it expires in %d ms, %v", left, err)
 	}

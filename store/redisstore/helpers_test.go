@@ -2,12 +2,15 @@ package redisstore_test
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/cachetrip/cachetrip/store"
+	"github.com/cachetrip/cachetrip/store/redisstore"
 )
 
 // newEntry returns the metadata of a response that is fresh for a minute.
@@ -74,3 +77,9 @@ var (
 	small = []byte("a small body")
 	large = bytes.Repeat([]byte("a large body "), 40_000)
 )
+
+// metadataName returns the name of the hash with the metadata of a key.
+func metadataName(opts redisstore.Options, key string) string {
+	digit := strings.IndexByte("0123456789abcdef", key[33])
+	return fmt.Sprintf("%s:v1:{%s}:m:%c%x", opts.Prefix, key[:32], key[32], digit&^3)
+}

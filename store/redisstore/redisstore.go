@@ -8,11 +8,13 @@
 //
 // # On the server
 //
-// All names begin with a prefix. A URL has one hash with metadata and small
-// bodies, with a field for each identity. Each larger body has a hash with its
-// chunks. Everything about one URL is in the same slot of a cluster:
+// All names begin with a prefix. A URL has up to 64 hashes with metadata and
+// small bodies, with a field for each identity. Processes remember a hash as a
+// whole, so a new identity makes them forget few others. Each larger body has a
+// hash with its chunks. Everything about one URL is in the same slot of a
+// cluster:
 //
-//	cachetrip:v1:{<URL>}            <identity> → metadata and bodies up to 16 KiB, as CBOR
+//	cachetrip:v1:{<URL>}:m:<group>  <identity> → metadata and bodies up to 16 KiB, as CBOR
 //	cachetrip:v1:{<URL>}:b:<blob>   0, 1, 2, … → chunks of 256 KiB, each with its CRC-32C
 //	cachetrip:secret                the secret key of all digests
 //
@@ -243,6 +245,58 @@ const format = "v1"
 
 func (s *Store) urlName(key string) string {
 	return s.opts.Prefix + ":" + format + ":{" + key[:urlLen] + "}"
+}
+
+// metadataName returns the name of the hash with the metadata of a key.
+func (s *Store) metadataName(key string) string { return s.groupName(groupOf(key)) }
+
+// groupName returns the name of the hash for a group of keys.
+func (s *Store) groupName(group string) string {
+	return s.urlName(group) + metadataPart + group[urlLen:]
+}
+
+const (
+	metadataPart = ":m:"
+
+	// groupLen is the length of the name of a group: the URL's half of its keys, and
+	// two digits for the identities.
+	groupLen = urlLen + 2
+)
+
+// groupOf returns the group of a key. The identities of a URL have 64 groups, by
+// their first six bits.
+func groupOf(key string) string {
+	return key[:urlLen+1] + groupDigits(key[urlLen+1])
+}
+
+// groupDigits rounds a digit down to a multiple of four.
+func groupDigits(digit byte) string {
+	switch {
+	case digit < '4':
+		return "0"
+	case digit < '8':
+		return "4"
+	case digit <= '9' || digit < 'c':
+		return "8"
+	}
+	return "c"
+}
+
+// groupsOf returns the groups that can have keys that begin with prefix, which has
+// at least the URL's half of a key.
+func groupsOf(prefix string) (groups []string) {
+	if len(prefix) >= groupLen {
+		return []string{groupOf(prefix)}
+	}
+	for _, first := range "0123456789abcdef" {
+		for _, second := range "048c" {
+			group := prefix[:urlLen] + string(first) + string(second)
+			if strings.HasPrefix(group, prefix) {
+				groups = append(groups, group)
+			}
+		}
+	}
+	return groups
 }
 
 func (s *Store) blobName(key, id string) string { return s.urlName(key) + ":b:" + id }

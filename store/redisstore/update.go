@@ -75,7 +75,7 @@ func (s *Store) lookUp(ctx context.Context, key string) (value string, remembere
 	value, err = run(s, s.metadata, ctx, key, s.opts.LookupTimeout, func(ctx context.Context, c *connection) (string, error) {
 		// ToStaticTTL avoids a query for the time to live. That query needs a
 		// transaction, which a full server refuses.
-		get := c.metadata.B().Hget().Key(s.urlName(key)).Field(key[urlLen:]).Cache().ToStaticTTL()
+		get := c.metadata.B().Hget().Key(s.metadataName(key)).Field(key[urlLen:]).Cache().ToStaticTTL()
 		resp := c.metadata.DoCache(ctx, get, memoryTime)
 		value, err := orEmpty(resp)
 		if err == nil && resp.IsCacheHit() {
@@ -95,7 +95,7 @@ func (s *Store) lookUp(ctx context.Context, key string) (value string, remembere
 // ask returns the value of key on the server, or "" if there is none.
 func (s *Store) ask(ctx context.Context, key string) (string, error) {
 	return run(s, s.metadata, ctx, key, s.opts.LookupTimeout, func(ctx context.Context, c *connection) (string, error) {
-		return orEmpty(c.metadata.Do(ctx, c.metadata.B().Hget().Key(s.urlName(key)).Field(key[urlLen:]).Build()))
+		return orEmpty(c.metadata.Do(ctx, c.metadata.B().Hget().Key(s.metadataName(key)).Field(key[urlLen:]).Build()))
 	})
 }
 
@@ -240,7 +240,7 @@ func blobsOf(entries []*store.Entry) (blobs []store.Blob) {
 // It returns an empty string if it did. Otherwise it returns the current value,
 // or false if there is none.
 //
-//	KEYS  the hash of the URL;
+//	KEYS  the hash with the metadata of the key;
 //	      for each added blob its name, and its name if it was released;
 //	      the names of kept blobs;
 //	      for each released blob its name, and its name from now on
@@ -252,7 +252,7 @@ func blobsOf(entries []*store.Entry) (blobs []store.Blob) {
 // full server refuses the first command that writes, so an update is made whole
 // or not at all.
 //
-// A value expires with the hash of its URL. If a hash has many identities, each
+// A value expires with its hash. If a hash has many identities, each
 // update looks at three others and removes those that have expired. So expired
 // fields do not accumulate.
 const compareAndSetScript = `
@@ -310,7 +310,7 @@ var compareAndSetSHA = func() string {
 // compareAndSet tries an update. If the value has changed meanwhile, it returns
 // the new value.
 func (s *Store) compareAndSet(ctx context.Context, u update) (done bool, now string, err error) {
-	name := s.urlName(u.key)
+	name := s.metadataName(u.key)
 	keys := []string{name}
 	args := []string{
 		u.key[urlLen:], u.revision, rueidis.BinaryString(u.value), formatMilliseconds(u.ttl),
