@@ -145,11 +145,10 @@ func (t *Transport) Explain(req *http.Request) (Explanation, error) {
 	}
 	t.writes.Of(x.key).Wait(ctx)
 	var entries []*store.Entry
-	found, err := x.store().All(ctx, x.url())
-	if err != nil {
-		return explained, fmt.Errorf("cachetrip: explain: %w", err)
-	}
-	for _, e := range found {
+	for e, err := range x.store().Each(ctx, x.url()) {
+		if err != nil {
+			return explained, fmt.Errorf("cachetrip: explain: %w", err)
+		}
 		if e.Key == x.key {
 			entries = append(entries, e)
 		} else {

@@ -132,14 +132,16 @@ type Transport struct {
 
 // Open returns a Transport that keeps its cache in the directory dir. It
 // creates the directory if needed. The defaults suit most programs: a size
-// limit of 1 GiB, and http.DefaultTransport as Base. Any number of Transports
-// and processes may share a directory.
+// limit of 1 GiB, and http.DefaultTransport as Base. A last argument of type
+// [store.DiskOptions] changes those of the store; only the first one counts. Any
+// number of Transports and processes may share a directory. Close also closes
+// the store.
 //
 // Open returns an error if dir, or a part of its path, is a file, or if the
 // directory cannot be created. A directory that cannot be written to is opened,
 // and responses are served from it.
-func Open(dir string) (*Transport, error) {
-	disk, err := store.OpenDisk(dir, store.DiskOptions{})
+func Open(dir string, opts ...store.DiskOptions) (*Transport, error) {
+	disk, err := store.OpenDisk(dir, append(opts, store.DiskOptions{})[0])
 	if err != nil {
 		return nil, err
 	}

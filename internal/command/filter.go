@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/cachetrip/cachetrip"
+	"github.com/cachetrip/cachetrip/internal/urlpattern"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -64,7 +65,7 @@ func (f *filter) all() bool {
 
 // matches reports whether the filter selects e.
 func (f *filter) matches(e *store.Entry) bool {
-	if len(f.patterns) > 0 && !slices.ContainsFunc(f.patterns, func(p string) bool { return matchURL(p, e.URL) }) {
+	if len(f.patterns) > 0 && !slices.ContainsFunc(f.patterns, func(p string) bool { return urlpattern.Match(p, e.URL) }) {
 		return false
 	}
 	if len(f.hosts) > 0 && !slices.ContainsFunc(f.hosts, func(h string) bool { return ofHost(e.URL, h) }) {
@@ -76,33 +77,6 @@ func (f *filter) matches(e *store.Entry) bool {
 		}
 	}
 	return f.unusedFor == 0 || f.now.Sub(f.lastUse(e.Key)) >= f.unusedFor
-}
-
-// matchURL matches a whole URL with a pattern in which a star stands for any
-// text. A pattern without a scheme is compared with the part after "://".
-func matchURL(pattern, url string) bool {
-	if !strings.Contains(pattern, "://") {
-		_, url, _ = strings.Cut(url, "://")
-		if !strings.ContainsAny(pattern, "/*") {
-			pattern += "/" // a host without a path
-		}
-	}
-	parts := strings.Split(pattern, "*")
-	rest, found := strings.CutPrefix(url, parts[0])
-	if !found {
-		return false
-	}
-	if len(parts) == 1 {
-		return rest == ""
-	}
-	for _, part := range parts[1 : len(parts)-1] {
-		i := strings.Index(rest, part)
-		if i < 0 {
-			return false
-		}
-		rest = rest[i+len(part):]
-	}
-	return strings.HasSuffix(rest, parts[len(parts)-1])
 }
 
 // hostOf returns host and port of a stored URL.

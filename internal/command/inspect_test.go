@@ -19,34 +19,6 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-func TestMatchURL(t *testing.T) {
-	const url = "https://example.com:8080/a/b?c=d"
-	for pattern, want := range map[string]bool{
-		url:                             true,
-		"https://example.com:8080/a/b":  false,
-		"https://example.com:8080/a/b*": true,
-		"https://example.com:8080*":     true,
-		"http://*":                      false,
-		"*":                             true,
-		"*d":                            true,
-		"*?c=*":                         true,
-		"*a*b*c*d":                      true,
-		"*d*c*":                         false,
-		"example.com:8080/a/b?c=d":      true,
-		"example.com:8080/*":            true,
-		"example.com:8080":              false,
-		"*.com:8080/a/*":                true,
-		"":                              false,
-	} {
-		if got := matchURL(pattern, url); got != want {
-			t.Errorf("%q: %v, want %v", pattern, got, want)
-		}
-	}
-	if !matchURL("example.com", "https://example.com/") {
-		t.Error("a host alone is not that of its root")
-	}
-}
-
 func TestParseDurationAndSize(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"90s": 90 * time.Second, "1h30m": 90 * time.Minute, "2d": 48 * time.Hour, "0.5d": 12 * time.Hour, "1w": 168 * time.Hour,

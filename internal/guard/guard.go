@@ -168,6 +168,7 @@ type options struct {
 	op        string // the operation, for logs
 	completes bool   // the call begins and continues even if no caller waits for it
 	progress  bool   // the caller waits as long as the call makes progress
+	unhurried bool   // the caller waits as long as its context lasts
 	afterShut bool   // the call reads a body that was opened before Shut
 	releases  bool   // the call releases something, which is always possible
 	outlives  bool   // the result uses the context of the call
@@ -217,7 +218,10 @@ func (s Store) run(ctx context.Context, o options, f func(context.Context, *call
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	c := &call{began: time.Now(), done: make(chan struct{})}
 	wait := patience.Longest
-	if !o.progress {
+	switch {
+	case o.unhurried:
+		wait = patience.Unlimited
+	case !o.progress:
 		wait = g.patience(ctx)
 		if !o.completes && !o.outlives {
 			inner = patience.Until(inner, c.began.Add(wait)) // for stores that set deadlines on connections

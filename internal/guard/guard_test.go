@@ -159,7 +159,14 @@ var calls = map[string]func(context.Context, Store) error{
 	"Entries": func(ctx context.Context, s Store) error { _, err := s.Entries(ctx, key); return err },
 	"Secret":  func(ctx context.Context, s Store) error { _, err := s.Secret(ctx); return err },
 	"Update":  func(ctx context.Context, s Store) error { return s.Update(ctx, key, unchanged) },
-	"All":     func(ctx context.Context, s Store) error { _, err := s.All(ctx, ""); return err },
+	"All": func(ctx context.Context, s Store) error {
+		for _, err := range s.Each(ctx, "") {
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	},
 	"Open": func(ctx context.Context, s Store) error {
 		b, err := s.Open(ctx, key, store.Blob{})
 		if err == nil {
@@ -241,6 +248,39 @@ func TestHang(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A caller that takes long for each entry is not taken for a store that hangs, and may stop at any time.
+func TestEachWithSlowCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g Guard
+		m := newMoody()
+		for i := range 5 {
+			k := key[:60] + strings.Repeat(string('a'+rune(i)), 4)
+			if err := m.Update(t.Context(), k, func([]*store.Entry) []*store.Entry {
+				return []*store.Entry{{Key: k, URL: "http://a.test/", Method: "GET", Status: 200}}
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s := g.For(m, new(reports), nil)
+		for _, most := range []int{5, 2} {
+			n := 0
+			for _, err := range s.Each(t.Context(), "") {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if n++; n == most {
+					break
+				}
+				time.Sleep(time.Minute)
+			}
+			if n != most {
+				t.Errorf("got %d entries, want %d", n, most)
+			}
+		}
+		g.Shut(time.Hour)
+	})
 }
 
 // A panic of a store, and runtime.Goexit, are errors.

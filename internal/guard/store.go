@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"errors"
+	"iter"
 	"net/http"
 	"time"
 
@@ -112,23 +113,65 @@ func (s Store) updateDirect(ctx context.Context, key string, change func([]*stor
 	return err
 }
 
-// All returns the entries of all keys with a prefix. It waits as long as the
-// store finds more and ctx lasts.
-func (s Store) All(ctx context.Context, prefix string) ([]*store.Entry, error) {
-	var found []*store.Entry
-	if err := s.run(ctx, options{op: "list", progress: true}, func(ctx context.Context, c *call) error {
-		for e, err := range s.store.All(ctx, prefix) {
-			if err != nil {
-				return err
+// Each returns the entries of all keys with a prefix, one after another. It waits for the store as
+// long as that makes progress, and for its caller as long as ctx lasts. The error comes last.
+func (s Store) Each(ctx context.Context, prefix string) iter.Seq2[*store.Entry, error] {
+	return func(yield func(*store.Entry, error) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		found, ended := make(chan *store.Entry), make(chan error, 1)
+		go func() {
+			ended <- s.run(ctx, options{op: "list", progress: true}, func(ctx context.Context, c *call) error {
+				for e, err := range s.store.All(ctx, prefix) {
+					if err != nil {
+						return err
+					}
+					if err := c.hand(ctx, found, e); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		}()
+		for {
+			select {
+			case e := <-found:
+				if !yield(e, nil) {
+					return
+				}
+			case err := <-ended:
+				if err != nil {
+					yield(nil, err)
+				}
+				return
 			}
-			found = append(found, e)
-			c.steps.Add(1)
 		}
-		return nil
-	}); err != nil {
-		return nil, err
 	}
-	return found, nil
+}
+
+// hand gives an entry to the caller. A slow caller is not taken for a store that hangs.
+func (c *call) hand(ctx context.Context, to chan<- *store.Entry, e *store.Entry) error {
+	ticker := time.NewTicker(patience.Longest / 4)
+	defer ticker.Stop()
+	for {
+		c.steps.Add(1)
+		select {
+		case to <- e:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-ticker.C:
+		}
+	}
+}
+
+// Clear removes all entries. It waits as long as ctx lasts.
+func (s Store) Clear(ctx context.Context) error {
+	clearer, ok := s.store.(interface{ Clear(context.Context) error })
+	if !ok {
+		return s.ChangeAll(ctx, true, func() []string { return []string{""} }, func([]*store.Entry) []*store.Entry { return nil })
+	}
+	return s.run(ctx, options{op: "clear", unhurried: true}, func(ctx context.Context, _ *call) error { return clearer.Clear(ctx) })
 }
 
 // ChangeAll changes the entries of all keys with one of the prefixes. It calls prefixes once
