@@ -3,24 +3,25 @@ package store_test
 import (
 	"testing"
 
+	"github.com/cachetrip/cachetrip/internal/harness"
 	"github.com/cachetrip/cachetrip/store"
 	"github.com/cachetrip/cachetrip/store/storetest"
 )
 
 func TestMemory(t *testing.T) {
-	storetest.Test(t, func(t *testing.T) store.Store { return store.NewMemory(256 << 20) })
+	storetest.Run(t, func(t *testing.T) storetest.Subject {
+		return storetest.Subject{Store: store.NewMemory(64 << 20), MaxBody: 16 << 20}
+	})
 }
 
 func TestDisk(t *testing.T) {
 	for name, memory := range map[string]int64{"memory tier": 0, "no memory tier": -1} {
 		t.Run(name, func(t *testing.T) {
-			storetest.Test(t, func(t *testing.T) store.Store {
-				d, err := store.OpenDisk(store.ScratchDir(t), store.DiskOptions{MemoryBytes: memory})
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() { d.Close() })
-				return d
+			storetest.Run(t, func(t *testing.T) storetest.Subject {
+				opts := store.DiskOptions{MemoryBytes: memory, MaxBytes: 128 << 20}
+				sub := harness.DiskSubject(t, store.ScratchDir(t), opts, func(d *store.Disk) (store.Store, error) { return d, nil })
+				sub.MaxBody = 32 << 20
+				return sub
 			})
 		})
 	}

@@ -16,24 +16,41 @@ import (
 	"time"
 
 	"github.com/cachetrip/cachetrip"
+	"github.com/cachetrip/cachetrip/internal/harness"
 	"github.com/cachetrip/cachetrip/store"
 	"github.com/cachetrip/cachetrip/store/encrypted"
+	"github.com/cachetrip/cachetrip/store/storefault"
 	"github.com/cachetrip/cachetrip/store/storetest"
 )
 
 func TestDisk(t *testing.T) {
-	storetest.Test(t, func(t *testing.T) store.Store {
-		disk, err := store.OpenDisk(t.TempDir(), store.DiskOptions{MaxBytes: 64 << 20})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { disk.Close() })
-		return wrap(t, disk)
+	storetest.Run(t, func(t *testing.T) storetest.Subject {
+		return harness.DiskSubject(t, t.TempDir(), store.DiskOptions{MaxBytes: 128 << 20}, func(d *store.Disk) (store.Store, error) {
+			return encrypted.New(d, key)
+		})
 	})
 }
 
 func TestMemory(t *testing.T) {
 	storetest.Test(t, func(t *testing.T) store.Store { return wrap(t, store.NewMemory(64<<20)) })
+}
+
+// TestForged has the inner store give wrong bytes without noticing it.
+func TestForged(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) storetest.Subject {
+		inner := storefault.Wrap(store.NewMemory(64 << 20))
+		return storetest.Subject{
+			Store: wrap(t, inner),
+			Damage: func(key string, _ store.Blob) error {
+				inner.Inject(storefault.ForKey(key, storefault.Corrupt()), storefault.ReadAt)
+				inner.Inject(func(storefault.Call) error { // what is stored next is intact
+					inner.Inject(nil, storefault.ReadAt)
+					return nil
+				}, storefault.Create)
+				return nil
+			},
+		}
+	})
 }
 
 var key = []byte("0123456789abcdef0123456789abcdef")

@@ -214,7 +214,7 @@ func checkEntry(key string, e *store.Entry) error {
 	err := entryset.CheckOwner(key, e.Key)
 	for _, p := range e.Parts {
 		if err == nil {
-			err = entryset.CheckPart(p.Offset, p.Length, p.Skip, p.Blob.Size, nil)
+			err = entryset.CheckPart(p.Offset, p.Length, p.Skip, p.Blob.Size, p.Blob.Inline)
 		}
 		if err == nil && !isID(p.Blob.ID) {
 			err = fmt.Errorf("blob %q is not of this store", p.Blob.ID)

@@ -56,8 +56,33 @@ func (m *memory) names() []string {
 }
 
 func TestStore(t *testing.T) {
-	storetest.Test(t, func(t *testing.T) store.Store {
-		return gregjones.New(newMemory(), gregjones.Options{})
+	storetest.Run(t, func(t *testing.T) storetest.Subject {
+		values := newMemory()
+		open := func() (store.Store, error) { return gregjones.New(values, gregjones.Options{}), nil }
+		s, _ := open()
+		flip := func(name string) error {
+			value, ok := values.Get(name)
+			if !ok {
+				return fmt.Errorf("there is no %s among %q", name, values.names())
+			}
+			value = bytes.Clone(value)
+			value[rand.IntN(len(value))] ^= 1
+			values.Set(name, value)
+			return nil
+		}
+		return storetest.Subject{
+			Store:   s,
+			MaxBody: gregjones.DefaultMaxBody,
+			Reopen:  open,
+			Damage: func(key string, blob store.Blob) error {
+				return flip("cachetrip1:body:" + key + ":" + blob.ID)
+			},
+			Lose: func(key string, blob store.Blob) error {
+				values.Delete("cachetrip1:body:" + key + ":" + blob.ID)
+				return nil
+			},
+			DamageEntries: func(key string) error { return flip("cachetrip1:heads:" + key[:32]) },
+		}
 	})
 }
 

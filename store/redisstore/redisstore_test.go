@@ -1,6 +1,9 @@
 package redisstore_test
 
 import (
+	"fmt"
+	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -13,11 +16,59 @@ func TestStore(t *testing.T) {
 	server := sharedServer(t)
 	for name, memory := range map[string]int{"with memory": 0, "without memory": -1} {
 		t.Run(name, func(t *testing.T) {
-			storetest.Test(t, func(t *testing.T) store.Store {
-				return open(t, server.url(), patient(redisstore.Options{MemoryBytes: memory}))
+			storetest.Run(t, func(t *testing.T) storetest.Subject {
+				return subject(t, server, patient(redisstore.Options{MemoryBytes: memory, MaxBodyBytes: 16 << 20}))
 			})
 		})
 	}
+}
+
+// subject returns a Store for storetest.Run, with all that can be done to it.
+func subject(t *testing.T, server *server, opts redisstore.Options) storetest.Subject {
+	s := open(t, server.url(), opts)
+	url := func(key string) string { return opts.Prefix + ":v1:{" + key[:32] + "}" }
+	return storetest.Subject{
+		Store:   s,
+		MaxBody: opts.MaxBodyBytes,
+		Reopen: func() (store.Store, error) {
+			if err := s.Close(); err != nil {
+				return nil, err
+			}
+			s = open(t, server.url(), opts)
+			return s, nil
+		},
+		Second: func() (store.Store, error) { return open(t, server.url(), opts), nil },
+		Damage: func(key string, blob store.Blob) error {
+			return flip(t, server, url(key)+":b:"+blob.ID)
+		},
+		Lose: func(key string, blob store.Blob) error {
+			server.do(t, "DEL", url(key)+":b:"+blob.ID)
+			return nil
+		},
+		DamageEntries: func(key string) error { return flip(t, server, url(key)) },
+		Collect: func() error {
+			for _, name := range strings.Fields(server.do(t, "KEYS", opts.Prefix+":v1:*:b:*")) {
+				// A draft lives for 10 minutes, a blob that an entry names for much longer.
+				if ttl, err := strconv.Atoi(server.do(t, "TTL", name)); err == nil && ttl >= 0 && ttl <= 600 {
+					server.do(t, "DEL", name)
+				}
+			}
+			return nil
+		},
+	}
+}
+
+// flip changes a byte of a field of a hash.
+func flip(t *testing.T, server *server, hash string) error {
+	fields := strings.Fields(server.do(t, "HKEYS", hash))
+	if len(fields) == 0 {
+		return fmt.Errorf("there is no hash %s", hash)
+	}
+	field := fields[rand.IntN(len(fields))]
+	value := []byte(server.do(t, "HGET", hash, field))
+	value[rand.IntN(len(value))] ^= 1
+	server.do(t, "HSET", hash, field, string(value))
+	return nil
 }
 
 // TestFormatsDoNotMeet: replicas with different formats leave each other's

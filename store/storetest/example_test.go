@@ -17,3 +17,33 @@ func ExampleTest() {
 	}
 	// Output:
 }
+
+// A store that outlives its process has more to keep. Here it is a [store.Disk], which can be
+// reopened and shared. What is not set, such as Damage, is skipped.
+func ExampleRun() {
+	_ = func(t *testing.T) { // func TestMyStore(t *testing.T)
+		storetest.Run(t, func(t *testing.T) storetest.Subject {
+			dir := t.TempDir()
+			open := func() (*store.Disk, error) {
+				disk, err := store.OpenDisk(dir, store.DiskOptions{})
+				if err == nil {
+					t.Cleanup(func() { disk.Close() })
+				}
+				return disk, err
+			}
+			disk, err := open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return storetest.Subject{
+				Store:  disk,
+				Second: func() (store.Store, error) { return open() },
+				Reopen: func() (store.Store, error) {
+					disk.Close()
+					return open()
+				},
+			}
+		})
+	}
+	// Output:
+}

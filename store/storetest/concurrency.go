@@ -1,0 +1,178 @@
+package storetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cachetrip/cachetrip/store"
+)
+
+func testConcurrentUpdates(t testing.TB, s store.Store) {
+	const workers, rounds = 8, 40
+	keys := []string{Key(1, 1), Key(1, 2), Key(2, 1)}
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for i := range rounds {
+				key := keys[(w+i)%len(keys)]
+				err := s.Update(t.Context(), key, func(current []*store.Entry) []*store.Entry {
+					e := entry(key, 0)
+					if len(current) > 0 {
+						e = current[0].Clone()
+						e.Status++
+					} else {
+						e.Status = 1
+					}
+					return []*store.Entry{e}
+				})
+				if err != nil {
+					t.Errorf("Update: %v", err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	sum := 0
+	for _, key := range keys {
+		for _, e := range entries(t, s, key) {
+			sum += e.Status
+		}
+	}
+	if sum != workers*rounds {
+		t.Errorf("%d updates counted, want %d", sum, workers*rounds)
+	}
+}
+
+func testContext(t testing.TB, s store.Store) {
+	put(t, s, entry(Key(1, 1), 1), content(1, 100))
+	blob := blobOf(t, s, Key(1, 1))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	errs := map[string]error{}
+	_, errs["Entries"] = s.Entries(ctx, Key(1, 1))
+	errs["Update"] = s.Update(ctx, Key(1, 1), func([]*store.Entry) []*store.Entry { return nil })
+	_, errs["Open"] = s.Open(ctx, Key(1, 1), blob)
+	_, errs["Create"] = s.Create(ctx, Key(1, 1), 1)
+	_, errs["Secret"] = s.Secret(ctx)
+	for _, err := range s.All(ctx, "") {
+		errs["All"] = err
+	}
+	for _, name := range []string{"Entries", "Update", "Open", "Create", "Secret", "All"} {
+		if !errors.Is(errs[name], context.Canceled) {
+			t.Errorf("%s: %v, want context.Canceled", name, errs[name])
+		}
+	}
+	if len(entries(t, s, Key(1, 1))) != 1 {
+		t.Error("a cancelled Update changed something")
+	}
+}
+
+func testPanic(t testing.TB, s store.Store) {
+	key := Key(1, 1)
+	put(t, s, entry(key, 1), content(1, 100))
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("Update swallows a panic of change")
+			}
+		}()
+		s.Update(t.Context(), key, func([]*store.Entry) []*store.Entry { panic("change") })
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	err := s.Update(ctx, key, func(current []*store.Entry) []*store.Entry {
+		return append([]*store.Entry{entry(key, 2)}, current...)
+	})
+	if err != nil || len(entries(t, s, key)) != 2 {
+		t.Errorf("Update after a panic: %v, and %d entries, want 2", err, len(entries(t, s, key)))
+	}
+}
+
+// testEverything lets several goroutines store, freshen, read and drop the same
+// few keys. The first byte of each body determines the rest.
+func testEverything(t testing.TB, s store.Store) {
+	const workers, rounds = 6, 60
+	sizes := []int{1, 900, 16_000, 30_000, 90_000, 400_000}
+	bodies := make([][]byte, len(sizes))
+	for i, size := range sizes {
+		bodies[i] = content(uint64(i), size)
+		bodies[i][0] = byte(i)
+	}
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(7, uint64(w)))
+			for range rounds {
+				key := Key(r.IntN(4), 0)
+				switch r.IntN(5) {
+				case 0, 1:
+					i := r.IntN(len(bodies))
+					draft, err := s.Create(t.Context(), key, -1)
+					if err != nil {
+						t.Errorf("Create: %v", err)
+						return
+					}
+					_, err = draft.Write(bodies[i])
+					blob, cerr := draft.Commit()
+					draft.Close()
+					if err := errors.Join(err, cerr); err != nil {
+						t.Errorf("staging: %v", err)
+						return
+					}
+					e := whole(entry(key, i), blob)
+					err = s.Update(t.Context(), key, func(current []*store.Entry) []*store.Entry {
+						return append([]*store.Entry{e}, current[:min(3, len(current))]...)
+					})
+					if err != nil {
+						t.Errorf("Update: %v", err)
+					}
+				case 2:
+					err := s.Update(t.Context(), key, func(current []*store.Entry) []*store.Entry {
+						if len(current) == 0 {
+							return current
+						}
+						next := slices.Clone(current)
+						next[0] = next[0].Clone()
+						next[0].Header.Set("X-Fresh", "1")
+						return next
+					})
+					if err != nil {
+						t.Errorf("Update: %v", err)
+					}
+				default:
+					got, err := s.Entries(t.Context(), key)
+					if err != nil {
+						t.Errorf("Entries: %v", err)
+					}
+					for _, e := range got {
+						if len(e.Parts) != 1 {
+							t.Errorf("an entry lost its body")
+							continue
+						}
+						body, err := s.Open(t.Context(), key, e.Parts[0].Blob)
+						if errors.Is(err, store.ErrDamaged) {
+							continue // released since
+						}
+						if err != nil {
+							t.Errorf("Open: %v", err)
+							continue
+						}
+						b, err := io.ReadAll(io.NewSectionReader(body, 0, e.Length))
+						body.Close()
+						if err != nil || len(b) == 0 || int(b[0]) >= len(bodies) || !bytes.Equal(b, bodies[b[0]]) {
+							t.Errorf("read %d wrong bytes, %v", len(b), err)
+						}
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
