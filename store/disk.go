@@ -35,7 +35,8 @@ type DiskOptions struct {
 
 	// MemoryBytes limits the memory, in bytes, for the metadata and small bodies of
 	// keys that are used often. 0 means DefaultMemoryBytes. If it is negative,
-	// nothing is kept in memory.
+	// nothing of that is kept in memory. Beside it, a Disk remembers the origins of
+	// keys that it stored, which takes up to a quarter of MemoryBytes, or 200 KB.
 	MemoryBytes int64
 
 	// Logger gets faults that do not concern a caller, such as damaged files, at
@@ -160,6 +161,7 @@ func newDiskOf(version, dir string, opts DiskOptions) *Disk {
 	}
 	d.tier = newTier(max(opts.MemoryBytes, 0))
 	d.dirs.init()
+	d.shares.init(d.max, opts.MemoryBytes)
 	d.held.init(d.max, d.dirs.max) // as many files as directories
 	d.evictor.init()
 

@@ -31,16 +31,42 @@ func originOf(e *Entry) string {
 // pushes out others by storing much, so that is enough. A key that another process
 // stored has no known owner and is evicted by its last use alone. The zero value
 // is ready for use.
+//
+// Of a large cache it knows only one key in every, and counts it so many times.
+// So a process needs little memory for it.
 type shares struct {
+	every uint64 // a power of two; 0 is 1
+
 	mu      sync.Mutex
 	keys    map[uint64]keyShare
 	origins map[string]*originShare
 	top     *originShare // the largest origin that is known
 }
 
-// maxShares limits the keys that are known, of about 50 bytes each. As many keys
-// fit the default size limit.
-const maxShares = DefaultMaxBytes / 4096
+const (
+	// maxShares limits the keys that are known, whatever their sizes are.
+	maxShares = DefaultMaxBytes / 4096
+
+	// shareMemory is how many bytes of MemoryBytes there are for each known key. A
+	// known key takes 50 bytes, or 200 if no other one has its origin.
+	shareMemory = 256
+
+	// fewShares is how many keys are known at least.
+	fewShares = 1024
+)
+
+// init takes the limits of the cache and of its memory, in bytes.
+func (s *shares) init(limit, memory int64) {
+	known := max(fewShares, min(memory/shareMemory, maxShares))
+	for s.every = 1; limit/4096 > known*int64(s.every); s.every *= 2 {
+	}
+}
+
+// knows reports whether the key with a number is one of those that are known.
+func (s *shares) knows(id uint64) bool {
+	const odd = 0x9e3779b97f4a7c15 // see slotCheck
+	return s.every <= 1 || (id*odd>>32)&(s.every-1) == 0
+}
 
 type keyShare struct {
 	of    *originShare
@@ -67,6 +93,12 @@ func (s *shares) set(key string, entries []*Entry) {
 	id := shareID(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.knows(id) {
+		if o := s.originOf(entries); o != nil {
+			o.shards.add(shardOf(key))
+		}
+		return
+	}
 	s.forget(id)
 	if len(entries) == 0 {
 		return
@@ -87,7 +119,7 @@ func (s *shares) set(key string, entries []*Entry) {
 		of = &originShare{origin: strings.Clone(origin)}
 		s.origins[of.origin] = of
 	}
-	k := keyShare{of, sizeOf(entries)}
+	k := keyShare{of, sizeOf(entries) * int64(max(1, s.every))}
 	s.keys[id] = k
 	of.keys++
 	of.bytes += k.bytes
@@ -95,6 +127,22 @@ func (s *shares) set(key string, entries []*Entry) {
 	if s.top == nil || of.bytes > s.top.bytes {
 		s.top = of
 	}
+}
+
+// originOf returns the origin of entries, or nil if it is not known.
+func (s *shares) originOf(entries []*Entry) *originShare {
+	if len(entries) == 0 {
+		return nil
+	}
+	return s.origins[originOf(entries[0])]
+}
+
+// learn is set, and returns the origin of the entries, or nil if it is not known.
+func (s *shares) learn(key string, entries []*Entry) *originShare {
+	s.set(key, entries)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.originOf(entries)
 }
 
 func (s *shares) forget(id uint64) {
@@ -142,7 +190,7 @@ func (s *shares) of(key string) *originShare {
 const maxLearn = 32
 
 // learnOwners sets the owners of the keys. It reads the entries of some keys that
-// another process stored.
+// another process stored, or that are not known for another reason.
 func (d *Disk) learnOwners(keys []*keyFiles) {
 	learned := 0
 	for _, k := range keys {
@@ -152,8 +200,7 @@ func (d *Disk) learnOwners(keys []*keyFiles) {
 		}
 		learned++
 		if st, _, err := d.load(k.key); err == nil && len(st.entries) > 0 {
-			d.shares.set(k.key, st.entries)
-			k.owner = d.shares.of(k.key)
+			k.owner = d.shares.learn(k.key, st.entries)
 		}
 	}
 }

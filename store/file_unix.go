@@ -252,8 +252,11 @@ func abandoned(path string) bool {
 
 // lockUnsupported reports whether err says that the file system has no locks.
 func lockUnsupported(err error) bool {
+	if e := errno(err); e == syscall.EOPNOTSUPP || e == syscall.ENOTSUP { // one number on Linux, two elsewhere
+		return true
+	}
 	switch errno(err) {
-	case syscall.ENOSYS, syscall.EOPNOTSUPP, syscall.ENOLCK, syscall.EINVAL:
+	case syscall.ENOSYS, syscall.ENOLCK, syscall.EINVAL:
 		return true
 	// On a full disk, callers must still be able to remove files.
 	case syscall.ENOSPC, syscall.EDQUOT:

@@ -177,6 +177,14 @@ func (m *Memory) replace(k *memKey, current, next []*Entry, heads int64) (done b
 	if !slices.Equal(k.entries, current) {
 		return false, nil
 	}
+	var again []*memBlob // blobs that were evicted and come back
+	defer func() {
+		for _, b := range again {
+			if b.named == 0 && m.blobs[b.id] == b { // they are not needed after all
+				m.release(b)
+			}
+		}
+	}()
 	for _, e := range next {
 		for _, p := range e.Parts {
 			b := m.blobs[p.Blob.ID]
@@ -184,6 +192,7 @@ func (m *Memory) replace(k *memKey, current, next []*Entry, heads int64) (done b
 				b = &memBlob{id: p.Blob.ID, pieces: [][]byte{p.Blob.Inline}, starts: []int64{0}, size: p.Blob.Size, held: p.Blob.Size}
 				m.blobs[b.id] = b
 				m.bytes += b.held
+				again = append(again, b)
 			}
 			if b == nil || b.size != p.Blob.Size {
 				return true, opError("update", errors.New("blob "+p.Blob.ID+" does not exist any more"))
@@ -305,6 +314,10 @@ func (m *Memory) release(b *memBlob) {
 func (m *Memory) makeRoom(keep *memKey) bool {
 	// No entry will name a blob that was committed so long ago.
 	for el := m.loose.Front(); el != nil && time.Since(el.Value.(*memBlob).committed) > leftAfter; el = m.loose.Front() {
+		m.release(el.Value.(*memBlob))
+	}
+	// Of those committed a minute ago, hardly any will be named.
+	for el := m.loose.Front(); el != nil && m.bytes > m.max && time.Since(el.Value.(*memBlob).committed) > orphanAfter; el = m.loose.Front() {
 		m.release(el.Value.(*memBlob))
 	}
 	if o := m.greedy; o != nil { // does it have more than its fair share?

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"runtime"
 	"slices"
 	"testing"
@@ -40,6 +41,11 @@ func TestQuietOrigin(t *testing.T) {
 		"disk": func(t *testing.T) Store { return openTest(t, scratchDir(t), DiskOptions{MaxBytes: limit}) },
 		"disk, no memory": func(t *testing.T) Store {
 			return openTest(t, scratchDir(t), DiskOptions{MaxBytes: limit, MemoryBytes: -1})
+		},
+		"disk, few keys known": func(t *testing.T) Store {
+			d := openTest(t, scratchDir(t), DiskOptions{MaxBytes: limit})
+			d.shares.every = 2 // as in a larger cache with little memory
+			return d
 		},
 		"memory": func(t *testing.T) Store { return NewMemory(limit) },
 	} {
@@ -245,5 +251,77 @@ func lookUpVariant(tb testing.TB, s Store, key string) {
 	}
 	if _, err := readBody(s, es[rand.IntN(len(es))]); err != nil {
 		tb.Fatal(err)
+	}
+}
+
+// TestSharesMemory bounds what a Disk remembers of origins.
+func TestSharesMemory(t *testing.T) {
+	for _, test := range []struct {
+		name          string
+		limit, memory int64
+		known         int
+	}{
+		{"the default", DefaultMaxBytes, DefaultMemoryBytes, DefaultMemoryBytes / shareMemory},
+		{"without memory", DefaultMaxBytes, -1, fewShares},
+		{"a small cache without memory", 4 << 20, -1, fewShares},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var s shares
+			s.init(test.limit, test.memory)
+			keys := int(test.limit / 4096)
+			for i := range keys {
+				s.set(testKey(i), []*Entry{{URL: fmt.Sprintf("https://%d.example/", i%3), Parts: []Part{{Length: 100}}}})
+			}
+			if len(s.keys) > test.known*11/10 {
+				t.Errorf("%d of %d keys are known, want %d", len(s.keys), keys, test.known)
+			}
+			sum := int64(0)
+			for _, o := range s.origins {
+				sum += o.bytes
+			}
+			if want := sizeOf([]*Entry{{Parts: []Part{{Length: 100}}}}) * int64(keys); sum < want*8/10 || sum > want*12/10 {
+				t.Errorf("the origins have %d bytes, want about %d", sum, want)
+			}
+		})
+	}
+}
+
+// TestUpdateIsUse changes a key that was not used for long. It is then not the one
+// that is evicted first.
+func TestUpdateIsUse(t *testing.T) {
+	d := openTest(t, scratchDir(t), DiskOptions{})
+	key := testKey(1)
+	mustPut(t, d, key, make([]byte, 1000))
+	long := time.Now().Add(-24 * time.Hour)
+	if err := os.Chtimes(d.path(key), long, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	err := d.Update(t.Context(), key, func(es []*Entry) []*Entry {
+		e := es[0].Clone()
+		e.Header.Set("X-New", "x")
+		return []*Entry{e}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if used := d.LastUse(key); time.Since(used) > time.Minute {
+		t.Errorf("the last use was at %v", used)
+	}
+}
+
+// TestMemoryFailedUpdate has updates fail after a body came back that had been evicted.
+func TestMemoryFailedUpdate(t *testing.T) {
+	m := NewMemory(1 << 20)
+	key := testKey(1)
+	e := testHead(key)
+	back := Blob{ID: "gone", Size: 1000, Inline: make([]byte, 1000)}
+	e.Parts = []Part{{Length: 1000, Blob: back}, {Offset: 1000, Length: 10, Blob: Blob{ID: "missing", Size: 10}}}
+	for range 10 {
+		if err := m.Update(t.Context(), key, func([]*Entry) []*Entry { return []*Entry{e} }); err == nil {
+			t.Fatal("Update is no error")
+		}
+	}
+	if m.Bytes() != 0 || len(m.keys) != 0 || len(m.blobs) != 0 {
+		t.Errorf("%d bytes, %d keys and %d blobs are left", m.Bytes(), len(m.keys), len(m.blobs))
 	}
 }

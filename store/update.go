@@ -309,6 +309,9 @@ func (w *keyWrite) save() (sum int64, it *tierItem, err error) {
 		err = l.replace(w.key, b, &file)
 	default:
 		err = opError("append", l.dir.append(w.key, b, old.size, &file))
+		if err == nil && !file.exact { // the system keeps the use time
+			setUsed(l.d.path(w.key), time.Now().UnixNano())
+		}
 	}
 	if err != nil {
 		if grows > 0 {

@@ -33,12 +33,13 @@ package gregjones
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
+	crand "crypto/rand"
 	"crypto/sha256"
 	"encoding/gob"
 	"fmt"
 	"io"
 	"iter"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -293,7 +294,7 @@ func (s *Store) index(part, url string, stored bool) {
 	if at, found := slices.BinarySearch(urls, url); found == stored {
 		return
 	} else if stored {
-		urls = slices.Insert(urls, at, url)
+		urls = s.prune(slices.Insert(urls, at, url), at)
 	} else {
 		urls = slices.Delete(urls, at, at+1)
 	}
@@ -302,6 +303,28 @@ func (s *Store) index(part, url string, stored bool) {
 		return
 	}
 	s.set(indexName(part), append(make([]byte, sha256.Size), strings.Join(urls, "\n")...))
+}
+
+// pruneTries is how many URLs are looked up for each one that is added to the index. If the cache
+// drops as many as are added, about a third of those in the index are dropped ones.
+const pruneTries = 3
+
+// prune looks up some URLs of a part of the index at random, except the one at keep, and removes
+// those whose entries the cache has dropped.
+func (s *Store) prune(urls []string, keep int) []string {
+	for range min(pruneTries, len(urls)-1) {
+		i := rand.IntN(len(urls))
+		if i == keep {
+			continue
+		}
+		if _, ok := s.cache.Get(prefix + headsName(urls[i])); !ok {
+			urls = slices.Delete(urls, i, i+1)
+			if i < keep {
+				keep--
+			}
+		}
+	}
+	return urls
 }
 
 // listed returns the URLs in a part of the index, in order.
@@ -403,7 +426,7 @@ func (s *Store) Secret(ctx context.Context) ([]byte, error) {
 		value, ok := s.get("secret")
 		if !ok || len(value) < 32 {
 			made := make([]byte, sha256.Size+32)
-			rand.Read(made[sha256.Size:])
+			crand.Read(made[sha256.Size:])
 			s.set("secret", made)
 			value = made[sha256.Size:]
 		}

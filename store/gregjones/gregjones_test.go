@@ -249,3 +249,41 @@ func TestIdentities(t *testing.T) {
 		t.Errorf("of the last identity are stored %v, %v", got, err)
 	}
 }
+
+// TestIndexIsPruned has a cache that holds little drop what was stored first. The index
+// does not keep the names of everything that was ever stored.
+func TestIndexIsPruned(t *testing.T) {
+	values := newMemory()
+	s := gregjones.New(values, gregjones.Options{})
+	const stored, held = 3000, 100
+	url := func(i int) string {
+		sum := sha256.Sum256(fmt.Append(nil, i))
+		return fmt.Sprintf("ab%x", sum[:31])
+	}
+	for i := range stored {
+		key := url(i)
+		err := s.Update(t.Context(), key, func([]*store.Entry) []*store.Entry {
+			return []*store.Entry{{Key: key, URL: "https://example.com/", Method: "GET", Status: 200}}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i >= held {
+			values.Delete("cachetrip1:heads:" + url(i - held)[:32])
+		}
+	}
+	index, _ := values.Get("cachetrip1:index:ab")
+	if n := bytes.Count(index, []byte("\n")) + 1; n > 3*held {
+		t.Errorf("the index has %d URLs, and the cache %d", n, held)
+	}
+	found := 0
+	for _, err := range s.All(t.Context(), "ab") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		found++
+	}
+	if found != held {
+		t.Errorf("%d of %d entries are listed", found, held)
+	}
+}
