@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cachetrip/cachetrip/internal/testtier"
@@ -324,4 +325,30 @@ func TestMemoryFailedUpdate(t *testing.T) {
 	if m.Bytes() != 0 || len(m.keys) != 0 || len(m.blobs) != 0 {
 		t.Errorf("%d bytes, %d keys and %d blobs are left", m.Bytes(), len(m.keys), len(m.blobs))
 	}
+}
+
+// TestMemoryDropsLooseFirst fills a store with bodies that no entry ever names. Over the
+// limit they go before an entry does.
+func TestMemoryDropsLooseFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := NewMemory(1 << 20)
+		mustPut(t, m, testKey(1), make([]byte, 150_000))
+		for i := range 4 {
+			draft, err := m.Create(t.Context(), testKey(100+i), -1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			draft.Write(make([]byte, 100_000))
+			if _, err := draft.Commit(); err != nil {
+				t.Fatal(err)
+			}
+			draft.Close()
+		}
+		time.Sleep(2 * orphanAfter)
+		mustPut(t, m, testKey(2), make([]byte, 250_000))
+		mustPut(t, m, testKey(3), make([]byte, 250_000))
+		if len(mustEntries(t, m, testKey(1))) != 1 {
+			t.Error("an entry was evicted for bodies that no entry names")
+		}
+	})
 }
