@@ -116,7 +116,8 @@ A stale response is served in two cases. The request (max-stale) or the response
 (stale-while-revalidate, stale-if-error, RFC 5861) allows it. Or
 [Transport.StaleIfError] allows it, after the origin failed. A failure is an
 error, an expired deadline, or a status of 500, 502, 503 or 504; for
-[Transport.StaleIfError], any status of 500 or more. A response with
+[Transport.StaleIfError], any status of 500 or more, and a used-up rate limit
+(429, or a 403 that says so). A response with
 must-revalidate or no-cache is never served stale.
 
 After stale-while-revalidate, the origin is asked in the background,

@@ -37,6 +37,7 @@ type result struct {
 	// is for the caller that led.
 	resp       *http.Response // nil: there is none
 	code       int            // the status code of resp; 0 if there is none
+	failed     bool           // resp says that the origin failed, or that it does not answer more requests now
 	redirected bool           // resp answers another URL, because Base followed redirects
 	claimed    bool           // the caller that led has the body
 	repeated   string         // why the request had to be repeated, as Status.Detail; empty if it had not
@@ -67,6 +68,7 @@ func (o result) to(asked *request) result {
 	o.asked = asked
 	if o.resp != nil {
 		o.code = o.resp.StatusCode
+		o.failed = isFailure(o.code) || rateLimited(o.code, o.resp.Header)
 	}
 	return o
 }

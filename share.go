@@ -104,7 +104,7 @@ func (x *exchange) lead(p *participation, found lookup) answer {
 		return x.lookAgain()
 	case o.confirmed():
 		return x.revalidated(o, found)
-	case isFailure(o.code):
+	case o.failed:
 		if resp := x.serveStale(&found, o.code); resp != nil {
 			return answer{kind: answerStale, resp: resp}
 		}
@@ -178,7 +178,7 @@ func (x *exchange) follow(p *participation, found lookup, asked uint64) answer {
 		return x.lookAgain()
 	case o.err != nil:
 		return x.askInTurn()
-	case isFailure(o.code):
+	case o.failed:
 		if alike(o.asked, x.rules) {
 			if resp := x.serveStale(&found, o.code); resp != nil {
 				return answer{kind: answerStale, resp: resp}

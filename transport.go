@@ -61,9 +61,11 @@ type Transport struct {
 	ModifyResponse func(*http.Response) error
 
 	// StaleIfError is how long a response may be served after it became stale,
-	// if the origin fails. A transport error, an expired deadline and a status
-	// of 500 or more are failures. The origin need not allow it, but responses
-	// with must-revalidate or no-cache are never served so.
+	// if the origin fails. A transport error, an expired deadline, a status of
+	// 500 or more, and a used-up rate limit are failures: a 429, or a 403 with
+	// Retry-After or with X-RateLimit-Remaining: 0. Other 4xx are none. The
+	// origin need not allow it, but responses with must-revalidate or no-cache
+	// are never served so.
 	//
 	// If 0, only a stale-if-error directive in the request or response applies.
 	// It covers errors and the statuses 500, 502, 503 and 504. RFC 5861,

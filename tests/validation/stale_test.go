@@ -264,6 +264,50 @@ func TestStaleWhileRevalidateHasItsBounds(t *testing.T) {
 	}
 }
 
+// TestStaleIfErrorOnRateLimits: a used-up rate limit is a failure of the origin for the owner of the cache, and other
+// refusals are not. What the response or the request allow does not cover it.
+func TestStaleIfErrorOnRateLimits(t *testing.T) {
+	const stale = "200 good | fwd=stale; fwd-status=%d; detail=stale-if-error"
+	for _, test := range []struct {
+		name   string
+		grace  time.Duration
+		code   int
+		fields []string
+		want   string
+	}{
+		{"429", time.Hour, 429, nil, stale},
+		{"429 with Retry-After", time.Hour, 429, []string{"Retry-After", "30"}, stale},
+		{"403 with Retry-After", time.Hour, 403, []string{"Retry-After", "30"}, stale},
+		{"403, nothing remains", time.Hour, 403, []string{"X-RateLimit-Remaining", "0"}, stale},
+		{"403, some remain", time.Hour, 403, []string{"X-RateLimit-Remaining", "7"}, "403 limit | fwd=stale; fwd-status=403; detail=conditions-refused"},
+		{"403", time.Hour, 403, nil, "403 limit | fwd=stale; fwd-status=403; detail=conditions-refused"},
+		{"401", time.Hour, 401, []string{"Retry-After", "30"}, "401 limit | fwd=stale; fwd-status=401; detail=status"},
+		{"404", time.Hour, 404, []string{"Retry-After", "30"}, "404 limit | fwd=stale; fwd-status=404; stored"},
+		{"410", time.Hour, 410, nil, "410 limit | fwd=stale; fwd-status=410; stored"},
+		{"too late", time.Second, 429, nil, "429 limit | fwd=stale; fwd-status=429; detail=status"},
+		{"allowed by the response only", 0, 429, nil, "429 limit | fwd=stale; fwd-status=429; detail=status"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			harness.EachWorldInBubble(t, func(w *harness.World) {
+				w.Transport.StaleIfError = test.grace
+				w.Handle(harness.Always(200, "good", "Cache-Control", "max-age=10, stale-if-error=100000", "ETag", `"1"`))
+				w.Get("/")
+				time.Sleep(time.Minute)
+				w.Handle(harness.Always(test.code, "limit", test.fields...))
+				want := test.want
+				if want == stale {
+					want = fmt.Sprintf(want, test.code)
+				}
+				w.WantGet(want, "/")
+				w.Handle(harness.Always(200, "new", "Cache-Control", "max-age=10"))
+				if r := w.Get("/", "Cache-Control", "no-cache"); r.Body != "new" {
+					t.Errorf("when the origin answers again: got %v", r)
+				}
+			})
+		})
+	}
+}
+
 func TestRefreshThatFails(t *testing.T) {
 	for _, test := range []struct {
 		name string
