@@ -64,9 +64,10 @@ The cache stores responses to GET and HEAD. It also stores the response to a
 POST that says that it is the content of its own target (RFC 9110, section
 9.3.3). Nothing is stored if the request or the response has no-store. A
 response is stored only if it can be of use later: it has a lifetime or a
-validator, or it may be served stale. Errors are 401, 403, 407, 408, 429, and
-5xx except 501. An error is stored only if it states its lifetime or is marked
-public, and it never replaces a response that is not an error. A private cache
+validator, or it may be served stale. Errors are 401, 403, 407, 408 and 5xx.
+An error never replaces a response that is not an error. Except for 501, it is
+stored only if it states its lifetime or is marked public. The statuses 226, 428,
+429, 431 and 511 are never stored, whatever the response says. A private cache
 stores what is marked private and ignores s-maxage (section 3).
 
 A body is stored while the caller reads it. If the caller closes it early, the
@@ -202,9 +203,10 @@ From v1.0.0 on these promises hold within a major version:
     explanations, are not covered.
   - Disk format. A version of the format has a directory of its own (v1). A program reads
     what another program with the same format version has written. A change that older
-    programs would misread or remove gets a new directory; the old one is ignored, and the
-    cache starts empty. That may happen in a minor version, because a cache can be filled again.
-    Nothing else on disk is an interface.
+    programs would misread or remove gets a new directory, and the cache starts empty. The
+    old one stays as it is for programs that still use it. It is removed when nobody has
+    used it for eight days. A new format may come in a minor version, because a cache can be
+    filled again. Nothing else on disk is an interface.
   - Cache-Status words. The parameters are those of RFC 9211. The words of fwd and detail,
     which [Status] and [StoreInfo] also carry, keep their meaning; new words may be added
     in a minor version. A program must accept words that it does not know.

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/cachetrip/cachetrip"
@@ -232,4 +234,85 @@ func ExampleWithTrace() {
 	// Output:
 	// not stored: no-store
 	// miss: uri-miss
+}
+
+// Invalidate makes the next use of a URL ask the origin. Purge removes what is
+// stored for it.
+func ExampleTransport_Invalidate() {
+	edition := 0
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		edition++
+		w.Header().Set("Cache-Control", "max-age=3600")
+		fmt.Fprintf(w, "edition %d", edition)
+	}))
+	defer origin.Close()
+	cache := &cachetrip.Transport{Store: store.NewMemory(1 << 20)}
+	defer cache.Close()
+	get := func() {
+		resp, err := cache.Client().Get(origin.URL)
+		if err != nil {
+			log.Fatal(err)
+		}
+		body, err := read(resp, nil)
+		if err != nil {
+			log.Fatal(err)
+		}
+		status := cachetrip.StatusOf(resp)
+		fmt.Printf("%s, hit: %t, forwarded because of %q\n", body, status.Hit, status.Fwd)
+	}
+
+	get()
+	get()
+	ctx := context.Background()
+	if err := cache.Invalidate(ctx, origin.URL); err != nil {
+		log.Fatal(err)
+	}
+	get()
+	if err := cache.Purge(ctx, origin.URL); err != nil {
+		log.Fatal(err)
+	}
+	get()
+	// Output:
+	// edition 1, hit: false, forwarded because of "uri-miss"
+	// edition 1, hit: true, forwarded because of ""
+	// edition 2, hit: false, forwarded because of "stale"
+	// edition 3, hit: false, forwarded because of "uri-miss"
+}
+
+// Entries lists what is stored, and Clear removes all of it.
+func ExampleTransport_Entries() {
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=3600")
+		fmt.Fprint(w, "hello")
+	}))
+	defer origin.Close()
+	cache := &cachetrip.Transport{Store: store.NewMemory(1 << 20)}
+	defer cache.Close()
+	for _, path := range []string{"/docs/a", "/docs/b", "/news"} {
+		if _, err := read(cache.Client().Get(origin.URL + path)); err != nil {
+			log.Fatal(err)
+		}
+	}
+
+	ctx := context.Background()
+	list := func(pattern string) (paths []string) {
+		for entry, err := range cache.Entries(ctx, pattern) {
+			if err != nil {
+				log.Fatal(err)
+			}
+			paths = append(paths, strings.TrimPrefix(entry.URL, origin.URL))
+		}
+		slices.Sort(paths) // they come in no order
+		return paths
+	}
+	fmt.Println(list("*/docs/*"))
+	fmt.Println(list(""))
+	if err := cache.Clear(ctx); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(list(""))
+	// Output:
+	// [/docs/a /docs/b]
+	// [/docs/a /docs/b /news]
+	// []
 }
