@@ -67,7 +67,7 @@ func TestWhatCountsAsFailure(t *testing.T) {
 	type allowed struct{ Owner, Origin, Request bool }
 	never, byOwner, byAll := allowed{}, allowed{true, false, false}, allowed{true, true, true}
 	for code, want := range map[int]allowed{
-		400: never, 401: never, 403: never, 404: never, 408: never, 410: never, 429: never,
+		400: never, 401: never, 403: never, 404: never, 408: never, 410: never, 429: byOwner,
 		500: byAll, 501: byOwner, 502: byAll, 503: byAll, 504: byAll, 505: byOwner, 507: byOwner, 511: byOwner, 599: byOwner,
 	} {
 		stale := func(owner time.Duration, response, request string) bool {
