@@ -2,7 +2,11 @@ package cachetrip
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"net/url"
+	"slices"
+	"time"
 
 	"github.com/cachetrip/cachetrip/internal/field"
 	"github.com/cachetrip/cachetrip/internal/guard"
@@ -171,4 +175,117 @@ func (x *exchange) lasting() context.Context {
 		return context.WithoutCancel(x.req.Context())
 	}
 	return patience.Lasting(x.req.Context())
+}
+
+// How long a caller waits for an answer.
+
+// errCanceled is the error for a caller that has closed Request.Cancel, as
+// net/http has it.
+var errCanceled = errors.New("cachetrip: request canceled")
+
+// sameMoment is how close a deadline must be to count as the reason for which
+// Request.Cancel was closed.
+const sameMoment = 10 * time.Millisecond
+
+// callerContext returns a context that ends when the caller of a request does
+// not want an answer any more: with the request's own context, and with
+// Request.Cancel, which http.Client uses for its Timeout with every
+// RoundTripper but net/http's own. stop must be called when the request is
+// over.
+func callerContext(req *http.Request) (ctx context.Context, stop func()) {
+	//lint:ignore SA1019 programs that still use it must be heard
+	canceled := req.Cancel
+	if canceled == nil {
+		return req.Context(), func() {}
+	}
+	ctx, cancel := context.WithCancelCause(req.Context())
+	go func() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-canceled:
+		}
+		// A Timeout is also a deadline of the request's context. That it has
+		// passed says more.
+		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < sameMoment {
+			<-ctx.Done()
+		}
+		cancel(errCanceled)
+	}()
+	return ctx, func() { cancel(nil) }
+}
+
+// context returns the context of the caller of x. See callerContext.
+func (x *exchange) context() context.Context {
+	if x.ctx == nil {
+		x.ctx, x.unwatch = callerContext(x.req)
+	}
+	return x.ctx
+}
+
+// waitsFor returns how long x may still wait for other requests: altogether no
+// longer than its patience.
+func (x *exchange) waitsFor() time.Duration {
+	now := time.Now()
+	if x.sharing.until.IsZero() {
+		x.sharing.until = now.Add(patience.Of(x.context(), now, x.t.shareTimeout()))
+	}
+	return x.sharing.until.Sub(now)
+}
+
+// Copies of a caller's request. Callers may change their requests once they are answered, and Base may
+// change what it gets.
+
+// outgoing returns the request to send for x, with a header of its own.
+func (x *exchange) outgoing(ctx context.Context) *http.Request {
+	out := x.own.WithContext(ctx)
+	target := *x.own.URL // a copy, because Base might change it
+	out.URL = &target
+	out.Header = withDirectives(x.own.Header, directivesOf(ctx))
+	return out
+}
+
+// detach gives x a request of its own. A caller may change its request once it
+// has the response, but the exchange may still send it: behind a stale
+// response, or for other callers.
+func (x *exchange) detach() {
+	own := detached(x.req)
+	x.own = own
+	rules := *x.rules
+	rules.header = own.Header
+	if h, changed := field.Canonical(own.Header); changed {
+		rules.header = h
+		own.Header = respelled(own.Header, h)
+	}
+	x.rules = &rules
+}
+
+// detached returns a copy of a request without its body. It does not change
+// when the caller changes the original.
+func detached(req *http.Request) *http.Request {
+	own := *req
+	own.URL = new(url.URL)
+	*own.URL = *req.URL
+	own.Header = req.Header.Clone()
+	own.Body = nil
+	//lint:ignore SA1019 it concerns the caller alone; see callerContext
+	own.Cancel = nil
+	return &own
+}
+
+// respelled returns h with the fields that the cache may set taken from
+// canonical, which is h with canonical names. Other fields keep their spelling,
+// because odd servers may depend on it.
+func respelled(h, canonical http.Header) http.Header {
+	for name := range h {
+		if slices.Contains(setFields, http.CanonicalHeaderKey(name)) {
+			delete(h, name)
+		}
+	}
+	for _, name := range setFields {
+		if lines, ok := canonical[name]; ok {
+			h[name] = lines
+		}
+	}
+	return h
 }

@@ -3,8 +3,12 @@ package cachetrip
 import (
 	"context"
 	"net/http"
+	"time"
 
+	"github.com/cachetrip/cachetrip/internal/inflight"
 	"github.com/cachetrip/cachetrip/internal/memo"
+	"github.com/cachetrip/cachetrip/internal/patience"
+	"github.com/cachetrip/cachetrip/store"
 )
 
 // Requests to the origin, and the meaning of its responses.
@@ -130,4 +134,82 @@ func (a *originReply) passOn() result {
 	}
 	a.x.notStored(a.resp.StatusCode, contentLength(a.resp), why, nil)
 	return a.x.unshared(a.shared, result{resp: a.resp, redirected: a.redirected()})
+}
+
+// One request to the origin for all processes that share a store, if the store
+// has leases.
+
+// askAlone does the work of the shared request r. If another process was doing
+// the same, all participants look again at what is stored instead.
+func (x *exchange) askAlone(r *sharedRequest, found lookup) result {
+	if key := r.Key(); key != (inflight.Key{}) {
+		// An exchange waits for another process only once: having waited in
+		// vain, it does not wait for the next one.
+		most := x.waitsFor()
+		if x.sharing.waited {
+			most = 0
+		}
+		deadline, _ := x.lasting().Deadline()
+		release, granted := x.store().Lease(patience.Until(r.Context(), deadline), key.Subject, key.Variant, most)
+		if !granted {
+			r.Hide()
+			return result{elsewhere: true}
+		}
+		if release != nil {
+			held := &lease{release: release}
+			x.sharing.lease = held
+			r.OnHide(func() { held.end(true) })
+		}
+	}
+	returns := false
+	defer func() {
+		if !returns && x.lastReply != nil {
+			x.lastReply.Body.Close()
+		}
+	}()
+	o := x.askOrigin(r, found)
+	returns = true
+	return o
+}
+
+// The cache adds preconditions to requests, and a range for the rest of a body.
+// Their callers did not ask for these. Firewalls, signed URLs and careless
+// handlers refuse a request because of that. The cache learns from such
+// refusals. A 304 that matches nothing stored helps as little as a refusal.
+
+// expectsRefusal reports whether the origin is known to refuse requests like x that have the extra.
+func (x *exchange) expectsRefusal(what memo.Extra) bool {
+	return x.t.refusals.Expects(what, x.refusalName(), originOf(x.own.URL), time.Now())
+}
+
+// refusalName names the URL and method of x, for every identity. The method
+// counts, because the response to a HEAD says nothing about a GET.
+func (x *exchange) refusalName() string { return x.rules.method + " " + x.url() }
+
+// refused is a request that is repeated as the caller made it. It may have been refused for an extra.
+type refused struct {
+	extra  memo.Extra // empty if nothing was refused
+	status int        // of the refusal, 0 if the connection broke
+	why    string     // why the request is repeated, as Status.Detail
+}
+
+// learnFrom notes what resp says about was, an earlier attempt that was refused. part is stored in
+// part. If repeating the request without a range helped, part is useless and is dropped.
+func (x *exchange) learnFrom(was refused, resp *http.Response, part *store.Entry) {
+	name := x.refusalName()
+	if was.extra == "" {
+		if resp.StatusCode < http.StatusBadRequest {
+			x.t.refusals.Relent(name)
+		}
+		return
+	}
+	helped := !isFailure(resp.StatusCode) && (resp.StatusCode != was.status || was.extra == memo.Range && refusesRange(was.status))
+	origin := originOf(x.own.URL)
+	if was.status == http.StatusNotModified && was.extra == memo.Conditions {
+		origin = "" // a 304 that matches nothing is about one response
+	}
+	x.t.refusals.Note(was.extra, name, origin, helped, time.Now())
+	if was.extra == memo.Range && helped {
+		x.drop(part, "dropped a part that the origin does not complete")
+	}
 }
