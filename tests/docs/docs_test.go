@@ -171,6 +171,39 @@ func TestFiles(t *testing.T) {
 	}
 }
 
+// Each file of the root package and of store has a place in the table of its directory. A star in a name of the table
+// stands for the rest of a name.
+func TestEachFileHasAPlace(t *testing.T) {
+	for _, table := range []struct{ heading, dir string }{
+		{"file in the root package |\n", "."},
+		{"file in `store` |\n", "store"},
+	} {
+		_, rows, found := strings.Cut(read(t, "ARCHITECTURE.md"), table.heading)
+		if !found {
+			t.Fatalf("ARCHITECTURE.md has no table with %q", table.heading)
+		}
+		rows, _, _ = strings.Cut(rows, "\n\n")
+		var names []string
+		for row := range strings.Lines(rows) {
+			last := row[strings.LastIndex(strings.TrimRight(row, " |\n"), "|")+1:]
+			for _, name := range regexp.MustCompile("`([\\w*]+\\.go)`").FindAllStringSubmatch(last, -1) {
+				names = append(names, name[1])
+			}
+		}
+		files, err := filepath.Glob(filepath.Join(root, table.dir, "*.go"))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %d files, %v", table.dir, len(files), err)
+		}
+		for _, file := range files {
+			file := filepath.Base(file)
+			places := func(name string) bool { matches, err := filepath.Match(name, file); return err == nil && matches }
+			if !strings.HasSuffix(file, "_test.go") && !slices.ContainsFunc(names, places) {
+				t.Errorf("ARCHITECTURE.md: the table of %s does not name %s", table.dir, file)
+			}
+		}
+	}
+}
+
 // Each name of the code that ARCHITECTURE.md has in its glossary is one.
 func TestGlossary(t *testing.T) {
 	declared := make(map[string]bool)
