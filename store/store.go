@@ -11,6 +11,20 @@
 // storetest checks whether an implementation keeps the promises of this
 // package.
 //
+// # Writing a store
+//
+// A store implements [Store], and keeps what its methods promise. It may have these methods
+// besides, which the cache looks for:
+//
+//   - Fits(*Entry) bool reports whether Update takes an entry. The cache asks before a body arrives.
+//   - Evictions() uint64 counts the keys that were evicted, for the statistics.
+//   - Lease(ctx, key, variant string) (release func(shared bool), granted bool) lets one process at
+//     a time fetch a response, see [Disk.Lease].
+//   - A [Body] may have WriteRangeTo(w io.Writer, offset, length int64) (int64, error), which writes
+//     verified bytes without a copy by the cache.
+//
+// storetest.Run checks a store. Package storefault makes one fail, for tests.
+//
 // # The fair share of an origin
 //
 // All origins and identities share one size limit. A store evicts the least
