@@ -313,3 +313,49 @@ func BenchmarkFile(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkHitOfManyVariants is a hit of one of several variants of 16 KiB.
+func BenchmarkHitOfManyVariants(b *testing.B) {
+	body := bytes.Repeat([]byte("x"), 16<<10)
+	for _, variants := range []int{1, 64} {
+		b.Run(fmt.Sprintf("variants=%d", variants), func(b *testing.B) {
+			disk, err := store.OpenDisk(b.TempDir(), store.DiskOptions{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer disk.Close()
+			c := &Transport{Store: disk, Base: roundTripperFunc(func(req *http.Request) (*http.Response, error) {
+				h := http.Header{"Cache-Control": {"max-age=3600"}, "Vary": {"X-Variant"}, "Content-Length": {"16384"}}
+				return &http.Response{StatusCode: 200, Header: h, ContentLength: 16384, Body: io.NopCloser(bytes.NewReader(body)), Request: req}, nil
+			})}
+			defer c.Close()
+			get := func(variant int) {
+				req, err := http.NewRequest("GET", "http://a.test/", nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				req.Header.Set("X-Variant", strconv.Itoa(variant))
+				resp, err := c.RoundTrip(req)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+					b.Fatal(err)
+				}
+				resp.Body.Close()
+			}
+			for i := range variants {
+				get(i)
+			}
+			i := 0
+			for b.Loop() {
+				get(i % variants)
+				i++
+			}
+		})
+	}
+}
+
+type roundTripperFunc func(*http.Request) (*http.Response, error)
+
+func (f roundTripperFunc) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }

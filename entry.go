@@ -288,7 +288,11 @@ type view struct {
 // of returns e, which is entry i of a key, as the rules see it. The slice has
 // this one element and must not be changed.
 func (vs *views) of(key string, i int, e *store.Entry) []response {
-	slot := &vs.slots[slotOf(key, i)]
+	return vs.in(&vs.slots[slotOf(maphash.String(keySeed, key), i)], e)
+}
+
+// in returns e, for which a slot is, as the rules see it.
+func (vs *views) in(slot *atomic.Pointer[view], e *store.Entry) []response {
 	if v := slot.Load(); v != nil && v.entry.Value() == e {
 		return v.response[:]
 	}
@@ -305,16 +309,18 @@ func (vs *views) all(key string, entries []*store.Entry) []response {
 	if len(entries) == 1 { // nearly always
 		return vs.of(key, 0, entries[0])
 	}
-	var stored []response
+	if len(entries) == 0 {
+		return nil
+	}
+	hash := maphash.String(keySeed, key)
+	stored := make([]response, len(entries))
 	for i, e := range entries {
-		stored = append(stored, vs.of(key, i, e)...)
+		stored[i] = vs.in(&vs.slots[slotOf(hash, i)], e)[0]
 	}
 	return stored
 }
 
-func slotOf(key string, i int) int {
-	return int((maphash.String(keySeed, key) + uint64(i)) % viewSlots)
-}
+func slotOf(hash uint64, i int) int { return int((hash + uint64(i)) % viewSlots) }
 
 func rememberable(lines *head.Lines) bool {
 	return len(lines.Fields) <= maxView && lines.Bytes() <= maxViewBytes

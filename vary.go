@@ -18,9 +18,10 @@ import (
 // 4.1.
 func selectStored(req *request, stored []response) int {
 	best := -1
+	sent := presented{req: req}
 	for i := range stored {
 		r := &stored[i]
-		if r.headOnly && req.method != http.MethodHead || !r.matches(req) {
+		if r.headOnly && req.method != http.MethodHead || r.mismatchOf(&sent, nil) != "" {
 			continue
 		}
 		if best < 0 || r.preferredTo(&stored[best], req) {
@@ -65,6 +66,38 @@ var rotatedFields = []string{"Authorization", "Proxy-Authorization"}
 // except ignored ones. It returns "*" if no request can match, and "" if all
 // fields match.
 func (r *response) mismatch(req *request, ignored []string) string {
+	return r.mismatchOf(&presented{req: req}, ignored)
+}
+
+// presented has the values of a request's selecting fields. It keeps them for
+// the next variant, because a value may be a digest.
+type presented struct {
+	req   *request
+	known [4]struct { // most responses have fewer selecting fields
+		name, value string
+		has         bool
+	}
+	n int
+}
+
+// value returns selectingValue for the request.
+func (p *presented) value(name string) (value string, has bool) {
+	for i := range p.known[:p.n] {
+		if k := &p.known[i]; k.name == name {
+			return k.value, k.has
+		}
+	}
+	value, has = selectingValue(name, p.req)
+	if p.n < len(p.known) {
+		k := &p.known[p.n]
+		k.name, k.value, k.has = name, value, has
+		p.n++
+	}
+	return value, has
+}
+
+// mismatchOf is mismatch for a request of which values may be known.
+func (r *response) mismatchOf(sent *presented, ignored []string) string {
 	for _, name := range r.fields() {
 		if name == "*" {
 			return name
@@ -73,11 +106,11 @@ func (r *response) mismatch(req *request, ignored []string) string {
 			continue
 		}
 		original, had := r.selecting[name]
-		presented, has := selectingValue(name, req)
-		if had == has && original == presented {
+		value, has := sent.value(name)
+		if had == has && original == value {
 			continue
 		}
-		if name == "Accept-Language" && has && prefersLanguage(presented, r.header["Content-Language"]) {
+		if name == "Accept-Language" && has && prefersLanguage(value, r.header["Content-Language"]) {
 			continue
 		}
 		return name

@@ -550,3 +550,43 @@ func TestCloseOfAStream(t *testing.T) {
 		})
 	}
 }
+
+// TestLeaderGoneAndStoreFull: the caller that led leaves before the header is there, and the store takes no more of the
+// body than a part. The caller that remains gets all of it, and nothing waits for the one that has gone.
+func TestLeaderGoneAndStoreFull(t *testing.T) {
+	harness.EachCache(t, func(r *harness.Cache) {
+		body := harness.Noise(4<<20, 20)
+		kept := r.Store
+		defer func() { r.Store = kept }()
+		r.Store = harness.NewFullStore(kept, 1<<20)
+		asked, head := make(chan struct{}), make(chan struct{})
+		origin := harness.NewRawOrigin(r, func(c *harness.RawCall) {
+			if c.N == 0 {
+				close(asked)
+				<-head
+			}
+			c.Head(200, harness.Fresh, "Connection: close")
+			c.Content(body)
+			c.HangUp()
+		})
+		defer origin.Close()
+		ctx, cancel := context.WithCancel(r.Context())
+		gone, done := make(chan struct{}), make(chan struct{})
+		go func() { defer close(gone); r.RoundTrip(r.Request(ctx, origin.URL())) }()
+		<-asked
+		go func() {
+			defer close(done)
+			_, got := r.Get(origin.URL())
+			harness.WantBody(r, got, body)
+		}()
+		harness.Soon(r, "both ask", func() bool { return r.Stats().Requests == 2 })
+		time.Sleep(50 * time.Millisecond)
+		cancel()
+		<-gone
+		close(head)
+		<-done
+		if n := len(origin.Requests()); n != 1 {
+			r.Errorf("got %d requests, want 1", n)
+		}
+	})
+}
