@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cachetrip/cachetrip/internal/duration"
+	"github.com/cachetrip/cachetrip/internal/field"
 	"github.com/cachetrip/cachetrip/internal/span"
 	"github.com/cachetrip/cachetrip/store"
 )
@@ -263,11 +264,16 @@ func (e Explanation) Sentences() []string {
 
 // sentences describes a response that a request selects.
 func (s *StoredResponse) sentences(subject string, say func(string, ...any)) {
-	e, f := s.Entry, s.Freshness
-	r := newResponse(e)
+	s.identity(subject, say)
+	s.lifetime(say)
+	s.age(say)
+}
 
+// identity says what the response is, how it is selected, and how much of it is held.
+func (s *StoredResponse) identity(subject string, say func(string, ...any)) {
+	e, r := s.Entry, newResponse(s.Entry)
 	useful := []string{}
-	if f.Lifetime > 0 {
+	if s.Freshness.Lifetime > 0 {
 		useful = append(useful, "a lifetime")
 	}
 	if r.hasValidator() {
@@ -291,8 +297,12 @@ func (s *StoredResponse) sentences(subject string, say func(string, ...any)) {
 	case !r.complete():
 		say("It is incomplete: %s of an unknown number of bytes are held (section 3.3).", heldSpans(r.held))
 	}
+}
 
-	if r.cc.Malformed {
+// lifetime says for how long the response is fresh, and why.
+func (s *StoredResponse) lifetime(say func(string, ...any)) {
+	f := s.Freshness
+	if field.ParseCacheControl(s.Entry.Header["Cache-Control"]).Malformed {
 		say("Its Cache-Control is malformed, and is read in the stricter way (section 4.2.1).")
 	}
 	switch f.LifetimeFrom {
@@ -313,12 +323,17 @@ func (s *StoredResponse) sentences(subject string, say func(string, ...any)) {
 	default:
 		say("It states no lifetime, and the cache can assume none, so it is stale at once (section 4.2.2).")
 	}
+}
+
+// age says how old the response is, and whether it is still fresh.
+func (s *StoredResponse) age(say func(string, ...any)) {
+	f := s.Freshness
 	if f.Age >= forever {
 		say("Its age is unknown, because the clock was set back (section 4.2.3).")
 	} else {
 		age, initial := f.Age.Truncate(time.Second), f.InitialAge.Truncate(time.Second) // in whole seconds, so that the sum is exact
 		say("Its age is %s: %s when it was received or last validated, at %s, and %s since (section 4.2.3).",
-			spell(age), spell(initial), e.ResponseTime.UTC().Format(time.RFC3339), spell(age-initial))
+			spell(age), spell(initial), s.Entry.ResponseTime.UTC().Format(time.RFC3339), spell(age-initial))
 	}
 	switch ttl := f.TTL(); {
 	case ttl > 0 && f.Validate != "":

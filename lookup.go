@@ -92,16 +92,16 @@ func (l *lookup) status(code int) Status {
 }
 
 // serveSelected answers with the selected response.
-func (x *exchange) serveSelected(found lookup) answer {
+func (x *exchange) serveSelected(found lookup) outcome {
 	resp, err := x.serve(found.entry(), found.response(), found.decision.age, Status{Hit: true, Detail: found.decision.detail})
 	if err != nil {
-		return answer{next: unreadable}
+		return outcome{next: unreadable}
 	}
 	if found.decision.ttl > 0 {
-		return answer{kind: answerHit, resp: resp}
+		return outcome{kind: answerHit, resp: resp}
 	}
 	x.t.counters.hits.Add(1) // as well
-	return answer{kind: answerStale, resp: resp}
+	return outcome{kind: answerStale, resp: resp}
 }
 
 // serveStale answers with the selected response although the origin has failed, with the given status

@@ -17,7 +17,7 @@ import (
 
 // recording stores the content of a response while it is read.
 type recording struct {
-	*originReply
+	reply     *originReply
 	entry     *store.Entry   // the entry to be stored
 	given     *http.Response // the response of Base; its trailer is complete at the end
 	brings    span.Span      // the span of the content that the response brings
@@ -36,7 +36,7 @@ type recording struct {
 // recorded, callers could not get the content of held. So record returns a zero
 // result, and the whole must be requested.
 func (a *originReply) record(e *store.Entry, brings span.Span, held *stored.Content) result {
-	rec := &recording{originReply: a, entry: e, given: givenBy(a.resp), brings: brings}
+	rec := &recording{reply: a, entry: e, given: givenBy(a.resp), brings: brings}
 	rec.isPartial = held != nil || a.resp.StatusCode == http.StatusPartialContent
 	o := rec.result(held != nil)
 	if held == nil && a.resp.Body == http.NoBody {
@@ -49,7 +49,7 @@ func (a *originReply) record(e *store.Entry, brings span.Span, held *stored.Cont
 	if op, err := rec.openDraft(held); err != nil {
 		return rec.unrecorded(op, err, held)
 	}
-	rec.rests = &rests{originReply: a, entry: e}
+	rec.rests = &rests{reply: a, entry: e}
 	rec.resumable = o.response.continuable() && (held != nil || a.takesRanges())
 	// Readers of a part count from the beginning of the part, so their transfer
 	// cannot be continued.
@@ -64,9 +64,9 @@ func (a *originReply) record(e *store.Entry, brings span.Span, held *stored.Cont
 
 // result returns the result for callers, without the download.
 func (rec *recording) result(resumes bool) result {
-	resp := rec.resp
+	resp := rec.reply.resp
 	o := result{
-		resp: resp, entry: rec.entry, sent: rec.sentEvent, arrived: rec.arrivedEvent, brings: rec.brings, resumes: resumes,
+		resp: resp, entry: rec.entry, sent: rec.reply.sentEvent, arrived: rec.reply.arrivedEvent, brings: rec.brings, resumes: resumes,
 		announced: resp.ContentLength, trailer: resp.Trailer.Clone(), given: rec.given,
 	}
 	if resp.StatusCode == http.StatusPartialContent {
@@ -75,7 +75,7 @@ func (rec *recording) result(resumes bool) result {
 	} else {
 		o.response = asComplete(rec.entry)
 	}
-	o.audience = rec.noteAudience(&o.response)
+	o.audience = rec.reply.noteAudience(&o.response)
 	return o
 }
 
@@ -94,36 +94,36 @@ func (rec *recording) openDraft(held *stored.Content) (op string, err error) {
 			rec.beside = held.Parts()
 		}
 	}
-	if !rec.x.store().Fits(rec.entry) {
+	if !rec.reply.x.store().Fits(rec.entry) {
 		return "store", store.ErrTooLarge
 	}
-	rec.draft, err = rec.x.store().Create(rec.x.lasting(), rec.x.key, length)
+	rec.draft, err = rec.reply.x.store().Create(rec.reply.x.lasting(), rec.reply.x.key, length)
 	return "create", err
 }
 
 // unrecorded returns the result of a response that the store has no room for.
 func (rec *recording) unrecorded(op string, err error, held *stored.Content) result {
 	if held == nil {
-		return rec.x.unshared(rec.shared, result{resp: rec.resp, detail: rec.failedToStore(op, rec.entry, err)})
+		return rec.reply.x.unshared(rec.reply.shared, result{resp: rec.reply.resp, detail: rec.reply.failedToStore(op, rec.entry, err)})
 	}
 	held.Close()
 	if !errors.Is(err, store.ErrTooLarge) { // the whole is requested now, and storing it will report the reason
-		rec.x.storeFailed(op, err)
+		rec.reply.x.storeFailed(op, err)
 	}
 	return result{}
 }
 
 // config returns the Config of the download, without Again.
 func (rec *recording) config(held *stored.Content) download.Config {
-	t := rec.x.t
+	t := rec.reply.x.t
 	c := download.Config{
-		Source: rec.resp.Body, Draft: rec.draft, Span: rec.brings, Length: rec.entry.Length,
+		Source: rec.reply.resp.Body, Draft: rec.draft, Span: rec.brings, Length: rec.entry.Length,
 		Endless:  isStream(rec.entry.Header),
 		Broken:   transferBroken,
-		Lost:     rec.shared.Hide,
+		Lost:     rec.reply.shared.Hide,
 		Panicked: t.panicked,
 		Finish: func(r download.Result) {
-			defer rec.shared.Hide()
+			defer rec.reply.shared.Hide()
 			t.shielded(func() { rec.finish(r) }) // a hook that panics must not harm readers
 		},
 		Received: &t.counters.bytesReceived, Stragglers: &t.stragglers,
@@ -146,21 +146,21 @@ func (rec *recording) finish(r download.Result) {
 	e, forbidden := rec.rests.joined()
 	taken := span.Of(rec.begins, rec.brings.Start+r.Taken)
 	switch {
-	case rec.x.t.guard.IsShut():
-		rec.x.notStored(e.Status, e.Length, "closed", nil)
+	case rec.reply.x.t.guard.IsShut():
+		rec.reply.x.notStored(e.Status, e.Length, "closed", nil)
 	case r.Refused == download.ErrAbandoned:
-		rec.x.notStored(e.Status, e.Length, "incomplete", nil)
+		rec.reply.x.notStored(e.Status, e.Length, "incomplete", nil)
 	case r.Refused != nil:
-		rec.failedToStore("write", e, r.Refused)
+		rec.reply.failedToStore("write", e, r.Refused)
 	case r.End == download.ErrLength:
-		rec.x.notStored(e.Status, e.Length, "length", nil)
+		rec.reply.x.notStored(e.Status, e.Length, "length", nil)
 	case forbidden != "": // the rest may not be stored, and the origin no longer sends this response
-		rec.x.notStored(e.Status, e.Length, forbidden, nil)
+		rec.reply.x.notStored(e.Status, e.Length, forbidden, nil)
 		response := newResponse(e)
-		rec.outdateReplaced(&response)
+		rec.reply.outdateReplaced(&response)
 	case r.End == io.EOF:
 		all := e.Clone()
-		all.Trailer = rec.withoutCookies(rec.given.Trailer).Clone()
+		all.Trailer = rec.reply.withoutCookies(rec.given.Trailer).Clone()
 		if rec.isPartial {
 			withoutContentDigests(all.Trailer)
 		}
@@ -171,7 +171,7 @@ func (rec *recording) finish(r download.Result) {
 	case rec.resumable && r.Broken && taken.Length() > 0:
 		rec.commit(e.Clone(), taken)
 	default:
-		rec.x.notStored(e.Status, e.Length, "incomplete", nil)
+		rec.reply.x.notStored(e.Status, e.Length, "incomplete", nil)
 	}
 }
 
@@ -179,7 +179,7 @@ func (rec *recording) finish(r download.Result) {
 func (rec *recording) commit(e *store.Entry, taken span.Span) {
 	blob, err := rec.draft.Commit()
 	if err != nil {
-		rec.failedToStore("commit", e, err)
+		rec.reply.failedToStore("commit", e, err)
 		return
 	}
 	if rec.beside != nil {
@@ -188,7 +188,7 @@ func (rec *recording) commit(e *store.Entry, taken span.Span) {
 	if taken.Length() > 0 {
 		e.Parts = joinParts(e.Parts, store.Part{Offset: taken.Start, Length: taken.Length(), Blob: blob})
 	}
-	rec.storeEntry(rec.draft.Waiting(), e, blob.ID)
+	rec.reply.storeEntry(rec.draft.Waiting(), e, blob.ID)
 }
 
 // isStream reports whether content is a stream of events. Its end is not near

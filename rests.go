@@ -19,8 +19,8 @@ import (
 // rests collects the headers of the responses that bring the rest of another one, whose transfer broke
 // off. It is safe for concurrent use.
 type rests struct {
-	*originReply              // the response whose transfer broke off
-	entry        *store.Entry // the entry to be stored without a rest
+	reply *originReply // the response whose transfer broke off
+	entry *store.Entry // the entry to be stored without a rest
 
 	mu     sync.Mutex
 	merged *store.Entry // entry, updated by the rests; nil if there were none
@@ -38,11 +38,11 @@ func (rs *rests) add(rest *originReply, length int64) {
 	}
 	merged := rs.merged.Clone()
 	merged.Header = rest.joinedHeader(rs.merged.Header, update, length)
-	rs.noteCredentials(merged)
+	rs.reply.noteCredentials(merged)
 	rs.merged = merged
 	for _, name := range []string{"Cache-Control", "Expires", "Vary"} {
 		if !slices.Equal(merged.Header[name], rs.entry.Header[name]) {
-			rs.shared.Hide()
+			rs.reply.shared.Hide()
 		}
 	}
 }
@@ -56,7 +56,7 @@ func (rs *rests) joined() (e *store.Entry, why string) {
 		return rs.entry, ""
 	}
 	r := asComplete(rs.merged)
-	return rs.merged, storable(rs.x.rules, &r, rs.x.t.StaleIfError > 0)
+	return rs.merged, storable(rs.reply.x.rules, &r, rs.reply.x.t.StaleIfError > 0)
 }
 
 // errDisagrees is the error of a response that does not continue the caller's

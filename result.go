@@ -108,8 +108,8 @@ func (k answerKind) hook(t *Trace) func(AnswerInfo) {
 	return [...]func(AnswerInfo){t.Hit, t.StaleHit, t.Revalidated, t.Collapsed, t.Miss, t.Refused}[k]
 }
 
-// answer is the result of an attempt.
-type answer struct {
+// outcome is the result of an attempt.
+type outcome struct {
 	next   next
 	kind   answerKind     // of resp
 	resp   *http.Response // the caller's response, if next is answered and err is nil

@@ -79,12 +79,12 @@ func (x *exchange) run() (*http.Response, error) {
 }
 
 // carryOut carries out the decision of a look-up.
-func (x *exchange) carryOut(found lookup, join joining) answer {
+func (x *exchange) carryOut(found lookup, join joining) outcome {
 	switch found.decision.action {
 	case serve, serveRevalidate:
 		return x.serveSelected(found)
 	case refuse:
-		return answer{kind: answerRefused, resp: refusal(x.req), status: found.status(0)}
+		return outcome{kind: answerRefused, resp: refusal(x.req), status: found.status(0)}
 	}
 	if d := &found.decision; x.t.logs(x.req.Context()) {
 		x.t.log(x.req, "asking the origin", slog.String("action", d.action.String()), slog.String("fwd", d.fwd), slog.String("detail", d.detail))

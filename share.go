@@ -44,7 +44,7 @@ func (x *exchange) collapses(found lookup) bool {
 
 // ask answers with what the origin says, which this exchange or another one
 // asks.
-func (x *exchange) ask(found lookup, join joining) answer {
+func (x *exchange) ask(found lookup, join joining) outcome {
 	ctx := x.context()
 	asked := x.t.events.Next()
 	if x.own == nil {
@@ -55,7 +55,7 @@ func (x *exchange) ask(found lookup, join joining) answer {
 	}
 	p := x.takePart(ctx, found, join)
 	if p == nil {
-		return answer{next: again}
+		return outcome{next: again}
 	}
 	defer func() {
 		if !x.bodyGiven { // else the part ends with the body
@@ -88,7 +88,7 @@ func (x *exchange) takePart(ctx context.Context, found lookup, join joining) *pa
 }
 
 // lead answers with the result of the request that this exchange leads.
-func (x *exchange) lead(p *participation, found lookup) answer {
+func (x *exchange) lead(p *participation, found lookup) outcome {
 	if err := p.Request.Wait(x.ctx, patience.Unlimited); err != nil {
 		return x.waitedInVain(err, found)
 	}
@@ -97,78 +97,78 @@ func (x *exchange) lead(p *participation, found lookup) answer {
 	case o.panicked != nil:
 		panic(o.panicked)
 	case o.err != nil && (o.final || errors.Is(o.err, context.Canceled)):
-		return answer{err: o.err}
+		return outcome{err: o.err}
 	case o.err != nil:
-		return x.staleOr(answer{err: o.err}, found)
+		return x.staleOr(outcome{err: o.err}, found)
 	case o.elsewhere:
 		return x.lookAgain()
 	case o.confirmed():
 		return x.revalidated(o, found)
 	case o.failed:
 		if resp := x.serveStale(&found, o.code); resp != nil {
-			return answer{kind: answerStale, resp: resp}
+			return outcome{kind: answerStale, resp: resp}
 		}
 	}
-	return answer{kind: answerMiss, resp: x.leaderResponse(p, found)}
+	return outcome{kind: answerMiss, resp: x.leaderResponse(p, found)}
 }
 
 // revalidated answers with the stored response that the origin has confirmed.
-func (x *exchange) revalidated(o *result, found lookup) answer {
+func (x *exchange) revalidated(o *result, found lookup) outcome {
 	status := found.status(http.StatusNotModified)
 	status.Stored = !o.unsaved
 	resp, err := x.serve(o.entry, &o.response, o.response.age(wallClock()), status)
 	x.awaitWrite(resp, o.pending)
 	if err != nil {
-		return answer{next: again}
+		return outcome{next: again}
 	}
 	if len(o.cookies) > 0 {
 		resp.Header["Set-Cookie"] = o.cookies
 	}
-	return answer{kind: answerRevalidated, resp: resp}
+	return outcome{kind: answerRevalidated, resp: resp}
 }
 
 // waitedInVain answers a caller whose context ended before the result was
 // there.
-func (x *exchange) waitedInVain(err error, found lookup) answer {
+func (x *exchange) waitedInVain(err error, found lookup) outcome {
 	if errors.Is(x.ctx.Err(), context.DeadlineExceeded) { // err may be a cause that somebody gave the context
-		return x.staleOr(answer{err: err}, found)
+		return x.staleOr(outcome{err: err}, found)
 	}
-	return answer{err: err}
+	return outcome{err: err}
 }
 
 // staleOr answers with the selected response, if it may be used although the
 // origin has not answered, and otherwise with a.
-func (x *exchange) staleOr(a answer, found lookup) answer {
+func (x *exchange) staleOr(a outcome, found lookup) outcome {
 	if resp := x.serveStale(&found, 0); resp != nil {
-		return answer{kind: answerStale, resp: resp}
+		return outcome{kind: answerStale, resp: resp}
 	}
 	return a
 }
 
 // lookAgain has x begin again, because another process has asked the origin
 // meanwhile.
-func (x *exchange) lookAgain() answer {
+func (x *exchange) lookAgain() outcome {
 	x.sharing.waited = true
-	return answer{next: again}
+	return outcome{next: again}
 }
 
 // askInTurn has x ask the origin itself. It takes turns with the other
 // exchanges that waited for a request that failed.
-func (x *exchange) askInTurn() answer {
+func (x *exchange) askInTurn() outcome {
 	if x.sharing.turn == nil {
 		x.sharing.turn = x.t.turns.Take(x.sharing.key)
 	}
-	return answer{next: impatient}
+	return outcome{next: impatient}
 }
 
 // follow answers with the result of another exchange's request, if x may be
 // given it. Errors are never shared, because each belongs to the caller that
 // led. asked is the number of the event that x began to ask.
-func (x *exchange) follow(p *participation, found lookup, asked uint64) answer {
+func (x *exchange) follow(p *participation, found lookup, asked uint64) outcome {
 	switch err := p.Request.Wait(x.ctx, x.waitsFor()); {
 	case err == patience.ErrExhausted:
 		p.Request.Hide() // later requests do not queue behind it either
-		return answer{next: impatient}
+		return outcome{next: impatient}
 	case err != nil:
 		return x.waitedInVain(err, found)
 	}
@@ -181,7 +181,7 @@ func (x *exchange) follow(p *participation, found lookup, asked uint64) answer {
 	case o.failed:
 		if alike(o.asked, x.rules) {
 			if resp := x.serveStale(&found, o.code); resp != nil {
-				return answer{kind: answerStale, resp: resp}
+				return outcome{kind: answerStale, resp: resp}
 			}
 		}
 		if o.entry == nil {
@@ -190,7 +190,7 @@ func (x *exchange) follow(p *participation, found lookup, asked uint64) answer {
 	}
 	now := wallClock()
 	if next := x.shares(o, found, asked, now); next != answered {
-		return answer{next: next}
+		return outcome{next: next}
 	}
 	return x.collapsed(p, found, now)
 }
@@ -225,7 +225,7 @@ func (x *exchange) shares(o *result, found lookup, asked uint64, now time.Time) 
 }
 
 // collapsed answers with the result of another exchange's request.
-func (x *exchange) collapsed(p *participation, found lookup, now time.Time) answer {
+func (x *exchange) collapsed(p *participation, found lookup, now time.Time) outcome {
 	o := p.Request.Result()
 	status := found.status(o.code)
 	status.Collapsed, status.Stored = true, !o.unsaved
@@ -235,18 +235,18 @@ func (x *exchange) collapsed(p *participation, found lookup, now time.Time) answ
 	if o.download != nil && !o.response.notModified(x.rules) {
 		resp := x.followerResponse(p, status)
 		if resp == nil {
-			return answer{next: again}
+			return outcome{next: again}
 		}
-		return answer{kind: answerCollapsed, resp: resp}
+		return outcome{kind: answerCollapsed, resp: resp}
 	}
 	resp, err := x.serve(o.entry, &o.response, o.response.age(now), status)
 	if err != nil {
-		return answer{next: alone}
+		return outcome{next: alone}
 	}
 	if o.download == nil {
 		x.awaitWrite(resp, o.pending)
 	}
-	return answer{kind: answerCollapsed, resp: resp}
+	return outcome{kind: answerCollapsed, resp: resp}
 }
 
 // resultOwner releases the results of shared requests.

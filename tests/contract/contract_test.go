@@ -403,7 +403,7 @@ func TestUpgrade(t *testing.T) {
 			t.Fatal(err)
 		}
 		harness.Check(t, "status", resp.StatusCode, 101)
-		harness.Check(t, "Cache-Status", resp.Header.Get("Cache-Status"), "cachetrip; fwd=bypass; fwd-status=101; detail=upgrade")
+		harness.Check(t, "how it was obtained", cachetrip.StatusOf(resp), cachetrip.Status{Fwd: "bypass", FwdStatus: 101, Detail: "upgrade"})
 		conn, ok := resp.Body.(io.ReadWriteCloser)
 		if !ok {
 			t.Fatalf("the body is a %T, not an io.ReadWriteCloser", resp.Body)

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -27,9 +26,9 @@ type slowStore struct {
 }
 
 type heldUpdate struct {
-	open   chan struct{}
-	reach  func() error // called before the Update, if not nil
-	reachd atomic.Bool
+	open    chan struct{}
+	reach   func() error // called before the Update, if not nil
+	reached atomic.Bool
 }
 
 func (s *slowStore) hold(reach func() error) *heldUpdate {
@@ -40,7 +39,7 @@ func (s *slowStore) hold(reach func() error) *heldUpdate {
 
 func (s *slowStore) Update(ctx context.Context, key string, change func([]*store.Entry) []*store.Entry) error {
 	if h := s.next.Swap(nil); h != nil {
-		h.reachd.Store(true)
+		h.reached.Store(true)
 		<-h.open
 		if h.reach != nil {
 			if err := h.reach(); err != nil {
@@ -62,16 +61,16 @@ func (s forgetfulStore) Entries(ctx context.Context, key string) ([]*store.Entry
 	return entries, err
 }
 
-// savingWorld is a cache with one response, which is stale, and confirmed by a 304 that makes it fresh for an hour.
-type savingWorld struct {
+// pendingWorld is a cache with one response, which is stale, and confirmed by a 304 that makes it fresh for an hour.
+type pendingWorld struct {
 	*testing.T
 	*cachetrip.Transport
 	store *slowStore
 	asked atomic.Int32
 }
 
-func newSavingWorld(t *testing.T) *savingWorld {
-	w := &savingWorld{T: t, store: &slowStore{Store: store.NewMemory(0)}}
+func newPendingWorld(t *testing.T) *pendingWorld {
+	w := &pendingWorld{T: t, store: &slowStore{Store: store.NewMemory(0)}}
 	w.Transport = &cachetrip.Transport{Store: w.store, Base: harness.RoundTripperFunc(func(req *http.Request) (*http.Response, error) {
 		n := w.asked.Add(1)
 		resp := &http.Response{StatusCode: 200, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: req, Header: http.Header{
@@ -87,12 +86,12 @@ func newSavingWorld(t *testing.T) *savingWorld {
 		}
 		return resp, nil
 	})}
-	w.want("200 fwd=uri-miss; fwd-status=200; stored; ttl=60", "GET")
+	w.want(cachetrip.Status{Fwd: "uri-miss", FwdStatus: 200, Stored: true, TTL: time.Minute}, "GET")
 	time.Sleep(2 * time.Minute)
 	return w
 }
 
-func (w *savingWorld) send(ctx context.Context, method string, fields ...string) *http.Response {
+func (w *pendingWorld) send(ctx context.Context, method string, fields ...string) *http.Response {
 	w.Helper()
 	req, err := http.NewRequestWithContext(ctx, method, "http://example.com/", nil)
 	if err != nil {
@@ -109,25 +108,26 @@ func (w *savingWorld) send(ctx context.Context, method string, fields ...string)
 }
 
 // want reads the answer to a request to its end, and compares its status.
-func (w *savingWorld) want(want, method string, fields ...string) {
+func (w *pendingWorld) want(want cachetrip.Status, method string, fields ...string) {
 	w.Helper()
 	resp := w.send(w.Context(), method, fields...)
 	io.Copy(io.Discard, resp.Body)
 	resp.Body.Close()
-	_, member, _ := strings.Cut(resp.Header.Get("Cache-Status"), "; ")
-	if diff := cmp.Diff(want, strconv.Itoa(resp.StatusCode)+" "+member); diff != "" {
+	harness.Check(w.T, "status code", resp.StatusCode, 200)
+	if diff := cmp.Diff(want, cachetrip.StatusOf(resp)); diff != "" {
 		w.Errorf("%s (-want +got):\n%s", method, diff)
 	}
 }
 
-const (
-	confirmedStored = "200 fwd=stale; fwd-status=304; stored; ttl=3600"
-	confirmedLost   = "200 fwd=stale; fwd-status=304; ttl=3600"
-	freshHit        = "200 hit; ttl=3600"
+var (
+	confirmedStored = cachetrip.Status{Fwd: "stale", FwdStatus: 304, Stored: true, TTL: time.Hour, Revalidated: true}
+	confirmedLost   = cachetrip.Status{Fwd: "stale", FwdStatus: 304, TTL: time.Hour, Revalidated: true}
+	confirmedAgain  = cachetrip.Status{Fwd: "stale", FwdStatus: 304, Stored: true, TTL: time.Hour, Revalidated: true, Detail: "invalidated"}
+	freshHit        = cachetrip.Status{Hit: true, TTL: time.Hour}
 )
 
 // begun returns whether f ends by itself before the store is done, and has ended after that.
-func (w *savingWorld) begun(h *heldUpdate, f func()) (early bool) {
+func (w *pendingWorld) begun(h *heldUpdate, f func()) (early bool) {
 	w.Helper()
 	var done atomic.Bool
 	go func() {
@@ -136,7 +136,7 @@ func (w *savingWorld) begun(h *heldUpdate, f func()) (early bool) {
 	}()
 	synctest.Wait()
 	early = done.Load()
-	if !h.reachd.Load() {
+	if !h.reached.Load() {
 		w.Error("nothing is being stored")
 	}
 	close(h.open)
@@ -155,38 +155,38 @@ func TestWhatIsConfirmedIsStoredBehind(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		early bool // it does not wait for the store
-		do    func(w *savingWorld)
+		do    func(w *pendingWorld)
 	}{
-		{"the response", true, func(w *savingWorld) { w.send(ctx, "GET") }},
-		{"all of the body, but for its end", true, func(w *savingWorld) { read(w.send(ctx, "GET").Body, 10) }},
-		{"the end of the body", false, func(w *savingWorld) { read(w.send(ctx, "GET").Body, 11) }},
-		{"the end of a copied body", false, func(w *savingWorld) { w.send(ctx, "GET").Body.(io.WriterTo).WriteTo(io.Discard) }},
-		{"the end of a part", false, func(w *savingWorld) { io.ReadAll(w.send(ctx, "GET", "Range", "bytes=1-2").Body) }},
-		{"the end of parts", false, func(w *savingWorld) { io.ReadAll(w.send(ctx, "GET", "Range", "bytes=1-2,5-6").Body) }},
-		{"Close of the body", false, func(w *savingWorld) { w.send(ctx, "GET").Body.Close() }},
-		{"Close of parts", false, func(w *savingWorld) { w.send(ctx, "GET", "Range", "bytes=1-2,5-6").Body.Close() }},
-		{"Close of the body by who has left", true, func(w *savingWorld) {
+		{"the response", true, func(w *pendingWorld) { w.send(ctx, "GET") }},
+		{"all of the body, but for its end", true, func(w *pendingWorld) { read(w.send(ctx, "GET").Body, 10) }},
+		{"the end of the body", false, func(w *pendingWorld) { read(w.send(ctx, "GET").Body, 11) }},
+		{"the end of a copied body", false, func(w *pendingWorld) { w.send(ctx, "GET").Body.(io.WriterTo).WriteTo(io.Discard) }},
+		{"the end of a part", false, func(w *pendingWorld) { io.ReadAll(w.send(ctx, "GET", "Range", "bytes=1-2").Body) }},
+		{"the end of parts", false, func(w *pendingWorld) { io.ReadAll(w.send(ctx, "GET", "Range", "bytes=1-2,5-6").Body) }},
+		{"Close of the body", false, func(w *pendingWorld) { w.send(ctx, "GET").Body.Close() }},
+		{"Close of parts", false, func(w *pendingWorld) { w.send(ctx, "GET", "Range", "bytes=1-2,5-6").Body.Close() }},
+		{"Close of the body by who has left", true, func(w *pendingWorld) {
 			ctx, leave := context.WithCancel(ctx)
 			body := w.send(ctx, "GET").Body
 			leave()
 			body.Close()
 		}},
-		{"a HEAD", false, func(w *savingWorld) { w.send(ctx, "HEAD") }},
-		{"a response without a body", false, func(w *savingWorld) { w.send(ctx, "GET", "If-None-Match", `"1"`) }},
-		{"a range that is not there", false, func(w *savingWorld) { w.send(ctx, "GET", "Range", "bytes=20-") }},
-		{"Close of the cache", false, func(w *savingWorld) { w.send(ctx, "GET"); w.Close() }},
-		{"the next request", false, func(w *savingWorld) { w.send(ctx, "GET"); w.want(freshHit, "GET") }},
-		{"the next request, for a HEAD", false, func(w *savingWorld) { w.send(ctx, "GET"); w.want(freshHit, "HEAD") }},
-		{"the next request, not to be forwarded", false, func(w *savingWorld) {
+		{"a HEAD", false, func(w *pendingWorld) { w.send(ctx, "HEAD") }},
+		{"a response without a body", false, func(w *pendingWorld) { w.send(ctx, "GET", "If-None-Match", `"1"`) }},
+		{"a range that is not there", false, func(w *pendingWorld) { w.send(ctx, "GET", "Range", "bytes=20-") }},
+		{"Close of the cache", false, func(w *pendingWorld) { w.send(ctx, "GET"); w.Close() }},
+		{"the next request", false, func(w *pendingWorld) { w.send(ctx, "GET"); w.want(freshHit, "GET") }},
+		{"the next request, for a HEAD", false, func(w *pendingWorld) { w.send(ctx, "GET"); w.want(freshHit, "HEAD") }},
+		{"the next request, not to be forwarded", false, func(w *pendingWorld) {
 			w.send(ctx, "GET")
 			w.want(freshHit, "GET", "Cache-Control", "only-if-cached")
 		}},
-		{"the next request of who leaves", true, func(w *savingWorld) {
+		{"the next request of who leaves", true, func(w *pendingWorld) {
 			w.send(ctx, "GET")
 			req, _ := http.NewRequestWithContext(ended, "GET", "http://example.com/", nil)
 			w.RoundTrip(req)
 		}},
-		{"the next request of who cancels", true, func(w *savingWorld) {
+		{"the next request of who cancels", true, func(w *pendingWorld) {
 			w.send(ctx, "GET")
 			req, _ := http.NewRequest("GET", "http://example.com/", nil)
 			canceled := make(chan struct{})
@@ -196,7 +196,7 @@ func TestWhatIsConfirmedIsStoredBehind(t *testing.T) {
 				w.Errorf("answered %s, want an error", resp.Status)
 			}
 		}},
-		{"the next request of who leaves meanwhile", true, func(w *savingWorld) {
+		{"the next request of who leaves meanwhile", true, func(w *pendingWorld) {
 			w.send(ctx, "GET")
 			ctx, leave := context.WithCancel(ctx)
 			w.Identity = func(*http.Request) string { leave(); return "" } // just before the look-up
@@ -205,7 +205,7 @@ func TestWhatIsConfirmedIsStoredBehind(t *testing.T) {
 				w.Errorf("%v, want that it was canceled", err)
 			}
 		}},
-		{"another URL", true, func(w *savingWorld) {
+		{"another URL", true, func(w *pendingWorld) {
 			w.send(ctx, "GET")
 			req, _ := http.NewRequest("GET", "http://example.com/other", nil)
 			w.RoundTrip(req)
@@ -213,7 +213,7 @@ func TestWhatIsConfirmedIsStoredBehind(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newSavingWorld(t)
+				w := newPendingWorld(t)
 				early := w.begun(w.store.hold(nil), func() { test.do(w) })
 				if early != test.early {
 					t.Errorf("ended before what was confirmed was stored: %v, want %v", early, test.early)
@@ -234,25 +234,25 @@ func TestWhatIsConfirmedIsStoredBehind(t *testing.T) {
 // write.
 func TestPurgeWinsOverWhatIsStoredBehind(t *testing.T) {
 	for name, test := range map[string]struct {
-		do   func(w *savingWorld) error
-		next string
+		do   func(w *pendingWorld) error
+		next cachetrip.Status
 	}{
-		"purge":      {func(w *savingWorld) error { return w.Purge(w.Context(), "http://example.com/") }, "200 fwd=uri-miss; fwd-status=200; stored; ttl=3600"},
-		"invalidate": {func(w *savingWorld) error { return w.Invalidate(w.Context(), "http://example.com/") }, "200 fwd=stale; fwd-status=304; stored; ttl=3600; detail=invalidated"},
-		"unsafe request": {func(w *savingWorld) error {
+		"purge":      {func(w *pendingWorld) error { return w.Purge(w.Context(), "http://example.com/") }, cachetrip.Status{Fwd: "uri-miss", FwdStatus: 200, Stored: true, TTL: time.Hour}},
+		"invalidate": {func(w *pendingWorld) error { return w.Invalidate(w.Context(), "http://example.com/") }, confirmedAgain},
+		"unsafe request": {func(w *pendingWorld) error {
 			w.send(w.Context(), "DELETE").Body.Close()
 			return nil
-		}, "200 fwd=stale; fwd-status=304; stored; ttl=3600; detail=invalidated"},
+		}, confirmedAgain},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newSavingWorld(t)
+				w := newPendingWorld(t)
 				h := w.store.hold(nil)
 				w.send(t.Context(), "GET")
 				synctest.Wait()
 				time.Sleep(time.Second)
-				if err := test.do(w); err != nil || !h.reachd.Load() {
-					t.Fatal(err, h.reachd.Load())
+				if err := test.do(w); err != nil || !h.reached.Load() {
+					t.Fatal(err, h.reached.Load())
 				}
 				close(h.open)
 				w.want(test.next, "GET")
@@ -272,7 +272,7 @@ func TestWhatIsConfirmedIsNotStored(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newSavingWorld(t)
+				w := newPendingWorld(t)
 				close(w.store.hold(test.fails).open)
 				w.want(confirmedStored, "GET") // as it was about to be
 				if name == "failure" {
@@ -292,7 +292,7 @@ func TestWhatIsConfirmedIsNotStored(t *testing.T) {
 // A cache that was just opened may be one that can't be written.
 func TestNothingIsStoredBehindBeforeTheStoreHasTakenAnything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newSavingWorld(t)
+		w := newPendingWorld(t)
 		w.Transport = &cachetrip.Transport{Store: w.store, Base: w.Base}
 		get := func() { w.send(t.Context(), "GET") }
 		for i, want := range []bool{false, true} {
@@ -307,15 +307,15 @@ func TestNothingIsStoredBehindBeforeTheStoreHasTakenAnything(t *testing.T) {
 // Entries that a store decodes again count as the same; changed entries do not.
 func TestWhatIsReadAnewIsStoredBehind(t *testing.T) {
 	for name, test := range map[string]struct {
-		change func(w *savingWorld) error // just when the origin answers
+		change func(w *pendingWorld) error // just when the origin answers
 		early  bool
 	}{
-		"unchanged":   {func(w *savingWorld) error { return nil }, true},
-		"invalidated": {func(w *savingWorld) error { return w.Invalidate(w.Context(), "http://example.com/") }, false},
+		"unchanged":   {func(w *pendingWorld) error { return nil }, true},
+		"invalidated": {func(w *pendingWorld) error { return w.Invalidate(w.Context(), "http://example.com/") }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newSavingWorld(t)
+				w := newPendingWorld(t)
 				w.Store = forgetfulStore{w.store}
 				var h *heldUpdate
 				w.ModifyResponse = func(*http.Response) error {
@@ -352,14 +352,14 @@ func (s *leasedStore) Lease(context.Context, string, string) (release func(share
 // A caller that ends when all was stored, or asks again, must not leave or meet
 // an unneeded lease.
 func TestLeaseEndsBeforeAnybodyIsToldThatAllIsStored(t *testing.T) {
-	for name, do := range map[string]func(w *savingWorld){
-		"Close of the cache":  func(w *savingWorld) { w.send(w.Context(), "GET"); w.Close() },
-		"the end of the body": func(w *savingWorld) { io.Copy(io.Discard, w.send(w.Context(), "GET").Body) },
-		"the next request":    func(w *savingWorld) { w.send(w.Context(), "GET"); w.send(w.Context(), "GET") },
+	for name, do := range map[string]func(w *pendingWorld){
+		"Close of the cache":  func(w *pendingWorld) { w.send(w.Context(), "GET"); w.Close() },
+		"the end of the body": func(w *pendingWorld) { io.Copy(io.Discard, w.send(w.Context(), "GET").Body) },
+		"the next request":    func(w *pendingWorld) { w.send(w.Context(), "GET"); w.send(w.Context(), "GET") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newSavingWorld(t)
+				w := newPendingWorld(t)
 				leased := &leasedStore{slowStore: w.store}
 				w.Store = leased
 				do(w)
@@ -387,7 +387,7 @@ func TestNothingWaitsForWhatIsNeverStored(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newSavingWorld(t)
+				w := newPendingWorld(t)
 				base := w.Base
 				w.Base = harness.RoundTripperFunc(func(req *http.Request) (*http.Response, error) {
 					resp, err := base.RoundTrip(req)
@@ -414,7 +414,7 @@ func TestNothingWaitsForWhatIsNeverStored(t *testing.T) {
 
 func TestExplainKnowsWhatIsStoredBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newSavingWorld(t)
+		w := newPendingWorld(t)
 		h := w.store.hold(nil)
 		req := w.send(t.Context(), "GET").Request
 		var action string

@@ -241,7 +241,7 @@ func TestIdentityCoversCredentialsBelow(t *testing.T) {
 }
 
 // Followers of a shared request are other requests of the same identity, never of another.
-func TestOthersDoNotShareAFlight(t *testing.T) {
+func TestOthersDoNotShareARequest(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		w.Handle(func(rw http.ResponseWriter, r *http.Request) {
 			time.Sleep(20 * time.Millisecond)
