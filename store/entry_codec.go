@@ -12,8 +12,10 @@ import (
 )
 
 // This file encodes entries for the file of a key. A new field of Entry needs a
-// place in appendEntry and in decodeEntry, and the format a new version.
-// TestEntryCodecKnowsAllFields fails as long as one of them lacks it.
+// place in appendEntry and in decodeEntry, and the format a new directory: version
+// in disk.go. A new entriesVersion alone is not enough, because older programs would
+// remove the files. TestEntryCodecKnowsAllFields fails as long as one of them lacks
+// the field, and TestReadsFilesOfV1 if files that were written before cannot be read.
 
 // Flags of an encoded entry.
 const (

@@ -79,3 +79,30 @@ func zero(v reflect.Value, path string) (names []string) {
 	}
 	return names
 }
+
+// Scramble changes every element of the slices and maps in the struct that p points
+// to, and removes all elements of its maps. A clone that shares one of them with its
+// original changes the original, too. []byte values are left alone: they never change.
+func Scramble(p any) { scramble(reflect.ValueOf(p).Elem()) }
+
+func scramble(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			scramble(v.Field(i))
+		}
+	case reflect.Slice:
+		if v.Type().Elem().Kind() == reflect.Uint8 {
+			return
+		}
+		for i := range v.Len() {
+			scramble(v.Index(i))
+			v.Index(i).SetZero()
+		}
+	case reflect.Map:
+		for iter := v.MapRange(); iter.Next(); {
+			scramble(iter.Value()) // of its slices, which are shared
+		}
+		v.Clear()
+	}
+}
