@@ -44,7 +44,7 @@ func decide(now time.Time, req *request, stored []response) decision {
 			d.fwd = "vary-miss"
 			d.action = revalidate
 		}
-		return d.unless(req.cc.OnlyIfCached)
+		return d.refusedIf(req.cc.OnlyIfCached)
 	}
 	r := &stored[d.selected]
 	d.age = r.age(now)
@@ -85,7 +85,7 @@ func decide(now time.Time, req *request, stored []response) decision {
 	if d.fwd == "request" && d.ttl <= 0 {
 		d.fwd = "stale" // "request" is for fresh responses only (RFC 9211, section 2.2)
 	}
-	return d.unless(req.cc.OnlyIfCached)
+	return d.refusedIf(req.cc.OnlyIfCached)
 }
 
 // exceeds reports whether an age is more than the max-age of a request, in
@@ -105,9 +105,9 @@ func (d decision) lapsed() bool {
 	return d.action == revalidate && d.fwd == "stale" && d.detail == ""
 }
 
-// unless returns a refusal instead of a decision that would ask the origin, if
-// onlyIfCached is set. Section 5.2.1.7.
-func (d decision) unless(onlyIfCached bool) decision {
+// refusedIf returns a refusal if onlyIfCached is set and d would ask the origin.
+// Section 5.2.1.7.
+func (d decision) refusedIf(onlyIfCached bool) decision {
 	if onlyIfCached && d.action != serve && d.action != serveRevalidate {
 		d.action = refuse
 	}

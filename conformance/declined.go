@@ -1,7 +1,7 @@
 package main
 
-// declined maps optional tests that the caches of this module fail on purpose
-// to the reason. docs/rfc9111.md explains each of them.
+// declined has the reason for each optional test that the caches of this module
+// fail on purpose. docs/rfc9111.md explains each of them.
 var declined = map[string]string{
 	"conditional-lm-fresh-no-lm": "the stored response is newer than what the client has, so that it is sent (RFC 9111, section 4.3.2)",
 	"vary-normalise-lang-order":  "many origins take the first of several languages with equal weights, so that another order may have another answer",
