@@ -418,49 +418,6 @@ func because(detail string) string {
 	return " (" + detail + ")"
 }
 
-// ReasonText explains a Detail of [Status] or a Reason of [StoreInfo] in words,
-// with the section it follows from. It returns "" for an unknown word.
-func ReasonText(reason string) string { return reasons[reason] }
-
-var reasons = map[string]string{
-	// Reasons to ask the origin, or not to.
-	"no-cache":               "no-cache requires validation before each use (RFC 9111, sections 5.2.1.4 and 5.2.2.4)",
-	"max-age":                "the request accepts no response of this age (max-age; with 0, no stored response at all; RFC 9111, section 5.2.1.1)",
-	"min-fresh":              "the request accepts no response that becomes stale so soon (min-fresh; RFC 9111, section 5.2.1.3)",
-	"must-revalidate":        "must-revalidate forbids using it when it is stale (RFC 9111, section 5.2.2.2)",
-	"max-stale":              "the request accepts stale responses (max-stale; RFC 9111, section 5.2.1.2)",
-	"stale-while-revalidate": "the response allows stale use for a while (stale-while-revalidate; RFC 5861, section 3)",
-	"stale-if-error":         "the origin failed (stale-if-error; RFC 5861, section 4)",
-	"invalidated":            "it was invalidated, and must be validated before it is used again (RFC 9111, section 4.4)",
-	"decoded":                "the stored body was decoded on arrival, so the Content-Length for a HEAD is unknown (RFC 9110, section 9.3.2)",
-	"credentials":            "a transport below the cache added credentials to its request, so only the origin knows for whom it is (RFC 9111, section 4.1)",
-	"unmatched-304":          "a 304 matched no stored response, and the request was repeated without conditions (RFC 9111, section 4.3.4)",
-	"conditions-refused":     "the origin refused the preconditions that the cache added, and the request was repeated without them",
-	"range-refused":          "the origin did not send the missing part, and the request was repeated for the whole (RFC 9111, section 3.3)",
-	"redirect-loop":          "the request follows a redirect back to a URL that it has visited, whose response may have changed",
-	"content":                "the request has content, which has no defined meaning for its method (RFC 9110, section 9.3.1)",
-	"upgrade":                "the request asks for another protocol (RFC 9110, section 7.8)",
-	"precondition":           "only the origin can evaluate the request's precondition (RFC 9111, section 4.3.2)",
-
-	// Reasons not to store a response.
-	"method":                    "responses to this method are not stored (RFC 9111, section 3)",
-	"request-no-store":          "the request says no-store (RFC 9111, section 5.2.1.5)",
-	"no-store":                  "no-store forbids storing it (RFC 9111, sections 5.2.1.5 and 5.2.2.5)",
-	"status":                    "its status code may not be stored, or not for this request (RFC 9111, section 3; RFC 6585)",
-	"must-understand":           "must-understand forbids storing a status code that the cache does not implement (RFC 9111, section 5.2.2.3)",
-	"not-allowed":               "a response with this status code is stored only if it has a lifetime, public or private (RFC 9111, section 3)",
-	"no-freshness-or-validator": "it has neither a lifetime nor a validator, so it could never be used (RFC 9111, section 3)",
-	"error":                     "it is an error, and a better response is stored (RFC 9111, section 4.3.3)",
-	"content-range":             "it is a part whose Content-Range is missing or wrong (RFC 9110, section 14.4)",
-	"incomplete":                "its body was not received to its end, and cannot be continued later (RFC 9111, section 3.3)",
-	"length":                    "its body is longer than its Content-Length (RFC 9112, section 6.3)",
-	"outdated":                  "a newer or more complete response is already stored (RFC 9111, section 4)",
-	"redirected":                "Base followed a redirect, so it answers another URL than the request's",
-	"too-large":                 "it exceeds the size limit of the store",
-	"store-error":               "the store failed",
-	"closed":                    "the cache was closed",
-}
-
 func responsesAre(n int) string {
 	if n == 1 {
 		return "One response is"
