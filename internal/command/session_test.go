@@ -84,7 +84,7 @@ var changing = []struct {
 	{regexp.MustCompile(`in \d+(\.\d+)?m?s:`), "in 0s:"},
 	{regexp.MustCompile(`\b\d+s\b`), "0s"},
 	{regexp.MustCompile(`So it has been stale for 0s\.`), "So it is stale."}, // on a busy machine
-	{regexp.MustCompile(`, by 0s`), ""}, // within the first second of a response that is stale at once
+	{regexp.MustCompile(`, by 0s`), ""},                                      // within the first second of a response that is stale at once
 	{regexp.MustCompile(`"age_seconds":\d+`), `"age_seconds":0`},
 	{regexp.MustCompile(`stale by 0s`), "at the end of its lifetime"},
 	{regexp.MustCompile(`at the end of its lifetime: served from the cache anyway`), "at the end of its lifetime: served from the cache"},
