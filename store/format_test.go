@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"encoding/hex"
 	"flag"
 	"io/fs"
@@ -24,7 +25,7 @@ func formatEntries(d *Disk) error {
 		if err := putBody(d, key, pattern(7, size)); err != nil {
 			return err
 		}
-		err := d.Update(noContext, key, func(es []*Entry) []*Entry {
+		err := d.Update(context.Background(), key, func(es []*Entry) []*Entry {
 			e := es[0].Clone()
 			parts, length := e.Parts, e.Length
 			fill.Fill(e)
