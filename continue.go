@@ -27,11 +27,11 @@ import (
 // bytes.
 
 // continuation returns a function that requests, within ctx, the rest of r
-// after its transfer has broken off. limit is the position where the rest ends;
-// it is negative if that is the end of r. So a broken connection costs callers
-// only a pause. A response that does not fit ends the attempts, and so do too
-// many of them without progress. rests collects the headers of the rests; it is
-// nil if they are not stored.
+// after its transfer has broken off. So a broken connection costs callers only a
+// pause. limit is the position where the rest ends; it is negative if that is
+// the end of r. The attempts end with a response that does not fit, or after too
+// many of them without progress. rests collects the headers of the responses
+// that bring the rest; it is nil if they are not stored.
 func (a *originReply) continuation(ctx context.Context, r response, limit int64, rests *rests) download.Rest {
 	tries, from := 0, int64(0)
 	return func(position int64) (io.ReadCloser, int64) {
@@ -106,13 +106,13 @@ const maxRepeats = 2
 // the store fails while c is read. A store on a network can fail in the middle
 // of a body. e is the entry, which holds the whole body. Without a strong
 // entity tag, the new content is compared, because a date may be that of
-// another user's page. remainder is nil if the origin cannot be asked.
+// another user's page. remainder returns nil if the origin must not be asked.
 func (x *exchange) remainder(c *stored.Content, r *response, e *store.Entry) func(span.Span) io.ReadCloser {
 	if c.InMemory() || x.rules.cc.OnlyIfCached {
 		return nil
 	}
 	if x.own == nil {
-		x.detach() // the caller may change the request until then
+		x.detach() // the caller may change its request before the rest is requested
 	}
 	a, whole := &originReply{x: x, requested: wallClock()}, *r
 	return func(s span.Span) io.ReadCloser {

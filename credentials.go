@@ -21,15 +21,15 @@ type sending struct {
 	actual *http.Request // by Base; nil if it does not say
 }
 
-// foreign reports whether a transport below the cache gave the request other
-// credentials than the cache knows. It also does for other values of the fields
+// foreign reports whether a transport below the cache sent other credentials
+// than the cache knows. Other values of the selecting fields count, too: those
 // that select a response with the header h. by is a digest of these values.
 //
-// Base may have changed a copy of the request or, though it must not, the
-// request itself; so the fields are compared with those of the caller. If
-// Identity named the user, credentials are expected. Accept-Encoding counts
-// only if the response is still encoded: a transport that decodes asks for an
-// encoding by itself, and its response suits every caller.
+// The fields that Base sent are compared with those of the caller, because Base
+// may have changed the request itself, although it must not. If Identity named
+// the user, Base may add credentials. Accept-Encoding counts only if the
+// response is still encoded. A transport that decodes the response has requested
+// an encoding by itself, and every caller can read the result.
 func (s *sending) foreign(h http.Header) (by string, foreign bool) {
 	actual := s.actual
 	if actual == nil {
@@ -71,7 +71,7 @@ func (s *sending) foreign(h http.Header) (by string, foreign bool) {
 	}
 	for _, name := range slices.Compact(names) {
 		if header[name] == nil {
-			continue // not compared with the caller's value
+			continue // a field that was not sent adds nothing to the digest
 		}
 		b.WriteString("\n" + name)
 		for _, line := range header[name] {
@@ -113,9 +113,9 @@ func (s *sending) decoded(resp *http.Response, length int64) bool {
 }
 
 // redirected reports whether Base followed redirects by itself. Then the
-// response is about another URL, and must not be stored under this one, confirm
-// it or replace it. A URL that differs only in its query does not count: the
-// query may hold added credentials.
+// response is about another URL. It must not be stored under this URL, and must
+// neither confirm nor replace what is stored for it. A URL that differs only in
+// its query is no redirect, because Base may have added credentials there.
 func (s *sending) redirected() bool {
 	actual, target := s.actual, s.target
 	switch {

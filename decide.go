@@ -90,7 +90,7 @@ func decide(now time.Time, req *request, stored []response) decision {
 
 // exceeds reports whether an age is more than the max-age of a request, in
 // seconds. Every age exceeds 0: max-age=0 asks for the current version, and a
-// clock that ticks slowly may show no time since a response came.
+// coarse clock may show no time since a response came.
 func exceeds(age time.Duration, maxAge int64) bool {
 	return maxAge == 0 || age > time.Duration(maxAge)*time.Second
 }
@@ -129,7 +129,7 @@ func (r *response) whyValidate() string {
 	case r.foreign:
 		return "credentials"
 	case r.mustNotStore():
-		return "no-store" // a later response for it said so
+		return "no-store" // in a later response for this URL
 	default:
 		return "no-cache"
 	}

@@ -300,9 +300,9 @@ func (r *response) continues(partial *response, asked span.Span) (s span.Span, l
 }
 
 // usableFor reports whether the held content of r is enough for req: all of it,
-// or the requested range. A HEAD needs no content. But the header of a part may
-// lack fields of the whole (section 3.3). So may the header of a body that was
-// decoded on arrival, which has no length.
+// or the requested range. A HEAD needs no content, but all fields of the header.
+// Some may be missing with a part (section 3.3), and with a body that was
+// decoded on arrival, such as its length. Then only the origin can answer a HEAD.
 func (r *response) usableFor(req *request) bool {
 	if r.headOnly {
 		return req.method == http.MethodHead

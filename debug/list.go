@@ -19,8 +19,8 @@ const (
 
 	// visitRows is the largest number of entries of a prefix that are listed in
 	// one piece. If a prefix has more, the sixteen prefixes that are one digit
-	// longer are listed instead. It exceeds a shard of a small store, so that
-	// such a store is listed at once.
+	// longer are listed instead. A small store has fewer entries in a shard, so
+	// that it is listed at once.
 	visitRows = 500
 
 	// listTime limits the search for matching entries. After it, the page shows

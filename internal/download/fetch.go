@@ -14,8 +14,8 @@ import (
 
 // Fetching the next piece: from the source, through the draft, into the window.
 
-// advance fetches the next piece, or lets another goroutine fetch it. It does
-// not before all readers have taken the piece that only the window holds. If
+// advance fetches the next piece, or lets another goroutine fetch it. First, all
+// readers must have taken the piece that only the window holds. If
 // stays, advance fetches the piece itself and returns true. Otherwise the
 // caller must wait for a change. late is how long it waits for other readers.
 // The lock is held.

@@ -14,7 +14,7 @@ type Participation[R any] struct {
 func (p *Participation[R]) Leads() bool { return p.leads }
 
 // Leave ends the participation. The last one to leave ends the context of the work,
-// or releases the result. A leader that leaves so does not read the result.
+// or releases the result. A leader that calls Leave does not read the result.
 func (p *Participation[R]) Leave() { p.end(p.leads) }
 
 // LeaveAfter ends the participation of a caller that has read the result. If

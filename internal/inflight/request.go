@@ -21,7 +21,7 @@ type Owner[R any] interface {
 	// work ended its goroutine, as runtime.Goexit does.
 	Failed(p any, stack []byte) R
 
-	// Unread is called once if the leader has called Leave, when the result is there.
+	// Unread is called once, when the result is there, if the leader has called Leave.
 	Unread(*Request[R])
 
 	// Release is called once, when the result is there and nobody takes part any

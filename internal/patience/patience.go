@@ -1,5 +1,5 @@
-// Package patience says how long a request waits for the cache before it goes
-// on without it, and waits.
+// Package patience limits how long a request waits for the cache before it goes
+// on without it. It also does the waiting.
 //
 // A request may wait for something that never comes, such as another request or
 // a store that hangs. It must then still have time left to ask the origin.
