@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -118,11 +119,42 @@ func (s *Store) dial() (*connection, error) {
 	if c.metadata, err = rueidis.NewClient(metadata); err != nil {
 		return nil, err
 	}
+	if err := checkServer(c.metadata); err != nil {
+		c.metadata.Close()
+		return nil, err
+	}
 	if c.bodies, err = rueidis.NewClient(bodies); err != nil {
 		c.metadata.Close()
 		return nil, err
 	}
 	return c, nil
+}
+
+// checkServer returns an error if the server is too old. A server that does not tell its version
+// is taken for a new one.
+func checkServer(c rueidis.Client) error {
+	ctx, cancel := context.WithTimeout(context.Background(), openTime)
+	defer cancel()
+	info, err := c.Do(ctx, c.B().Info().Section("server").Build()).ToString()
+	if err != nil {
+		return nil
+	}
+	return checkVersion(info)
+}
+
+// checkVersion returns an error if the answer to INFO names a version before 6.2.
+func checkVersion(info string) error {
+	for line := range strings.Lines(info) {
+		version, ok := strings.CutPrefix(strings.TrimSpace(line), "redis_version:") // Valkey also has this line
+		if !ok {
+			continue
+		}
+		var major, minor int
+		if n, _ := fmt.Sscanf(version, "%d.%d", &major, &minor); n == 2 && (major < 6 || major == 6 && minor < 2) {
+			return fmt.Errorf("the server is Redis %s, but version 6.2 or later is needed", version)
+		}
+	}
+	return nil
 }
 
 // permits limits concurrent operations. Metadata and bodies have separate

@@ -45,7 +45,7 @@ func subject(t *testing.T, server *server, opts redisstore.Options) storetest.Su
 			server.do(t, "DEL", url(key)+":b:"+blob.ID)
 			return nil
 		},
-		DamageEntries: func(key string) error { return flip(t, server, url(key)) },
+		DamageEntries: func(key string) error { return flip(t, server, metadataName(opts, key)) },
 		Collect: func() error {
 			for _, name := range strings.Fields(server.do(t, "KEYS", opts.Prefix+":v1:*:b:*")) {
 				// A draft lives for 10 minutes, a blob that an entry names for much longer.
