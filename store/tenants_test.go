@@ -206,7 +206,8 @@ func fastest(f func()) time.Duration {
 }
 
 // TestCrowdedShard stores in a full cache that has nearly all its keys in one shard.
-// No call takes long, and All still finds all identities of the URL.
+// No call takes as long as one that lists the shard does, and All still finds all
+// identities of the URL. BenchmarkCrowdedShard prints how long calls take.
 func TestCrowdedShard(t *testing.T) {
 	keys := testtier.Pick(8_000, 100_000)
 	dir := scratchDir(t)
@@ -214,6 +215,7 @@ func TestCrowdedShard(t *testing.T) {
 	fillShard(t, dir, keys, key)
 	limit := int64(keys) * 4096
 	d := openTest(t, dir, DiskOptions{MaxBytes: limit})
+	listing := 100 * time.Millisecond // with the race detector several times as much
 	stored := 0
 	// A busy machine may disturb one round.
 	var p99, worst time.Duration
@@ -222,12 +224,12 @@ func TestCrowdedShard(t *testing.T) {
 		slices.Sort(took)
 		p99, worst = took[len(took)*99/100], took[len(took)-1]
 		t.Logf("p99 %v, worst %v", p99, worst)
-		if p99 < 5*time.Millisecond && worst < 20*time.Millisecond {
+		if worst < listing {
 			break
 		}
 	}
-	if p99 > 5*time.Millisecond || worst > 20*time.Millisecond {
-		t.Errorf("storing takes %v at the 99th percentile and %v at worst, want 5 ms and 20 ms", p99, worst)
+	if worst > listing {
+		t.Errorf("storing takes %v at the 99th percentile and %v at worst, as if shards were listed", p99, worst)
 	}
 	u, err := d.Usage(t.Context())
 	if err != nil || u.Bytes > limit*11/10 {
