@@ -143,7 +143,11 @@ type Transport struct {
 // directory cannot be created. A directory that cannot be written to is opened,
 // and responses are served from it.
 func Open(dir string, opts ...store.DiskOptions) (*Transport, error) {
-	disk, err := store.OpenDisk(dir, append(opts, store.DiskOptions{})[0])
+	var diskOptions store.DiskOptions
+	if len(opts) > 0 {
+		diskOptions = opts[0]
+	}
+	disk, err := store.OpenDisk(dir, diskOptions)
 	if err != nil {
 		return nil, err
 	}
