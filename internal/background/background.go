@@ -1,8 +1,9 @@
 // Package background decides which jobs may run in the background.
 //
-// There is one job for a key at a time, a few for an origin, and a limited number in
-// all. After a job has failed, no other one for its key begins for a while. Jobs that
-// may not begin are not queued: the next use of their key asks again.
+// There is one job for a key at a time, a few for an origin, and a limited
+// number in all. After a job has failed, no other one for its key begins for a
+// while. Jobs that may not begin are not queued: the next use of their key asks
+// again.
 package background
 
 import (
@@ -19,18 +20,18 @@ const (
 	// answer leaves some for others.
 	maxOriginJobs = 8
 
-	// firstPause is how long no other job for a key begins after one has failed. It
-	// doubles with each failure, up to longestPause.
+	// firstPause is how long no other job for a key begins after one has
+	// failed. It doubles with each failure, up to longestPause.
 	firstPause   = time.Second
 	longestPause = time.Minute
 
-	// maxFailures limits the failures that are remembered. Forgetting them costs each
-	// key one more job.
+	// maxFailures limits the failures that are remembered. Forgetting them
+	// costs each key one more job.
 	maxFailures = 1024
 )
 
-// Jobs are jobs in the background. Its zero value is ready for use. It is safe for
-// concurrent use.
+// Jobs are jobs in the background. Its zero value is ready for use. It is safe
+// for concurrent use.
 type Jobs struct {
 	mu      sync.Mutex
 	running map[string]job     // by key
@@ -48,8 +49,8 @@ type failure struct {
 	until time.Time
 }
 
-// Begin reports whether a job for key may begin at the time now. Then End must be
-// called when it has ended. wanted ends when GiveUp or End is called.
+// Begin reports whether a job for key may begin at the time now. Then End must
+// be called when it has ended. wanted ends when GiveUp or End is called.
 func (js *Jobs) Begin(key, origin string, now time.Time) (wanted context.Context, ok bool) {
 	js.mu.Lock()
 	defer js.mu.Unlock()
@@ -73,8 +74,8 @@ func (js *Jobs) Begin(key, origin string, now time.Time) (wanted context.Context
 	return wanted, true
 }
 
-// End tells that the job for key has ended at the time now, and whether it has brought
-// something that can be used.
+// End tells that the job for key has ended at the time now, and whether it has
+// brought something that can be used.
 func (js *Jobs) End(key string, succeeded bool, now time.Time) {
 	js.mu.Lock()
 	defer js.mu.Unlock()

@@ -12,8 +12,8 @@ import (
 	"github.com/cachetrip/cachetrip/internal/patience"
 )
 
-// Writes are the pending writes of a store. The zero value is ready for use. It is safe for
-// concurrent use.
+// Writes are the pending writes of a store. The zero value is ready for use. It
+// is safe for concurrent use.
 type Writes struct {
 	keys  atomic.Int32 // len(byKey), which is mostly 0
 	mu    sync.Mutex
@@ -27,8 +27,8 @@ type Write struct {
 	done  chan struct{}
 }
 
-// Of returns the pending writes of a key, nil if there are none. Without any pending writes it
-// takes no lock.
+// Of returns the pending writes of a key, nil if there are none. Without any
+// pending writes it takes no lock.
 func (ws *Writes) Of(key string) *Write {
 	if ws.keys.Load() == 0 {
 		return nil
@@ -38,7 +38,8 @@ func (ws *Writes) Of(key string) *Write {
 	return ws.byKey[key]
 }
 
-// Begin notes that a write for a key begins. Each Begin needs one End with its result.
+// Begin notes that a write for a key begins. Each Begin needs one End with its
+// result.
 func (ws *Writes) Begin(key string) *Write {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
@@ -67,8 +68,8 @@ func (ws *Writes) End(w *Write) {
 	}
 }
 
-// Wait returns when all writes of w have ended, ctx has ended, or the patience of its caller. A nil
-// Write has ended.
+// Wait returns when all writes of w have ended, ctx has ended, or the patience
+// of its caller. A nil Write has ended.
 func (w *Write) Wait(ctx context.Context) {
 	if w != nil {
 		_ = patience.Wait(ctx, w.done, patience.Of(ctx, time.Now(), patience.Longest))

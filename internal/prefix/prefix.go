@@ -27,7 +27,8 @@ func Same(body io.Reader, content io.ReaderAt, length int64) bool {
 	return true
 }
 
-// readFull fills p with content from an offset on, and reports whether it could.
+// readFull fills p with content from an offset on, and reports whether it
+// could.
 func readFull(content io.ReaderAt, p []byte, offset int64) bool {
 	for len(p) > 0 {
 		n, err := content.ReadAt(p, offset)

@@ -16,8 +16,8 @@ func (s Span) Length() int64 { return s.End - s.Start }
 // Contains reports whether all of other lies within s.
 func (s Span) Contains(other Span) bool { return s.Start <= other.Start && other.End <= s.End }
 
-// ContentRange returns the Content-Range field of a response that brings s of content
-// of the given length, -1 if that is unknown: RFC 9110, section 14.4.
+// ContentRange returns the Content-Range field of a response that brings s of
+// content of the given length, -1 if that is unknown: RFC 9110, section 14.4.
 func (s Span) ContentRange(length int64) string {
 	complete := "*"
 	if length >= 0 {

@@ -8,8 +8,8 @@ import (
 )
 
 // Counter counts stragglers, such as requests that were cancelled. Unlike a
-// sync.WaitGroup, it may be added to while others wait, and the wait has a limit.
-// Its zero value is ready for use. It is safe for concurrent use.
+// sync.WaitGroup, it may be added to while others wait, and the wait has a
+// limit. Its zero value is ready for use. It is safe for concurrent use.
 type Counter struct {
 	mu   sync.Mutex
 	n    int
