@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// Log numbers events and remembers the last ones. Its zero value is ready for use. It is safe for
-// concurrent use.
+// Log numbers events and remembers the last ones. Its zero value is ready for
+// use. It is safe for concurrent use.
 type Log struct {
 	count       atomic.Uint64
 	invalidated memory
@@ -36,24 +36,26 @@ func (l *Log) Invalidate(name string, now time.Time) {
 // Stored notes that something was stored under a name.
 func (l *Log) Stored(name string) { l.stored.note(name, event{number: l.Next()}) }
 
-// Distrust notes that a response was stored under a name as invalid from the time now on.
+// Distrust notes that a response was stored under a name as invalid from the
+// time now on.
 func (l *Log) Distrust(name string, now time.Time) {
 	l.distrusted.note(name, event{l.Next(), now})
 }
 
-// InvalidatedAt returns the time of the last invalidation of a name. It is zero if there was none,
-// or if it was forgotten. Use it for stored responses: it never reports the invalidation of another
-// name.
+// InvalidatedAt returns the time of the last invalidation of a name. It is zero
+// if there was none, or if it was forgotten. Use it for stored responses: it
+// never reports the invalidation of another name.
 func (l *Log) InvalidatedAt(name string) time.Time { return l.invalidated.at(name).time }
 
-// InvalidatedSince reports whether a name was invalidated after the event with the given number.
-// Use it for requests under way: if the log has forgotten, it reports true.
+// InvalidatedSince reports whether a name was invalidated after the event with
+// the given number. Use it for requests under way: if the log has forgotten, it
+// reports true.
 func (l *Log) InvalidatedSince(number uint64, name string) bool {
 	return l.invalidated.since(name) > number
 }
 
-// StoredSince reports whether something was stored under a name after the event with the given
-// number. If the log has forgotten, it reports true.
+// StoredSince reports whether something was stored under a name after the event
+// with the given number. If the log has forgotten, it reports true.
 func (l *Log) StoredSince(number uint64, name string) bool { return l.stored.since(name) > number }
 
 // InvalidationsBefore appends to times when a name was last invalidated, and
@@ -74,7 +76,8 @@ type event struct {
 	time   time.Time
 }
 
-// memory remembers the last event of each name. Its zero value is ready for use.
+// memory remembers the last event of each name. Its zero value is ready for
+// use.
 type memory struct {
 	used         atomic.Bool // most programs never send anything unsafe to what they cache
 	mu           sync.Mutex
@@ -83,7 +86,8 @@ type memory struct {
 	forgotten    uint64           // no event that was forgotten has a higher number
 }
 
-// maxEvents limits the events of one memory. Beyond it the older half is forgotten.
+// maxEvents limits the events of one memory. Beyond it the older half is
+// forgotten.
 const maxEvents = 4096
 
 func (m *memory) note(name string, e event) {
@@ -102,7 +106,8 @@ func (m *memory) note(name string, e event) {
 	}
 }
 
-// at returns the last event of a name. It is zero if there was none, or if it was forgotten.
+// at returns the last event of a name. It is zero if there was none, or if it
+// was forgotten.
 func (m *memory) at(name string) event {
 	if !m.used.Load() {
 		return event{}
@@ -115,7 +120,8 @@ func (m *memory) at(name string) event {
 	return m.before[name]
 }
 
-// since returns the number of the last event of a name, or a higher one. It is 0 if there was none.
+// since returns the number of the last event of a name, or a higher one. It is
+// 0 if there was none.
 func (m *memory) since(name string) uint64 {
 	if e := m.at(name); e.number != 0 || !m.used.Load() {
 		return e.number

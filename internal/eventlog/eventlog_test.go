@@ -37,7 +37,8 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// A memory keeps the last events that fit. For a forgotten event, since is not too low.
+// A memory keeps the last events that fit. For a forgotten event, since is not
+// too low.
 func TestMemoryIsBounded(t *testing.T) {
 	var m memory
 	start := time.Now()
