@@ -15,7 +15,7 @@ func TestSet(t *testing.T) {
 	if !s.Has("a") || s.Has("b") {
 		t.Error("a set does not have what was added alone")
 	}
-	for i := range 100 * len(s.slots) {
+	for i := range 100 * setSlots {
 		name := strconv.Itoa(i)
 		if s.Add(name); !s.Has(name) {
 			t.Fatalf("the set does not have %q, which was added last", name)

@@ -7,16 +7,16 @@ import (
 )
 
 const (
-	// refusalTime is for how long a refusal is remembered. If the refusal had another cause, this
-	// costs one body that a 304 would have saved.
+	// refusalTime is for how long a refusal is remembered. If the refusal had
+	// another cause, this costs one body that a 304 would have saved.
 	refusalTime = 10 * time.Minute
 
-	// refusingURLs is how many URLs of an origin have to refuse the same extra before all of its
-	// URLs are expected to.
+	// refusingURLs is how many URLs of an origin have to refuse the same extra
+	// before all of its URLs are expected to.
 	refusingURLs = 3
 
-	// maxRefusals limits the URLs and origins that are remembered. Forgetting one costs one more
-	// request.
+	// maxRefusals limits the URLs and origins that are remembered. Forgetting
+	// one costs one more request.
 	maxRefusals = 4096
 )
 
@@ -28,8 +28,8 @@ const (
 	Range      Extra = "range"      // Range and If-Range, for the rest of a partial response
 )
 
-// Refusals remembers which URLs and origins refuse extras. Its zero value is ready for use. It is
-// safe for concurrent use.
+// Refusals remembers which URLs and origins refuse extras. Its zero value is
+// ready for use. It is safe for concurrent use.
 type Refusals struct {
 	used atomic.Bool // most programs never meet such an origin
 	mu   sync.Mutex
@@ -48,8 +48,12 @@ type refusal struct {
 	urls   int  // for an origin: how many of its URLs refused the extra
 }
 
-// Expects reports whether a request with the extra for a URL of an origin would be refused, as far
-// as is known.
+// Any reports whether any refusals are remembered. Without any, Expects is
+// false for all.
+func (rs *Refusals) Any() bool { return rs.used.Load() }
+
+// Expects reports whether a request with the extra for a URL of an origin would
+// be refused, as far as is known.
 func (rs *Refusals) Expects(what Extra, url, origin string, now time.Time) bool {
 	if !rs.used.Load() {
 		return false
@@ -63,9 +67,9 @@ func (rs *Refusals) Expects(what Extra, url, origin string, now time.Time) bool 
 	return whole.urls >= refusingURLs && now.Before(whole.until)
 }
 
-// Note remembers that a request with the extra was refused. helped says whether its repetition
-// without the extra was answered differently. origin is empty if the refusal tells nothing about
-// other URLs of the origin.
+// Note remembers that a request with the extra was refused. helped says whether
+// its repetition without the extra was answered differently. origin is empty if
+// the refusal tells nothing about other URLs of the origin.
 func (rs *Refusals) Note(what Extra, url, origin string, helped bool, now time.Time) {
 	rs.used.Store(true)
 	rs.mu.Lock()
@@ -87,8 +91,8 @@ func (rs *Refusals) Note(what Extra, url, origin string, helped bool, now time.T
 	rs.by[refusalKey{what, origin}] = whole
 }
 
-// Relent is called when the origin answers the URL again. It forgets the refusals of the URL that
-// the extra had not caused.
+// Relent is called when the origin answers the URL again. It forgets the
+// refusals of the URL that the extra had not caused.
 func (rs *Refusals) Relent(url string) {
 	if !rs.used.Load() {
 		return
