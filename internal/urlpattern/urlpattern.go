@@ -14,20 +14,25 @@ func Match(pattern, url string) bool {
 			pattern += "/" // a host without a path
 		}
 	}
-	parts := strings.Split(pattern, "*")
-	rest, found := strings.CutPrefix(url, parts[0])
-	if !found {
-		return false
+	return MatchText(pattern, url)
+}
+
+// MatchText reports whether a pattern matches a whole text. A star stands for
+// any text.
+func MatchText(pattern, text string) bool {
+	part, more, star := strings.Cut(pattern, "*")
+	rest, found := strings.CutPrefix(text, part)
+	if !found || !star {
+		return found && rest == ""
 	}
-	if len(parts) == 1 {
-		return rest == ""
-	}
-	for _, part := range parts[1 : len(parts)-1] {
+	for {
+		if part, more, star = strings.Cut(more, "*"); !star {
+			return strings.HasSuffix(rest, part)
+		}
 		i := strings.Index(rest, part)
 		if i < 0 {
 			return false
 		}
 		rest = rest[i+len(part):]
 	}
-	return strings.HasSuffix(rest, parts[len(parts)-1])
 }
