@@ -4,6 +4,7 @@ go 1.26
 
 require (
 	github.com/creack/pty v1.1.24
+	github.com/dunglas/httpsfv v1.1.2
 	github.com/gofrs/flock v0.13.1
 	github.com/google/go-cmp v0.7.0
 	github.com/peterbourgon/diskv/v3 v3.0.1
