@@ -8,9 +8,9 @@ import (
 // None is the value of an absent directive.
 const None = -1
 
-// CacheControl holds the directives of a Cache-Control field that a private cache acts upon, of
-// requests and responses alike. Numbers are seconds, None if the directive is absent.
-// RFC 9111, section 5.2; RFC 5861; RFC 8246.
+// CacheControl holds the directives of a Cache-Control field that a private
+// cache acts upon, of requests and responses alike. Numbers are seconds, None
+// if the directive is absent. RFC 9111, section 5.2; RFC 5861; RFC 8246.
 type CacheControl struct {
 	NoStore        bool
 	NoCache        bool     // unqualified, or with a list that is malformed
@@ -83,33 +83,33 @@ func tokens(text string) iter.Seq[string] {
 // restrict records a directive that restricts reuse, or whose argument is a
 // number of seconds.
 func (cc *CacheControl) restrict(name, argument string, has bool) {
-	switch {
-	case strings.EqualFold(name, "max-age"):
+	switch strings.ToLower(name) {
+	case "max-age":
 		cc.MaxAge = least(cc.MaxAge, argument)
-	case strings.EqualFold(name, "no-cache"):
+	case "no-cache":
 		if fields := Names([]string{argument}); len(fields) > 0 && !contains(fields, "*") {
 			cc.NoCacheFields = append(cc.NoCacheFields, fields...)
 		} else {
 			cc.NoCache = true
 		}
-	case strings.EqualFold(name, "no-store"):
+	case "no-store":
 		cc.NoStore = true
-	case strings.EqualFold(name, "must-revalidate"):
+	case "must-revalidate":
 		cc.MustRevalidate = true
-	case strings.EqualFold(name, "max-stale"):
+	case "max-stale":
 		if !has {
 			argument = "2147483648"
 		}
 		cc.MaxStale = least(cc.MaxStale, argument)
-	case strings.EqualFold(name, "min-fresh"):
+	case "min-fresh":
 		seconds, ok := Seconds(argument)
 		if !ok {
 			seconds = MaxSeconds
 		}
 		cc.MinFresh = max(cc.MinFresh, seconds)
-	case strings.EqualFold(name, "stale-while-revalidate"):
+	case "stale-while-revalidate":
 		cc.StaleWhileRevalidate = least(cc.StaleWhileRevalidate, argument)
-	case strings.EqualFold(name, "stale-if-error"):
+	case "stale-if-error":
 		cc.StaleIfError = least(cc.StaleIfError, argument)
 	}
 }
@@ -118,16 +118,16 @@ func (cc *CacheControl) restrict(name, argument string, has bool) {
 // do so by mistake. The same holds for only-if-cached, which forbids to ask the
 // origin.
 func (cc *CacheControl) allow(name string) {
-	switch {
-	case strings.EqualFold(name, "must-understand"):
+	switch strings.ToLower(name) {
+	case "must-understand":
 		cc.MustUnderstand = true // must-understand overrides no-store
-	case strings.EqualFold(name, "public"):
+	case "public":
 		cc.Public = true
-	case strings.EqualFold(name, "private"):
+	case "private":
 		cc.Private = true
-	case strings.EqualFold(name, "immutable"):
+	case "immutable":
 		cc.Immutable = true
-	case strings.EqualFold(name, "only-if-cached"):
+	case "only-if-cached":
 		cc.OnlyIfCached = true
 	}
 }

@@ -70,7 +70,7 @@ func Date(s string, now time.Time) (t time.Time, ok bool) {
 }
 
 // fixdate parses the common case: a date in the preferred format and letter
-// case, on one of the first 28 days of a month, which every month has.
+// case.
 func fixdate(s string) (t time.Time, ok bool) {
 	const format = "Sun, 06 Nov 1994 08:49:37 GMT"
 	if len(s) != len(format) || s[3] != ',' || s[4] != ' ' || s[7] != ' ' || s[11] != ' ' ||
@@ -85,10 +85,11 @@ func fixdate(s string) (t time.Time, ok bool) {
 	minute, ok4 := Seconds(s[20:22])
 	second, ok5 := Seconds(s[23:25])
 	if month < 0 || month%3 != 0 || weekday < 0 || weekday%3 != 0 || !ok1 || !ok2 || !ok3 || !ok4 || !ok5 ||
-		day < 1 || day > 28 || hour > 23 || minute > 59 || second > 59 {
+		day < 1 || day > 31 || hour > 23 || minute > 59 || second > 59 {
 		return time.Time{}, false
 	}
-	return time.Date(int(year), time.Month(1+month/3), int(day), int(hour), int(minute), int(second), 0, time.UTC), true
+	t = time.Date(int(year), time.Month(1+month/3), int(day), int(hour), int(minute), int(second), 0, time.UTC)
+	return t, t.Day() == int(day) // otherwise the month has no such day
 }
 
 var (

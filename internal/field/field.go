@@ -88,7 +88,7 @@ const maxNames = 256
 // Connection, in order and without duplicates. "*" stands for itself, for a
 // member that is not a field name, and for the rest of a list that is too long.
 func Names(lines []string) []string {
-	if len(lines) == 1 && IsToken(lines[0]) && textproto.CanonicalMIMEHeaderKey(lines[0]) == lines[0] {
+	if len(lines) == 1 && IsToken(lines[0]) && IsCanonical(lines[0]) {
 		return lines[:1:1] // the common case
 	}
 	var names []string
@@ -115,13 +115,34 @@ func Names(lines []string) []string {
 	return names
 }
 
+// First is h.Get(name) for a name in canonical form. It takes less.
+func First(h http.Header, name string) string {
+	if lines := h[name]; len(lines) > 0 {
+		return lines[0]
+	}
+	return ""
+}
+
 // Canonical returns h with all its names in canonical form. Lines of names that
 // become equal are joined. If changed is true, canonical is a copy; otherwise
 // it is h itself.
 func Canonical(h http.Header) (canonical http.Header, changed bool) {
+	return canonicalBut(h, func(name string, _ []string) bool { return !IsCanonical(name) })
+}
+
+// Received is Canonical for the header of a response. It leaves out names
+// without lines, for which an origin would have sent nothing. A request keeps
+// them: they tell net/http to set no User-Agent, for example.
+func Received(h http.Header) (canonical http.Header, changed bool) {
+	return canonicalBut(h, func(name string, lines []string) bool { return len(lines) == 0 || !IsCanonical(name) })
+}
+
+// canonicalBut returns h with the lines of odd names under their canonical
+// ones.
+func canonicalBut(h http.Header, isOdd func(name string, lines []string) bool) (canonical http.Header, changed bool) {
 	var odd []string
-	for name := range h {
-		if textproto.CanonicalMIMEHeaderKey(name) != name {
+	for name, lines := range h {
+		if isOdd(name, lines) {
 			odd = append(odd, name)
 		}
 	}
@@ -132,12 +153,28 @@ func Canonical(h http.Header) (canonical http.Header, changed bool) {
 	canonical = h.Clone()
 	for _, name := range odd {
 		delete(canonical, name)
+	}
+	for _, name := range odd {
 		if lines := h[name]; len(lines) > 0 {
 			name = textproto.CanonicalMIMEHeaderKey(name)
 			canonical[name] = append(canonical[name], lines...)
 		}
 	}
 	return canonical, true
+}
+
+// IsCanonical reports whether name is in the canonical form of net/http. Nearly
+// all names are. To see that takes less than to make the form.
+func IsCanonical(name string) bool {
+	first := true // of a word
+	for i := 0; i < len(name); i++ {
+		c := name[i]
+		if first && 'a' <= c && c <= 'z' || !first && 'A' <= c && c <= 'Z' {
+			return textproto.CanonicalMIMEHeaderKey(name) == name // it has other characters than a token
+		}
+		first = c == '-'
+	}
+	return true
 }
 
 // IsToken reports whether s is a token. RFC 9110, section 5.6.2.

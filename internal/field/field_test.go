@@ -235,28 +235,45 @@ func TestCombined(t *testing.T) {
 }
 
 func TestCanonical(t *testing.T) {
-	tests := []struct {
-		name    string
-		h, want http.Header
-		changed bool
+	type header = http.Header
+	for _, test := range []struct {
+		name                   string
+		h, canonical, received header
 	}{
-		{"nothing", nil, nil, false},
-		{"all canonical", http.Header{"A": {"1"}, "X-B": nil}, http.Header{"A": {"1"}, "X-B": nil}, false},
-		{"one that is not", http.Header{"A": {"1"}, "x-b": {"2", "3"}}, http.Header{"A": {"1"}, "X-B": {"2", "3"}}, true},
-		{"several spellings", http.Header{"x-b": {"3"}, "X-B": {"1"}, "X-b": {"2"}}, http.Header{"X-B": {"1", "2", "3"}}, true},
-		{"without lines", http.Header{"x-b": {}, "X-B": {"1"}, "c": nil}, http.Header{"X-B": {"1"}}, true},
-		{"what is no name", http.Header{"x b": {"1"}}, http.Header{"x b": {"1"}}, false},
-	}
-	for _, test := range tests {
+		{"nothing", nil, nil, nil},
+		{"all canonical", header{"A": {"1"}, "X-B": {""}}, header{"A": {"1"}, "X-B": {""}}, header{"A": {"1"}, "X-B": {""}}},
+		{"one that is not", header{"A": {"1"}, "x-b": {"2", "3"}}, header{"A": {"1"}, "X-B": {"2", "3"}}, header{"A": {"1"}, "X-B": {"2", "3"}}},
+		{"several spellings", header{"x-b": {"3"}, "X-B": {"1"}, "X-b": {"2"}}, header{"X-B": {"1", "2", "3"}}, header{"X-B": {"1", "2", "3"}}},
+		{"without lines", header{"A": {"1"}, "X-B": nil, "X-C": {}}, header{"A": {"1"}, "X-B": nil, "X-C": {}}, header{"A": {"1"}}},
+		{"without lines in one spelling", header{"x-b": {}, "X-B": {"1"}, "c": nil}, header{"X-B": {"1"}}, header{"X-B": {"1"}}},
+		{"without lines in the right spelling", header{"ETAG": {"1"}, "Etag": {}}, header{"Etag": {"1"}}, header{"Etag": {"1"}}},
+		{"what is no name", header{"x b": {"1"}}, header{"x b": {"1"}}, header{"x b": {"1"}}},
+	} {
 		t.Run(test.name, func(t *testing.T) {
 			before := test.h.Clone()
+			check := func(name string, got header, changed bool, want header) {
+				if diff := cmp.Diff(got, want); diff != "" || changed == cmp.Equal(before, want) {
+					t.Errorf("%s, changed %t (-got +want):\n%s", name, changed, diff)
+				}
+				if diff := cmp.Diff(test.h, before); diff != "" {
+					t.Errorf("what %s was given (-got +want):\n%s", name, diff)
+				}
+			}
 			got, changed := Canonical(test.h)
-			if diff := cmp.Diff(got, test.want); diff != "" || changed != test.changed {
-				t.Errorf("Canonical, changed %t (-got +want):\n%s", changed, diff)
-			}
-			if diff := cmp.Diff(test.h, before); diff != "" {
-				t.Errorf("what was given (-got +want):\n%s", diff)
-			}
+			check("Canonical", got, changed, test.canonical)
+			got, changed = Received(test.h)
+			check("Received", got, changed, test.received)
 		})
+	}
+}
+
+func TestIsCanonical(t *testing.T) {
+	for _, name := range []string{
+		"", "A", "a", "Content-Type", "content-type", "Content-type", "CONTENT-TYPE", "Etag", "ETag", "X-1a", "x-1A",
+		"A--B", "A--b", "-a", "-A", "A-", "a b", "A b", "A B", "Ä", "aÄ", "A_b", "A_B", "A\x00b",
+	} {
+		if got, want := IsCanonical(name), http.CanonicalHeaderKey(name) == name; got != want {
+			t.Errorf("%q: got %t, want %t", name, got, want)
+		}
 	}
 }
