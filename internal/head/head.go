@@ -7,8 +7,9 @@ import (
 	"sync/atomic"
 )
 
-// Lines are the fields of a header that does not change any more, in a slice, and their lines in another. Going through
-// slices takes less than going through a map. Lines are safe for concurrent use.
+// Lines are the fields of a header that does not change any more, in a slice,
+// and their lines in another. Going through slices takes less than going
+// through a map. Lines are safe for concurrent use.
 type Lines struct {
 	Fields []Field
 	Values []string // of all fields, in their order
@@ -24,8 +25,8 @@ type Field struct {
 
 // Said is what responses made of a header say of themselves for a second.
 type Said struct {
-	Age, TTL      int64 // in seconds
-	Value, Status string
+	Age, TTL              int64 // in seconds
+	Detail, Value, Status string
 }
 
 // Prepare returns the lines of h.
@@ -46,6 +47,21 @@ func (l *Lines) Copy(fields, lines int) (h http.Header, room []string) {
 	h = make(http.Header, len(l.Fields)+fields)
 	for _, f := range l.Fields {
 		h[f.Name], room = room[:f.Lines:f.Lines], room[f.Lines:]
+	}
+	return h, room
+}
+
+// Copy is [Lines.Copy] of a header that was not prepared. For one copy,
+// preparing takes longer.
+func Copy(header http.Header, fields, lines int) (h http.Header, room []string) {
+	for _, values := range header {
+		lines += len(values)
+	}
+	room = make([]string, lines)
+	h = make(http.Header, len(header)+fields)
+	for name, values := range header {
+		n := copy(room, values)
+		h[name], room = room[:n:n], room[n:]
 	}
 	return h, room
 }

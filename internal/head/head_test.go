@@ -11,21 +11,29 @@ func TestCopy(t *testing.T) {
 	for name, h := range map[string]http.Header{
 		"empty": {}, "one": {"A": {"1"}}, "several lines": {"A": {"1", "2"}, "B": {"3"}, "C": {}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			lines := Prepare(h)
-			first, room := lines.Copy(1, 2)
-			room[0], room[1] = "x", "y"
-			first["X"] = room[:1:1]
-			for name := range h {
-				first[name] = append(first[name], "more")
-				if len(h[name]) > 0 {
-					first[name][0] = "changed"
+		lines := Prepare(h)
+		for how, copied := range map[string]func(fields, lines int) (http.Header, []string){
+			"prepared": lines.Copy,
+			"once":     func(fields, lines int) (http.Header, []string) { return Copy(h, fields, lines) },
+		} {
+			t.Run(name+", "+how, func(t *testing.T) {
+				first, room := copied(1, 2)
+				room[0], room[1] = "x", "y"
+				first["X"] = room[:1:1]
+				for name := range h {
+					if cap(first[name]) > len(first[name]) {
+						t.Errorf("an append to %s writes into another field", name)
+					}
+					first[name] = append(first[name], "more")
+					if len(h[name]) > 0 {
+						first[name][0] = "changed"
+					}
 				}
-			}
-			if second, _ := lines.Copy(0, 0); !cmp.Equal(second, h) {
-				t.Errorf("after a copy was changed: %s", cmp.Diff(h, second))
-			}
-		})
+				if second, _ := copied(0, 0); !cmp.Equal(second, h) {
+					t.Errorf("after a copy was changed: %s", cmp.Diff(h, second))
+				}
+			})
+		}
 	}
 }
 
