@@ -49,8 +49,8 @@ type Group[R any] struct {
 	forgotten uint64
 }
 
-// maxEnded limits the subjects in endedAt. Forgetting them costs each caller that
-// is between its look-up and Join another look-up.
+// maxEnded limits the subjects in endedAt. Forgetting them costs each caller
+// that is between its look-up and Join another look-up.
 const maxEnded = 1024
 
 // Moment returns the present moment, for Join. Call it before the look-up in

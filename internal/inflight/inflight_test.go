@@ -225,7 +225,8 @@ func TestParticipationEndsOnce(t *testing.T) {
 	})
 }
 
-// TestLastReadsOn has all but one caller stop, and then the last one, which has something done before it leaves.
+// TestLastReadsOn has all but one caller stop, and then the last one, which has
+// something done before it leaves.
 func TestLastReadsOn(t *testing.T) {
 	test(t, func(f *fixture) {
 		leader, second := f.lead(0), f.follow()
@@ -244,7 +245,8 @@ func TestLastReadsOn(t *testing.T) {
 	})
 }
 
-// TestRelease has a caller come while a result is released, and others wait for that.
+// TestRelease has a caller come while a result is released, and others wait for
+// that.
 func TestRelease(t *testing.T) {
 	for _, ready := range []bool{true, false} {
 		t.Run(fmt.Sprint("ready=", ready), func(t *testing.T) {
@@ -499,7 +501,8 @@ func TestOnHide(t *testing.T) {
 	}
 }
 
-// TestCrowd has callers come and leave at random, so that the race detector sees all of it.
+// TestCrowd has callers come and leave at random, so that the race detector
+// sees all of it.
 func TestCrowd(t *testing.T) {
 	var group inflight.Group[string]
 	var o owner

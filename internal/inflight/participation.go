@@ -13,8 +13,9 @@ type Participation[R any] struct {
 // Leads reports whether the caller leads the request.
 func (p *Participation[R]) Leads() bool { return p.leads }
 
-// Leave ends the participation. The last one to leave ends the context of the work,
-// or releases the result. A leader that calls Leave does not read the result.
+// Leave ends the participation. The last one to leave ends the context of the
+// work, or releases the result. A leader that calls Leave does not read the
+// result.
 func (p *Participation[R]) Leave() { p.end(p.leads) }
 
 // LeaveAfter ends the participation of a caller that has read the result. If

@@ -10,8 +10,8 @@ import (
 	"github.com/cachetrip/cachetrip/internal/stack"
 )
 
-// ErrAbandoned is the cause with which the context of a request ends when the last
-// participant leaves.
+// ErrAbandoned is the cause with which the context of a request ends when the
+// last participant leaves.
 var ErrAbandoned = errors.New("cachetrip: abandoned by all callers")
 
 // Owner makes and releases results of requests. Its methods must not panic. No
@@ -21,7 +21,8 @@ type Owner[R any] interface {
 	// work ended its goroutine, as runtime.Goexit does.
 	Failed(p any, stack []byte) R
 
-	// Unread is called once, when the result is there, if the leader has called Leave.
+	// Unread is called once, when the result is there, if the leader has called
+	// Leave.
 	Unread(*Request[R])
 
 	// Release is called once, when the result is there and nobody takes part any
@@ -59,7 +60,8 @@ func (g *Group[R]) newRequest(ctx context.Context, owner Owner[R], key Key) *Req
 	return r
 }
 
-// endless has the values and the deadline of a context, and never ends by itself.
+// endless has the values and the deadline of a context, and never ends by
+// itself.
 type endless struct{ context.Context }
 
 func (endless) Done() <-chan struct{} { return nil }
@@ -69,15 +71,16 @@ func (endless) Err() error            { return nil }
 func (r *Request[R]) Key() Key { return r.key }
 
 // Context returns the context for the work of r. It has the values and the
-// deadline of the leader's context, so that the work can tell how much time there
-// is. It ends when the last participant leaves, and not at the deadline: others may
-// still wait for the result when the leader has gone.
+// deadline of the leader's context, so that the work can tell how much time
+// there is. It ends when the last participant leaves, and not at the deadline:
+// others may still wait for the result when the leader has gone.
 func (r *Request[R]) Context() context.Context { return r.ctx }
 
 // Cancel ends the context of r.
 func (r *Request[R]) Cancel(cause error) { r.cancel(cause) }
 
-// KeepContext makes the context of r outlive all participants: only Cancel ends it.
+// KeepContext makes the context of r outlive all participants: only Cancel ends
+// it.
 func (r *Request[R]) KeepContext() {
 	r.group.mu.Lock()
 	defer r.group.mu.Unlock()
@@ -107,8 +110,8 @@ func (r *Request[R]) Do(work func() R) {
 	returned = true
 }
 
-// Publish gives the result to all participants. If nobody takes part any more, the
-// result is released.
+// Publish gives the result to all participants. If nobody takes part any more,
+// the result is released.
 func (r *Request[R]) Publish(result R) {
 	r.result = result
 	r.group.mu.Lock()
@@ -126,11 +129,14 @@ func (r *Request[R]) Publish(result R) {
 	}
 }
 
-// Wait returns nil when the result is there. If ctx ends before, the error is its
-// cause. If limit passes before, the error is [patience.ErrExhausted].
+// Wait returns nil when the result is there. If ctx ends before, the error is
+// its cause. If limit passes before, the error is [patience.ErrExhausted].
 func (r *Request[R]) Wait(ctx context.Context, limit time.Duration) error {
 	return patience.Wait(ctx, r.done, limit)
 }
+
+// Done returns a channel that is closed when the result is there.
+func (r *Request[R]) Done() <-chan struct{} { return r.done }
 
 // Ready reports whether the result is there.
 func (r *Request[R]) Ready() bool {

@@ -9,8 +9,8 @@ import (
 	"github.com/cachetrip/cachetrip/internal/patience"
 )
 
-// maxTurns is how many callers have their turn for a key at once. More would not
-// help an origin that has too much to do.
+// maxTurns is how many callers have their turn for a key at once. More would
+// not help an origin that has too much to do.
 const maxTurns = 4
 
 // Turns lets callers that want the same result continue a few at a time, each
@@ -68,8 +68,8 @@ func (ts *Turns) advance(key Key) {
 	}
 }
 
-// Wait returns nil when the turn has come or limit has passed. If ctx ends before,
-// the error is its cause.
+// Wait returns nil when the turn has come or limit has passed. If ctx ends
+// before, the error is its cause.
 func (t *Turn) Wait(ctx context.Context, limit time.Duration) error {
 	if t == nil {
 		return nil
