@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// The file of a large body has the bytes of the body, from offset 0, and a footer. With the
-// footer any part of the body can be verified alone:
+// The file of a large body has the bytes of the body, from offset 0, and a
+// footer. With the footer any part of the body can be verified alone:
 //
 //	body | CRC-32C [4] of each chunk | magic [8] | ID [16] | body length [8] | CRC-32C of the table [4] | CRC-32C of magic … table's CRC [4]
 
@@ -24,8 +24,9 @@ const (
 	bodyMagic   = "ctbody1\n"
 	bodyTrailer = 40
 
-	// chunkSize is how many bytes are verified together. A body of up to that size is
-	// verified before it is opened. Reading a chunk takes the time of about ten system calls.
+	// chunkSize is how many bytes are verified together. A body of up to that
+	// size is verified before it is opened. Reading a chunk takes the time of
+	// about ten system calls.
 	chunkSize = 64 << 10
 )
 
@@ -49,8 +50,8 @@ func appendFooter(b []byte, id blobID, size int64, sums []uint32) []byte {
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
 }
 
-// checkFooter returns the table in the footer of a body of size bytes. ok is false if the
-// footer is damaged.
+// checkFooter returns the table in the footer of a body of size bytes. ok is
+// false if the footer is damaged.
 func checkFooter(footer []byte, id blobID, size int64) (table []byte, ok bool) {
 	n := 4 * chunks(size)
 	if size < 0 || int64(len(footer)) != n+bodyTrailer {
@@ -77,7 +78,7 @@ func (d *Disk) Open(ctx context.Context, key string, blob Blob) (Body, error) {
 	if blob.Inline != nil {
 		return newBytesBody(blob.Inline), nil
 	}
-	if err := checkKey(key); err != nil {
+	if err := CheckKey(key); err != nil {
 		return nil, err
 	}
 	id, ok := parseBlobID(blob.ID)
@@ -86,7 +87,14 @@ func (d *Disk) Open(ctx context.Context, key string, blob Blob) (Body, error) {
 	}
 	body, err := d.openFile(key, id, blob)
 	if errors.Is(err, fs.ErrNotExist) {
-		// The blob may be kept with the entry, and the caller may have left out its bytes.
+		if err := d.nameBody(ctx, key, blob.ID); err != nil {
+			return nil, opError("open body", err)
+		}
+		body, err = d.openFile(key, id, blob) // another caller may have named it meanwhile
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		// The blob may be kept with the entry, and the caller may have left out
+		// its bytes.
 		st, _, lerr := d.load(key)
 		if lerr != nil {
 			return nil, lerr
@@ -113,10 +121,14 @@ func (d *Disk) openFile(key string, id blobID, blob Blob) (Body, error) {
 	if blob.Size <= chunkSize {
 		return d.openSmall(key, id, blob)
 	}
-	path := d.path(blobName(key, blob.ID))
-	f, err := openRead(path)
+	name := blobName(key, blob.ID)
+	var f *bodyFile
+	err := d.fromShard(shardOf(key), time.Now().UnixNano(), func(dir *shardDir) (err error) {
+		f, err = dir.openBody(name)
+		return err
+	})
 	if err != nil {
-		if isUnreadable(path, err) {
+		if isUnreadable(d.path(name), err) {
 			err = ErrDamaged
 		}
 		return nil, err
@@ -129,13 +141,13 @@ func (d *Disk) openFile(key string, id blobID, blob Blob) (Body, error) {
 	return b, nil
 }
 
-// fileBody is a body in a file of its own. Chunks are verified before their bytes are
-// returned.
+// fileBody is a body in a file of its own. Chunks are verified before their
+// bytes are returned.
 type fileBody struct {
 	d    *Disk
 	key  string
 	id   string
-	f    *os.File
+	f    *bodyFile
 	size int64
 
 	proof atomic.Pointer[proof]
@@ -150,12 +162,12 @@ type proof struct {
 	table []byte // the chunks' sums; nil if all chunks were verified before
 }
 
-// prepare checks the file's length and, if chunks are still to be verified, its footer. It
-// does so again if the file has changed since.
+// prepare checks the file's length and, if chunks are still to be verified, its
+// footer. It does so again if the file has changed since.
 func (b *fileBody) prepare() error {
 	now := time.Now().UnixNano()
 	var st fileStat
-	if err := statOpen(b.f, &st); err != nil {
+	if err := b.f.stat(&st); err != nil {
 		return err
 	}
 	if p := b.proof.Load(); p != nil && st.ctime == p.marks.stat.ctime && st.mtime == p.marks.stat.mtime && st.size == p.marks.stat.size {
@@ -175,6 +187,13 @@ func (b *fileBody) prepare() error {
 		return err
 	}
 	table, ok := checkFooter(footer, id, b.size)
+	for try := 0; !ok && try < 3 && now-st.mtime < int64(time.Second); try++ { // a checkpoint may just be writing it
+		time.Sleep(time.Millisecond)
+		if _, err := b.f.ReadAt(footer, b.size); err != nil {
+			return err
+		}
+		table, ok = checkFooter(footer, id, b.size)
+	}
 	if !ok {
 		return ErrDamaged
 	}
@@ -207,8 +226,8 @@ func (b *fileBody) ReadAt(p []byte, off int64) (n int, err error) {
 	return n, atEnd
 }
 
-// failed returns the error for a reader. If err is damage, it also removes the entries with
-// this body.
+// failed returns the error for a reader. If err is damage, it also removes the
+// entries with this body.
 func (b *fileBody) failed(err error) error {
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		err = ErrDamaged // the file was cut since it was opened
@@ -240,7 +259,8 @@ func (b *fileBody) WriteRangeTo(w io.Writer, offset, length int64) (n int64, err
 	buf := writePool.Get().(*[writeSize]byte)
 	defer writePool.Put(buf)
 	for n < length {
-		// Pieces end at multiples of the buffer size, so that each chunk is read once.
+		// Pieces end at multiples of the buffer size, so that each chunk is
+		// read once.
 		piece := buf[:min(length-n, writeSize-(offset+n)%writeSize)]
 		m, err := b.readSome(piece, offset+n)
 		written, werr := writeAll(w, piece[:m])
@@ -255,8 +275,8 @@ func (b *fileBody) WriteRangeTo(w io.Writer, offset, length int64) (n int64, err
 	return n, nil
 }
 
-// kernelCopies reports whether w may let the kernel copy a file. Other writers would read the
-// file in smaller pieces than WriteRangeTo does.
+// kernelCopies reports whether w may let the kernel copy a file. Other writers
+// would read the file in smaller pieces than WriteRangeTo does.
 func kernelCopies(w io.Writer) bool {
 	switch w := w.(type) {
 	case *os.File, *net.TCPConn:
@@ -274,15 +294,17 @@ func (b *fileBody) proved() bool {
 	return m.left.Load() == 0 && m.stat.sameVersion(&m.stat, m.seen) // or it could have changed unseen since
 }
 
-// sendFile lets w copy length bytes of the file from offset on. The caller holds b.position.
+// sendFile lets w copy length bytes of the file from offset on. The caller
+// holds b.position.
 func (b *fileBody) sendFile(w io.Writer, offset, length int64) (int64, error) {
-	if _, err := b.f.Seek(offset, io.SeekStart); err != nil {
+	f := b.f.osFile()
+	if _, err := f.Seek(offset, io.SeekStart); err != nil {
 		return 0, opError("read body", err)
 	}
-	n, err := io.Copy(w, &io.LimitedReader{R: b.f, N: length})
+	n, err := io.Copy(w, &io.LimitedReader{R: f, N: length})
 	if err == nil && n < length {
 		var st fileStat
-		if statOpen(b.f, &st) == nil && st.size < offset+length {
+		if b.f.stat(&st) == nil && st.size < offset+length {
 			return n, b.failed(ErrDamaged)
 		}
 		err = io.ErrShortWrite

@@ -41,8 +41,7 @@ type smallBody struct {
 func (d *Disk) openSmall(key string, id blobID, blob Blob) (Body, error) {
 	name, size := blobName(key, blob.ID), blob.Size
 	buf := smallPool.Get().(*smallFile)
-	var st fileStat
-	b, err := d.readFrom(shardOf(key), name, int64(len(buf)), &st, buf[:], time.Now().UnixNano())
+	b, err := d.readFrom(shardOf(key), name, &reading{max: int64(len(buf)), buf: buf[:], now: time.Now().UnixNano()})
 	switch {
 	case isUnreadable(d.path(name), err) || err == nil && int64(len(b)) != bodyFileSize(size):
 		err = ErrDamaged
@@ -59,8 +58,8 @@ func (d *Disk) openSmall(key string, id blobID, blob Blob) (Body, error) {
 	return &smallBody{buf: buf, size: size}, nil
 }
 
-// acquire returns the bytes of the body. The buffer is not reused before release, even if the
-// body is closed meanwhile.
+// acquire returns the bytes of the body. The buffer is not reused before
+// release, even if the body is closed meanwhile.
 func (b *smallBody) acquire() ([]byte, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// rangeWriter is what all bodies of a Disk that are not kept with the entry are.
+// rangeWriter is what all bodies of a Disk that are not kept with the entry
+// are.
 type rangeWriter interface {
 	Body
 	WriteRangeTo(w io.Writer, offset, length int64) (int64, error)
@@ -135,7 +136,8 @@ func TestWriteRange(t *testing.T) {
 	}
 }
 
-// TestWriteRangeShort has writers fail: what they took is counted, and the store is not to blame.
+// TestWriteRangeShort has writers fail: what they took is counted, and the
+// store is not to blame.
 func TestWriteRangeShort(t *testing.T) {
 	d := openTest(t, t.TempDir(), DiskOptions{})
 	full := errors.New("full")
@@ -167,7 +169,8 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// TestWriteRangeDamaged damages a body before it is read, and after it was verified.
+// TestWriteRangeDamaged damages a body before it is read, and after it was
+// verified.
 func TestWriteRangeDamaged(t *testing.T) {
 	d := openTest(t, t.TempDir(), DiskOptions{})
 	const size = 1 << 20
@@ -232,7 +235,8 @@ func TestWriteRangeDamaged(t *testing.T) {
 	}
 }
 
-// TestWriteRangeConcurrently has one body be read in all ways at once, and closed under a reader.
+// TestWriteRangeConcurrently has one body be read in all ways at once, and
+// closed under a reader.
 func TestWriteRangeConcurrently(t *testing.T) {
 	d := openTest(t, t.TempDir(), DiskOptions{})
 	for _, size := range []int{50_000, 600_000} {
@@ -270,7 +274,8 @@ func TestWriteRangeConcurrently(t *testing.T) {
 		}
 		wg.Wait()
 
-		// Another body may take the buffer of a small one that is closed, but not while it is read.
+		// Another body may take the buffer of a small one that is closed, but
+		// not while it is read.
 		body, _ = openBody(t, d, testKeyOne)
 		mustPut(t, d, testKey(2), pattern(2, size))
 		var got bytes.Buffer
@@ -289,7 +294,8 @@ func TestWriteRangeConcurrently(t *testing.T) {
 	}
 }
 
-// BenchmarkWriteRange copies a verified body, as io.Copy from a response does, beside a plain file.
+// BenchmarkWriteRange copies a verified body, as io.Copy from a response does,
+// beside a plain file.
 func BenchmarkWriteRange(b *testing.B) {
 	const size = 64 << 20
 	dir := b.TempDir()

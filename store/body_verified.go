@@ -5,8 +5,8 @@ import (
 	"sync/atomic"
 )
 
-// verifiedMax limits the files that are remembered as verified: 1024 files of 64 MiB take
-// some 200 KiB.
+// verifiedMax limits the files that are remembered as verified: 1024 files of
+// 64 MiB take some 200 KiB.
 const verifiedMax = 1024
 
 // verified has the chunks of a file that were verified.
@@ -28,8 +28,9 @@ func (v *verified) set(chunk int64) {
 	}
 }
 
-// verifiedFiles remembers, for a limited number of files, which chunks were verified. They need
-// not be verified again as long as the file does not change.
+// verifiedFiles remembers, for a limited number of files, which chunks were
+// verified. They need not be verified again as long as the file does not
+// change.
 type verifiedFiles struct {
 	mu    sync.Mutex
 	files map[string]*verified
@@ -37,7 +38,8 @@ type verifiedFiles struct {
 	next  int
 }
 
-// get returns the verified chunks of the file of a blob, whose properties are st now.
+// get returns the verified chunks of the file of a blob, whose properties are
+// st now.
 func (vf *verifiedFiles) get(id string, st *fileStat, now, chunks int64) *verified {
 	vf.mu.Lock()
 	defer vf.mu.Unlock()
@@ -59,9 +61,10 @@ func (vf *verifiedFiles) get(id string, st *fileStat, now, chunks int64) *verifi
 	return fresh
 }
 
-// sameVersion reports whether the file of a body, whose properties were old, is still the
-// same; see unchanged. A published body is never changed, and its use is not recorded. Any
-// change of the inode is therefore a reason to verify again.
+// sameVersion reports whether the file of a body, whose properties were old, is
+// still the same; see unchanged. A published body is never changed, and its use
+// is not recorded. Any change of the inode is therefore a reason to verify
+// again.
 func (st *fileStat) sameVersion(old *fileStat, seen int64) bool {
 	return st.unchanged(old, seen) && st.ctime == old.ctime && seen-st.ctime > int64(settle(st.ctime))
 }

@@ -9,10 +9,12 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/cachetrip/cachetrip/internal/testtier"
 )
 
-// stamp gives all files of a cache the same times, as if they were written and used then, and has all shards been
-// listed then.
+// stamp gives all files of a cache the same times, as if they were written and
+// used then, and has all shards been listed then.
 func stamp(t *testing.T, d *Disk, at time.Time) {
 	t.Helper()
 	for path, mode := range tree(t, d.Dir()) {
@@ -38,7 +40,8 @@ func stamp(t *testing.T, d *Disk, at time.Time) {
 	}
 }
 
-// TestClock has the clock been far ahead, or far behind, when the cache was filled.
+// TestClock has the clock been far ahead, or far behind, when the cache was
+// filled.
 func TestClock(t *testing.T) {
 	for name, at := range map[string]time.Time{
 		"set back":    time.Now().AddDate(5, 0, 0),
@@ -133,7 +136,7 @@ func TestOtherClock(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer d.Close()
-		for round := range 3 {
+		for round := range testtier.Pick(1, 3) {
 			key := testKey(round)
 			draft, err := d.Create(t.Context(), key, -1)
 			if err != nil {
@@ -168,6 +171,7 @@ func TestOtherClock(t *testing.T) {
 			if b, err := readBody(d, mustEntries(t, d, key)[0]); err != nil || !bytes.Equal(b, body) {
 				t.Errorf("wrong bytes or %v", err)
 			}
+			draft.Close() // Windows does not remove the file before
 			time.Sleep(48 * time.Hour)
 		}
 	})
@@ -221,10 +225,5 @@ func TestNewVariantStays(t *testing.T) {
 				}
 			}
 		}
-	}
-	// As stored with a clock that was ahead, and seen when it is right again.
-	old, late, fresh := &Entry{ResponseTime: now.Add(-time.Hour)}, &Entry{ResponseTime: now.Add(time.Hour)}, &Entry{ResponseTime: now}
-	if got := dropOldest([]*Entry{old, late}, []*Entry{fresh, old, late}); len(got) != 2 || got[1] != old {
-		t.Errorf("left are %v, want the new one and that of an hour ago", got)
 	}
 }

@@ -3,40 +3,41 @@ package store
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/peterbourgon/diskv/v3"
 )
 
 const (
-	// DefaultMaxBytes is the size limit of a [Disk] if its options have none: 1 GiB.
+	// DefaultMaxBytes is the size limit of a [Disk] if its options have none: 1
+	// GiB.
 	DefaultMaxBytes = 1 << 30
 
 	// DefaultMemoryBytes is the size of the memory tier if the options have none:
 	// 16 MiB, for some thousand responses of an API.
 	DefaultMemoryBytes = 16 << 20
 
-	// version is the part of the path that names the format of everything below it.
+	// version is the part of the path that names the format of everything below
+	// it.
 	version = "v1"
 )
 
 // DiskOptions configures a [Disk]. The zero value suits most programs.
 type DiskOptions struct {
-	// MaxBytes limits the size of the cache's files in bytes, each rounded up to
-	// blocks of 4 KiB. The Disk evicts the responses that were not used for longest
-	// and keeps the limit within 10 %. 0 means DefaultMaxBytes.
+	// MaxBytes limits the size of the cache's files in bytes, each rounded up
+	// to blocks of 4 KiB. The Disk evicts the responses that were not used for
+	// longest and keeps the limit within 10 %. 0 means DefaultMaxBytes.
 	MaxBytes int64
 
-	// MemoryBytes limits the memory, in bytes, for the metadata and small bodies of
-	// keys that are used often. 0 means DefaultMemoryBytes. If it is negative,
-	// nothing of that is kept in memory. Beside it, a Disk remembers the origins of
-	// keys that it stored, which takes up to a quarter of MemoryBytes, or 200 KB.
+	// MemoryBytes limits the memory, in bytes, for the metadata and small
+	// bodies of keys that are used often. 0 means DefaultMemoryBytes. If it is
+	// negative, nothing of that is kept in memory. Beside it, a Disk remembers
+	// the origins of keys that it stored, which takes up to a quarter of
+	// MemoryBytes, or 200 KB, and which keys are to be evicted next, in up to 2
+	// MB.
 	MemoryBytes int64
 
 	// Logger gets faults that do not concern a caller, such as damaged files, at
@@ -44,20 +45,21 @@ type DiskOptions struct {
 	Logger *slog.Logger
 }
 
-// Disk keeps a cache in a directory. Any number of processes, and of Disks
-// within one, may use the same directory at the same time. Each sees with its
-// next call what the others stored. A process may be killed at any time. No
-// file is flushed to the device: an entry torn by a power cut fails its
-// checksum and is treated as missing.
+// Disk keeps a cache in a directory. It is safe for concurrent use. Any number
+// of processes, and of Disks within one, may use the same directory at the same
+// time. Each sees with its next call what the others stored. A process may be
+// killed at any time. No file is flushed to the device: an entry torn by a
+// power cut fails its checksum and is treated as missing.
 //
-// A Disk has no goroutine. Each call that stores also does a little of the work
-// of evicting and of removing leftovers.
+// A Disk has no goroutine between calls. Each call that stores also does a
+// little of the work of evicting and of removing leftovers.
 //
-// All Disks of a process together keep at most an eighth of its file
-// descriptors open. They are for directories and, on Linux, for the files of
-// keys that are used often. If another process evicts such a file, the system
-// frees its space after the next call for its key here, or after Close. All
-// such files together have at most 1/128 of MaxBytes, and at most 8 MiB.
+// What programs without this package do to the files is seen within 100 ms: if
+// they remove the directory, for example, or put a backup in its place.
+//
+// All Disks of a process together keep at most a sixteenth of its file
+// descriptors open, for directories. On Linux, a Disk maps a file of 36 KiB
+// into memory.
 type Disk struct {
 	dir  string
 	root string // dir/v1
@@ -70,13 +72,16 @@ type Disk struct {
 	tier     *tier
 	verified verifiedFiles
 	dirs     shardDirs
-	held     heldFiles
+	counts   counters
 	locks    shardLocks
 	leases   leaseFile
 	usage    usageFile
 	shares   shares
 	evictor  evictor
 	unusable unusableFiles
+	absent   absentKeys
+
+	modeChecked atomic.Int64 // see written
 
 	owner owner // of new files
 
@@ -85,11 +90,12 @@ type Disk struct {
 		rounds       atomic.Uint64 // counts how often space was made
 	}
 
-	closed     atomic.Bool
-	evictions  atomic.Uint64
-	inUse      atomic.Int64 // when noteInUse last looked, in nanoseconds since 1970
-	touchAfter atomic.Int64 // nanoseconds; see noteResidence
-	staging    atomic.Int64 // bytes of all drafts' buffers
+	closed    atomic.Bool
+	evictions atomic.Uint64
+	inUse     atomic.Int64 // when noteInUse last looked, in nanoseconds since 1970
+	evicted   atomic.Int64 // the residence that the usage file notes; see touchAge
+	made      atomic.Int64 // when the cache was made, as it notes
+	staging   atomic.Int64 // bytes of all drafts' buffers
 
 	secret      atomic.Pointer[[]byte] // nil: not loaded yet
 	secretStale atomic.Bool            // the directory of the secret was removed or replaced
@@ -120,19 +126,19 @@ func OpenDisk(dir string, opts DiskOptions) (*Disk, error) {
 	}
 	d.owner = ownerOf(dir)
 	// Behind a symbolic link the cache would change files that are not its own.
-	for _, path := range []string{d.root, d.data, d.tmp} {
-		if fi, err := os.Lstat(path); err == nil && !fi.IsDir() {
-			return nil, opError("open", &fs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR})
-		}
+	now := time.Now().UnixNano()
+	if err := checkDirs(d.root, d.tmp, d.data); err != nil {
+		return nil, err
 	}
+	d.dirs.checked.Store(now)
 	if err := d.makeLayout(); err != nil {
 		d.log.Debug("cachetrip: store: the cache directory cannot be written to", "dir", dir, "error", err)
 	} else if err := d.tag(); err != nil {
 		d.log.Debug("cachetrip: store: the directory has no tag", "dir", dir, "error", err)
 	}
 	var page usagePage
-	if d.readUsage(&page) != nil {
-		d.touchAfter.Store(int64(time.Hour)) // read-only, most likely: no use will be recorded
+	if f, err := d.usageOpen(); err == nil {
+		d.readUsageFrom(f, &page) // if that fails, uses are recorded once an hour
 	}
 	return d, nil
 }
@@ -162,12 +168,12 @@ func newDiskOf(version, dir string, opts DiskOptions) *Disk {
 	d.tier = newTier(max(opts.MemoryBytes, 0))
 	d.dirs.init()
 	d.shares.init(d.max, opts.MemoryBytes)
-	d.held.init(d.max, d.dirs.max) // as many files as directories
+	d.counts.d = d
 	d.evictor.init()
 
-	// diskv tells the paths of files, and moves finished bodies to them. Small files
-	// of keys do not go through it; see locked.replace. Its Erase lists a directory
-	// each time, and its readers keep descriptors open.
+	// diskv tells the paths of files, and moves finished bodies to them. Small
+	// files of keys do not go through it; see locked.replace. Its Erase lists a
+	// directory each time, and its readers keep descriptors open.
 	d.dv = diskv.New(diskv.Options{
 		BasePath: d.data,
 		TempDir:  d.tmp,
@@ -184,25 +190,41 @@ func newDiskOf(version, dir string, opts DiskOptions) *Disk {
 // Dir returns the absolute path of the cache directory.
 func (d *Disk) Dir() string { return d.dir }
 
+// MaxBytes returns the size limit in bytes; see [DiskOptions].
+func (d *Disk) MaxBytes() int64 { return d.max }
+
+// Bytes returns how many bytes the cache's files have, as the size limit counts
+// them. It reads one small file, however large the cache is, and returns 0 if
+// that cannot be read. After a crash it may be too large for up to an hour;
+// [Disk.Usage] counts exactly.
+func (d *Disk) Bytes() int64 {
+	page := pagePool.Get().(*usagePage)
+	defer pagePool.Put(page)
+	if d.closed.Load() || d.readUsage(page) != nil {
+		return 0
+	}
+	return page.sum()
+}
+
 // Evictions returns how many keys this Disk has evicted to keep its size limit.
 func (d *Disk) Evictions() uint64 { return d.evictions.Load() }
 
-// Close releases the store. Open bodies and drafts stay readable; every other call
-// fails with ErrClosed then. Closing again does nothing. A program that ends without
-// Close loses nothing.
+// Close releases the store. Open bodies and drafts stay readable; every other
+// call fails with ErrClosed then. Closing again does nothing. A program that
+// ends without Close loses nothing.
 func (d *Disk) Close() error {
 	if !d.closed.Swap(true) {
 		d.usageClose()
 		d.dirs.close()
-		d.held.close()
+		d.counts.close()
 		d.evictor.close()
 		d.leases.close()
 	}
 	return nil
 }
 
-// begin returns an error if the store is closed or ctx has ended. Every method calls
-// it first.
+// begin returns an error if the store is closed or ctx has ended. Every method
+// calls it first.
 func (d *Disk) begin(ctx context.Context) error {
 	if d.closed.Load() {
 		return ErrClosed

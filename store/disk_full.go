@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// This file makes space on a full disk. If the system refuses to store more, the
-// cache evicts its own oldest keys and tries again. For a while it then keeps below
-// what has fitted, so that the user's own files fit as well. All processes learn
-// that from the usage file.
+// This file makes space on a full disk. If the system refuses to store more,
+// the cache evicts its own oldest keys and tries again. For a while it then
+// keeps below what has fitted, so that the user's own files fit as well. All
+// processes learn that from the usage file.
 
 const (
 	// squeezeFor is how long the cache keeps below what has fitted.
@@ -19,8 +19,8 @@ const (
 	// many.
 	squeezeShare = 10
 
-	// squeezeNow is how many bytes, at most, are freed at once. The next calls free
-	// the rest.
+	// squeezeNow is how many bytes, at most, are freed at once. The next calls
+	// free the rest.
 	squeezeNow = 1 << 20
 
 	// squeezeMin is a size, in bytes, below which the limit is not lowered.
@@ -29,16 +29,16 @@ const (
 	// spaceTries is how often a caller makes space and tries again.
 	spaceTries = 3
 
-	// squeezeAt is where the usage file has the lowered limit in bytes, the time in
-	// nanoseconds since 1970 until when it holds, and a check of both.
+	// squeezeAt is where the usage file has the lowered limit in bytes, the
+	// time in nanoseconds since 1970 until when it holds, and a check of both.
 	squeezeAt = 32
 )
 
 // diskFull reports whether err says that the disk or a quota is full.
 func diskFull(err error) bool { return err != nil && CauseOf(err) == CauseFull }
 
-// limit returns the size that the cache is to have at most: MaxBytes, or less after
-// the disk was full.
+// limit returns the size that the cache is to have at most: MaxBytes, or less
+// after the disk was full.
 func (d *Disk) limit() int64 {
 	left := d.squeezed.until.Load() - time.Now().UnixNano()
 	if left <= 0 || left > int64(squeezeFor) { // over, or the clock was set back
@@ -49,13 +49,19 @@ func (d *Disk) limit() int64 {
 
 // makeSpace evicts on a full disk, so that at least need bytes become free if
 // possible. round is what d.squeezed.rounds was before the caller failed: if
-// another caller has made space since, there is nothing to do. makeSpace reports
-// whether trying again makes sense.
+// another caller has made space since, there is nothing to do. makeSpace
+// reports whether trying again makes sense.
 func (d *Disk) makeSpace(ctx context.Context, round uint64, need int64) bool {
 	e := &d.evictor
 	if e.wait(ctx) != nil {
 		return false
 	}
+	var told []any
+	defer func() { // after the lock is released
+		if told != nil {
+			d.log.Debug("cachetrip: store: the disk is full", told...)
+		}
+	}()
 	defer func() { <-e.mu }()
 	if d.squeezed.rounds.Load() != round {
 		return true
@@ -72,9 +78,9 @@ func (d *Disk) makeSpace(ctx context.Context, round uint64, need int64) bool {
 		bytes = min(limit, held-now)
 	}
 	d.squeeze(max(bytes, squeezeMin))
-	done, err := d.evict(ctx, evictLimits{target: min(bytes, held-now), full: held - now, near: held})
+	done, err := d.evict(ctx, evictLimits{target: min(bytes, held-now), full: held - now, near: held, few: evictMany})
 	d.squeezed.rounds.Add(1)
-	d.log.Debug("cachetrip: store: the disk is full", "held", held, "freed", done.freed, "limit", d.limit(), "error", err)
+	told = []any{"held", held, "freed", done.freed, "limit", d.limit(), "error", err}
 	return done.freed > 0
 }
 

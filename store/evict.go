@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"math"
 	"math/rand/v2"
 	"slices"
 	"sync/atomic"
@@ -16,14 +15,8 @@ import (
 // evict_plan.go for the next step, and removes keys under the locks of shards.
 
 const (
-	// sampleKeys is how many keys are listed, from as many shards as that takes,
-	// before the oldest part of them is evicted.
-	sampleKeys = 256
-
-	// A small cache has few keys in each of many shards. There sampleFew keys are
-	// enough once listing has taken listSoft.
-	sampleFew = 64
-	listSoft  = time.Millisecond
+	// listSoft is how long a call goes on listing if that can wait.
+	listSoft = time.Millisecond
 
 	// evictWait is how long a request waits for another one that evicts, which
 	// may itself wait for lockWait.
@@ -35,13 +28,19 @@ const (
 )
 
 // evictor finds the keys to evict. No list of the cache's content exists: the
-// evictor lists shards in turn and takes the oldest of their keys.
+// evictor lists shards in turn and remembers their oldest keys.
 type evictor struct {
 	mu     shardLock // held by the goroutine that evicts
 	cursor int       // the shard to list next
-	pool   []*keyFiles
-	old    []*keyFiles // of earlier samples, those that are next; see evictRun.list
+	all    pool
+	own    pool         // of greedy's keys only
+	greedy *originShare // the origin that had more than its fair share last
 	survey survey
+
+	// While the size is unknown: bytes that were freed and not added again yet,
+	// and how many shards were unknown when they were freed.
+	spare        int64
+	spareUnknown int
 
 	turns atomic.Uint64 // counts steps, so that waiting callers see progress
 }
@@ -51,7 +50,8 @@ func (e *evictor) init() {
 	e.cursor = rand.IntN(shardCount) // so that short-lived processes begin at different shards
 }
 
-// close gives up the survey, unless a caller is at it, which then does so itself.
+// close gives up the survey, unless a caller is at it, which then does so
+// itself.
 func (e *evictor) close() {
 	select {
 	case e.mu <- struct{}{}:
@@ -90,12 +90,12 @@ func (e *evictor) wait(ctx context.Context) error {
 	}
 }
 
-// near is the size that the cache may have for a moment. It leaves a part of the
-// 10 % above the limit to callers that write at the same moment.
+// near is the size that the cache may have for a moment. It leaves a part of
+// the 10 % above the limit to callers that write at the same moment.
 func (d *Disk) near() int64 { return d.max + d.max/32 }
 
-// grant makes room for a caller that found none. It returns ErrTooLarge if there
-// is nothing left to evict.
+// grant makes room for a caller that found none. It returns ErrTooLarge if
+// there is nothing left to evict.
 func (d *Disk) grant(ctx context.Context, full *fullError, r *room) error {
 	if full.unknown {
 		paid, err := d.evictUnknown(ctx, full.delta)
@@ -109,10 +109,11 @@ func (d *Disk) grant(ctx context.Context, full *fullError, r *room) error {
 	return err
 }
 
-// makeRoom evicts until the cache, whose size is sum, stays within its limit with
-// extra bytes added. It evicts a little more, so that the next calls need not, but
-// takes no longer than a request can wait. It reports whether the cache is within
-// or near its limit then. The error is nil if there was nothing more to evict.
+// makeRoom evicts until the cache, whose size is sum, stays within its limit
+// with extra bytes added. It evicts a little more, so that the next calls need
+// not, but takes no longer than a request can wait. It reports whether the
+// cache is within or near its limit then. The error is nil if there was nothing
+// more to evict.
 func (d *Disk) makeRoom(ctx context.Context, sum, extra int64) (bool, error) {
 	limit := d.limit()
 	full, near := limit-extra, d.near()-extra
@@ -127,74 +128,37 @@ func (d *Disk) makeRoom(ctx context.Context, sum, extra int64) (bool, error) {
 			return false, opError("evict", err)
 		}
 	}
+	var failed error
+	defer func() { // after the lock is released
+		if failed != nil {
+			d.log.Debug("cachetrip: store: eviction failed", "error", failed)
+		}
+	}()
 	defer func() { <-e.mu }()
-	done, err := d.evict(ctx, evictLimits{target: full - limit/64, full: full, near: near})
-	if err != nil {
-		d.log.Debug("cachetrip: store: eviction failed", "error", err)
+	limits := evictLimits{target: full - limit/64, full: full, near: near}
+	if limit < d.max {
+		limits.few = evictMany
 	}
+	done, err := d.evict(ctx, limits)
+	failed = err
 	if done.size <= near {
 		err = nil
 	}
 	return done.size <= near, err
 }
 
-// evictUnknown makes room while the size of some shards is unknown. It lists
-// those shards and evicts the oldest keys of each until need bytes are freed,
-// because as many are to be added. It passes over shards of less than half the
-// average size. In a full cache others are larger. In other caches it lists all
-// shards in the end. It returns how many bytes it freed, or math.MaxInt64 once
-// it went past every shard.
-func (d *Disk) evictUnknown(ctx context.Context, need int64) (paid int64, err error) {
-	e := &d.evictor
-	if err := e.wait(ctx); err != nil {
-		return 0, opError("evict", err)
-	}
-	defer func() { <-e.mu }()
-	start := time.Now()
-	now := d.fileNow()
-	var page usagePage
-	for range shardCount {
-		e.turns.Add(1)
-		shard := e.nextShard()
-		if err := d.readUsage(&page); err != nil {
-			return paid, err
-		}
-		if page.slot(shard).known {
-			continue
-		}
-		if paid >= need && time.Since(start) > listSoft {
-			return paid, ctx.Err()
-		}
-		list, err := d.scan(ctx, shard)
-		if ctx.Err() != nil {
-			return paid, ctx.Err()
-		}
-		if err != nil {
-			continue
-		}
-		over := list.bytes - d.max/shardCount/2
-		if over <= 0 || paid >= need {
-			continue
-		}
-		keys := evictable(list.keys, now)
-		sortByUse(keys, time.Now())
-		run := evictRun{d: d, start: start, limits: evictLimits{bytes: min(need-paid, over)}}
-		if _, err := run.removeFrom(ctx, shard, firstPart(keys, 2)); err != nil {
-			d.log.Debug("cachetrip: store: eviction failed", "error", err)
-		}
-		paid += run.done.freed
-	}
-	return math.MaxInt64, nil
-}
-
 // evict evicts keys until the limits are reached or there is nothing more to
-// evict. It goes on after an error in one shard and returns the first such error.
-// The caller holds the evictor's lock.
+// evict. It goes on after an error in one shard and returns the first such
+// error. The caller holds the evictor's lock.
 func (d *Disk) evict(ctx context.Context, limits evictLimits) (evictProgress, error) {
-	r := evictRun{d: d, limits: limits, start: time.Now()}
+	r := evictRun{d: d, limits: limits, start: time.Now(), page: pagePool.Get().(*usagePage)}
+	defer pagePool.Put(r.page)
 	err := r.run(ctx)
 	if r.lastUse > 0 {
-		d.setResidence(time.Duration(time.Now().UnixNano() - r.lastUse))
+		now := time.Duration(time.Now().UnixNano() - r.lastUse)
+		if noted, _ := r.page.residence(); (now - noted).Abs() > noted/16 { // it is a rough figure
+			d.setResidence(now)
+		}
 	}
 	return r.done, cmp.Or(err, r.failed)
 }
@@ -204,6 +168,7 @@ type evictRun struct {
 	d       *Disk
 	limits  evictLimits
 	start   time.Time
+	page    *usagePage // as it was read last
 	done    evictProgress
 	lastUse int64 // when the key that was removed last had been used
 	failed  error // the first error of a shard
@@ -211,112 +176,104 @@ type evictRun struct {
 
 // run carries out one step after the other.
 func (r *evictRun) run(ctx context.Context) error {
-	d, e := r.d, &r.d.evictor
-	var page usagePage
+	d := r.d
+	if err := d.readUsage(r.page); err != nil {
+		return err // the size is unknown; the caller finds out when it notes its growth
+	}
 	for {
-		e.turns.Add(1)
-		if err := d.readUsage(&page); err != nil {
-			r.done.size = 0 // unknown; the caller finds out when it notes its growth
-			return err
-		}
+		r.d.evictor.turns.Add(1)
+		r.done.size, r.done.spent = r.page.sum(), time.Since(r.start)
 		if err := ctx.Err(); err != nil {
-			r.done.size = page.sum()
 			return err
 		}
-		r.done.size, r.done.spent = page.sum(), time.Since(r.start)
-		switch step := planEviction(r.done, r.limits, e.pool, d.limit()/64); step.action {
+		p, within := r.choose()
+		switch planEviction(r.done, r.limits, p) {
 		case evictStop:
 			return nil
 		case evictList:
-			r.list(ctx, &page)
+			if shard := r.next(p, within); shard >= 0 {
+				r.list(ctx, shard)
+			}
 		case evictRemove:
-			e.pool = append(r.remove(ctx, step.remove), step.keep...)
+			// Within the limit, only the room in reserve is missing.
+			most := r.done.size - r.limits.target + d.limit()/64
+			keys := p.take(time.Now(), most, r.done.size > r.limits.full)
+			if len(keys) == 0 {
+				return nil
+			}
+			rest, err := r.removeFrom(ctx, keys[0].shard, keys)
+			p.putBack(rest)
+			if err != nil {
+				r.failed = cmp.Or(r.failed, err)
+				if err := r.d.readUsage(r.page); err != nil {
+					return err
+				}
+			}
 		}
 	}
 }
 
-// list lists the next shards and puts the keys that are to go first into the
-// pool. If an origin has more than its fair share, it lists only shards that may
-// have keys of that origin.
-func (r *evictRun) list(ctx context.Context, page *usagePage) {
+// choose returns the pool to evict from, and the shards that may have keys for
+// it: nil for all. If an origin has more than its fair share, that is the pool
+// of its own keys, unless no shard has any.
+func (r *evictRun) choose() (*pool, *shardSet) {
+	e := &r.d.evictor
+	greedy, shards := r.d.shares.over(r.d.limit())
+	if greedy != nil && greedy != e.greedy {
+		e.greedy, e.own = greedy, pool{}
+	}
+	if greedy == nil || e.own.keys == 0 && r.done.listed >= 2*shardCount {
+		return &e.all, nil
+	}
+	return &e.own, &shards
+}
+
+// next returns the next shard to list for a pool, or -1 if the cursor passed
+// all shards without finding any.
+func (r *evictRun) next(p *pool, within *shardSet) int {
+	for range shardCount {
+		shard := r.d.evictor.nextShard()
+		r.done.listed++
+		s := r.page.slot(shard)
+		if !(s.known && s.bytes == 0) && (within == nil || within.has(shard)) && (p.keys == 0 || p.lacks(shard)) {
+			return shard
+		}
+	}
+	return -1
+}
+
+// list lists a shard and puts its oldest keys into the pools.
+func (r *evictRun) list(ctx context.Context, shard int) {
 	d, e := r.d, &r.d.evictor
 	start := time.Now()
 	defer func() { r.done.listing += time.Since(start) }()
-	now := d.fileNow()
-	greedy, shards := d.shares.over(d.limit())
-	var keys []*keyFiles
-	var listed []int
-	for range shardCount {
-		if len(keys) >= sampleKeys || len(keys) >= sampleFew && time.Since(start) > listSoft {
-			break
-		}
-		r.done.listed++
-		shard := e.nextShard()
-		s := page.slot(shard)
-		if s.known && s.bytes == 0 || greedy != nil && !shards.has(shard) {
-			continue
-		}
-		list, err := d.sampleShard(ctx, shard, s.bytes)
-		if err != nil {
-			if ctx.Err() != nil {
-				break
-			}
+	list, err := d.sampleShard(ctx, shard, r.page.slot(shard).bytes)
+	if err != nil {
+		if ctx.Err() == nil {
 			r.failed = cmp.Or(r.failed, err)
-			continue
 		}
-		listed = append(listed, shard)
-		keys = append(keys, evictable(list.keys, now)...)
+		list = &shardList{}
 	}
-	// One sample of a large shard may be all young, so the oldest keys of earlier
-	// samples are compared with it.
-	part := max(1, len(keys)/evictPart)
-	keys = append(keys, e.old...)
-	sortByUse(keys, time.Now())
-	keys = slices.CompactFunc(keys, func(a, b *keyFiles) bool { return a.key == b.key })
-	if greedy != nil {
-		d.learnOwners(keys)
-		absent := slices.DeleteFunc(listed, func(shard int) bool {
-			return slices.ContainsFunc(keys, func(k *keyFiles) bool { return k.shard == shard && k.owner == greedy })
-		})
-		d.shares.notIn(greedy, absent)
-		if len(absent) > 0 && !slices.ContainsFunc(keys, func(k *keyFiles) bool { return k.owner == greedy }) {
-			r.done.listed = 0 // the other shards of the origin come next
-			return
-		}
+	keys := list.keys
+	if slices.ContainsFunc(keys, func(k *keyFiles) bool { return len(k.blobs) > 0 }) {
+		keys = evictable(keys, d.fileNow())
 	}
-	pool := evictCandidates(keys, greedy)
-	e.pool = slices.Clone(pool[:min(len(pool), part)])
-	e.old = slices.DeleteFunc(keys[:min(len(keys), sampleKeys)], func(k *keyFiles) bool {
-		return !k.sampled || slices.Contains(e.pool, k)
-	})
+	e.all.put(shard, keys, start)
+	greedy, _ := d.shares.over(d.limit())
+	if greedy == nil || greedy != e.greedy || err != nil {
+		return
+	}
+	d.learnOwners(keys)
+	keys = slices.DeleteFunc(keys, func(k *keyFiles) bool { return k.owner != greedy })
+	e.own.put(shard, keys, start)
+	if len(keys) == 0 {
+		d.shares.notIn(greedy, shard)
+	}
 }
 
-// remove removes the victims, shard by shard, until the limits are reached. It
-// returns the victims that it did not come to. A victim that could not be removed
-// is not among them.
-func (r *evictRun) remove(ctx context.Context, victims []*keyFiles) (rest []*keyFiles) {
-	for len(victims) > 0 && ctx.Err() == nil {
-		shard := victims[0].shard
-		var here []*keyFiles
-		victims = slices.DeleteFunc(victims, func(k *keyFiles) bool {
-			if k.shard == shard {
-				here = append(here, k)
-			}
-			return k.shard == shard
-		})
-		left, err := r.removeFrom(ctx, shard, here)
-		r.failed = cmp.Or(r.failed, err)
-		victims = append(left, victims...)
-		if len(left) > 0 || r.limits.reached(r.done) {
-			break
-		}
-	}
-	return victims
-}
-
-// removeFrom removes keys of one shard until the limits are reached. It skips keys
-// that were used or changed since they were listed. It returns the keys that it
-// did not come to.
+// removeFrom removes keys of one shard until the limits are reached. It skips
+// keys that were used or changed since they were listed. It returns the keys
+// that it did not come to.
 func (r *evictRun) removeFrom(ctx context.Context, shard int, keys []*keyFiles) (rest []*keyFiles, err error) {
 	d := r.d
 	l, err := d.lock(ctx, shard, lockWait)
@@ -324,11 +281,6 @@ func (r *evictRun) removeFrom(ctx context.Context, shard int, keys []*keyFiles) 
 		return nil, err
 	}
 	defer l.unlock()
-	var page usagePage
-	if err := d.readUsage(&page); err != nil {
-		return nil, err
-	}
-	r.done.size = page.sum() // other processes may evict at the same moment
 	var freed int64
 	for i, k := range keys {
 		if r.limits.reached(r.done) {
@@ -352,7 +304,7 @@ func (r *evictRun) removeFrom(ctx context.Context, shard int, keys []*keyFiles) 
 		r.done.spent = time.Since(r.start)
 	}
 	if freed > 0 {
-		if _, aerr := l.account(-freed, &page); err == nil {
+		if _, aerr := l.account(-freed, r.page); err == nil {
 			err = aerr
 		}
 	}
@@ -360,15 +312,16 @@ func (r *evictRun) removeFrom(ctx context.Context, shard int, keys []*keyFiles) 
 }
 
 // evictKey removes the files of a key and returns how many bytes that frees. It
-// returns 0 if the key was used or changed since it was listed.
+// returns 0 if the key was used or changed since it was listed. Young bodies
+// stay if no entry names them.
 func (l *locked) evictKey(k *keyFiles) (freed int64, err error) {
 	var st fileStat
 	err = l.dir.stat(k.key, &st)
-	if k.hasEntries && (err != nil || st.atime != k.used) || !k.hasEntries && !errors.Is(err, fs.ErrNotExist) {
+	if k.hasEntries && (err != nil || st.atime != k.used || st.mtime != k.mtime) || !k.hasEntries && !errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
 	var named map[string]bool
-	if k.sampled && k.hasEntries {
+	if k.hasEntries && (k.sampled || k.hasYoung) {
 		if st, _, err := l.load(k.key); err == nil {
 			named = fileBlobs(st.entries)
 		}
@@ -380,7 +333,7 @@ func (l *locked) evictKey(k *keyFiles) (freed int64, err error) {
 	l.d.shares.set(k.key, nil)
 	freed = allocated(st.size)
 	for _, b := range k.blobs {
-		if l.dir.remove(b.name) == nil {
+		if !k.hasYoung && l.dir.remove(b.name) == nil {
 			freed += b.size
 		}
 	}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -11,22 +12,22 @@ import (
 // values and return values. The file evict.go carries the decisions out.
 
 const (
-	// evictPart is the part of a sample that is evicted: its oldest eighth.
-	// A key among the oldest eighth of a large sample is also among the oldest
-	// keys of the whole cache.
-	evictPart = 8
+	// evictFew is how many keys a call evicts once the cache is within its size
+	// limit, and evictSoft for how long: the rest is left to the next calls. So
+	// each call pays for what it stores and a little more, and none for a long
+	// batch. A call may work for evictHard while the cache is only near its
+	// limit. Removing a file can take a millisecond on a device that is told at
+	// once which blocks are free.
+	evictFew  = 4
+	evictSoft = time.Millisecond / 4
+	evictHard = 3 * time.Millisecond
 
-	// evictBatch limits the keys of one step, so that the size of the cache is
-	// read again before much more is removed.
-	evictBatch = 32
+	// evictMany is how many keys a call evicts, instead, after the disk was full:
+	// others need the space soon.
+	evictMany = 32
 
-	// evictSoft and evictSoftMax limit the work of one call once the cache is
-	// within its size limit: the rest is left to the next calls. A call may work
-	// for evictHard while the cache is only near its limit. Removing a file can
-	// take a millisecond on a device that is told at once which blocks are free.
-	evictSoft    = time.Millisecond
-	evictSoftMax = 32
-	evictHard    = 3 * time.Millisecond
+	// sampleFew is how many keys are listed before the first one is evicted.
+	sampleFew = 64
 
 	// orphanAfter is the age from which a body that no entry names may be evicted
 	// like an entry. Until then its Update may still come.
@@ -39,6 +40,7 @@ type evictLimits struct {
 	target int64 // end at this size of the cache
 	full   int64 // at this size, end after a fair amount of work
 	near   int64 // at this size, end after a long time; at least full
+	few    int   // how many keys are a fair amount of work
 	keys   int   // end after so many keys
 	bytes  int64 // end after so many bytes were freed
 }
@@ -50,14 +52,14 @@ type evictProgress struct {
 	keys    int           // keys that were removed
 	spent   time.Duration // since the run began
 	listing time.Duration // the part of spent that went into listing shards
-	listed  int           // shards that were listed since a key was removed
+	listed  int           // shards that were listed or passed over since a key was removed
 }
 
 // reached reports whether a run is to end.
 //
-// Time spent listing does not count as a fair amount of work. A process forgets
-// its listing when it ends. If it had listed and evicted nothing, the next
-// process would have to list again.
+// Time spent listing does not count as a fair amount of work until a key was
+// removed. A process forgets its listing when it ends. If it had listed and
+// evicted nothing, the next process would have to list again.
 func (l evictLimits) reached(p evictProgress) bool {
 	switch {
 	case p.size <= l.target,
@@ -65,11 +67,13 @@ func (l evictLimits) reached(p evictProgress) bool {
 		l.bytes > 0 && p.freed >= l.bytes:
 		return true
 	}
-	fair := p.keys >= evictSoftMax || p.spent-p.listing > evictSoft
+	few := cmp.Or(l.few, evictFew)
+	soft := evictSoft * time.Duration(few) / evictFew
+	fair := p.keys >= few || p.spent-p.listing > soft
 	tooLong := p.spent > 4*evictHard
 	switch {
 	case p.size <= l.full:
-		return fair || tooLong
+		return fair || p.keys > 0 && p.spent > soft || tooLong
 	case p.size <= l.near:
 		return fair && p.spent > evictHard || tooLong
 	}
@@ -81,96 +85,63 @@ type evictAction int
 
 const (
 	evictStop   evictAction = iota // the run ends
-	evictList                      // list more shards, to find candidates
+	evictList                      // list another shard, to find candidates
 	evictRemove                    // remove some of the candidates
 )
 
-// evictStep is one step of a run: the action and, for evictRemove, the keys to
-// remove and the candidates that remain for later steps.
-type evictStep struct {
-	action evictAction
-	remove []*keyFiles
-	keep   []*keyFiles
-}
-
-// planEviction returns the next step of a run. The candidates are in the order
-// of eviction. slack is how many bytes too many a key may free and still be
-// taken in its turn.
-func planEviction(p evictProgress, l evictLimits, candidates []*keyFiles, slack int64) evictStep {
+// planEviction returns the next step of a run that evicts from a pool. At first
+// it lists shards of which the pool has no keys. If the pool gets empty,
+// because all its keys were used meanwhile, it goes past all shards a second
+// time.
+func planEviction(p evictProgress, l evictLimits, from *pool) evictAction {
 	switch {
 	case l.reached(p):
-		return evictStep{action: evictStop}
-	case len(candidates) > 0:
-		remove, keep := chooseVictims(candidates, p.size-l.target, slack)
-		return evictStep{evictRemove, remove, keep}
-	case p.listed >= shardCount: // all shards were listed in vain
-		return evictStep{action: evictStop}
+		return evictStop
+	case from.ready():
+		return evictRemove
+	case p.listed < shardCount:
+		return evictList
+	case from.keys > 0:
+		return evictRemove
+	case p.listed < 2*shardCount:
+		return evictList
 	}
-	return evictStep{action: evictList}
+	return evictStop
 }
 
-// chooseVictims takes candidates until they free need bytes, at most evictBatch
-// of them. It passes over a large body while smaller candidates are enough: all
-// candidates are old, and a large body should not go for a few kilobytes.
-func chooseVictims(candidates []*keyFiles, need, slack int64) (victims, rest []*keyFiles) {
-	rest = slices.Clone(candidates)
-	for need > 0 && len(rest) > 0 && len(victims) < evictBatch {
-		fits := func(k *keyFiles) bool { return k.total() <= need+slack }
-		i := max(0, slices.IndexFunc(rest, fits)) // if none fits, the oldest
-		victims = append(victims, rest[i])
-		need -= rest[i].total()
-		rest = slices.Delete(rest, i, i+1)
-	}
-	return victims, rest
-}
-
-// evictable returns the keys that may be evicted at now, in place. A body that no
-// entry names may not be evicted while its Update may still come.
+// evictable returns the keys that may be evicted at now, in place. It notes
+// which of them have young bodies. A young body that no entry names may not be
+// evicted, because its Update may still come.
 func evictable(keys []*keyFiles, now int64) []*keyFiles {
 	return slices.DeleteFunc(keys, func(k *keyFiles) bool {
-		if k.hasEntries {
-			return false
-		}
 		for _, b := range k.blobs {
-			k.used = max(k.used, b.mtime)
+			k.hasYoung = k.hasYoung || !isOld(now, b.mtime, orphanAfter)
+			if !k.hasEntries {
+				k.used = max(k.used, b.mtime)
+			}
 		}
-		return !isOld(now, k.used, orphanAfter)
+		return !k.hasEntries && k.hasYoung
 	})
 }
 
-// sortByUse puts the keys that were not used for longest first. A use in the
-// future was recorded by a clock that was set back since; it counts as oldest.
+// sortByUse puts the keys that were not used for longest first.
 func sortByUse(keys []*keyFiles, now time.Time) {
-	future := now.Add(time.Minute).UnixNano()
-	slices.SortFunc(keys, func(a, b *keyFiles) int {
-		if inFuture := a.used > future; inFuture != (b.used > future) {
-			if inFuture {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Or(cmp.Compare(a.used, b.used), strings.Compare(a.key, b.key))
-	})
+	slices.SortFunc(keys, func(a, b *keyFiles) int { return compareUse(a, b, now) })
 }
 
-// evictCandidates returns the keys of a sorted sample that are to go first. If
-// greedy has more than its fair share, they are the oldest of its own keys.
-func evictCandidates(sample []*keyFiles, greedy *originShare) []*keyFiles {
-	if greedy != nil {
-		var own []*keyFiles
-		for _, k := range sample {
-			if k.owner == greedy {
-				own = append(own, k)
-			}
-		}
-		if len(own) > 0 {
-			sample = own
-		}
+// compareUse orders keys by their last use.
+func compareUse(a, b *keyFiles, now time.Time) int {
+	if a.used == b.used {
+		return strings.Compare(a.key, b.key)
 	}
-	return firstPart(sample, evictPart)
+	return cmp.Compare(useRank(a.used, now), useRank(b.used, now))
 }
 
-// firstPart returns the first of so many parts of the keys, at least one key.
-func firstPart(keys []*keyFiles, parts int) []*keyFiles {
-	return keys[:min(len(keys), max(1, len(keys)/parts))]
+// useRank orders times of use. A use in the future was recorded by a clock that
+// was set back since; it counts as oldest.
+func useRank(used int64, now time.Time) int64 {
+	if used > now.UnixNano()+int64(time.Minute) {
+		return used - math.MaxInt64
+	}
+	return used
 }

@@ -10,8 +10,8 @@ import (
 // This file knows how much each origin has stored. An origin that has more than
 // its fair share loses its own oldest keys first; see the package comment.
 
-// fairShare is the part of the size limit that an origin may use at the expense of
-// others: one in so many.
+// fairShare is the part of the size limit that an origin may use at the expense
+// of others: one in so many.
 const fairShare = 2
 
 // originOf returns the origin of an entry's URL: scheme, host and port.
@@ -28,9 +28,9 @@ func originOf(e *Entry) string {
 }
 
 // shares knows the origins of the keys that this process has stored. An origin
-// pushes out others by storing much, so that is enough. A key that another process
-// stored has no known owner and is evicted by its last use alone. The zero value
-// is ready for use.
+// pushes out others by storing much, so that is enough. A key that another
+// process stored has no known owner and is evicted by its last use alone. The
+// zero value is ready for use.
 //
 // Of a large cache it knows only one key in every, and counts it so many times.
 // So a process needs little memory for it.
@@ -137,7 +137,8 @@ func (s *shares) originOf(entries []*Entry) *originShare {
 	return s.origins[originOf(entries[0])]
 }
 
-// learn is set, and returns the origin of the entries, or nil if it is not known.
+// learn is set, and returns the origin of the entries, or nil if it is not
+// known.
 func (s *shares) learn(key string, entries []*Entry) *originShare {
 	s.set(key, entries)
 	s.mu.Lock()
@@ -158,8 +159,8 @@ func (s *shares) forget(id uint64) {
 }
 
 // over returns the origin that has more than its fair share of max bytes, and
-// the shards in which its keys may be. It returns nil if there is no such origin,
-// or if none of its keys can be found.
+// the shards in which its keys may be. It returns nil if there is no such
+// origin, or if none of its keys can be found.
 func (s *shares) over(max int64) (greedy *originShare, shards shardSet) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -169,13 +170,11 @@ func (s *shares) over(max int64) (greedy *originShare, shards shardSet) {
 	return s.top, s.top.shards
 }
 
-// notIn notes that no key of an origin was found in the listed shards.
-func (s *shares) notIn(o *originShare, listed []int) {
+// notIn notes that no key of an origin was found in a shard.
+func (s *shares) notIn(o *originShare, shard int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, shard := range listed {
-		o.shards.remove(shard)
-	}
+	o.shards.remove(shard)
 }
 
 // of returns the origin of a key, or nil if it is not known.
@@ -185,12 +184,12 @@ func (s *shares) of(key string) *originShare {
 	return s.keys[shareID(key)].of
 }
 
-// maxLearn limits the files that one call reads to learn the origins of keys: that
-// takes about a millisecond.
+// maxLearn limits the files that one call reads to learn the origins of keys:
+// that takes about a millisecond.
 const maxLearn = 32
 
-// learnOwners sets the owners of the keys. It reads the entries of some keys that
-// another process stored, or that are not known for another reason.
+// learnOwners sets the owners of the keys. It reads the entries of some keys
+// that another process stored, or that are not known for another reason.
 func (d *Disk) learnOwners(keys []*keyFiles) {
 	learned := 0
 	for _, k := range keys {

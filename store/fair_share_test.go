@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"testing"
+
+	"github.com/cachetrip/cachetrip/internal/testtier"
 )
 
 // putFor stores a response of an origin.
@@ -34,7 +36,7 @@ func putFor(t *testing.T, s Store, origin, key string, size int) {
 // own entries, the most recently used stay.
 func TestFairShare(t *testing.T) {
 	t.Parallel()
-	const bound, size = 4 << 20, 7000
+	const bound, size = 4 << 20, 14_000
 	for name, open := range map[string]func(t *testing.T) Store{
 		"disk":   func(t *testing.T) Store { return openTest(t, scratchDir(t), DiskOptions{MaxBytes: bound}) },
 		"memory": func(t *testing.T) Store { return NewMemory(bound) },
@@ -61,7 +63,7 @@ func TestFairShare(t *testing.T) {
 						putFor(t, s, fmt.Sprintf("https://good%d.example", i), key, size)
 					}
 				}
-				const flood = 2 * bound / size
+				flood := testtier.Pick(4*bound/3, 2*bound) / size
 				for i := range flood {
 					putFor(t, s, test.flooder, testKey(10_000+i), size)
 				}
@@ -100,17 +102,20 @@ func TestFairShare(t *testing.T) {
 func TestSharesBounded(t *testing.T) {
 	t.Parallel()
 	var s shares
-	entry := func(origin string) []*Entry {
-		return []*Entry{{URL: origin + "/a?b", Parts: []Part{{Length: 5000}}}}
+	var of [1000][]*Entry
+	for i := range of {
+		of[i] = []*Entry{{URL: fmt.Sprintf("https://%d.example/a?b", i), Parts: []Part{{Length: 5000}}}}
 	}
-	for i := range maxShares + 1000 {
-		s.set(testKey(i), entry(fmt.Sprintf("https://%d.example", i%1000)))
+	keys := make([]string, maxShares+1000)
+	for i := range keys {
+		keys[i] = testKey(i)
+		s.set(keys[i], of[i%len(of)])
 	}
 	if len(s.keys) != maxShares || len(s.origins) != 1000 {
 		t.Errorf("got %d keys of %d origins", len(s.keys), len(s.origins))
 	}
-	for i := range maxShares + 1000 {
-		s.set(testKey(i), nil)
+	for _, key := range keys {
+		s.set(key, nil)
 	}
 	if len(s.keys) != 0 || len(s.origins) != 0 || s.top.bytes != 0 {
 		t.Errorf("got %d keys of %d origins, and %d bytes", len(s.keys), len(s.origins), s.top.bytes)

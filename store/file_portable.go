@@ -6,10 +6,7 @@ import (
 	"io"
 	"os"
 	"runtime"
-	"time"
 )
-
-const nofollow = 0
 
 func (st *fileStat) set(fi os.FileInfo) {
 	*st = fileStat{
@@ -49,32 +46,34 @@ func stands(uintptr, string) bool { return true }
 // setMode does nothing: these systems have no umask.
 func setMode(*os.File) {}
 
-// openRead opens a file. On Windows, a file that another process is just replacing cannot be opened for a moment.
+// openRead opens a file. On Windows, a file that another process is just
+// replacing cannot be opened for a moment.
 func openRead(path string) (f *os.File, err error) {
 	err = retryBusy(func() error {
-		f, err = os.Open(path)
+		f, err = os.OpenFile(path, os.O_RDONLY|nofollow, 0)
 		return err
 	})
 	return f, err
 }
 
-func readFile(path string, max int64, st *fileStat, buf []byte) ([]byte, error) {
+func readFile(path string, r *reading) ([]byte, error) {
 	f, err := openRead(path)
 	if err != nil {
 		return nil, err
 	}
+	return readOpen(f, r)
+}
+
+// readOpen reads a file, and closes it.
+func readOpen(f *os.File, r *reading) ([]byte, error) {
 	defer f.Close()
-	if err := statOpen(f, st); err != nil {
+	if err := statOpen(f, &r.fileStat); err != nil {
 		return nil, err
 	}
-	if !st.regular || st.size > max {
+	if !r.regular || r.size > r.max {
 		return nil, ErrDamaged
 	}
-	b := buf
-	if int64(cap(b)) < st.size {
-		b = make([]byte, st.size)
-	}
-	b = b[:st.size]
+	b := r.into()
 	if _, err := io.ReadFull(f, b); err != nil {
 		return nil, err
 	}
@@ -97,9 +96,10 @@ func writeNew(path string, b []byte, w *written) error {
 	return err
 }
 
-// appendFile appends b to a file of size bytes. If that fails, the file is as before.
+// appendFile appends b to a file of size bytes. If that fails, the file is as
+// before.
 func appendFile(path string, b []byte, size int64, w *written) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|nofollow, 0)
 	if err != nil {
 		return err
 	}
@@ -118,14 +118,10 @@ func markAlive(*os.File) {}
 
 func shareLock(*os.File) {}
 
-// lockAll: on Windows a file that is in use cannot be removed, so that trying does no harm.
-// Elsewhere nobody knows whether it is in use.
+// lockAll: on Windows a file that is in use cannot be removed, so that trying
+// does no harm. Elsewhere nobody knows whether it is in use.
 func lockAll(*os.File) bool { return runtime.GOOS == "windows" }
 
-// abandoned: on Windows an open file cannot be removed, so that trying does no harm.
-// Elsewhere nobody knows whether the process lives.
+// abandoned: on Windows an open file cannot be removed, so that trying does no
+// harm. Elsewhere nobody knows whether the process lives.
 func abandoned(string) bool { return runtime.GOOS == "windows" }
-
-func setUsed(path string, t int64) error {
-	return os.Chtimes(path, time.Unix(0, t), time.Time{})
-}

@@ -26,20 +26,27 @@ func (st *fileStat) fill(ino uint64, size int64, mode uint32, atime, mtime, ctim
 	}
 }
 
+// retry makes a system call again as long as a signal interrupts it.
+func retry(call func() error) error {
+	for {
+		if err := call(); err != syscall.EINTR {
+			return err
+		}
+	}
+}
+
+func lstat(path string, s *syscall.Stat_t) error {
+	return retry(func() error { return syscall.Lstat(path, s) })
+}
+
 // statFile is os.Lstat without its allocations.
 func statFile(path string, st *fileStat) error {
 	var s syscall.Stat_t
-	for {
-		err := syscall.Lstat(path, &s)
-		if err == syscall.EINTR {
-			continue
-		}
-		if err != nil {
-			return &os.PathError{Op: "lstat", Path: path, Err: err}
-		}
-		st.set(&s)
-		return nil
+	if err := lstat(path, &s); err != nil {
+		return &os.PathError{Op: "lstat", Path: path, Err: err}
 	}
+	st.set(&s)
+	return nil
 }
 
 // statOpen is statFile for an open file.
@@ -61,18 +68,16 @@ func linked(fd uintptr) bool {
 // stands reports whether path names the open file fd.
 func stands(fd uintptr, path string) bool {
 	var open, there syscall.Stat_t
-	if syscall.Fstat(int(fd), &open) != nil {
-		return false
-	}
-	for {
-		err := syscall.Lstat(path, &there)
-		if err != syscall.EINTR {
-			return err == nil && there.Dev == open.Dev && there.Ino == open.Ino
-		}
-	}
+	return syscall.Fstat(int(fd), &open) == nil && lstat(path, &there) == nil && fileIDOf(&open) == fileIDOf(&there)
 }
 
-// setMode gives an open file mode 0600, whatever the umask was when it was made.
+// fileID identifies a file.
+type fileID struct{ dev, ino uint64 }
+
+func fileIDOf(s *syscall.Stat_t) fileID { return fileID{uint64(s.Dev), uint64(s.Ino)} }
+
+// setMode gives an open file mode 0600, whatever the umask was when it was
+// made.
 func setMode(f *os.File) {
 	var s syscall.Stat_t
 	if fd := int(f.Fd()); syscall.Fstat(fd, &s) == nil && s.Mode&0o7777 != 0o600 {
@@ -80,14 +85,11 @@ func setMode(f *os.File) {
 	}
 }
 
-// openRead opens a file, and does not follow a link.
-func openRead(path string) (*os.File, error) { return os.OpenFile(path, os.O_RDONLY|nofollow, 0) }
-
-// readFile reads a regular file of at most max bytes, into buf if that is large enough.
-// It does not use package os, whose files cost another system call for the network
-// poller. Where the system allows it, reading does not count as use. O_NONBLOCK keeps a
-// pipe in the place of the file from blocking.
-func readFile(path string, max int64, st *fileStat, buf []byte) ([]byte, error) {
+// readFile reads a regular file. It does not use package os, whose files cost
+// another system call for the network poller. Where the system allows it,
+// reading does not count as use. O_NONBLOCK keeps a pipe in the place of the
+// file from blocking.
+func readFile(path string, r *reading) ([]byte, error) {
 	const flags = syscall.O_RDONLY | syscall.O_CLOEXEC | syscall.O_NOFOLLOW | syscall.O_NONBLOCK
 	fd, err := openRetry(path, flags|noatime, 0)
 	if err == syscall.EPERM && noatime != 0 { // another user's file
@@ -96,52 +98,63 @@ func readFile(path string, max int64, st *fileStat, buf []byte) ([]byte, error) 
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	b, op, err := readOpen(fd, max, st, buf)
+	b, op, err := readOpen(fd, r)
 	if op != "" {
 		err = &os.PathError{Op: op, Path: path, Err: err}
 	}
 	return b, err
 }
 
-// readOpen reads an open file and closes it; see readFile. op is the call that failed.
-func readOpen(fd int, max int64, st *fileStat, buf []byte) (b []byte, op string, err error) {
+// readOpen reads an open file and closes it; see readFile. op is the call that
+// failed.
+func readOpen(fd int, r *reading) (b []byte, op string, err error) {
 	defer syscall.Close(fd)
 	var s syscall.Stat_t
 	if err := syscall.Fstat(fd, &s); err != nil {
 		return nil, "fstat", err
 	}
-	st.set(&s)
-	if !st.regular || st.size > max {
+	r.set(&s)
+	if !r.regular || r.size > r.max {
 		return nil, "", ErrDamaged
 	}
-	b = buf
-	if int64(cap(b)) < st.size {
-		b = make([]byte, st.size)
+	b = r.into()
+	if r.isUse() && setOpenUsed(fd, r.now) {
+		r.atime = r.now
 	}
-	b = b[:st.size]
-	for n := 0; n < len(b); {
-		m, err := syscall.Pread(fd, b[n:], int64(n))
-		if err == syscall.EINTR {
-			continue
-		}
-		if err == nil && m == 0 {
-			err = io.ErrUnexpectedEOF
-		}
-		if err != nil {
-			return nil, "read", err
-		}
-		n += m
+	if _, err := readAt(fd, b, 0); err == io.EOF {
+		return nil, "read", io.ErrUnexpectedEOF
+	} else if err != nil {
+		return nil, "read", err
 	}
 	return b, "", nil
 }
 
-func openRetry(path string, flags int, perm uint32) (int, error) {
-	for {
-		fd, err := syscall.Open(path, flags|syscall.O_CLOEXEC, perm)
-		if err != syscall.EINTR {
-			return fd, err
+// readAt fills p with the bytes of a file from off on. If the file has fewer,
+// the error is io.EOF.
+func readAt(fd int, p []byte, off int64) (n int, err error) {
+	for n < len(p) {
+		var m int
+		err = retry(func() (err error) {
+			m, err = syscall.Pread(fd, p[n:], off+int64(n))
+			return err
+		})
+		if err == nil && m == 0 {
+			err = io.EOF
 		}
+		if err != nil {
+			return n, err
+		}
+		n += m
 	}
+	return n, nil
+}
+
+func openRetry(path string, flags int, perm uint32) (fd int, err error) {
+	err = retry(func() (err error) {
+		fd, err = syscall.Open(path, flags|syscall.O_CLOEXEC, perm)
+		return err
+	})
+	return fd, err
 }
 
 // writeNew makes a file with the content b. The file must not exist.
@@ -161,65 +174,101 @@ func writeNew(path string, b []byte, w *written) error {
 // that fails, it truncates the file to size bytes. If size is negative, the
 // file is new, and the caller removes it. op is the call that failed.
 func finish(fd int, b []byte, size int64, w *written) (op string, err error) {
-	fail := func(op string, err error) (string, error) {
+	all := int64(len(b))
+	for op = "write"; len(b) > 0 && err == nil; {
+		var n int
+		n, err = writeOnce(fd, b)
+		b = b[n:]
+	}
+	if err == nil && !(size < 0 && w.assume(fd, all)) {
+		op, err = stampWritten(fd, size < 0, w)
+	}
+	if err != nil {
 		if size >= 0 {
 			syscall.Ftruncate(fd, size)
 		}
 		syscall.Close(fd)
 		return op, err
 	}
-	for len(b) > 0 {
-		n, err := syscall.Write(fd, b)
-		if err == syscall.EINTR {
-			continue
-		}
-		if err == nil && n == 0 {
-			err = io.ErrUnexpectedEOF
-		}
-		if err != nil {
-			return fail("write", err)
-		}
-		b = b[n:]
-	}
-	mtime := stampFile(fd)
-	if size < 0 {
-		w.owner.give(uintptr(fd))
-	}
-	var s syscall.Stat_t
-	if err := syscall.Fstat(fd, &s); err != nil {
-		return fail("fstat", err)
-	}
-	if size < 0 && s.Mode&0o7777 != 0o600 { // an odd umask
-		if err := syscall.Fchmod(fd, 0o600); err != nil {
-			return fail("chmod", err)
-		}
-	}
-	w.stat.set(&s)
-	w.exact = mtime != 0 && w.stat.mtime == mtime
-	if err := syscall.Close(fd); err != nil && err != syscall.EINTR {
+	if err := closeFile(fd); err != nil {
 		return "close", err
 	}
 	return "", nil
 }
 
-// rename is os.Rename without a look at the target: the system does not replace a
-// directory with a file.
-func rename(from, to string) error {
-	for {
-		err := syscall.Rename(from, to)
-		if err == syscall.EINTR {
-			continue
-		}
-		if err != nil {
-			return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
-		}
-		return nil
+// writeOnce writes as much of b as one system call takes, at least one byte.
+func writeOnce(fd int, b []byte) (n int, err error) {
+	err = retry(func() (err error) {
+		n, err = syscall.Write(fd, b)
+		return err
+	})
+	if err == nil && n == 0 {
+		err = io.ErrUnexpectedEOF
 	}
+	return max(n, 0), err
 }
 
-// setUsed records that the file was used at t.
-func setUsed(path string, t int64) error {
-	return os.Chtimes(path, time.Unix(0, t), time.Time{})
+// writeAtOnce writes b with one system call.
+func writeAtOnce(fd int, b []byte) error {
+	n, err := writeOnce(fd, b)
+	if err == nil && n < len(b) {
+		err = io.ErrShortWrite // the rest would be a record of its own
+	}
+	return err
+}
+
+// assume is stampWritten for a new file of size bytes, without a system call:
+// the counter of the key vouches for the file, and tells that it has changed.
+// It reports false where changes are not counted, and from time to time.
+func (w *written) assume(fd int, size int64) bool {
+	now := time.Now().UnixNano()
+	if !w.counted || w.modeChecked == nil || !recent(w.modeChecked.Load(), now) {
+		return false
+	}
+	w.owner.give(uintptr(fd))
+	w.stat = fileStat{size: size, atime: now, regular: true}
+	return true
+}
+
+// stampWritten gives an open file that was written its times, and a new one its
+// owner and mode. It fills w.
+func stampWritten(fd int, isNew bool, w *written) (op string, err error) {
+	mtime := stampFile(fd)
+	if isNew {
+		w.owner.give(uintptr(fd))
+	}
+	var s syscall.Stat_t
+	if err := syscall.Fstat(fd, &s); err != nil {
+		return "fstat", err
+	}
+	if isNew && s.Mode&0o7777 != 0o600 { // an odd umask
+		if err := syscall.Fchmod(fd, 0o600); err != nil {
+			return "chmod", err
+		}
+	} else if isNew && w.modeChecked != nil {
+		w.modeChecked.Store(time.Now().UnixNano())
+	}
+	w.stat.set(&s)
+	w.linked = s.Nlink == 1
+	w.exact = mtime != 0 && w.stat.mtime == mtime
+	return "", nil
+}
+
+// closeFile closes a file that was written.
+func closeFile(fd int) error {
+	if err := syscall.Close(fd); err != syscall.EINTR {
+		return err
+	}
+	return nil
+}
+
+// rename is os.Rename without a look at the target: the system does not replace
+// a directory with a file.
+func rename(from, to string) error {
+	if err := retry(func() error { return syscall.Rename(from, to) }); err != nil {
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
+	}
+	return nil
 }
 
 // markAlive locks the file of a draft. The lock ends with the process, so that
@@ -228,14 +277,14 @@ func markAlive(f *os.File) {
 	syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 }
 
-// shareLock takes a shared lock on an open file, if nobody has an exclusive one. It ends when
-// the file is closed.
+// shareLock takes a shared lock on an open file, if nobody has an exclusive
+// one. It ends when the file is closed.
 func shareLock(f *os.File) {
 	syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
 }
 
-// lockAll takes an exclusive lock on an open file. It reports false if another process has a
-// lock on it, or if there are no locks here.
+// lockAll takes an exclusive lock on an open file. It reports false if another
+// process has a lock on it, or if there are no locks here.
 func lockAll(f *os.File) bool {
 	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil
 }

@@ -17,8 +17,8 @@ import (
 
 var updateFormat = flag.Bool("update", false, "write testdata/v1 anew, which must only be done for a new version of the format")
 
-// formatEntries returns what testdata/v1 holds: a key with two variants, of which one has a large body, and one with
-// a record that was appended.
+// formatEntries returns what testdata/v1 holds: a key with two variants, of
+// which one has a large body, and one with a record that was appended.
 func formatEntries(d *Disk) error {
 	small, large := testKey(1), testKey(2)
 	for key, size := range map[string]int{small: 100, large: 20_000} {
@@ -40,8 +40,9 @@ func formatEntries(d *Disk) error {
 	return nil
 }
 
-// TestReadsFilesOfV1: what earlier programs have written in this format can be read. The files in testdata were
-// written once. They must not be written anew without a new version of the format.
+// TestReadsFilesOfV1: what earlier programs have written in this format can be
+// read. The files in testdata were written once. They must not be written anew
+// without a new version of the format.
 func TestReadsFilesOfV1(t *testing.T) {
 	const testdata = "testdata/v1"
 	want := openTest(t, t.TempDir(), DiskOptions{})

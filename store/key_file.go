@@ -5,33 +5,46 @@ import (
 	"encoding/hex"
 	"errors"
 	"hash/crc32"
+	"strings"
+	"unsafe"
+
+	"github.com/cachetrip/cachetrip/store/internal/entryset"
+	"github.com/cachetrip/cachetrip/store/internal/wire"
 )
 
 // The file of a key is a sequence of records, each with a checksum:
 //
 //	magic [4] | type [1] | check of type and length [3] | payload length [4] | CRC-32C of type … payload [4] | payload
 //
-// Numbers are little-endian. A blob record has the ID [16] and the bytes of a small body.
-// An entries record has all entries of the key, and the last one counts. Storing,
-// freshening and dropping are therefore one append, which takes effect as a whole or not
-// at all. Entries name blobs by ID and not by offset, so that two appends that did not
-// know of each other do no harm.
+// Numbers are little-endian. A blob record has the ID [16] and the bytes of a
+// small body. An entries record has all entries of the key, and the last one
+// counts. Storing and dropping are therefore one append, which takes effect as
+// a whole or not at all. Entries name blobs by ID and not by offset, so that
+// two appends that did not know of each other do no harm.
 //
-// If a file ends in the middle of a record, an append was cut off, and the records before
-// it count. The check of type and length proves that the record is cut off, and not that
-// its length is damaged. After any other damage the whole file counts as missing: nobody
-// knows its last entries then, and those before may have been invalidated since.
+// A freshened record has what a 304 changed. It is appended without a lock, so
+// it names the record that it was made from. It counts only if that record is
+// still the last one that counts: it never undoes an invalidation or a new
+// response. See freshened.go.
+//
+// If a file ends in the middle of a record, an append was cut off, and the
+// records before it count. The check of type and length proves that the record
+// is cut off, and not that its length is damaged. After any other damage the
+// whole file counts as missing: nobody knows its last entries then, and those
+// before may have been invalidated since.
 
 const (
 	recordMagic   = "\xc7\x0etr"
 	recordHeader  = 16
 	recordBlob    = 1
 	recordEntries = 2
+	recordFresh   = 3
 
 	blobIDLen = 16 // bytes; in text twice as many hexadecimal digits
 
-	// maxLive limits the metadata and small bodies of a key in bytes, because they are read
-	// at once. Beyond it the variants with the oldest ResponseTime are dropped.
+	// maxLive limits the metadata and small bodies of a key in bytes, because
+	// they are read at once. Beyond it the variants with the oldest
+	// ResponseTime are dropped.
 	maxLive = 4 << 20
 
 	// compactSlack is how many more bytes of a key's file may be obsolete than
@@ -56,7 +69,7 @@ type blobID [blobIDLen]byte
 func (id blobID) String() string { return hex.EncodeToString(id[:]) }
 
 func parseBlobID(s string) (id blobID, ok bool) {
-	if len(s) != 2*blobIDLen || !isHex(s) {
+	if len(s) != 2*blobIDLen || !entryset.IsHex(s) {
 		return id, false
 	}
 	hex.Decode(id[:], []byte(s))
@@ -66,9 +79,22 @@ func parseBlobID(s string) (id blobID, ok bool) {
 // keyState is the content of a key's file.
 type keyState struct {
 	entries []*Entry
-	size    int64 // of the file in bytes; 0 if there is none
-	live    int64 // the bytes of it that are in use
-	damaged bool  // a checksum or a record is wrong
+	size    int64    // of the file in bytes; 0 if there is none
+	live    int64    // the bytes of it that are in use, without freshened records
+	damaged bool     // a checksum or a record is wrong
+	tip     recordID // the last record that counts
+	assumed bool     // an earlier look-up found no file, and none was made as far as is known
+}
+
+// recordID identifies a record within a file.
+type recordID struct {
+	at  uint32 // where it begins
+	sum uint32 // its checksum
+}
+
+// idOf returns the ID of the record that begins at b[at].
+func idOf(b []byte, at int) recordID {
+	return recordID{uint32(at), binary.LittleEndian.Uint32(b[at+12:])}
 }
 
 // appendRecord appends a record. Its payload is the parts, joined.
@@ -93,14 +119,15 @@ func appendRecord(b []byte, kind byte, parts ...[]byte) []byte {
 	return b
 }
 
-// beginCheck returns the check of type and length: the three bytes after the type.
+// beginCheck returns the check of type and length: the three bytes after the
+// type.
 func beginCheck(record []byte) (check [3]byte) {
 	sum := crc32.Update(crc32.Update(0, castagnoli, record[4:5]), castagnoli, record[8:12])
 	return [3]byte{byte(sum), byte(sum >> 8), byte(sum >> 16)}
 }
 
-// nextRecord takes the first record off b. If that is not possible, torn reports whether b
-// may be the beginning of a record that was cut off.
+// nextRecord takes the first record off b. If that is not possible, torn
+// reports whether b may be the beginning of a record that was cut off.
 func nextRecord(b []byte) (kind byte, payload, rest []byte, ok, torn bool) {
 	if len(b) < recordHeader {
 		return 0, nil, nil, false, true
@@ -130,12 +157,15 @@ type inlineBlob struct {
 // recordSize returns the size of the record with the blob.
 func (b *inlineBlob) recordSize() int64 { return int64(recordHeader + blobIDLen + len(b.data)) }
 
-// decodeKeyFile decodes the file of key. The entries keep using b. It never fails: it
-// leaves damaged entries out. It allocates memory in proportion to len(b).
+// decodeKeyFile decodes the file of key. The entries keep using b. It never
+// fails: it leaves damaged entries out. It allocates memory in proportion to
+// len(b).
 func decodeKeyFile(key string, b []byte) keyState {
 	st := keyState{size: int64(len(b))}
-	var blobs []inlineBlob
+	var few [2]inlineBlob // nearly always enough
+	blobs := few[:0]
 	var heads []byte
+	var fresh [][]byte // the freshened records after heads that count
 	for rest := b; len(rest) > 0; {
 		kind, payload, next, ok, torn := nextRecord(rest)
 		if !ok {
@@ -149,7 +179,13 @@ func decodeKeyFile(key string, b []byte) keyState {
 		case kind == recordBlob && len(payload) >= blobIDLen:
 			blobs = append(blobs, inlineBlob{id: blobID(payload[:blobIDLen]), data: payload[blobIDLen:]})
 		case kind == recordEntries:
-			heads = payload
+			heads, fresh = payload, fresh[:0]
+			st.tip = idOf(b, len(b)-len(rest))
+		case kind == recordFresh && len(payload) >= freshHeader:
+			if madeFrom(payload) == st.tip {
+				fresh = append(fresh, payload[freshHeader:])
+				st.tip = idOf(b, len(b)-len(rest))
+			}
 		default:
 			st.damaged = true
 		}
@@ -160,9 +196,9 @@ func decodeKeyFile(key string, b []byte) keyState {
 		return st
 	}
 	live := int64(recordHeader + len(heads))
-	find := blobFinder(blobs)
-	entries, err := decodeEntries(key, heads, func(id blobID) ([]byte, bool) {
-		b := find(id)
+	set := newBlobSet(blobs)
+	entries, err := decodeEntries(key, heads, fresh, func(id blobID) ([]byte, bool) {
+		b := set.find(id)
 		if b == nil {
 			return nil, false
 		}
@@ -179,22 +215,73 @@ func decodeKeyFile(key string, b []byte) keyState {
 	return st
 }
 
-// blobFinder returns a function that looks blobs up by ID. It makes a map only for many
-// blobs.
-func blobFinder(blobs []inlineBlob) func(blobID) *inlineBlob {
-	if len(blobs) <= 16 {
-		return func(id blobID) *inlineBlob {
-			for i := range blobs {
-				if blobs[i].id == id {
-					return &blobs[i]
-				}
+// mayMatch reports whether the file of a key may have an entry whose URL
+// matches. It decodes nothing else, and is true for a damaged file.
+func mayMatch(b []byte, match func(url string) bool) bool {
+	for rest := b; len(rest) > 0; {
+		kind, payload, next, ok, _ := nextRecord(rest)
+		if !ok {
+			return true
+		}
+		rest = next
+		skip := 0
+		switch kind {
+		case recordEntries:
+			skip = 1 + keyLen/2
+		case recordFresh:
+			skip = freshHeader
+		default:
+			continue
+		}
+		if len(payload) < skip {
+			return true
+		}
+		payload = payload[skip:]
+		d := wire.Decoder{S: unsafe.String(unsafe.SliceData(payload), len(payload))}
+		for range d.Count(2) {
+			if kind == recordFresh {
+				d.Uvarint() // which entry it replaces
 			}
-			return nil
+			if match(strings.Clone(encodedURL(d.String()))) { // b is used again
+				return true
+			}
+		}
+		if d.Bad {
+			return true
 		}
 	}
-	m := make(map[blobID]*inlineBlob, len(blobs))
-	for i := range blobs {
-		m[blobs[i].id] = &blobs[i]
+	return false
+}
+
+// blobSet finds blobs by ID. It has a map only of many blobs.
+type blobSet struct {
+	blobs []inlineBlob
+	byID  map[blobID]int
+}
+
+func newBlobSet(blobs []inlineBlob) blobSet {
+	set := blobSet{blobs: blobs}
+	if len(blobs) > 16 {
+		set.byID = make(map[blobID]int, len(blobs))
+		for i := range blobs {
+			set.byID[blobs[i].id] = i
+		}
 	}
-	return func(id blobID) *inlineBlob { return m[id] }
+	return set
+}
+
+// find returns the blob with an ID, or nil.
+func (set *blobSet) find(id blobID) *inlineBlob {
+	if set.byID != nil {
+		if i, ok := set.byID[id]; ok {
+			return &set.blobs[i]
+		}
+		return nil
+	}
+	for i := range set.blobs {
+		if set.blobs[i].id == id {
+			return &set.blobs[i]
+		}
+	}
+	return nil
 }

@@ -7,10 +7,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -18,8 +16,9 @@ import (
 //
 //	CACHEDIR.TAG
 //	v1/usage             the size of each shard
+//	v1/counters          counts the changes of the files of keys
 //	v1/secret
-//	v1/leases            which variants are being fetched, as locks; empty
+//	v1/leases            which variants are being fetched, as locks; two small tables
 //	v1/tmp/              small files before they get their names
 //	v1/data/00/ … ff/    the shards: a file per key, and the large bodies
 
@@ -51,11 +50,15 @@ func (d *Disk) path(name string) string {
 // tempSuffix is the end of the name of a draft's file.
 const tempSuffix = ".tmp"
 
+// maxNameLen is the length of the longest name of a file in a shard that is
+// read.
+const maxNameLen = keyLen + len("-") + 2*blobIDLen
+
 // blobName returns the name of the file of a large body.
 func blobName(key, id string) string { return key + "-" + id }
 
-// makeLayout makes the directories that are missing, from the cache directory down,
-// with their proper modes whatever the umask is.
+// makeLayout makes the directories that are missing, from the cache directory
+// down, with their proper modes whatever the umask is.
 func (d *Disk) makeLayout() error {
 	if fi, err := os.Lstat(d.data); err == nil && fi.IsDir() {
 		return nil // data is made last
@@ -70,25 +73,26 @@ func (d *Disk) makeLayout() error {
 	if err == nil {
 		err = d.newUsage()
 	}
-	if fresh {
-		d.secretStale.Store(true)
-	}
 	for _, dir := range []string{d.tmp, d.data} {
+		made := false
 		if err == nil {
-			_, err = makeDir(dir)
+			made, err = makeDir(dir)
 		}
+		fresh = fresh || made
+	}
+	if fresh { // what was removed may have been more, as the secret
+		d.secretStale.Store(true)
 	}
 	return opError("make directory", err)
 }
 
-// tag writes CACHEDIR.TAG, by which backup programs recognise a cache. It leaves a
-// file alone that this package did not write.
+// tag writes CACHEDIR.TAG, by which backup programs recognise a cache. It
+// leaves a file alone that this package did not write.
 func (d *Disk) tag() error {
 	path := filepath.Join(d.dir, "CACHEDIR.TAG")
 	signature, _, _ := strings.Cut(cacheDirTag, "\n")
 	buf := make([]byte, len(cacheDirTag)) // a longer file is somebody else's
-	var st fileStat
-	b, err := readFile(path, int64(len(buf)), &st, buf)
+	b, err := readFile(path, &reading{max: int64(len(buf)), buf: buf})
 	switch {
 	case err == nil && !bytes.HasPrefix(b, []byte(signature)): // a crash left only a part of it, or nothing
 	case !errors.Is(err, fs.ErrNotExist):
@@ -111,8 +115,8 @@ func (d *Disk) tag() error {
 	return nil
 }
 
-// makeDirs makes a directory and those above it that do not exist, with their proper
-// modes.
+// makeDirs makes a directory and those above it that do not exist, with their
+// proper modes.
 func makeDirs(path string) error {
 	fi, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -125,7 +129,7 @@ func makeDirs(path string) error {
 		return err
 	}
 	if err == nil && !fi.IsDir() {
-		err = &fs.PathError{Op: "mkdir", Path: path, Err: syscall.ENOTDIR}
+		err = &fs.PathError{Op: "mkdir", Path: path, Err: errNotDir}
 	}
 	return err
 }
@@ -140,14 +144,15 @@ func makeDir(path string) (made bool, err error) {
 	}
 	if fi, lerr := os.Lstat(path); lerr == nil {
 		if !fi.IsDir() {
-			return false, &fs.PathError{Op: "mkdir", Path: path, Err: syscall.ENOTDIR}
+			return false, &fs.PathError{Op: "mkdir", Path: path, Err: errNotDir}
 		}
 		return false, nil
 	}
 	return false, err
 }
 
-// makeShardDir makes the directory of a shard and those above it that are missing.
+// makeShardDir makes the directory of a shard and those above it that are
+// missing.
 func (d *Disk) makeShardDir(shard int) error {
 	if err := d.makeLayout(); err != nil {
 		return err
@@ -167,7 +172,7 @@ func checkDirs(paths ...string) error {
 	var st fileStat
 	for _, path := range paths {
 		if statFile(path, &st) == nil && !st.dir {
-			return opError("check directories", &fs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR})
+			return opError("check directories", &fs.PathError{Op: "open", Path: path, Err: errNotDir})
 		}
 	}
 	return nil
@@ -181,8 +186,8 @@ func (d *Disk) shardNames(shard int) ([]string, error) {
 	return readNames(d.shardDir(shard))
 }
 
-// openNames opens a shard to read its names in parts. It returns nil if there is
-// no directory, or a symbolic link in its place.
+// openNames opens a shard to read its names in parts. It returns nil if there
+// is no directory, or a symbolic link in its place.
 func (d *Disk) openNames(shard int) (*os.File, error) {
 	if d.checkShard(shard) != nil {
 		return nil, nil
@@ -190,8 +195,8 @@ func (d *Disk) openNames(shard int) (*os.File, error) {
 	return openNames(d.shardDir(shard))
 }
 
-// readNames lists a directory. It returns no names if there is none, or a symbolic
-// link in its place.
+// readNames lists a directory. It returns no names if there is none, or a
+// symbolic link in its place.
 func readNames(dir string) ([]string, error) {
 	f, err := openNames(dir)
 	if f == nil {
@@ -205,12 +210,13 @@ func readNames(dir string) ([]string, error) {
 	return names, err
 }
 
-// openNames opens a directory. It returns nil if there is none, or a symbolic link
-// in its place.
+// openNames opens a directory. It returns nil if there is none, or a symbolic
+// link in its place.
 func openNames(dir string) (*os.File, error) {
 	f, err := os.OpenFile(dir, os.O_RDONLY|nofollow, 0)
 	if err != nil {
-		if fi, lerr := os.Lstat(dir); lerr != nil && errors.Is(lerr, fs.ErrNotExist) || lerr == nil && !fi.IsDir() {
+		// Another caller may make or remove it between the two calls.
+		if fi, lerr := os.Lstat(dir); errors.Is(errors.Join(err, lerr), fs.ErrNotExist) || lerr == nil && !fi.IsDir() {
 			return nil, nil
 		}
 		return nil, err
@@ -224,13 +230,13 @@ func openNames(dir string) (*os.File, error) {
 
 // remove removes a file of the shard. That it does not exist is no error.
 func (l *locked) remove(name string) error {
-	return removed(retryBusy(func() error { return l.dir.remove(name) }))
+	return removed(l.dir.remove(name))
 }
 
-// removeFile removes a file. That it does not exist is no error. An empty directory
-// in its place is removed as well: this package cannot have made it.
+// removeFile removes a file. That it does not exist is no error. An empty
+// directory in its place is removed as well: this package cannot have made it.
 func removeFile(path string) error {
-	return removed(retryBusy(func() error { return os.Remove(path) }))
+	return removed(os.Remove(path))
 }
 
 // removed returns the error of a removal unless the file did not exist.
@@ -241,16 +247,30 @@ func removed(err error) error {
 	return err
 }
 
-// retryBusy repeats op for a moment on Windows. There a file that another process
-// has open can be neither replaced nor removed.
+// retryBusy repeats op for a moment on Windows. There a file that another
+// process has open can be neither replaced nor removed. The caller holds no
+// lock of a shard: nobody else could go on while it waits.
 func retryBusy(op func() error) error {
 	err := op()
-	for wait := time.Millisecond; err != nil && runtime.GOOS == "windows" && wait < 16*time.Millisecond; wait *= 2 {
-		if errors.Is(err, fs.ErrNotExist) {
-			break
-		}
+	for wait := time.Millisecond; isBusy(err) && wait < 16*time.Millisecond; wait *= 2 {
 		time.Sleep(wait)
 		err = op()
 	}
 	return err
+}
+
+// createNew makes a file that must not exist.
+func (d *Disk) createNew(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|nofollow, 0o600)
+	return d.owned(f, err)
+}
+
+// owned gives a file, if there was no error, to the owner of the cache. It must
+// be a new file: an older one may be a hard link to somebody else's.
+func (d *Disk) owned(f *os.File, err error) (*os.File, error) {
+	if err == nil {
+		setMode(f)
+		d.owner.give(f.Fd())
+	}
+	return f, err
 }

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// childLease takes the lease for testKey(1) and the variant "a", and keeps it until its standard
-// input ends.
+// childLease takes the lease for testKey(1) and the variant "a", and keeps it
+// until its standard input ends.
 func childLease(dir string) error {
 	d, err := OpenDisk(dir, DiskOptions{})
 	if err != nil {
@@ -30,8 +30,8 @@ func childLease(dir string) error {
 	return d.Close()
 }
 
-// holdLease has another process hold the lease for testKey(1) and the variant "a". end has the
-// process give it back.
+// holdLease has another process hold the lease for testKey(1) and the variant
+// "a". end has the process give it back.
 func holdLease(t *testing.T, dir string) (process *exec.Cmd, end func()) {
 	t.Helper()
 	c := child("lease", dir)
@@ -121,7 +121,72 @@ func TestLeaseOfAnotherProcess(t *testing.T) {
 // storesExclude tells whether two Disks of one process exclude each other.
 const storesExclude = runtime.GOOS == "linux"
 
-// TestLeaseBeside: leases for something else are granted while another process has one.
+// noteWait notes that somebody first waited at a time for the holder of
+// testKey(1) and the variant "a".
+func noteWait(t *testing.T, d *Disk, at time.Time) {
+	t.Helper()
+	wanted := leaseOf(testKey(1), "a")
+	free, holder, err := d.leases.take(d, wanted)
+	if free || err != nil {
+		t.Fatalf("the lease is free, or %v", err)
+	}
+	if _, err := d.leases.file.WriteAt(make([]byte, waitSize), waitsAt+wanted.slot*waitSize); err != nil {
+		t.Fatal(err)
+	}
+	d.leases.waitedSince(wanted, holder, at)
+	if now := time.Now(); d.leases.waitedSince(wanted, holder, now).After(now) {
+		t.Error("somebody first waited in the future")
+	}
+}
+
+// TestLeaseOfTheHung: callers wait together for a process that goes on, and not
+// one after another.
+func TestLeaseOfTheHung(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	_, end := holdLease(t, dir)
+	for _, test := range []struct {
+		name  string
+		first time.Duration // when somebody first waited for the holder; 0: nobody did
+		limit time.Duration
+		waits bool
+	}{
+		{"the first", 0, 50 * time.Millisecond, true},
+		{"the next one", -2 * time.Minute, time.Minute, false},
+		{"one that would wait longer", -time.Minute, time.Minute + 50*time.Millisecond, true},
+		{"the clock was set back", time.Hour, 50 * time.Millisecond, true},
+		{"another holder", 0, 50 * time.Millisecond, true},
+	} {
+		if test.name == "another holder" {
+			end()
+			d := openTest(t, dir, DiskOptions{})
+			for free := false; !free; {
+				var err error
+				if free, _, err = d.leases.take(d, leaseOf(testKey(1), "a")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			d.Close()
+			holdLease(t, dir)
+		}
+		d := openTest(t, dir, DiskOptions{}) // as a process that begins
+		if test.first != 0 {
+			noteWait(t, d, time.Now().Add(test.first))
+		}
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), test.limit)
+		if _, granted := d.Lease(ctx, testKey(1), "a"); !granted {
+			t.Errorf("%s: not granted", test.name)
+		}
+		cancel()
+		if waited := time.Since(began); (waited >= 45*time.Millisecond) != test.waits && (test.waits || waited > test.limit/2) {
+			t.Errorf("%s: waited for %v", test.name, waited)
+		}
+	}
+}
+
+// TestLeaseBeside: leases for something else are granted while another process
+// has one.
 func TestLeaseBeside(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -146,8 +211,8 @@ func TestLeaseBeside(t *testing.T) {
 	}
 }
 
-// TestLeaseWithoutFile: a cache that cannot be locked grants everything, and one that was removed
-// gets another file.
+// TestLeaseWithoutFile: a cache that cannot be locked grants everything, and
+// one that was removed gets another file.
 func TestLeaseWithoutFile(t *testing.T) {
 	t.Parallel()
 	granted := func(t *testing.T, d *Disk) func(bool) {
@@ -211,7 +276,8 @@ func TestLeaseWithoutFile(t *testing.T) {
 	})
 }
 
-// TestLeaseOfTheNextProcess: a caller waits for one holder of a lease, not for the one after it.
+// TestLeaseOfTheNextProcess: a caller waits for one holder of a lease, not for
+// the one after it.
 func TestLeaseOfTheNextProcess(t *testing.T) {
 	if !storesExclude {
 		t.Skip("two stores of one process do not exclude each other here")

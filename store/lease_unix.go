@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockRange takes an exclusive lock on bytes of a file without waiting. It reports false if another
-// process has a lock on one of them.
+// lockRange takes an exclusive lock on bytes of a file without waiting. It
+// reports false if another process has a lock on one of them.
 func lockRange(fd uintptr, start, length int64) (bool, error) {
 	lock := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart, Start: start, Len: length}
 	err := fileLock(fd, setLock, &lock)
@@ -24,8 +24,8 @@ func unlockRange(fd uintptr, start int64) {
 	fileLock(fd, setLock, &unix.Flock_t{Type: unix.F_UNLCK, Whence: io.SeekStart, Start: start, Len: leaseWidth})
 }
 
-// lockedLength returns the length of the lock that another process has from start on, 0 if there is
-// none.
+// lockedLength returns the length of the lock that another process has from
+// start on, 0 if there is none.
 func lockedLength(fd uintptr, start int64) (int64, error) {
 	lock := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart, Start: start, Len: 1}
 	err := fileLock(fd, getLock, &lock)

@@ -4,9 +4,10 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// lockRange takes an exclusive lock on bytes of a file without waiting. It reports false if another
-// process has a lock on one of them. Windows does not tell the length of another process's lock, and
-// ends a lock only by its length. So all locks have the length 1.
+// lockRange takes an exclusive lock on bytes of a file without waiting. It
+// reports false if another process has a lock on one of them. Windows does not
+// tell the length of another process's lock, and ends a lock only by its
+// length. So all locks have the length 1.
 func lockRange(fd uintptr, start, _ int64) (bool, error) {
 	const flags = windows.LOCKFILE_EXCLUSIVE_LOCK | windows.LOCKFILE_FAIL_IMMEDIATELY
 	err := windows.LockFileEx(windows.Handle(fd), flags, 0, 1, 0, overlappedAt(start))

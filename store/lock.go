@@ -9,15 +9,16 @@ import (
 	"time"
 )
 
-// shardLock serialises the changes of a shard within the process. It is a channel, so that
-// waiting for it can be cancelled. Between processes there is an advisory lock on the
-// directory of the shard, or on a file where directories cannot be locked. The system
-// releases it when its owner dies. Callers do only quick work on files of the shard under
-// the locks, and never hold those of two shards.
+// shardLock serialises the changes of a shard within the process. It is a
+// channel, so that waiting for it can be cancelled. Between processes there is
+// an advisory lock on the directory of the shard, or on a file where
+// directories cannot be locked. The system releases it when its owner dies.
+// Callers do only quick work on files of the shard under the locks, and never
+// hold those of two shards.
 type shardLock chan struct{}
 
-// shardLocks has the locks of all shards. A lock is made when it is first needed: most
-// processes store to few shards, and many to none.
+// shardLocks has the locks of all shards. A lock is made when it is first
+// needed: most processes store to few shards, and many to none.
 type shardLocks struct {
 	mu    sync.Mutex
 	locks [shardCount]shardLock
@@ -36,7 +37,8 @@ func (s *shardLocks) patience(shard int, wait time.Duration) time.Duration {
 	return wait
 }
 
-// queue waits for the lock of a shard within the process, as long as others make progress.
+// queue waits for the lock of a shard within the process, as long as others
+// make progress.
 func (s *shardLocks) queue(ctx context.Context, shard int, mine shardLock, wait time.Duration) error {
 	seen, idle := s.taken[shard].Load(), 0
 	for {
@@ -69,16 +71,18 @@ const (
 	// than 100 ms.
 	lockWait = 250 * time.Millisecond
 
-	// lockPatience is how long maintenance waits, which holds up nobody but its caller.
+	// lockPatience is how long maintenance waits, which holds up nobody but its
+	// caller.
 	lockPatience = 2 * time.Second
 
-	// After a caller has waited in vain, others wait no longer than lockRetry, for
-	// stallMemory.
+	// After a caller has waited for lockWait in vain, others wait no longer than
+	// lockRetry, for stallMemory.
 	stallMemory = time.Second
 	lockRetry   = 2 * time.Millisecond
 
-	// idleTwice is the number of parts of such a wait. In each of them nobody must have made
-	// progress. If this process itself was stopped, one part ends at once, but not both.
+	// idleTwice is the number of parts of such a wait. In each of them nobody
+	// must have made progress. If this process itself was stopped, one part
+	// ends at once, but not both.
 	idleTwice = 2
 )
 
@@ -104,11 +108,17 @@ type locked struct {
 	alone bool // no other process changes the shard; false where locks are not supported
 }
 
-// lock waits for the lock of a shard, for about as long as wait if its owner makes no
-// progress. It makes the shard's directory if there is none. It fails with errLocked if
-// the lock is not released, and also if ctx ends, if the store is closed, or if the
-// directory cannot be made.
+// lock waits for the lock of a shard, for about as long as wait if its owner
+// makes no progress. It makes the shard's directory if there is none. It fails
+// with errLocked if the lock is not released, and also if ctx ends, if the
+// store is closed, or if the directory cannot be made.
 func (d *Disk) lock(ctx context.Context, shard int, wait time.Duration) (*locked, error) {
+	return d.lockWithin(ctx, shard, wait, 0)
+}
+
+// lockWithin is lock for a caller that need not know whether the directory
+// still stands, if its path was checked at most age ago.
+func (d *Disk) lockWithin(ctx context.Context, shard int, wait, age time.Duration) (*locked, error) {
 	mine := d.locks.of(shard)
 	select {
 	case mine <- struct{}{}:
@@ -117,7 +127,7 @@ func (d *Disk) lock(ctx context.Context, shard int, wait time.Duration) (*locked
 			return nil, err
 		}
 	}
-	dir, alone, err := d.lockDir(ctx, shard, wait)
+	dir, alone, err := d.lockDir(ctx, shard, wait, age)
 	if err != nil {
 		<-mine
 		return nil, err
@@ -126,9 +136,9 @@ func (d *Disk) lock(ctx context.Context, shard int, wait time.Duration) (*locked
 	return &locked{d, shard, mine, dir, alone}, nil
 }
 
-// lockDir locks the directory of a shard against other processes. alone is false if the
-// file system has no locks.
-func (d *Disk) lockDir(ctx context.Context, shard int, patience time.Duration) (dir *shardDir, alone bool, err error) {
+// lockDir locks the directory of a shard against other processes. alone is
+// false if the file system has no locks.
+func (d *Disk) lockDir(ctx context.Context, shard int, patience, age time.Duration) (dir *shardDir, alone bool, err error) {
 	defer func() {
 		if err != nil && dir != nil {
 			dir.release()
@@ -152,7 +162,7 @@ func (d *Disk) lockDir(ctx context.Context, shard int, patience time.Duration) (
 			ok, err = true, nil
 		}
 		switch {
-		case ok && dir.stands():
+		case ok && dir.stood(age):
 			if d.locks.stalled[shard].Load() != 0 {
 				d.locks.stalled[shard].Store(0)
 			}
@@ -160,7 +170,7 @@ func (d *Disk) lockDir(ctx context.Context, shard int, patience time.Duration) (
 		case ok:
 			// The directory was removed, and other processes lock another one.
 			dir.unlock()
-			d.dirs.drop(dir)
+			d.lose(dir)
 			d.usage.suspect.Store(true)
 			dir.release()
 			dir = nil
@@ -168,11 +178,13 @@ func (d *Disk) lockDir(ctx context.Context, shard int, patience time.Duration) (
 			return dir, false, opError("lock shard", err)
 		}
 		now := time.Now()
-		patience := d.locks.patience(shard, patience)
+		limit := d.locks.patience(shard, patience)
 		if tries++; tries == 1 {
-			deadline = now.Add(patience)
-		} else if now.After(deadline) && tries > int(patience/(4*time.Millisecond)) { // or this process itself was stopped
-			d.locks.stalled[shard].Store(now.UnixNano())
+			deadline = now.Add(limit)
+		} else if now.After(deadline) && tries > int(limit/(4*time.Millisecond)) { // or this process itself was stopped
+			if patience >= lockWait { // a caller in a hurry tells nothing about the owner
+				d.locks.stalled[shard].Store(now.UnixNano())
+			}
 			return dir, false, opError("lock shard", errLocked)
 		}
 		if ok {

@@ -13,14 +13,14 @@ import (
 
 // Usage is how much a [Disk] holds.
 type Usage struct {
-	Keys   int   // one per URL and identity; [Disk.All] returns the variants of each
+	Keys   int   // one per URL and identity, and one per note; [Disk.All] returns the entries of each
 	Bodies int   // bodies in files of their own
 	Bytes  int64 // of all files, each rounded up to blocks of 4 KiB, staged ones included
 }
 
 // Usage counts the content of the cache. It lists all files, which takes some
-// microseconds each. The error joins those of all parts that could not be listed; the
-// others are counted.
+// microseconds each. The error joins those of all parts that could not be
+// listed; the others are counted.
 func (d *Disk) Usage(ctx context.Context) (Usage, error) {
 	var u Usage
 	var failed []error
@@ -46,7 +46,7 @@ func (d *Disk) Usage(ctx context.Context) (Usage, error) {
 
 // Report is the result of [Disk.Verify].
 type Report struct {
-	Entries int   // intact entries, with intact bodies
+	Entries int   // intact entries of responses, with intact bodies
 	Bytes   int64 // bytes of bodies that were read
 	Damaged int   // keys with damage, which was removed
 }
@@ -80,8 +80,8 @@ func (d *Disk) Verify(ctx context.Context) (Report, error) {
 	return r, errors.Join(failed...)
 }
 
-// verifyTries is how often a key is verified again because its bodies were replaced
-// while they were read.
+// verifyTries is how often a key is verified again because its bodies were
+// replaced while they were read.
 const verifyTries = 5
 
 func (d *Disk) verifyKey(ctx context.Context, key string, r *Report) error {
@@ -98,8 +98,8 @@ func (d *Disk) verifyKey(ctx context.Context, key string, r *Report) error {
 		}
 		damaged = damaged || wrong
 		if len(missing) > 0 {
-			// A body is removed after the entries that name it. An entry that still names it
-			// has lost it.
+			// A body is removed after the entries that name it. An entry that
+			// still names it has lost it.
 			lost, err := d.dropNaming(ctx, key, missing)
 			if err != nil {
 				return err
@@ -117,27 +117,39 @@ func (d *Disk) verifyKey(ctx context.Context, key string, r *Report) error {
 	}
 }
 
-// loadExact is load, but makes sure that a damaged file is not just being written. It
-// removes the damage.
+// loadExact is load, but makes sure that a damaged file is not just being
+// written. It removes the damage.
 func (d *Disk) loadExact(ctx context.Context, key string) (keyState, error) {
 	st, _, err := d.load(key)
 	if err != nil || !st.damaged {
 		return st, err
 	}
-	l, err := d.lock(ctx, shardOf(key), lockPatience)
-	if err != nil {
-		return st, d.mayRead(ctx, err)
+	st, unwritten, err := d.removeDamage(ctx, key, st)
+	if err == nil {
+		err = d.mayRead(ctx, unwritten)
 	}
-	defer l.unlock()
-	if st, _, err = l.load(key); err != nil || !st.damaged {
-		return st, err
-	}
-	var page usagePage
-	_, err = l.write(key, st, st.entries, &page, anyRoom)
-	return st, d.mayRead(ctx, err)
+	return st, err
 }
 
-// mayRead returns err only if it also prevents reading. An error of writing does not.
+// removeDamage removes the damage from the file of a key, which had the content
+// st. It returns what the file has now. The error unwritten does not prevent
+// reading it.
+func (d *Disk) removeDamage(ctx context.Context, key string, st keyState) (now keyState, unwritten, err error) {
+	l, err := d.lock(ctx, shardOf(key), lockPatience)
+	if err != nil {
+		return st, err, nil
+	}
+	defer l.unlock()
+	if now, _, err = l.load(key); err != nil || !now.damaged {
+		return now, nil, err
+	}
+	var page usagePage
+	_, unwritten = l.write(key, now, now.entries, &page, anyRoom)
+	return now, unwritten, nil
+}
+
+// mayRead returns err only if it also prevents reading. An error of writing
+// does not.
 func (d *Disk) mayRead(ctx context.Context, err error) error {
 	if err == nil || d.begin(ctx) != nil {
 		return err
@@ -146,9 +158,9 @@ func (d *Disk) mayRead(ctx context.Context, err error) error {
 	return nil
 }
 
-// verifyBodies reads the bodies that entries name, and removes damaged ones. It returns
-// the number of intact entries, whether a body was damaged, and the bodies that do not
-// exist.
+// verifyBodies reads the bodies that entries name, and removes damaged ones. It
+// returns the number of intact entries, whether a body was damaged, and the
+// bodies that do not exist.
 func (d *Disk) verifyBodies(ctx context.Context, key string, entries []*Entry, r *Report) (good int, wrong bool, missing map[string]bool, err error) {
 	bad := make(map[string]bool)
 	checked := make(map[string]bool)
@@ -159,7 +171,7 @@ func (d *Disk) verifyBodies(ctx context.Context, key string, entries []*Entry, r
 			id := p.Blob.ID
 			if p.Blob.Inline == nil && !checked[id] {
 				checked[id] = true
-				n, err := d.verifyBody(ctx, key, p.Blob)
+				n, err := d.verifyBody(ctx, key, p.Blob, named(entries, id))
 				r.Bytes += n
 				switch {
 				case errors.Is(err, fs.ErrNotExist):
@@ -172,7 +184,7 @@ func (d *Disk) verifyBodies(ctx context.Context, key string, entries []*Entry, r
 			}
 			ok = ok && !bad[id] && !missing[id]
 		}
-		if ok {
+		if ok && !e.IsNote() {
 			good++
 		}
 	}
@@ -184,8 +196,8 @@ func (d *Disk) verifyBodies(ctx context.Context, key string, entries []*Entry, r
 	return good, len(bad) > 0, missing, nil
 }
 
-// dropNaming removes the entries under key that name one of the bodies. It reports
-// whether there were any.
+// dropNaming removes the entries under key that name one of the bodies. It
+// reports whether there were any.
 func (d *Disk) dropNaming(ctx context.Context, key string, ids map[string]bool) (dropped bool, err error) {
 	drop := func(entries []*Entry) []*Entry {
 		before := len(entries)
@@ -206,9 +218,22 @@ func (d *Disk) dropNaming(ctx context.Context, key string, ids map[string]bool) 
 	return dropped, err
 }
 
-// verifyBody reads a body in a file of its own. The error is ErrDamaged if the body is
-// damaged, and fs.ErrNotExist if it does not exist.
-func (d *Disk) verifyBody(ctx context.Context, key string, blob Blob) (n int64, err error) {
+// named returns the position behind the last byte of a body that entries name.
+// Bytes after it may have come since a checkpoint, and have no checksum.
+func named(entries []*Entry, id string) (end int64) {
+	for _, e := range entries {
+		for _, p := range e.Parts {
+			if p.Blob.ID == id {
+				end = max(end, p.Skip+p.Length)
+			}
+		}
+	}
+	return end
+}
+
+// verifyBody reads a body in a file of its own, up to end. The error is
+// ErrDamaged if the body is damaged, and fs.ErrNotExist if it does not exist.
+func (d *Disk) verifyBody(ctx context.Context, key string, blob Blob, end int64) (n int64, err error) {
 	id, ok := parseBlobID(blob.ID)
 	if !ok {
 		return 0, ErrDamaged
@@ -221,36 +246,43 @@ func (d *Disk) verifyBody(ctx context.Context, key string, blob Blob) (n int64, 
 	defer body.Close()
 	buf := writePool.Get().(*[writeSize]byte)
 	defer writePool.Put(buf)
-	for n < blob.Size {
+	for n < end {
 		if err := d.begin(ctx); err != nil {
 			return n, err
 		}
-		m, err := body.ReadAt(buf[:min(writeSize, blob.Size-n)], n)
+		m, err := body.ReadAt(buf[:min(writeSize, end-n)], n)
 		n += int64(m)
-		if err != nil && n < blob.Size {
+		if err != nil && n < end {
 			return n, err
 		}
 	}
 	return n, nil
 }
 
-// LastUse returns the recorded time of the last use of key. The real last use may be up
-// to an hour later. LastUse returns zero if nothing is stored.
+// LastUse returns the recorded time of the last use of key. The real last use
+// may be up to an hour later. LastUse returns zero if nothing is stored.
 func (d *Disk) LastUse(key string) time.Time {
 	var st fileStat
-	if checkKey(key) != nil || statFile(d.path(key), &st) != nil {
+	if CheckKey(key) != nil || statFile(d.path(key), &st) != nil {
 		return time.Time{}
 	}
 	return time.Unix(0, st.atime)
 }
 
-// EvictTo evicts the responses that were not used for longest until the cache has at most
-// maxBytes bytes, however long that takes. It does not evict drafts. If drafts and files
-// that cannot be removed have more than maxBytes, it evicts the rest and returns the
-// error of the removal, or ErrTooLarge.
+// evictKeys is after how many keys EvictTo lets requests evict that wait for
+// it.
+const evictKeys = 32
+
+// EvictTo evicts the responses that were not used for longest until the cache
+// has at most maxBytes bytes, however long that takes. It does not evict
+// drafts. If drafts and files that cannot be removed have more than maxBytes,
+// it evicts the rest and returns the error of the removal, or ErrTooLarge.
+//
+// A power cut can leave the recorded size too small. So EvictTo looks at all
+// files in the end, and evicts again if they take more.
 func (d *Disk) EvictTo(ctx context.Context, maxBytes int64) error {
 	maxBytes = max(maxBytes, 0)
-	for {
+	for counted := false; ; {
 		if err := d.begin(ctx); err != nil {
 			return err
 		}
@@ -259,23 +291,34 @@ func (d *Disk) EvictTo(ctx context.Context, maxBytes int64) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		// After so many keys the lock is released, for requests that wait to evict.
-		done, err := d.evict(ctx, evictLimits{target: maxBytes, keys: evictSoftMax})
+		done, err := d.evict(ctx, evictLimits{target: maxBytes, keys: evictKeys})
 		<-d.evictor.mu
 		switch {
-		case done.size <= maxBytes && err == nil:
+		case done.size <= maxBytes && err == nil && counted:
 			return nil
-		case done.keys < evictSoftMax && err == nil:
+		case done.size <= maxBytes && err == nil:
+			counted = true
+			for shard := range shardCount {
+				if isMissing(d.shardDir(shard)) {
+					continue // locking the shard would make its directory
+				}
+				d.scan(ctx, shard) // if that fails, what is recorded counts
+				if err := ctx.Err(); err != nil {
+					return err // the scan may have succeeded
+				}
+			}
+		case done.keys < evictKeys && err == nil:
 			return opError("evict", ErrTooLarge)
-		case done.keys < evictSoftMax:
+		case done.keys < evictKeys:
 			return err
 		}
 	}
 }
 
-// Purge removes the entries that match, among those whose key begins with prefix, and
-// returns how many it removed. match must be quick, because a lock may be held. The error
-// joins those of everything that could not be read or changed; the rest is purged.
+// Purge removes the entries that match, among those whose key begins with
+// prefix, and returns how many it removed. match must be quick, because a lock
+// may be held. The error joins those of everything that could not be read or
+// changed; the rest is purged.
 func (d *Disk) Purge(ctx context.Context, prefix string, match func(*Entry) bool) (removed int, err error) {
 	var last string
 	var failed []error
@@ -304,15 +347,16 @@ func (d *Disk) Purge(ctx context.Context, prefix string, match func(*Entry) bool
 	return removed, errors.Join(failed...)
 }
 
-// Clear removes everything except drafts, the directories and the secret. The error joins
-// those of everything that could not be removed; the rest is removed.
+// Clear removes everything except drafts, the directories and the secret. The
+// error joins those of everything that could not be removed; the rest is
+// removed.
 func (d *Disk) Clear(ctx context.Context) error {
 	var failed []error
 	for shard := range shardCount {
 		if err := d.begin(ctx); err != nil {
 			return err
 		}
-		if err := d.clearShard(ctx, shard); err != nil {
+		if err := retryBusy(func() error { return d.clearShard(ctx, shard) }); err != nil {
 			failed = append(failed, err)
 		}
 	}
@@ -342,13 +386,13 @@ func (d *Disk) clearShard(ctx context.Context, shard int) error {
 		if len(name) == keyLen {
 			d.tier.remove(name)
 		}
-		if err := removeFile(filepath.Join(dir, name)); err != nil && first == nil {
+		if err := l.remove(name); err != nil && first == nil {
 			if fi, lerr := os.Lstat(filepath.Join(dir, name)); lerr == nil && !fi.IsDir() {
 				first = err
 			}
 		}
 	}
-	list, err := d.listShard(shard)
+	list, err := l.listSettled()
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"container/list"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -9,58 +8,76 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
+	"sync/atomic"
+
+	"github.com/cachetrip/cachetrip/store/internal/entryset"
 )
 
-// DefaultMemoryStoreBytes is the size limit of a [Memory] that is given none: 64 MiB.
+// DefaultMemoryStoreBytes is the size limit of a [Memory] that is given none:
+// 64 MiB.
 const DefaultMemoryStoreBytes = 64 << 20
 
-// Memory keeps a cache in the memory of the process. It has no goroutine and needs no closing.
+// Memory keeps a cache in the memory of the process. It is safe for concurrent
+// use. It has no goroutine and needs no closing.
 type Memory struct {
 	max    int64
 	secret []byte
 
-	mu   sync.RWMutex // never held while a change function or a body's reader runs
-	keys map[string]*memKey
-	lru  list.List // of *memKey; the most recently used key is in front
+	keys  sync.Map      // of *memKey by key
+	count atomic.Int64  // of keys
+	moves atomic.Uint64 // how often a key was moved to the front of lru
+
+	mu  sync.RWMutex  // needed to change anything; never held while a change function or a body's reader runs
+	lru chain[memKey] // the most recently used key is in front, see near
 
 	origins map[string]*memOrigin
 	greedy  *memOrigin // the largest origin when something was last stored
 
 	blobs map[string]*memBlob
-	loose list.List // of *memBlob: committed, but not named by an entry yet; the oldest is in front
-	bytes int64     // of metadata, blobs and drafts
-	next  uint64    // the next blob's ID
+	loose chain[memBlob] // committed, but not named by an entry yet; the oldest is in front
+	bytes int64          // of metadata, blobs and drafts
+	next  uint64         // the next blob's ID
 }
 
 var _ Store = (*Memory)(nil)
 
 type memKey struct {
-	key     string
-	entries []*Entry
-	heads   int64
-	elem    *list.Element
+	key   string
+	has   atomic.Pointer[[]*Entry] // see entries
+	heads int64
+	place node[memKey]  // in Memory.lru
+	moved atomic.Uint64 // Memory.moves when it was last moved to the front
 
-	// The origin of the key, its place there, and the size of its entries. Set while the
-	// key has entries.
+	// The origin of the key, its place there, and the size of its entries. Set
+	// while the key has entries.
 	origin *memOrigin
-	its    *list.Element
+	its    node[memKey]
 	bytes  int64
 
 	update  chan struct{} // full while an Update of the key runs
 	waiting int           // Updates that run or wait; the key stays until there are none
 }
 
+// entries returns the entries of k, which nobody changes.
+func (k *memKey) entries() []*Entry {
+	if has := k.has.Load(); has != nil {
+		return *has
+	}
+	return nil
+}
+
 // memOrigin is an origin that keys belong to.
 type memOrigin struct {
 	name  string
-	lru   list.List // of *memKey, as in Memory
+	lru   chain[memKey] // as in Memory
 	bytes int64
 }
 
-// NewMemory returns a store that keeps at most maxBytes bytes of metadata, bodies and
-// drafts. One body may use a quarter of that. The store evicts keys in the order of their
-// last use. If maxBytes is not positive, the limit is DefaultMemoryStoreBytes.
+// NewMemory returns a store that keeps at most maxBytes bytes of metadata,
+// bodies and drafts. One body may use a quarter of that. The store evicts keys
+// in the order of their last use; the eighth of the keys that were used last
+// count as equal. A use is not noted if that has to wait for another goroutine.
+// If maxBytes is not positive, the limit is DefaultMemoryStoreBytes.
 func NewMemory(maxBytes int64) *Memory {
 	if maxBytes <= 0 {
 		maxBytes = DefaultMemoryStoreBytes
@@ -68,7 +85,6 @@ func NewMemory(maxBytes int64) *Memory {
 	m := &Memory{
 		max:    maxBytes,
 		secret: make([]byte, secretLen),
-		keys:   make(map[string]*memKey),
 		blobs:  make(map[string]*memBlob),
 
 		origins: make(map[string]*memOrigin),
@@ -79,17 +95,45 @@ func NewMemory(maxBytes int64) *Memory {
 
 // Entries implements [Store].
 func (m *Memory) Entries(ctx context.Context, key string) ([]*Entry, error) {
+	return m.AppendEntries(ctx, nil, key)
+}
+
+// AppendEntries appends the result of Entries to dst. So a look-up need not
+// allocate anything.
+func (m *Memory) AppendEntries(ctx context.Context, dst []*Entry, key string) ([]*Entry, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return dst, err
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	k := m.keys[key]
-	if k == nil || len(k.entries) == 0 {
-		return nil, checkKey(key) // a key with entries was checked by Update
+	k := m.find(key)
+	if k == nil {
+		return dst, CheckKey(key)
 	}
-	m.use(k)
-	return slices.Clone(k.entries), nil
+	entries := k.entries()
+	if len(entries) == 0 {
+		return dst, nil // the key was checked by Update
+	}
+	// A hit must not wait for a lock; see tier. While the lock is taken, uses
+	// are not noted. A hot key is used again soon.
+	if !m.near(k) && m.mu.TryLock() {
+		if m.find(key) == k {
+			m.use(k)
+		}
+		m.mu.Unlock()
+	}
+	return append(dst, entries...), nil
+}
+
+// find returns a key, or nil. It takes no lock.
+func (m *Memory) find(key string) *memKey {
+	found, _ := m.keys.Load(key)
+	k, _ := found.(*memKey)
+	return k
+}
+
+// near reports whether k is among the first eighth of the keys in lru. It then
+// stays there when it is used, so that hits of hot keys need no lock.
+func (m *Memory) near(k *memKey) bool {
+	return m.moves.Load()-k.moved.Load() <= uint64(m.count.Load()/8)
 }
 
 // Fits is like [Disk.Fits].
@@ -103,7 +147,7 @@ func (m *Memory) Update(ctx context.Context, key string, change func([]*Entry) [
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := checkKey(key); err != nil {
+	if err := CheckKey(key); err != nil {
 		return err
 	}
 	k := m.enter(key)
@@ -117,19 +161,17 @@ func (m *Memory) Update(ctx context.Context, key string, change func([]*Entry) [
 
 	// Only eviction can change the entries meanwhile. Then change is called again.
 	for {
-		m.mu.Lock()
-		current := slices.Clone(k.entries)
-		m.mu.Unlock()
+		current := k.entries()
 		next := change(slices.Clone(current))
-		if same(current, next) {
+		if slices.Equal(current, next) {
 			return nil
 		}
-		next = arrange(current, next)
+		next, err := Arrange(key, current, next)
+		if err != nil {
+			return err
+		}
 		var heads int64
 		for _, e := range next {
-			if err := checkEntry(key, e); err != nil {
-				return err
-			}
 			n := metadataSize(e)
 			if n > maxMetadata {
 				return opError("update", ErrTooLarge)
@@ -146,11 +188,13 @@ func (m *Memory) Update(ctx context.Context, key string, change func([]*Entry) [
 func (m *Memory) enter(key string) *memKey {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	k := m.keys[key]
+	k := m.find(key)
 	if k == nil {
 		k = &memKey{key: key, update: make(chan struct{}, 1)}
-		k.elem = m.lru.PushFront(k)
-		m.keys[key] = k
+		k.moved.Store(m.moves.Add(1))
+		m.lru.pushFront(&k.place, k)
+		m.keys.Store(key, k)
+		m.count.Add(1)
 	}
 	k.waiting++
 	return k
@@ -164,9 +208,10 @@ func (m *Memory) leave(k *memKey) {
 }
 
 func (m *Memory) dropEmpty(k *memKey) {
-	if k.waiting == 0 && len(k.entries) == 0 && m.keys[k.key] == k {
-		delete(m.keys, k.key)
-		m.lru.Remove(k.elem)
+	if k.waiting == 0 && len(k.entries()) == 0 && m.find(k.key) == k {
+		m.keys.Delete(k.key)
+		m.count.Add(-1)
+		m.lru.remove(&k.place)
 	}
 }
 
@@ -174,7 +219,7 @@ func (m *Memory) dropEmpty(k *memKey) {
 func (m *Memory) replace(k *memKey, current, next []*Entry, heads int64) (done bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !slices.Equal(k.entries, current) {
+	if !slices.Equal(k.entries(), current) {
 		return false, nil
 	}
 	var again []*memBlob // blobs that were evicted and come back
@@ -201,158 +246,21 @@ func (m *Memory) replace(k *memKey, current, next []*Entry, heads int64) (done b
 	}
 	for len(next) > 1 && m.keySize(next) > m.max/2 {
 		e := next
-		next = dropOldest(current, slices.Clone(e))
-		heads = 0
-		for _, e := range next {
-			heads += metadataSize(e)
-		}
+		next = entryset.DropOldest(current, slices.Clone(e), responseTime)
+		heads = headsSize(next)
 	}
 	if heads > m.max/bodyShare {
 		return true, opError("update", ErrTooLarge)
 	}
 	m.hold(next, 1)
-	m.hold(k.entries, -1)
+	m.hold(k.entries(), -1)
 	m.bytes += heads - k.heads
-	k.entries, k.heads = next, heads
+	k.has.Store(&next)
+	k.heads = heads
 	m.belong(k)
 	m.use(k)
 	m.makeRoom(k)
 	return true, nil
-}
-
-// use notes that k is used now.
-func (m *Memory) use(k *memKey) {
-	m.lru.MoveToFront(k.elem)
-	if k.origin != nil {
-		k.origin.lru.MoveToFront(k.its)
-	}
-}
-
-// belong counts the present entries of k for their origin, instead of the
-// former ones.
-func (m *Memory) belong(k *memKey) {
-	if o := k.origin; o != nil {
-		o.bytes -= k.bytes
-		o.lru.Remove(k.its)
-		if o.lru.Len() == 0 {
-			delete(m.origins, o.name)
-		}
-		k.origin = nil
-	}
-	if len(k.entries) == 0 {
-		return
-	}
-	name := originOf(k.entries[0])
-	o := m.origins[name]
-	if o == nil {
-		o = &memOrigin{name: strings.Clone(name)}
-		m.origins[o.name] = o
-	}
-	k.origin, k.its, k.bytes = o, o.lru.PushFront(k), m.keySize(k.entries)
-	o.bytes += k.bytes
-	if m.greedy == nil || o.bytes > m.greedy.bytes {
-		m.greedy = o
-	}
-}
-
-// evict drops the entries of k.
-func (m *Memory) evict(k *memKey) {
-	m.hold(k.entries, -1)
-	m.bytes -= k.heads
-	k.entries, k.heads = nil, 0
-	m.belong(k)
-	m.dropEmpty(k)
-}
-
-// keySize returns the size of entries with their bodies.
-func (m *Memory) keySize(entries []*Entry) (n int64) {
-	seen := make(map[string]bool)
-	for _, e := range entries {
-		n += metadataSize(e)
-		for _, p := range e.Parts {
-			if !seen[p.Blob.ID] {
-				seen[p.Blob.ID] = true
-				n += p.Blob.Size
-			}
-		}
-	}
-	return n
-}
-
-// hold adds to the number of parts that name each blob of the entries. It releases blobs
-// that no part names any more.
-func (m *Memory) hold(entries []*Entry, by int) {
-	for _, e := range entries {
-		for _, p := range e.Parts {
-			b := m.blobs[p.Blob.ID]
-			if b == nil {
-				continue
-			}
-			b.named += by
-			if b.elem != nil {
-				m.loose.Remove(b.elem)
-				b.elem = nil
-			}
-			if b.named == 0 {
-				m.release(b)
-			}
-		}
-	}
-}
-
-func (m *Memory) release(b *memBlob) {
-	if b.elem != nil {
-		m.loose.Remove(b.elem)
-		b.elem = nil
-	}
-	delete(m.blobs, b.id)
-	m.bytes -= b.held
-}
-
-// makeRoom evicts until the store is within its limit, and reports whether it is. It does not
-// evict keep, which may be nil.
-func (m *Memory) makeRoom(keep *memKey) bool {
-	// No entry will name a blob that was committed so long ago.
-	for el := m.loose.Front(); el != nil && time.Since(el.Value.(*memBlob).committed) > leftAfter; el = m.loose.Front() {
-		m.release(el.Value.(*memBlob))
-	}
-	// Of those committed a minute ago, hardly any will be named.
-	for el := m.loose.Front(); el != nil && m.bytes > m.max && time.Since(el.Value.(*memBlob).committed) > orphanAfter; el = m.loose.Front() {
-		m.release(el.Value.(*memBlob))
-	}
-	if o := m.greedy; o != nil { // does it have more than its fair share?
-		for el := o.lru.Back(); el != nil && m.bytes > m.max && o.bytes > m.max/fairShare; {
-			k := el.Value.(*memKey)
-			if el = el.Prev(); k != keep {
-				m.evict(k)
-			}
-		}
-	}
-	for el := m.lru.Back(); el != nil && m.bytes > m.max; {
-		k := el.Value.(*memKey)
-		if el = el.Prev(); k != keep && len(k.entries) > 0 {
-			m.evict(k)
-		}
-	}
-	return m.bytes <= m.max
-}
-
-// metadataSize estimates the memory of an entry without its body, in bytes.
-func metadataSize(e *Entry) int64 {
-	n := int64(512) // the struct, its maps and list elements
-	n += int64(len(e.URL) + len(e.Method) + len(e.Proto))
-	for _, h := range []map[string][]string{e.Header, e.Trailer} {
-		for name, values := range h {
-			n += int64(len(name)) + 64
-			for _, v := range values {
-				n += int64(len(v)) + 16
-			}
-		}
-	}
-	for name, v := range e.Selecting {
-		n += int64(len(name)+len(v)) + 64
-	}
-	return n + 128*int64(len(e.Parts))
 }
 
 // Open implements [Store].
@@ -360,7 +268,7 @@ func (m *Memory) Open(ctx context.Context, key string, blob Blob) (Body, error) 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := checkKey(key); err != nil {
+	if err := CheckKey(key); err != nil {
 		return nil, err
 	}
 	if blob.Inline != nil {
@@ -378,15 +286,15 @@ func (m *Memory) Open(ctx context.Context, key string, blob Blob) (Body, error) 
 // All implements [Store].
 func (m *Memory) All(ctx context.Context, prefix string) iter.Seq2[*Entry, error] {
 	return func(yield func(*Entry, error) bool) {
-		if err := checkPrefix(prefix); err != nil {
+		if err := CheckPrefix(prefix); err != nil {
 			yield(nil, err)
 			return
 		}
 		var found []*Entry
 		m.mu.RLock()
-		for key, k := range m.keys {
-			if strings.HasPrefix(key, prefix) {
-				found = append(found, k.entries...)
+		for key, k := range m.keys.Range {
+			if strings.HasPrefix(key.(string), prefix) {
+				found = append(found, k.(*memKey).entries()...)
 			}
 		}
 		m.mu.RUnlock()
@@ -413,6 +321,9 @@ func (m *Memory) Secret(ctx context.Context) ([]byte, error) {
 	}
 	return slices.Clone(m.secret), nil
 }
+
+// MaxBytes returns the size limit in bytes.
+func (m *Memory) MaxBytes() int64 { return m.max }
 
 // Bytes returns how many bytes the store holds, as its limit counts them.
 func (m *Memory) Bytes() int64 {

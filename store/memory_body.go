@@ -1,7 +1,6 @@
 package store
 
 import (
-	"container/list"
 	"context"
 	"errors"
 	"io"
@@ -13,9 +12,9 @@ import (
 )
 
 const (
-	// chunkMin and chunkMax are the sizes in bytes of the pieces by which a body in memory
-	// grows. A body is never copied to grow. It wastes at most its own length, and at most
-	// chunkMax.
+	// chunkMin and chunkMax are the sizes in bytes of the pieces by which a
+	// body in memory grows. A body is never copied to grow. It wastes at most
+	// its own length, and at most chunkMax.
 	chunkMin = 1 << 10
 	chunkMax = 256 << 10
 )
@@ -33,7 +32,7 @@ type memBlob struct {
 	held      int64 // bytes that count against the limit
 	named     int   // parts of entries that name it
 	committed time.Time
-	elem      *list.Element // in Memory.loose
+	place     node[memBlob] // in Memory.loose
 }
 
 // ReadAt implements io.ReaderAt.
@@ -59,7 +58,7 @@ func (m *Memory) Create(ctx context.Context, key string, size int64) (Draft, err
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := checkKey(key); err != nil {
+	if err := CheckKey(key); err != nil {
 		return nil, err
 	}
 	if size > m.max/bodyShare {
@@ -160,7 +159,7 @@ func (dr *memDraft) Commit() (Blob, error) {
 	b.committed = time.Now()
 	dr.committed = true
 	m.blobs[b.id] = &b
-	b.elem = m.loose.PushBack(&b)
+	m.loose.pushBack(&b.place, &b)
 	blob := Blob{ID: b.id, Size: b.size}
 	switch len(b.pieces) {
 	case 0:

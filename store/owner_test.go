@@ -15,7 +15,8 @@ import (
 
 const nobody = 65534
 
-// reachable returns a directory that any user can reach, and that belongs to nobody.
+// reachable returns a directory that any user can reach, and that belongs to
+// nobody.
 func reachable(t *testing.T) string {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -91,8 +92,9 @@ func childOwner(dir string) error {
 	return fillAs(d)
 }
 
-// TestRootsFilesBelongToTheUser: what a run as root makes in a user's cache, or in a user's directory, is the
-// user's. What cannot be so is removed by the user's next run.
+// TestRootsFilesBelongToTheUser: what a run as root makes in a user's cache, or
+// in a user's directory, is the user's. What cannot be so is removed by the
+// user's next run.
 func TestRootsFilesBelongToTheUser(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -145,5 +147,30 @@ func TestRootsFilesBelongToTheUser(t *testing.T) {
 				t.Errorf("the user's run says %q, %d are there", out, kept)
 			}
 		})
+	}
+}
+
+// TestRootGivesNothingElse: a user who links a file of root into a cache does
+// not get it.
+func TestRootGivesNothingElse(t *testing.T) {
+	above := reachable(t)
+	dir := filepath.Join(above, "cache")
+	openTest(t, dir, DiskOptions{}).Close()
+	roots := filepath.Join(above, "roots")
+	if err := os.WriteFile(roots, []byte("a secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(roots, filepath.Join(dir, version, "leases")); err != nil {
+		t.Fatal(err)
+	}
+	d := openTest(t, dir, DiskOptions{})
+	release, _ := d.Lease(noContext, testKey(1), "")
+	release(true)
+	fi, err := os.Stat(roots)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := fi.Sys().(*syscall.Stat_t); s.Uid != 0 {
+		t.Errorf("root's file belongs to %d", s.Uid)
 	}
 }

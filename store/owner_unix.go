@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// owner is to whom a process that runs as root gives the files that it makes. Otherwise a single
-// run under sudo would leave files in a user's cache that the user cannot read. The zero value keeps
-// them.
+// owner is to whom a process that runs as root gives the files that it makes.
+// Otherwise a single run under sudo would leave files in a user's cache that
+// the user cannot read. The zero value keeps them.
 type owner struct {
 	uid, gid int
 	gives    bool
@@ -29,8 +29,8 @@ func ownerOf(dir string) owner {
 	return owner{int(s.Uid), int(s.Gid), true}
 }
 
-// give gives an open file or directory to o. If that fails, it stays root's, and others treat it as
-// damaged.
+// give gives an open file or directory to o. If that fails, it stays root's,
+// and others treat it as damaged.
 func (o owner) give(fd uintptr) {
 	if o.gives {
 		syscall.Fchown(int(fd), o.uid, o.gid)
@@ -51,8 +51,9 @@ func giveDir(path string) {
 	}
 }
 
-// isForeign reports whether err says that this process must not read the file at path, although it
-// may remove the file. Another user has made it, such as root.
+// isForeign reports whether err says that this process must not read the file
+// at path, although it may remove the file. Another user has made it, such as
+// root.
 func isForeign(path string, err error) bool {
 	return errors.Is(err, fs.ErrPermission) && unix.Faccessat(unix.AT_FDCWD, filepath.Dir(path), unix.W_OK|unix.X_OK, unix.AT_EACCESS) == nil
 }

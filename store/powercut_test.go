@@ -3,15 +3,11 @@ package store_test
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"io"
-	"io/fs"
 	"maps"
 	"math/rand/v2"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,201 +26,6 @@ import (
 // earlier state under any earlier name. It may be cut off, or have pages of
 // zeros or of old data. The test records a script of operations, with the files
 // after every step. Then it checks the possible states after each step.
-
-// fileVersion is what a file was at some time.
-type fileVersion struct {
-	info    os.FileInfo
-	content []byte
-	sum     uint64 // of the content
-}
-
-// recorder records what a store in a directory does.
-type recorder struct {
-	t     *testing.T
-	dir   string
-	steps []recorded
-	held  map[string]string // what the keys hold, as text
-	seed  uint64
-	hash  maphash.Seed
-}
-
-// recorded is the state after one step.
-type recorded struct {
-	what  string
-	files map[string]fileVersion // by path within the directory
-	held  map[string]string      // by key
-}
-
-// step records what the files are now.
-func (r *recorder) step(what string) {
-	r.t.Helper()
-	rec := recorded{what: what, files: make(map[string]fileVersion), held: maps.Clone(r.held)}
-	err := filepath.WalkDir(r.dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		content, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		rel, _ := filepath.Rel(r.dir, path)
-		rec.files[rel] = fileVersion{info, content, maphash.Bytes(r.hash, content)}
-		return err
-	})
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.steps = append(r.steps, rec)
-}
-
-// content returns the bytes of a blob, which follow from where and when it was stored.
-func content(seed uint64, size int) []byte {
-	var from [32]byte
-	binary.LittleEndian.PutUint64(from[:], seed)
-	binary.LittleEndian.PutUint64(from[8:], uint64(size))
-	b := make([]byte, size)
-	rand.NewChaCha8(from).Read(b) // in large pieces, which the race detector does not look at one by one
-	return b
-}
-
-// put stores a response as the only one of its variant, recording every step.
-func (r *recorder) put(d *store.Disk, key, variant string, size int) {
-	r.t.Helper()
-	ctx := r.t.Context()
-	name := fmt.Sprintf("put %s %s, %d bytes", key[:2], variant, size)
-	r.seed++
-	body := content(r.seed, size)
-	draft, err := d.Create(ctx, key, int64(size))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer draft.Close()
-	r.step(name + ": created")
-	for half := range slices.Chunk(body, max(1, (size+1)/2)) {
-		if _, err := draft.Write(half); err != nil {
-			r.t.Fatal(err)
-		}
-		r.step(name + ": written")
-	}
-	blob, err := draft.Commit()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.step(name + ": committed")
-	now := time.Now().UTC().Round(0)
-	e := &store.Entry{
-		Key: key, URL: "https://example.org/", Method: "GET", Status: 200, Proto: "HTTP/1.1",
-		Header:      http.Header{"Seed": {fmt.Sprint(r.seed)}, "Cache-Control": {"max-age=60"}},
-		Selecting:   map[string]string{"Accept": variant},
-		RequestTime: now, ResponseTime: now, Length: int64(size),
-	}
-	if size > 0 {
-		e.Parts = []store.Part{{Length: int64(size), Blob: blob}}
-	}
-	r.update(d, name, key, func(entries []*store.Entry) []*store.Entry {
-		return append([]*store.Entry{e}, slices.DeleteFunc(entries, func(old *store.Entry) bool {
-			return old.Selecting["Accept"] == variant
-		})...)
-	})
-}
-
-// freshen does what a 304 does.
-func (r *recorder) freshen(d *store.Disk, key string) {
-	r.update(d, "freshen "+key[:2], key, func(entries []*store.Entry) []*store.Entry {
-		for i, e := range entries {
-			e = e.Clone()
-			e.ResponseTime = e.ResponseTime.Add(time.Second)
-			e.Header.Set("Freshened", e.ResponseTime.Format(time.RFC3339Nano))
-			entries[i] = e
-		}
-		return entries
-	})
-}
-
-func (r *recorder) update(d *store.Disk, name, key string, change func([]*store.Entry) []*store.Entry) {
-	r.t.Helper()
-	if err := d.Update(r.t.Context(), key, change); err != nil {
-		r.t.Fatal(err)
-	}
-	r.note(d, key)
-	r.step(name)
-}
-
-// note takes down what a key holds.
-func (r *recorder) note(d *store.Disk, key string) {
-	entries, err := d.Entries(r.t.Context(), key)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.held[key] = text(entries)
-}
-
-// powerCutKeys are in three shards, two of one URL.
-var powerCutKeys = []string{
-	strings.Repeat("a1", 32), strings.Repeat("a1", 16) + strings.Repeat("b2", 16),
-	strings.Repeat("c3", 32), strings.Repeat("d4", 32),
-}
-
-const powerCutBound = 8 << 20
-
-// record runs the script.
-func record(t *testing.T) *recorder {
-	r := &recorder{t: t, dir: filepath.Join(store.ScratchDir(t), "cache"), held: make(map[string]string), hash: maphash.MakeSeed()}
-	open := func() *store.Disk {
-		d, err := store.OpenDisk(r.dir, store.DiskOptions{MaxBytes: powerCutBound})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { d.Close() })
-		return d
-	}
-	d := open()
-	r.step("opened")
-	if _, err := d.Secret(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	r.step("secret made")
-	a, b, c, e := powerCutKeys[0], powerCutKeys[1], powerCutKeys[2], powerCutKeys[3]
-	r.put(d, a, "text", 300)
-	r.put(d, b, "text", 20<<10)
-	r.put(d, c, "text", 200<<10)
-	r.freshen(d, a)
-	r.freshen(d, c)
-	r.put(d, a, "image", 5000)
-	r.put(d, c, "image", 600<<10)
-	r.put(d, a, "text", 400)      // in the place of another, inline
-	r.put(d, c, "text", 64<<10+1) // in files
-	r.put(d, e, "text", 0)
-	r.put(d, b, "text", 100) // inline after a file
-	r.put(d, b, "text", 30<<10)
-	for range 4 {
-		r.put(d, a, "text", 15<<10) // until the key's file is rewritten
-	}
-	r.update(d, "invalidate", a, func(entries []*store.Entry) []*store.Entry {
-		for i, e := range entries {
-			entries[i] = e.Clone()
-			entries[i].InvalidatedAt = time.Now().UTC().Round(0)
-		}
-		return entries
-	})
-	r.freshen(d, a)
-	r.update(d, "drop a variant", c, func(entries []*store.Entry) []*store.Entry { return entries[:1] })
-	r.update(d, "purge", b, func([]*store.Entry) []*store.Entry { return nil })
-	d = open() // as another process would
-	r.put(d, b, "image", 70<<10)
-	r.freshen(d, b)
-	if err := d.EvictTo(t.Context(), 128<<10); err != nil {
-		t.Fatal(err)
-	}
-	for _, key := range powerCutKeys {
-		r.note(d, key)
-	}
-	r.step("evicted")
-	r.put(d, c, "text", 90<<10)
-	r.put(d, a, "text", 10)
-	return r
-}
 
 // damage is what a power cut may do to a file.
 type damage struct {
@@ -316,7 +117,7 @@ func (w *world) add(path string, v fileVersion, d damage, r *rand.Rand, device [
 func TestPowerCut(t *testing.T) {
 	t.Parallel()
 	r := record(t)
-	random, cuts, found, lost := testtier.Pick(2, 8), 0, 0, 0
+	random, cuts, found, lost := testtier.Pick(1, 4), 0, 0, 0
 	seed := rand.Uint64()
 	check := func(i int, w world) {
 		cuts++
@@ -340,6 +141,10 @@ func TestPowerCut(t *testing.T) {
 		return nil
 	}
 	for i, s := range r.steps {
+		// The short tier leaves out half of the steps, others each time.
+		if !testtier.Long() && rnd.IntN(2) == 0 {
+			continue
+		}
 		// Each of the files that this step changed, alone, in each way.
 		for path, v := range s.files {
 			if i > 0 && r.steps[i-1].files[path].sum == v.sum {
@@ -347,7 +152,7 @@ func TestPowerCut(t *testing.T) {
 			}
 			for n, d := range damages {
 				// Each step changes the usage file, so a quarter of its damages is enough.
-				if (!testtier.Long() || filepath.Base(path) == "usage") && n%4 != i%4 {
+				if filepath.Base(path) == "usage" && n%4 != i%4 || !testtier.Long() && n != i%len(damages) {
 					continue
 				}
 				w := world{files: make(map[string][]byte)}
@@ -394,8 +199,9 @@ func TestPowerCut(t *testing.T) {
 	}
 }
 
-// check makes the files those of w and uses the cache. It returns how many whole bodies it found. Every eighth
-// time it is thorough: opening a file may take a millisecond.
+// check makes the files those of w and uses the cache. It returns how many
+// whole bodies it found. Every eighth time it is thorough: opening a file may
+// take a millisecond.
 func (r *recorder) check(t *testing.T, last, turn int, w world) (whole int) {
 	t.Helper()
 	thorough := turn%8 == 0
@@ -440,14 +246,22 @@ func (r *recorder) check(t *testing.T, last, turn int, w world) (whole int) {
 		for _, e := range entries {
 			whole += r.checkBody(t, d, e)
 		}
-		again, err := d.Entries(ctx, key)
-		if err != nil || len(again) > len(entries) {
-			t.Errorf("entries of %s, once more: %d after %d, %v", key[:2], len(again), len(entries), err)
-		}
-		for _, e := range again { // damaged entries were removed
-			if r.checkBody(t, d, e) == 0 {
-				t.Errorf("a damaged entry of %s was kept", key[:2])
+		// Damaged entries are removed by those who find them, unless the
+		// machine is too busy to do so at once.
+		damaged := func(e *store.Entry) bool { return r.checkBody(t, d, e) == 0 }
+		for try := 0; ; try++ {
+			again, err := d.Entries(ctx, key)
+			if err != nil || len(again) > len(entries) {
+				t.Errorf("entries of %s, once more: %d after %d, %v", key[:2], len(again), len(entries), err)
 			}
+			if !slices.ContainsFunc(again, damaged) {
+				break
+			}
+			if try == 50 {
+				t.Errorf("a damaged entry of %s was kept", key[:2])
+				break
+			}
+			time.Sleep(20 * time.Millisecond)
 		}
 	}
 
@@ -481,6 +295,7 @@ func (r *recorder) check(t *testing.T, last, turn int, w world) (whole int) {
 	if report, err := d.Verify(ctx); err != nil || report.Damaged > 0 || report.Entries < len(powerCutKeys) {
 		t.Errorf("verify, once more: %+v, %v", report, err)
 	}
+	ageBodies(t, d.Dir()) // young ones that no entry names stay
 	if err := d.EvictTo(ctx, 0); err != nil {
 		t.Errorf("evict: %v", err)
 	}
@@ -490,42 +305,22 @@ func (r *recorder) check(t *testing.T, last, turn int, w world) (whole int) {
 	return whole
 }
 
-// store stores a response with the content of the next seed.
-func (r *recorder) store(d *store.Disk, key string, size int) error {
-	ctx := context.Background()
-	r.seed++
-	draft, err := d.Create(ctx, key, int64(size))
+// ageBodies makes the files of large bodies two minutes old.
+func ageBodies(t *testing.T, dir string) {
+	bodies, err := filepath.Glob(filepath.Join(dir, "v1", "data", "*", "*-*"))
 	if err != nil {
-		return err
+		t.Error(err)
 	}
-	defer draft.Close()
-	if _, err := draft.Write(content(r.seed, size)); err != nil {
-		return err
+	at := time.Now().Add(-2 * time.Minute)
+	for _, path := range bodies {
+		if err := os.Chtimes(path, at, at); err != nil {
+			t.Error(err)
+		}
 	}
-	blob, err := draft.Commit()
-	if err != nil {
-		return err
-	}
-	e := &store.Entry{
-		Key: key, URL: "https://example.org/", Method: "GET", Status: 200, Proto: "HTTP/1.1",
-		Header: http.Header{"Seed": {fmt.Sprint(r.seed)}}, RequestTime: time.Now(), ResponseTime: time.Now(),
-		Length: int64(size), Parts: []store.Part{{Length: int64(size), Blob: blob}},
-	}
-	return d.Update(ctx, key, func(entries []*store.Entry) []*store.Entry {
-		return append([]*store.Entry{e}, entries...)
-	})
 }
 
-// text returns all that entries say.
-func text(entries []*store.Entry) string {
-	var b strings.Builder
-	for _, e := range entries {
-		fmt.Fprintf(&b, "%+v\n", *e)
-	}
-	return b.String()
-}
-
-// checkBody reads a body as callers do and returns 1 if it was whole, 0 if it said that it was not.
+// checkBody reads a body as callers do and returns 1 if it was whole, 0 if it
+// said that it was not.
 func (r *recorder) checkBody(t *testing.T, d *store.Disk, e *store.Entry) int {
 	t.Helper()
 	var seed uint64

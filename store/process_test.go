@@ -8,20 +8,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/cachetrip/cachetrip/internal/testtier"
 )
 
-// The tests of this file run the test binary again, as another process, which does what childEnv says.
+// The tests of this file run the test binary again, as another process, which
+// does what childEnv says.
 const childEnv = "CACHETRIP_TEST_CHILD"
 
 // noContext is for code that runs outside of a test.
@@ -30,7 +27,7 @@ var noContext = context.Background()
 // children are the roles of such processes.
 var children = map[string]func(dir string) error{
 	"count": childCount, "churn": childChurn, "limit": childLimit, "writers": childWriters, "short": childShort, "readonly": childReadOnly, "descriptors": childDescriptors,
-	"stop": childStop, "lease": childLease, "denied": childDenied, "owner": childOwner, "manystores": childManyStores,
+	"stop": childStop, "mark": childMark, "lease": childLease, "denied": childDenied, "owner": childOwner, "manystores": childManyStores,
 }
 
 func TestMain(m *testing.M) {
@@ -102,301 +99,6 @@ func TestNoLostUpdateBetweenProcesses(t *testing.T) {
 	}
 	if sum != 4*countRounds {
 		t.Errorf("%d updates counted, want %d", sum, 4*countRounds)
-	}
-}
-
-const churnBound = 4 << 20
-
-// childChurn stores, freshens, reads and drops until it is killed. It tells by a line what went wrong, and
-// which version of a key is stored for good.
-func childChurn(dir string) error {
-	d, err := OpenDisk(dir, DiskOptions{MaxBytes: churnBound})
-	if err != nil {
-		return err
-	}
-	for {
-		key := testKey(rand.IntN(30))
-		switch rand.IntN(6) {
-		case 0, 1, 2:
-			err := putBody(d, key, pattern(byte(rand.IntN(256)), []int{300, 10_000, 50_000, 200_000, 600_000}[rand.IntN(5)]))
-			// The other process may evict the key, with the body that is about to be named.
-			if err != nil && !errors.Is(err, ErrTooLarge) && !errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("storing: %w", err)
-			}
-		case 3:
-			err := d.Update(noContext, key, func(es []*Entry) []*Entry {
-				for i := range es {
-					es[i] = es[i].Clone()
-					es[i].Status = 203
-				}
-				return es
-			})
-			if err != nil {
-				return fmt.Errorf("freshening: %w", err)
-			}
-		default:
-			es, err := d.Entries(noContext, key)
-			if err != nil {
-				return fmt.Errorf("looking up: %w", err)
-			}
-			for _, e := range es {
-				b, err := readBody(d, e)
-				if errors.Is(err, ErrDamaged) {
-					continue // released meanwhile
-				}
-				if err != nil || len(b) == 0 || !bytes.Equal(b, pattern(b[0], int(e.Length))) {
-					return fmt.Errorf("wrong bytes of %d, %w", e.Length, err)
-				}
-			}
-		}
-	}
-}
-
-// TestKilledProcesses has processes share a directory and kills them at random.
-func TestKilledProcesses(t *testing.T) {
-	t.Parallel()
-	dir := scratchDir(t)
-	for range testtier.Pick(5, 25) {
-		var children []*exec.Cmd
-		var errs []*bytes.Buffer
-		for range 2 {
-			c := child("churn", dir)
-			var b bytes.Buffer
-			c.Stderr = &b
-			if err := c.Start(); err != nil {
-				t.Fatal(err)
-			}
-			children, errs = append(children, c), append(errs, &b)
-		}
-		time.Sleep(time.Duration(30+rand.IntN(120)) * time.Millisecond)
-		for i, c := range children {
-			c.Process.Kill()
-			c.Wait()
-			if errs[i].Len() > 0 {
-				t.Errorf("process: %s", errs[i])
-			}
-		}
-		if n := diskBytes(t, dir); n > churnBound*110/100 {
-			t.Errorf("%d bytes, which is %.1f %% of the bound", n, 100*float64(n)/churnBound)
-		}
-	}
-	d := openTest(t, dir, DiskOptions{MaxBytes: churnBound})
-	var keys []string
-	for e, err := range d.All(t.Context(), "") {
-		if err != nil {
-			t.Fatal(err)
-		}
-		keys = append(keys, e.Key)
-		b, err := readBody(d, e)
-		if err != nil || !bytes.Equal(b, pattern(b[0], int(e.Length))) {
-			t.Errorf("after all kills: %d bytes: %v or wrong", e.Length, err)
-		}
-	}
-	if len(keys) < 5 {
-		t.Errorf("%d entries are left", len(keys))
-	}
-	for _, key := range keys {
-		mustPut(t, d, key, pattern(1, 30_000)) // no lock is left held
-	}
-}
-
-// childWriters stores by several writers at once, until it is killed.
-func childWriters(dir string) error {
-	d, err := OpenDisk(dir, DiskOptions{MaxBytes: churnBound})
-	if err != nil {
-		return err
-	}
-	errs := make(chan error)
-	for range 6 {
-		go func() {
-			for {
-				key := testKey(rand.IntN(3000))
-				switch rand.IntN(8) {
-				case 0: // several variants, so that the file of a key gets long and is rewritten
-					key = testKey(rand.IntN(3))
-					draft, err := d.Create(noContext, key, -1)
-					if err != nil {
-						errs <- err
-						return
-					}
-					draft.Write(pattern(1, 15_000))
-					blob, err := draft.Commit()
-					draft.Close()
-					if err == nil {
-						err = d.Update(noContext, key, func(es []*Entry) []*Entry {
-							e := testHead(key)
-							e.Length, e.Parts = blob.Size, []Part{{Length: blob.Size, Blob: blob}}
-							return append([]*Entry{e}, es[:min(len(es), 20)]...)
-						})
-					}
-					if err != nil && !errors.Is(err, ErrTooLarge) {
-						errs <- err
-						return
-					}
-				case 1: // a body that is given up
-					if draft, err := d.Create(noContext, key, -1); err == nil {
-						for range rand.IntN(10) {
-							draft.Write(make([]byte, 40_000))
-						}
-						draft.Close()
-					}
-				default:
-					err := putBody(d, key, make([]byte, []int{300, 10_000, 50_000, 200_000, 600_000, churnBound/bodyShare - 100_000}[rand.IntN(6)]))
-					if err != nil && !errors.Is(err, ErrTooLarge) && !errors.Is(err, fs.ErrNotExist) {
-						errs <- err
-						return
-					}
-				}
-			}
-		}()
-	}
-	return <-errs
-}
-
-// TestBoundAtEveryInstant stops processes at any moment, and measures the size
-// of the cache just then.
-func TestBoundAtEveryInstant(t *testing.T) {
-	t.Parallel()
-	dir := scratchDir(t)
-	rounds := testtier.Pick(40, 150)
-	var children []*exec.Cmd
-	for range 2 {
-		c := child("writers", dir)
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		defer c.Wait()
-		defer c.Process.Kill()
-		children = append(children, c)
-	}
-	var most, least int64
-	for i := range rounds {
-		time.Sleep(time.Duration(rand.IntN(10_000)) * time.Microsecond)
-		for _, c := range children {
-			if err := c.Process.Signal(syscall.SIGSTOP); err != nil {
-				t.Fatal(err)
-			}
-		}
-		for _, c := range children {
-			var ws syscall.WaitStatus
-			if _, err := syscall.Wait4(c.Process.Pid, &ws, syscall.WUNTRACED, nil); err != nil || !ws.Stopped() {
-				t.Fatalf("the process did not stop but end: %v, %v", ws, err)
-			}
-		}
-		all := diskBytes(t, dir)
-		kept := all
-		for path, mode := range tree(t, dir) {
-			if fi, err := os.Stat(filepath.Join(dir, path)); err == nil && mode.IsRegular() && strings.Contains(path, "/tmp/") {
-				kept -= allocated(fi.Size())
-			}
-		}
-		if all > churnBound*110/100 {
-			t.Errorf("round %d: %d bytes, which is %.1f %% of the bound", i, all, 100*float64(all)/churnBound)
-		}
-		var page usagePage
-		if b, err := os.ReadFile(filepath.Join(dir, version, "usage")); err == nil && copy(page[:], b) == usageSize {
-			if sum := page.sum(); sum < kept {
-				t.Errorf("round %d: the files take %d bytes, and are said to take %d", i, kept, sum)
-			}
-		}
-		most = max(most, all)
-		if i == rounds/2 || i > rounds/2 && all < least {
-			least = all
-		}
-		for _, c := range children {
-			c.Process.Signal(syscall.SIGCONT)
-		}
-	}
-	t.Logf("at most %.1f %% of the bound, at least %.1f %% in the second half", 100*float64(most)/churnBound, 100*float64(least)/churnBound)
-	if most < churnBound*80/100 {
-		t.Errorf("%.1f %% of the bound at most: too little to show anything", 100*float64(most)/churnBound)
-	}
-}
-
-// childLimit meets a limit of the size of files, which looks as a full disk does.
-func childLimit(dir string) error {
-	d, err := OpenDisk(dir, DiskOptions{})
-	if err != nil {
-		return err
-	}
-	kept := testKey(1)
-	invalidated := testKey(2)
-	for _, key := range []string{kept, invalidated} {
-		if err := putBody(d, key, pattern(1, 3000)); err != nil {
-			return err
-		}
-	}
-	var old syscall.Rlimit
-	syscall.Getrlimit(syscall.RLIMIT_FSIZE, &old)
-	var st fileStat
-	if err := statFile(d.path(kept), &st); err != nil {
-		return err
-	}
-	limit := old
-	limit.Cur = uint64(st.size + 100) // less than a head
-	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
-		return err
-	}
-	for i, size := range []int{10_000, 100_000, 1 << 20} {
-		if err := putBody(d, testKey(10+i), pattern(1, size)); !errors.Is(err, syscall.EFBIG) {
-			return fmt.Errorf("storing %d bytes: %w, want EFBIG", size, err)
-		}
-	}
-	for range 3 {
-		err := d.Update(noContext, kept, func(es []*Entry) []*Entry {
-			e := es[0].Clone()
-			e.Status = 599
-			return []*Entry{e}
-		})
-		if !errors.Is(err, syscall.EFBIG) {
-			return fmt.Errorf("freshening: %w, want EFBIG", err)
-		}
-	}
-	err = d.Update(noContext, invalidated, func(es []*Entry) []*Entry {
-		e := es[0].Clone()
-		e.InvalidatedAt = time.Now()
-		return []*Entry{e}
-	})
-	if !errors.Is(err, syscall.EFBIG) {
-		return fmt.Errorf("invalidating: %w, want EFBIG", err)
-	}
-	if es, err := d.Entries(noContext, invalidated); err != nil || len(es) != 0 {
-		return fmt.Errorf("what could not be invalidated is still there: %v, %w", es, err)
-	}
-	for range 2 {
-		es, err := d.Entries(noContext, kept)
-		if err != nil || len(es) != 1 || es[0].Status != 200 || !bytes.Equal(es[0].Parts[0].Blob.Inline, pattern(1, 3000)) {
-			return fmt.Errorf("what was stored before is %v, %w", es, err)
-		}
-		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &old); err != nil {
-			return err
-		}
-	}
-	if err := putBody(d, testKey(10), pattern(1, 1<<20)); err != nil {
-		return fmt.Errorf("storing when there is room again: %w", err)
-	}
-	return nil
-}
-
-func TestFullDisk(t *testing.T) {
-	dir := t.TempDir()
-	if err := child("limit", dir).Run(); err != nil {
-		t.Error(err)
-	}
-	var files []string
-	for path, mode := range tree(t, dir) {
-		if mode.IsRegular() && strings.HasSuffix(path, tempSuffix) || strings.Contains(path, "/tmp/") {
-			files = append(files, path)
-		}
-	}
-	if len(files) > 0 {
-		t.Errorf("left behind: %v", files)
-	}
-	d := openTest(t, dir, DiskOptions{})
-	var page usagePage
-	d.readUsage(&page)
-	if got, want := page.sum(), diskBytes(t, dir); got != want {
-		t.Errorf("usage says %d bytes, the files take %d", got, want)
 	}
 }
 
@@ -495,78 +197,68 @@ func unprivileged(t *testing.T, c *exec.Cmd) {
 	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 }
 
-// childDescriptors runs out of file descriptors.
-func childDescriptors(dir string) error {
-	d, err := OpenDisk(dir, DiskOptions{MemoryBytes: -1})
+// childMark invalidates a key again and again, and numbers the invalidations.
+// It fails if a number was undone.
+func childMark(dir string) error {
+	d, err := OpenDisk(dir, DiskOptions{})
 	if err != nil {
 		return err
 	}
-	if err := putBody(d, testKey(1), pattern(1, 100_000)); err != nil {
-		return err
-	}
-	limit := syscall.Rlimit{Cur: 40, Max: 40}
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return err
-	}
-	var open []*os.File
-	for {
-		f, err := os.Open(dir)
-		if err != nil {
-			break
+	for last := range 300 {
+		var seen string
+		if err := d.Update(noContext, testKey(1), func(es []*Entry) []*Entry {
+			seen = es[0].Header.Get("Mark")
+			e := es[0].Clone()
+			e.Header.Set("Mark", strconv.Itoa(last+1))
+			e.InvalidatedAt = time.Now()
+			return []*Entry{e}
+		}); err != nil {
+			return err
 		}
-		open = append(open, f)
+		if seen != strconv.Itoa(last) {
+			return fmt.Errorf("mark %s after mark %d", seen, last)
+		}
 	}
-	if err := putBody(d, testKey(1), pattern(2, 200_000)); !errors.Is(err, syscall.EMFILE) {
-		return fmt.Errorf("storing: %w, want EMFILE", err)
-	}
-	if _, err := d.Entries(noContext, testKey(1)); !errors.Is(err, syscall.EMFILE) {
-		return fmt.Errorf("looking up: %w, want EMFILE", err)
-	}
-	for _, f := range open {
-		f.Close()
-	}
-	es, err := d.Entries(noContext, testKey(1))
-	if err != nil || len(es) != 1 {
-		return fmt.Errorf("afterwards: %v, %w", es, err)
-	}
-	if b, err := readBody(d, es[0]); err != nil || !bytes.Equal(b, pattern(1, 100_000)) {
-		return fmt.Errorf("afterwards: wrong bytes or %w", err)
-	}
-	return putBody(d, testKey(1), pattern(2, 200_000))
+	return nil
 }
 
-func TestNoDescriptorsLeft(t *testing.T) {
-	if err := child("descriptors", t.TempDir()).Run(); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestNoDescriptorLeaks(t *testing.T) {
-	count := func() int {
-		n := 0
-		if f, err := os.Open("/proc/self/fd"); err == nil {
-			names, _ := f.Readdirnames(-1)
-			f.Close()
-			n = len(names)
-		}
-		return n
-	}
+// TestFreshenBesideInvalidations: what one process freshens without a lock does
+// not undo what another one invalidates meanwhile.
+func TestFreshenBesideInvalidations(t *testing.T) {
 	dir := t.TempDir()
-	before := count()
-	d := openTest(t, dir, DiskOptions{MaxBytes: 2 << 20})
-	for i := range 200 {
-		putBody(d, testKey(i%20), pattern(byte(i), []int{100, 30_000, 100_000}[i%3]))
-		for _, e := range mustEntries(t, d, testKey(i%20)) {
-			readBody(d, e)
-		}
-		draft, err := d.Create(t.Context(), testKey(i), -1)
-		if err == nil {
-			draft.Write(make([]byte, 400_000))
-			draft.Close()
-		}
+	d := openTest(t, dir, DiskOptions{})
+	key := testKey(1)
+	mustPut(t, d, key, pattern(1, 100))
+	if err := d.Update(t.Context(), key, func(es []*Entry) []*Entry {
+		e := es[0].Clone()
+		e.Header.Set("Mark", "0")
+		return []*Entry{e}
+	}); err != nil {
+		t.Fatal(err)
 	}
-	d.Close()
-	if after := count(); after > before {
-		t.Errorf("%d descriptors open, %d before", after, before)
+	c := child("mark", dir)
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- c.Wait() }()
+	for i := 1; ; i++ {
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Error(err)
+			}
+			t.Logf("freshened %d times", i)
+			return
+		default:
+		}
+		mustEntries(t, d, key)
+		if err := d.Update(t.Context(), key, func(es []*Entry) []*Entry {
+			e := later(es[0], 1)
+			e.InvalidatedAt = time.Time{}
+			return []*Entry{e}
+		}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

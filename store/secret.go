@@ -13,10 +13,12 @@ import (
 
 const secretLen = 32
 
-// Secret implements [Store]. The bytes are kept in a file that only its owner may read.
+// Secret implements [Store]. The bytes are kept in a file that only its owner
+// may read.
 //
-// It holds no mutex, because a caller may wait here for the lock of a shard. Several callers
-// may load the secret at the same time. All of them get the secret in the file.
+// It holds no mutex, because a caller may wait here for the lock of a shard.
+// Several callers may load the secret at the same time. All of them get the
+// secret in the file.
 func (d *Disk) Secret(ctx context.Context) ([]byte, error) {
 	if err := d.begin(ctx); err != nil {
 		return nil, err
@@ -24,7 +26,11 @@ func (d *Disk) Secret(ctx context.Context) ([]byte, error) {
 	known := d.secret.Load()
 	stale := d.secretStale.Swap(false)
 	if known == nil || stale {
-		secret, err := d.loadSecret(ctx)
+		var secret []byte
+		err := retryBusy(func() (err error) {
+			secret, err = d.loadSecret(ctx)
+			return err
+		})
 		if err != nil {
 			if stale {
 				d.secretStale.Store(true)
@@ -49,7 +55,8 @@ func (d *Disk) loadSecret(ctx context.Context) ([]byte, error) {
 	if err := d.makeLayout(); err != nil {
 		return nil, err
 	}
-	// Of several callers that find no secret, one makes it. The lock of any shard will do.
+	// Of several callers that find no secret, one makes it. The lock of any
+	// shard will do.
 	l, err := d.lock(ctx, 0, lockWait)
 	if err != nil {
 		return nil, err
@@ -72,10 +79,10 @@ func (d *Disk) loadSecret(ctx context.Context) ([]byte, error) {
 	return readSecret(path)
 }
 
-// readSecret reads the file of the secret. The error is ErrDamaged if its checksum is wrong.
+// readSecret reads the file of the secret. The error is ErrDamaged if its
+// checksum is wrong.
 func readSecret(path string) ([]byte, error) {
-	var st fileStat
-	b, err := readFile(path, 4096, &st, nil)
+	b, err := readFile(path, &reading{max: 4096})
 	switch {
 	case isUnreadable(path, err):
 		return nil, ErrDamaged

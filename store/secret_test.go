@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// TestSecretWaitsWithoutMutex has several callers want the secret of a new cache while another process holds the lock
-// under which it is made. A caller that waited with a mutex held would stop the clock of the bubble for good.
+// TestSecretWaitsWithoutMutex has several callers want the secret of a new
+// cache while another process holds the lock under which it is made. A caller
+// that waited with a mutex held would stop the clock of the bubble for good.
 func TestSecretWaitsWithoutMutex(t *testing.T) {
 	dir := scratchDir(t)
 	synctest.Test(t, func(t *testing.T) {

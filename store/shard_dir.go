@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// shardDirs keeps the directories of shards open. Opening a file from its directory takes
-// half the time of opening it by its whole path. Where the system allows it, the lock of a
-// shard is a lock on its directory.
+// shardDirs keeps the directories of shards open. Opening a file from its
+// directory takes half the time of opening it by its whole path. Where the
+// system allows it, the lock of a shard is a lock on its directory.
 type shardDirs struct {
-	kept   [shardCount]atomic.Pointer[shardDir]
+	kept   [shardCount + 1]atomic.Pointer[shardDir] // the last one is dataDir
 	closed atomic.Bool
 
 	max int32 // directories that all stores of the process may keep open
@@ -19,29 +19,50 @@ type shardDirs struct {
 	checked atomic.Int64 // when the directories above were last checked, in nanoseconds since 1970
 }
 
-// dirsKept counts the directories that all stores of the process keep open. The program needs
-// descriptors as well, and may have many stores.
+// dataDir stands for the directory above the shards, where the number of a
+// shard is expected.
+const dataDir = shardCount
+
+// dirsKept counts the directories that all stores of the process keep open. The
+// program needs descriptors as well, and may have many stores.
 var dirsKept atomic.Int32
 
 const (
-	// dirShare is the part of the process's descriptors that its stores may keep for
-	// directories: one in so many.
+	// dirShare is the part of the process's descriptors that its stores may
+	// keep for directories: one in so many.
 	dirShare = 16
 
-	// checkDirsEvery is how often the path of an open directory is checked: that it still
-	// leads there, and not through a symbolic link. A directory that was removed is noticed
-	// at once. Locking a shard also notices at once that its directory was replaced.
+	// checkDirsEvery is how often the path of an open directory is checked:
+	// that it still leads there, and not through a symbolic link. Until then, a
+	// look-up in a directory that was removed or replaced may miss what another
+	// process has stored since. Locking a shard notices that at once, so no
+	// change is lost.
 	checkDirsEvery = 100 * time.Millisecond
+
+	// trustDirs is how old such a check may be for a new key. A directory that
+	// was removed takes no file. If the whole cache was moved away, its
+	// counters were, and they do not tell any more that a key is absent. What
+	// is stored in a single directory that was moved away is gone with it, as
+	// if it had been evicted.
+	trustDirs = 10 * time.Second
 )
 
 func (s *shardDirs) init() { s.max = int32(descriptorLimit() / dirShare) }
 
-// get returns the directory of a shard if it is open, or nil. The caller must release it.
+// get returns the directory of a shard if it is open, or nil. The caller must
+// release it.
 func (s *shardDirs) get(shard int) *shardDir {
 	if dir := s.kept[shard].Load(); dir != nil && dir.retain() {
 		return dir
 	}
 	return nil
+}
+
+// usable reports whether the directory of a shard is open, and was checked a
+// moment ago.
+func (s *shardDirs) usable(shard int, now int64) bool {
+	dir := s.kept[shard].Load()
+	return dir != nil && recent(dir.checked.Load(), now)
 }
 
 // keep keeps a directory open for later calls, unless enough of them are open.
@@ -94,13 +115,14 @@ func recent(checked, now int64) bool {
 	return age >= 0 && age < int64(checkDirsEvery)
 }
 
-// noDirError reports that something else stands in the place of a directory of the cache.
+// noDirError reports that something else stands in the place of a directory of
+// the cache.
 type noDirError struct{ error }
 
 func (e noDirError) Unwrap() error { return e.error }
 
-// openShard returns the directory of a shard, which the caller must release. The error is
-// fs.ErrNotExist if there is none.
+// openShard returns the directory of a shard, which the caller must release.
+// The error is fs.ErrNotExist if there is none.
 func (d *Disk) openShard(shard int, now int64) (*shardDir, error) {
 	if err := d.checkParents(now); err != nil {
 		return nil, noDirError{err}
@@ -118,11 +140,17 @@ func (d *Disk) openShard(shard int, now int64) (*shardDir, error) {
 	return dir, nil
 }
 
-// openAnew opens the directory of a shard, even if it is open already. It does not check the
-// directories above.
+// openAnew opens the directory of a shard, even if it is open already. It does
+// not check the directories above.
 func (d *Disk) openAnew(shard int) (*shardDir, error) {
-	path := d.shardDir(shard)
+	path := d.data
+	if shard != dataDir {
+		path = d.shardDir(shard)
+	}
 	dir, err := openDir(path, shard)
+	if err == nil {
+		dir.counts = &d.counts
+	}
 	var st fileStat
 	if err != nil && statFile(path, &st) == nil && !st.dir { // the error depends on the system
 		err = noDirError{err}
@@ -130,7 +158,8 @@ func (d *Disk) openAnew(shard int) (*shardDir, error) {
 	return dir, err
 }
 
-// makeShard is openShard, but makes the directory, and those above it, if they do not exist.
+// makeShard is openShard, but makes the directory, and those above it, if they
+// do not exist.
 func (d *Disk) makeShard(shard int) (*shardDir, error) {
 	now := time.Now().UnixNano()
 	dir, err := d.openShard(shard, now)
@@ -142,7 +171,8 @@ func (d *Disk) makeShard(shard int) (*shardDir, error) {
 	return dir, err
 }
 
-// checkParents checks from time to time that no symbolic link stands above the shards.
+// checkParents checks from time to time that no symbolic link stands above the
+// shards.
 func (d *Disk) checkParents(now int64) error {
 	if recent(d.dirs.checked.Load(), now) {
 		return nil
@@ -154,8 +184,29 @@ func (d *Disk) checkParents(now int64) error {
 	return err
 }
 
-// standing returns the open directory of a shard, or nil if it is not open or its path does
-// not lead there any more. The caller needs no lock, and must release the directory.
+// stood reports whether its path names the directory, or did at most age ago.
+func (dir *shardDir) stood(age time.Duration) bool {
+	now := time.Now().UnixNano()
+	if since := now - dir.checked.Load(); since >= 0 && since < int64(age) {
+		return true
+	}
+	stands := dir.stands()
+	if stands {
+		dir.checked.Store(now)
+	}
+	return stands
+}
+
+// lose stops keeping a directory that was removed or replaced. All of the cache
+// may have been.
+func (d *Disk) lose(dir *shardDir) {
+	d.dirs.drop(dir)
+	d.counts.suspect()
+}
+
+// standing returns the open directory of a shard, or nil if it is not open or
+// its path does not lead there any more. The caller needs no lock, and must
+// release the directory.
 func (d *Disk) standing(shard int, now int64) *shardDir {
 	dir := d.dirs.get(shard)
 	if dir == nil {
@@ -163,7 +214,7 @@ func (d *Disk) standing(shard int, now int64) *shardDir {
 	}
 	if !recent(dir.checked.Load(), now) {
 		if d.checkParents(now) != nil || !dir.stands() {
-			d.dirs.drop(dir)
+			d.lose(dir)
 			dir.release()
 			return nil
 		}
@@ -180,36 +231,95 @@ func (d *Disk) statKey(it *tierItem, st *fileStat, now int64) error {
 		dir, _ = d.openShard(shard, now)
 	}
 	if dir == nil {
-		return statFile(it.path, st)
+		return statFile(d.path(it.key), st)
 	}
 	defer dir.release()
-	if it.held.Load().stat(st) {
-		return nil
-	}
 	err := dir.stat(it.key, st)
-	if err == nil {
-		d.held.named(dir, it, st)
-	} else if dir.gone() {
-		d.dirs.drop(dir)
-		err = statFile(it.path, st)
+	if err != nil && dir.gone() {
+		d.lose(dir)
+		err = statFile(d.path(it.key), st)
 	}
 	return err
 }
 
-// readFrom reads a file of a shard. The caller needs no lock.
-func (d *Disk) readFrom(shard int, name string, max int64, st *fileStat, buf []byte, now int64) ([]byte, error) {
-	if dir := d.standing(shard, now); dir != nil {
-		defer dir.release()
-		b, err := dir.read(name, max, st, buf)
-		if err == nil || !dir.gone() {
+// readFrom reads a file of a shard. The caller needs no lock. The directory of
+// a shard is not opened or checked for this: many programs look up one key of
+// each.
+func (d *Disk) readFrom(shard int, name string, r *reading) (b []byte, err error) {
+	if canReadBelow() && !d.dirs.usable(shard, r.now) && !d.dirs.full() {
+		err = d.fromShard(dataDir, r.now, func(dir *shardDir) (err error) {
+			b, err = dir.readBelow(name, r)
+			return err
+		})
+		if err == nil || errors.Is(err, fs.ErrNotExist) {
 			return b, err
 		}
-		d.dirs.drop(dir)
+	}
+	err = d.fromShard(shard, r.now, func(dir *shardDir) (err error) {
+		b, err = dir.read(name, r)
+		return err
+	})
+	return b, err
+}
+
+// fromShard calls f with the directory of a shard. The caller needs no lock.
+func (d *Disk) fromShard(shard int, now int64, f func(*shardDir) error) error {
+	if dir := d.standing(shard, now); dir != nil {
+		defer dir.release()
+		return f(dir)
 	}
 	dir, err := d.openShard(shard, now)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer dir.release()
-	return dir.read(name, max, st, buf)
+	return retryBusy(func() error { return f(dir) })
+}
+
+// The functions below are the only ones that change the file of a key. They
+// count each change; see counters.go.
+
+// create is writeNew.
+func (dir *shardDir) create(name string, b []byte, w *written) error {
+	change := dir.counts.begin(name)
+	w.counted = change.counts()
+	err := dir.createFile(name, b, w)
+	w.count = change.end()
+	return err
+}
+
+// append appends b to a file of size bytes with one system call. If that fails,
+// the file is as before.
+func (dir *shardDir) append(name string, b []byte, size int64, w *written) error {
+	change := dir.counts.begin(name)
+	err := dir.appendFile(name, b, size, w)
+	w.count = change.end()
+	return err
+}
+
+// appendUnlocked appends b with one system call to the file of an item, without
+// the lock of the shard. It reports false if another change came before, or may
+// have come between. If the counter of the key tells that, the properties of
+// the file are not asked for.
+func (dir *shardDir) appendUnlocked(it *tierItem, b []byte, w *written) (alone bool, err error) {
+	change := dir.counts.begin(it.key)
+	counted := change.follows(it.count.Load())
+	alone, err = dir.appendFileUnlocked(it, b, counted, w)
+	w.count = change.end()
+	return alone && (w.count != 0 || !counted), err
+}
+
+// rename gives a file, which was written before, the name of a key.
+func (dir *shardDir) rename(from, to string, w *written) error {
+	change := dir.counts.begin(to)
+	err := dir.renameFile(from, to)
+	w.count = change.end()
+	return err
+}
+
+// remove removes a file, or an empty directory in its place.
+func (dir *shardDir) remove(name string) error {
+	change := dir.counts.begin(name)
+	defer change.end()
+	return dir.removeFile(name)
 }

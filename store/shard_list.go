@@ -5,12 +5,14 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+
+	"github.com/cachetrip/cachetrip/store/internal/entryset"
 )
 
-// sampleAll is the number of files up to which a shard is listed whole, under its
-// lock. Looking at one file takes some microseconds, so that takes 1 ms. It also
-// corrects the size that the usage file has for the shard. Of a larger shard only
-// a sample is listed, and a survey lists it whole.
+// sampleAll is the number of files up to which a shard is listed whole, under
+// its lock. Looking at one file takes some microseconds, so that takes 1 ms. It
+// also corrects the size that the usage file has for the shard. Of a larger
+// shard only a sample is listed, and a survey lists it whole.
 const sampleAll = 256
 
 // keyFiles are the files of a key.
@@ -20,9 +22,11 @@ type keyFiles struct {
 	hasEntries bool  // the file of the key itself exists
 	used       int64 // when it was used last, in nanoseconds since 1970
 	size       int64 // of it, in whole blocks
+	mtime      int64
 	blobs      []fileInfo
 	owner      *originShare // nil if not known
 	sampled    bool         // there may be more bodies than those in blobs
+	hasYoung   bool         // one of blobs may wait for the Update that names it
 }
 
 type fileInfo struct {
@@ -47,7 +51,8 @@ type shardList struct {
 	other []fileInfo // drafts, and files that this package did not name
 }
 
-// listShard lists a shard. The list is exact if the caller holds the shard's lock.
+// listShard lists a shard. The list is exact if the caller holds the shard's
+// lock.
 func (d *Disk) listShard(shard int) (*shardList, error) {
 	names, err := d.shardNames(shard)
 	if err != nil {
@@ -57,8 +62,8 @@ func (d *Disk) listShard(shard int) (*shardList, error) {
 	return d.listFiles(shard, names)
 }
 
-// listFiles lists some files of a shard. The names must be sorted, so that a key
-// comes right before its bodies.
+// listFiles lists some files of a shard. The names must be sorted, so that a
+// key comes right before its bodies.
 func (d *Disk) listFiles(shard int, names []string) (*shardList, error) {
 	list := &shardList{}
 	if len(names) == 0 {
@@ -86,8 +91,8 @@ func (d *Disk) listFiles(shard int, names []string) (*shardList, error) {
 	return list, nil
 }
 
-// listPart lists some files of a shard, in any order. It also looks at the keys of
-// their bodies.
+// listPart lists some files of a shard, in any order. It also looks at the keys
+// of their bodies.
 func (d *Disk) listPart(shard int, names []string) (*shardList, error) {
 	slices.Sort(names)
 	names = slices.Compact(names)
@@ -112,7 +117,7 @@ func (d *Disk) listPart(shard int, names []string) (*shardList, error) {
 		i, ok := slices.BinarySearchFunc(list.keys, o.key, func(k *keyFiles, key string) int { return strings.Compare(k.key, key) })
 		if ok {
 			k := list.keys[i]
-			k.hasEntries, k.used, k.size = o.hasEntries, o.used, o.size
+			k.hasEntries, k.used, k.size, k.mtime = o.hasEntries, o.used, o.size, o.mtime
 		}
 	}
 	return list, nil
@@ -123,7 +128,7 @@ func (list *shardList) add(shard int, name string, st *fileStat) {
 	size := allocated(st.size)
 	list.bytes += size
 	key, id, isBlob := strings.Cut(name, "-")
-	if len(key) != keyLen || !isHex(key) || shardOf(key) != shard || isBlob && (len(id) != 2*blobIDLen || !isHex(id)) {
+	if len(key) != keyLen || !entryset.IsHex(key) || shardOf(key) != shard || isBlob && (len(id) != 2*blobIDLen || !entryset.IsHex(id)) {
 		list.other = append(list.other, fileInfo{name, size, st.mtime})
 		return
 	}
@@ -134,6 +139,6 @@ func (list *shardList) add(shard int, name string, st *fileStat) {
 	if isBlob {
 		k.blobs = append(k.blobs, fileInfo{name, size, st.mtime})
 	} else {
-		k.hasEntries, k.used, k.size = true, st.atime, size
+		k.hasEntries, k.used, k.size, k.mtime = true, st.atime, size, st.mtime
 	}
 }

@@ -14,6 +14,9 @@ import (
 // take too long for one call.
 
 const (
+	// sampleKeys is how many keys of a large shard are listed.
+	sampleKeys = 256
+
 	// samplePlaces is from how many places of a directory a sample comes. Some
 	// file systems list files in the order in which they were made.
 	samplePlaces = 4
@@ -22,9 +25,9 @@ const (
 	sampleTries = 16
 )
 
-// sampleShard returns some keys of a shard, chosen at random, with their files. Of
-// a small shard it returns all. The usage file says that the shard has so many
-// bytes.
+// sampleShard returns some keys of a shard, chosen at random, with their files.
+// Of a small shard it returns all. The usage file says that the shard has so
+// many bytes.
 func (d *Disk) sampleShard(ctx context.Context, shard int, bytes int64) (*shardList, error) {
 	f, err := d.openNames(shard)
 	if f == nil {
@@ -54,11 +57,12 @@ func (d *Disk) sampleShard(ctx context.Context, shard int, bytes int64) (*shardL
 	return list, nil
 }
 
-// sampleNames returns about sampleKeys names of a directory, from random places.
-// The first names are read already. The directory has about files names.
+// sampleNames returns about sampleKeys names of a directory, from random
+// places. The first names are read already. The directory has about files
+// names.
 //
-// A position in a directory is a number that only the file system understands. On
-// the usual ones it grows in proportion to the names before it, or to their
+// A position in a directory is a number that only the file system understands.
+// On the usual ones it grows in proportion to the names before it, or to their
 // hashes.
 func sampleNames(dir *os.File, first []string, files int64) ([]string, error) {
 	if runtime.GOOS == "windows" { // there are no positions
@@ -89,8 +93,8 @@ func sampleNames(dir *os.File, first []string, files int64) ([]string, error) {
 	return names, nil
 }
 
-// namesFrom returns some names from a place of a directory on. It returns none if
-// that is behind the last name.
+// namesFrom returns some names from a place of a directory on. It returns none
+// if that is behind the last name.
 func namesFrom(dir *os.File, place float64) []string {
 	if place >= math.MaxInt64 {
 		return nil

@@ -19,7 +19,8 @@ import (
 	"time"
 )
 
-// childStop takes the lock of the shard of a key and stops. It gives the lock back when it is continued.
+// childStop takes the lock of the shard of a key and stops. It gives the lock
+// back when it is continued.
 func childStop(dir string) error {
 	d, err := OpenDisk(dir, DiskOptions{})
 	if err != nil {
@@ -40,7 +41,8 @@ func childStop(dir string) error {
 	return nil
 }
 
-// stopHolding has another process hold the lock of the shard of testKey(1), stopped, until the test ends.
+// stopHolding has another process hold the lock of the shard of testKey(1),
+// stopped, until the test ends.
 func stopHolding(t *testing.T, dir string) *exec.Cmd {
 	t.Helper()
 	c := child("stop", dir)
@@ -67,7 +69,8 @@ func stopHolding(t *testing.T, dir string) *exec.Cmd {
 	return c
 }
 
-// TestStoppedProcess has a process stop that holds a lock: nothing waits for it for ever, and all else goes on.
+// TestStoppedProcess has a process stop that holds a lock: nothing waits for it
+// for ever, and all else goes on.
 func TestStoppedProcess(t *testing.T) {
 	t.Parallel()
 	const bound = 4 << 20
@@ -201,17 +204,21 @@ func childDenied(dir string) error {
 		return err
 	}
 	for _, mode := range []os.FileMode{0, 0o400, 0o500} {
-		for i := range 300 {
+		for i := range 150 {
 			if err := putBody(d, testKey(i), make([]byte, 40_000)); err != nil {
 				return err
 			}
 		}
-		closed := shardOf(testKey(299))
+		inside := testKey(149)
+		closed := shardOf(inside)
 		if err := os.Chmod(d.shardDir(closed), mode); err != nil {
 			return err
 		}
-		for i := range 600 {
+		for i := range 300 {
 			key := testKey(1000 + i)
+			if i%50 == 0 {
+				key = sameShard(inside, i)
+			}
 			err := putBody(d, key, make([]byte, 40_000))
 			if in := shardOf(key) == closed; in != (CauseOf(err) == CauseDenied) || !in && err != nil {
 				return fmt.Errorf("shard closed to mode %o: storing in it (%t): %w", mode, in, err)
@@ -250,7 +257,8 @@ func childDenied(dir string) error {
 	return nil
 }
 
-// TestShardDenied closes a shard's directory to the process: eviction goes on in the others.
+// TestShardDenied closes a shard's directory to the process: eviction goes on
+// in the others.
 func TestShardDenied(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("", "cachetrip") // t.TempDir is closed to other users

@@ -49,12 +49,16 @@ type survey struct {
 // errChanged reports that a survey cannot tell the size of its shard.
 var errChanged = errors.New("the shard was changed while it was listed")
 
-// beginSurvey begins the survey of a shard. A shard of few files it scans instead.
+// beginSurvey begins the survey of a shard. A shard of few files it scans
+// instead.
 func (d *Disk) beginSurvey(ctx context.Context, shard int) error {
 	var page usagePage
 	s := survey{shard: shard, budget: sweepKeys, seen: d.fileNow()}
-	err := d.inShard(ctx, shard, &page, func(*locked) error {
+	err := d.inShard(ctx, shard, &page, func(l *locked) error {
 		s.slot = page.slot(shard)
+		if err := l.settle(); err != nil {
+			return err
+		}
 		return statFile(d.shardDir(shard), &s.dir)
 	})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -84,9 +88,9 @@ func (d *Disk) beginSurvey(ctx context.Context, shard int) error {
 	return nil
 }
 
-// skip begins the survey at a random place of the directory, whose first names are
-// given. So a survey that is cut short does not repeat the part of the one before
-// it.
+// skip begins the survey at a random place of the directory, whose first names
+// are given. So a survey that is cut short does not repeat the part of the one
+// before it.
 func (s *survey) skip(first []string) {
 	s.early = true
 	at, err := s.from.Seek(0, io.SeekCurrent)
@@ -132,8 +136,8 @@ func (d *Disk) inShard(ctx context.Context, shard int, page *usagePage, f func(*
 	return f(l)
 }
 
-// continueSurvey lists more files of the survey's shard, for listSoft, and ends the
-// survey after the last one. After an error the survey is given up.
+// continueSurvey lists more files of the survey's shard, for listSoft, and ends
+// the survey after the last one. After an error the survey is given up.
 func (d *Disk) continueSurvey(ctx context.Context) (err error) {
 	s := &d.evictor.survey
 	defer func() {
@@ -168,8 +172,8 @@ func (d *Disk) continueSurvey(ctx context.Context) (err error) {
 	return nil
 }
 
-// endSurvey records the size of the shard, if it did not change since the survey
-// began.
+// endSurvey records the size of the shard, if it did not change since the
+// survey began.
 func (d *Disk) endSurvey(ctx context.Context, s *survey) error {
 	var page usagePage
 	return d.inShard(ctx, s.shard, &page, func(l *locked) error {
@@ -189,8 +193,8 @@ func (d *Disk) endSurvey(ctx context.Context, s *survey) error {
 	})
 }
 
-// sweepPart removes the leftovers among the listed files of a survey. It takes the
-// shard's lock only if there may be leftovers.
+// sweepPart removes the leftovers among the listed files of a survey. It takes
+// the shard's lock only if there may be leftovers.
 func (d *Disk) sweepPart(ctx context.Context, s *survey, list *shardList, now int64) error {
 	aged := s.budget > 0 && slices.ContainsFunc(list.keys, func(k *keyFiles) bool { return hasLeftover(k.blobs, now) })
 	if len(list.other) == 0 && !aged {

@@ -12,16 +12,17 @@ import (
 	"time"
 )
 
-// This file removes leftovers: files of processes that were killed, bodies that no
-// entry names, and what older versions of the format left behind.
+// This file removes leftovers: files of processes that were killed, bodies that
+// no entry names, and what older versions of the format left behind.
 
 const (
 	// leftAfter is the age from which a file that no entry names is a leftover. No
 	// body takes that long from its last write to the Update that names it.
 	leftAfter = time.Hour
 
-	// unusedAfter is how long a version of the format must not have been used before
-	// another version removes its files: longer than a program waits for its weekly run.
+	// unusedAfter is how long a version of the format must not have been used
+	// before another version removes its files: longer than a program waits for
+	// its weekly run.
 	unusedAfter = 8 * 24 * time.Hour
 
 	// inUseEvery is how often a process notes that its version is in use.
@@ -36,8 +37,9 @@ const (
 	sweepFiles = 64
 )
 
-// housekeep does the work that is due after the cache grew to sum bytes. It evicts
-// if the cache is over its limit, and lists at most one shard, or a part of it.
+// housekeep does the work that is due after the cache grew to sum bytes. It
+// evicts if the cache is over its limit, and lists at most one shard, or a part
+// of it.
 func (d *Disk) housekeep(ctx context.Context, sum int64, page *usagePage) {
 	now := time.Now()
 	if sum > d.limit() {
@@ -56,8 +58,13 @@ func (d *Disk) housekeep(ctx context.Context, sum int64, page *usagePage) {
 	default:
 		return // another caller is listing
 	}
-	defer func() { <-e.mu }()
 	var err error
+	defer func() { // after the lock is released
+		if err != nil {
+			d.log.Debug("cachetrip: store: shard not listed", "shard", shardName(shard), "error", err)
+		}
+	}()
+	defer func() { <-e.mu }()
 	switch {
 	case e.survey.from != nil:
 		shard = e.survey.shard
@@ -66,9 +73,6 @@ func (d *Disk) housekeep(ctx context.Context, sum int64, page *usagePage) {
 		err = d.beginSurvey(ctx, shard)
 	default:
 		return
-	}
-	if err != nil {
-		d.log.Debug("cachetrip: store: shard not listed", "shard", shardName(shard), "error", err)
 	}
 	if d.closed.Load() {
 		e.survey.giveUp(0)
@@ -89,7 +93,7 @@ func (d *Disk) scan(ctx context.Context, shard int) (*shardList, error) {
 		return nil, err
 	}
 	defer l.unlock()
-	list, err := d.listShard(shard)
+	list, err := l.listSettled()
 	if err != nil {
 		return nil, err
 	}
@@ -126,9 +130,9 @@ func (l *locked) sweepDrafts(list *shardList) {
 }
 
 // sweep removes the leftovers of the locked shard: bodies that no entry names,
-// drafts of which nobody can know whether their process lives, and files that do
-// not belong there. It reads at most budget keys to find bodies, and returns how
-// many it may still read.
+// drafts of which nobody can know whether their process lives, and files that
+// do not belong there. It reads at most budget keys to find bodies, and returns
+// how many it may still read.
 func (l *locked) sweep(list *shardList, now int64, budget int) int {
 	for _, f := range list.other {
 		l.sweepFile(list, f, now)
@@ -177,8 +181,8 @@ func hasLeftover(files []fileInfo, now int64) bool {
 }
 
 // sweepTemps removes old temporary files that belong to no shard. They lie in a
-// directory of their own and are not counted: each has a few kilobytes and exists
-// for some microseconds.
+// directory of their own and are not counted: each has a few kilobytes and
+// exists for some microseconds.
 func (d *Disk) sweepTemps(now int64) {
 	names, err := readNames(d.tmp)
 	if err != nil || checkDirs(d.root, d.tmp) != nil {
@@ -193,13 +197,15 @@ func (d *Disk) sweepTemps(now int64) {
 	}
 }
 
-// sweepVersions removes what versions of the format have left in the cache directory that
-// nobody has used for unusedAfter. A version may be older or newer than this one.
+// sweepVersions removes what versions of the format have left in the cache
+// directory that nobody has used for unusedAfter. A version may be older or
+// newer than this one.
 //
-// All versions agree on this: the file "usage" begins with usageMagic. A process that uses
-// a version keeps a shared lock on that file, and sets its modification time at least once
-// a day. A process that removes files of another version holds an exclusive lock on the
-// file meanwhile. Whatever else a version does, the loss of a file costs it a miss.
+// All versions agree on this: the file "usage" begins with usageMagic. A
+// process that uses a version keeps a shared lock on that file, and sets its
+// modification time at least once a day. A process that removes files of
+// another version holds an exclusive lock on the file meanwhile. Whatever else
+// a version does, the loss of a file costs it a miss.
 func (d *Disk) sweepVersions(now int64) {
 	names, err := readNames(d.dir)
 	if err != nil {
@@ -224,8 +230,9 @@ func (d *Disk) sweepVersions(now int64) {
 	}
 }
 
-// openUnused returns the usage file of a version, with an exclusive lock. It returns nil if
-// the version is in use, or if root is no version of this package's format.
+// openUnused returns the usage file of a version, with an exclusive lock. It
+// returns nil if the version is in use, or if root is no version of this
+// package's format.
 func openUnused(root string, now int64) *os.File {
 	fi, err := os.Lstat(root)
 	if err != nil || !fi.IsDir() {

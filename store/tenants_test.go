@@ -7,14 +7,15 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/cachetrip/cachetrip/internal/testtier"
 )
 
-// identityKey returns the key of an identity for the n-th URL. The first 32 digits are those of the URL.
+// identityKey returns the key of an identity for the n-th URL. The first 32
+// digits are those of the URL.
 func identityKey(url, identity int) string {
 	return fmt.Sprintf("%s%016x%016x", testKey(url)[:32], uint64(identity+1)*0xd1342543de82ef95, identity)
 }
@@ -22,15 +23,17 @@ func identityKey(url, identity int) string {
 // inShardKey returns the key of the n-th URL in one shard.
 func inShardKey(n int) string { return sameShard("7f", n) }
 
-// TestQuietOrigin stores few responses of one origin and then many of another one. However the
-// keys of the second are spread over URLs, identities and shards, those of the first stay.
+// TestQuietOrigin stores few responses of one origin and then many of another
+// one. However the keys of the second are spread over URLs, identities and
+// shards, those of the first stay.
 func TestQuietOrigin(t *testing.T) {
 	t.Parallel()
-	const (
-		limit = 4 << 20 // bytes: a thousand keys
-		quiet = 400     // a part of it that is fair
+	var (
+		limit  = testtier.Pick[int64](2<<20, 4<<20) // bytes
+		keys   = int(limit / 4096)
+		quiet  = keys * 2 / 5 // a part of it that is fair
+		others = testtier.Pick(keys, 6*keys)
 	)
-	others := testtier.Pick(2500, 6000)
 	mixes := map[string]func(i int) string{
 		"one URL, many identities":    func(i int) string { return identityKey(1_000_000, i) },
 		"many URLs, one identity":     func(i int) string { return testKey(1_000_000 + i) },
@@ -53,6 +56,9 @@ func TestQuietOrigin(t *testing.T) {
 		for mix, key := range mixes {
 			t.Run(name+", "+mix, func(t *testing.T) {
 				t.Parallel()
+				if strings.Contains(name, ",") && mix != "one shard, many URLs" {
+					testtier.LongOnly(t, "fills a cache")
+				}
 				s := open(t)
 				for i := range quiet {
 					putFor(t, s, "https://quiet.example", testKey(i), 1000)
@@ -78,7 +84,8 @@ func TestQuietOrigin(t *testing.T) {
 	}
 }
 
-// storeDelays stores keys through a full cache and returns how long each call took.
+// storeDelays stores keys through a full cache and returns how long each call
+// took.
 func storeDelays(tb testing.TB, d *Disk, n int, key func(i int) string) (took delays) {
 	tb.Helper()
 	runtime.LockOSThread()
@@ -115,7 +122,8 @@ var crowds = []struct {
 	{"one-shard-100k", 100_000, inShardKey},
 }
 
-// BenchmarkCrowdedShard stores in a full cache that has very many keys in one shard.
+// BenchmarkCrowdedShard stores in a full cache that has very many keys in one
+// shard.
 func BenchmarkCrowdedShard(b *testing.B) {
 	for _, crowd := range crowds {
 		b.Run(crowd.name, func(b *testing.B) {
@@ -131,7 +139,8 @@ func BenchmarkCrowdedShard(b *testing.B) {
 	}
 }
 
-// BenchmarkVariants looks up a key that has so many variants with bodies of 16 KB.
+// BenchmarkVariants looks up a key that has so many variants with bodies of 16
+// KB.
 func BenchmarkVariants(b *testing.B) {
 	for _, variants := range []int{1, 64} {
 		b.Run(fmt.Sprint(variants), func(b *testing.B) {
@@ -171,19 +180,26 @@ func putVariants(tb testing.TB, s Store, key string, n, size int) {
 	}
 }
 
-// TestManyVariants compares hits for a key with 64 variants with those for a key
-// with one.
+// TestManyVariants compares hits for a key with 64 variants with those for a
+// key with one.
 func TestManyVariants(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("the clock is too coarse")
+	}
 	d := openTest(t, scratchDir(t), DiskOptions{})
-	cost := func(key string, variants int) time.Duration {
-		putVariants(t, d, key, variants, 16_000)
+	putVariants(t, d, testKey(1), 1, 16_000)
+	putVariants(t, d, testKey(2), 64, 16_000)
+	cost := func(key string) time.Duration {
 		return fastest(func() {
 			for range 200 {
 				lookUpVariant(t, d, key)
 			}
 		})
 	}
-	one, many := cost(testKey(1), 1), cost(testKey(2), 64)
+	one, many := cost(testKey(1)), cost(testKey(2))
+	for tries := 0; many > 5*one && tries < 20; tries++ { // a busy machine disturbs some measurements
+		one, many = min(one, cost(testKey(1))), min(many, cost(testKey(2)))
+	}
 	t.Logf("200 hits take %v with one variant, %v with 64", one, many)
 	if many > 5*one {
 		t.Errorf("200 hits take %v with 64 variants, want at most five times %v", many, one)
@@ -205,11 +221,12 @@ func fastest(f func()) time.Duration {
 	return best
 }
 
-// TestCrowdedShard stores in a full cache that has nearly all its keys in one shard.
-// No call takes as long as one that lists the shard does, and All still finds all
-// identities of the URL. BenchmarkCrowdedShard prints how long calls take.
+// TestCrowdedShard stores in a full cache that has nearly all its keys in one
+// shard. No call takes as long as one that lists the shard does, and All still
+// finds all identities of the URL. BenchmarkCrowdedShard prints how long calls
+// take.
 func TestCrowdedShard(t *testing.T) {
-	keys := testtier.Pick(8_000, 100_000)
+	keys := testtier.Pick(4_000, 100_000)
 	dir := scratchDir(t)
 	key := func(i int) string { return identityKey(1, i) }
 	fillShard(t, dir, keys, key)
@@ -220,7 +237,7 @@ func TestCrowdedShard(t *testing.T) {
 	// A busy machine may disturb one round.
 	var p99, worst time.Duration
 	for range 3 {
-		took := storeDelays(t, d, 1500, func(i int) string { stored++; return key(keys + stored) })
+		took := storeDelays(t, d, testtier.Pick(500, 1500), func(i int) string { stored++; return key(keys + stored) })
 		slices.Sort(took)
 		p99, worst = took[len(took)*99/100], took[len(took)-1]
 		t.Logf("p99 %v, worst %v", p99, worst)
@@ -265,15 +282,19 @@ func TestSharesMemory(t *testing.T) {
 		known         int
 	}{
 		{"the default", DefaultMaxBytes, DefaultMemoryBytes, DefaultMemoryBytes / shareMemory},
-		{"without memory", DefaultMaxBytes, -1, fewShares},
+		{"without memory", testtier.Pick[int64](DefaultMaxBytes/4, DefaultMaxBytes), -1, fewShares},
 		{"a small cache without memory", 4 << 20, -1, fewShares},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var s shares
 			s.init(test.limit, test.memory)
+			var of [3][]*Entry
+			for i := range of {
+				of[i] = []*Entry{{URL: fmt.Sprintf("https://%d.example/", i), Parts: []Part{{Length: 100}}}}
+			}
 			keys := int(test.limit / 4096)
 			for i := range keys {
-				s.set(testKey(i), []*Entry{{URL: fmt.Sprintf("https://%d.example/", i%3), Parts: []Part{{Length: 100}}}})
+				s.set(testKey(i), of[i%len(of)])
 			}
 			if len(s.keys) > test.known*11/10 {
 				t.Errorf("%d of %d keys are known, want %d", len(s.keys), keys, test.known)
@@ -289,8 +310,8 @@ func TestSharesMemory(t *testing.T) {
 	}
 }
 
-// TestUpdateIsUse changes a key that was not used for long. It is then not the one
-// that is evicted first.
+// TestUpdateIsUse changes a key that was not used for long. It is then not the
+// one that is evicted first.
 func TestUpdateIsUse(t *testing.T) {
 	d := openTest(t, scratchDir(t), DiskOptions{})
 	key := testKey(1)
@@ -310,47 +331,4 @@ func TestUpdateIsUse(t *testing.T) {
 	if used := d.LastUse(key); time.Since(used) > time.Minute {
 		t.Errorf("the last use was at %v", used)
 	}
-}
-
-// TestMemoryFailedUpdate has updates fail after a body came back that had been evicted.
-func TestMemoryFailedUpdate(t *testing.T) {
-	m := NewMemory(1 << 20)
-	key := testKey(1)
-	e := testHead(key)
-	back := Blob{ID: "gone", Size: 1000, Inline: make([]byte, 1000)}
-	e.Parts = []Part{{Length: 1000, Blob: back}, {Offset: 1000, Length: 10, Blob: Blob{ID: "missing", Size: 10}}}
-	for range 10 {
-		if err := m.Update(t.Context(), key, func([]*Entry) []*Entry { return []*Entry{e} }); err == nil {
-			t.Fatal("Update is no error")
-		}
-	}
-	if m.Bytes() != 0 || len(m.keys) != 0 || len(m.blobs) != 0 {
-		t.Errorf("%d bytes, %d keys and %d blobs are left", m.Bytes(), len(m.keys), len(m.blobs))
-	}
-}
-
-// TestMemoryDropsLooseFirst fills a store with bodies that no entry ever names. Over the
-// limit they go before an entry does.
-func TestMemoryDropsLooseFirst(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := NewMemory(1 << 20)
-		mustPut(t, m, testKey(1), make([]byte, 150_000))
-		for i := range 4 {
-			draft, err := m.Create(t.Context(), testKey(100+i), -1)
-			if err != nil {
-				t.Fatal(err)
-			}
-			draft.Write(make([]byte, 100_000))
-			if _, err := draft.Commit(); err != nil {
-				t.Fatal(err)
-			}
-			draft.Close()
-		}
-		time.Sleep(2 * orphanAfter)
-		mustPut(t, m, testKey(2), make([]byte, 250_000))
-		mustPut(t, m, testKey(3), make([]byte, 250_000))
-		if len(mustEntries(t, m, testKey(1))) != 1 {
-			t.Error("an entry was evicted for bodies that no entry names")
-		}
-	})
 }

@@ -35,7 +35,8 @@ func denyLocks() error {
 	return nil
 }
 
-// childUnlocked has one store make files while another, as if in another process, looks for them.
+// childUnlocked has one store make files while another, as if in another
+// process, looks for them.
 func childUnlocked(dir string) error {
 	if err := denyLocks(); err != nil {
 		fmt.Println("locks are not denied:", err)
@@ -72,7 +73,8 @@ func childUnlocked(dir string) error {
 	return nil
 }
 
-// TestWithoutLocks makes sure that nobody destroys what another is writing where nobody can be kept from it.
+// TestWithoutLocks makes sure that nobody destroys what another is writing
+// where nobody can be kept from it.
 func TestWithoutLocks(t *testing.T) {
 	if err := child("unlocked", t.TempDir()).Run(); err != nil {
 		t.Error(err)

@@ -4,20 +4,22 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/cachetrip/cachetrip/store/internal/entryset"
 )
 
 // This file replaces the entries of a key. It reads the key's file under the
 // lock of its shard and calls the caller's function. Then it appends to the
 // file or writes a new one.
 
-// Fits reports whether a response with this header may be stored. Update refuses an
-// entry over the limits with ErrTooLarge, but only once its body was read.
+// Fits reports whether a response with this header may be stored. Update
+// refuses an entry over the limits with ErrTooLarge, but only once its body was
+// read.
 func (d *Disk) Fits(e *Entry) bool { return metadataFits(e, d.maxKey()) }
 
 // maxKey limits the metadata and the small bodies of a key, in bytes.
@@ -28,8 +30,12 @@ func (d *Disk) Update(ctx context.Context, key string, change func([]*Entry) []*
 	if err := d.begin(ctx); err != nil {
 		return err
 	}
-	if err := checkKey(key); err != nil {
+	if err := CheckKey(key); err != nil {
 		return err
+	}
+	var tried attempt
+	if d.updateUnlocked(key, change, &tried) {
+		return nil
 	}
 	page := pagePool.Get().(*usagePage)
 	defer pagePool.Put(page)
@@ -37,7 +43,10 @@ func (d *Disk) Update(ctx context.Context, key string, change func([]*Entry) []*
 	var err error
 	for try := 0; ; try++ {
 		round := d.squeezed.rounds.Load()
-		sum, err = d.updateWithin(ctx, key, change, page)
+		err = retryBusy(func() (err error) {
+			sum, err = d.updateWithin(ctx, key, tried.of(change), page)
+			return err
+		})
 		if !diskFull(err) || try == spaceTries || !d.makeSpace(ctx, round, 0) {
 			break
 		}
@@ -71,28 +80,54 @@ func (d *Disk) updateWithin(ctx context.Context, key string, change func([]*Entr
 	return sum, err
 }
 
-// update is Update without the housekeeping after it. It returns the size of the
-// cache according to page, or a negative number if the size did not change. If the
-// cache would exceed its room, update fails with a fullError and changes nothing.
+// update is Update without the housekeeping after it. It returns the size of
+// the cache according to page, or a negative number if the size did not change.
+// If the cache would exceed its room, update fails with a fullError and changes
+// nothing.
+//
+// If the key isAbsent, the file is not read. Making it tells whether there is
+// one after all.
 func (d *Disk) update(ctx context.Context, key string, change func([]*Entry) []*Entry, page *usagePage, r room) (sum int64, err error) {
+	if d.isAbsent(key) {
+		if sum, err, done := d.updateAbsent(ctx, key, change, page, r); done {
+			return sum, err
+		}
+	}
 	l, err := d.lock(ctx, shardOf(key), lockWait)
 	if err != nil {
 		return -1, err
 	}
 	defer l.unlock()
-	st, err := l.current(key)
-	if err != nil {
-		return -1, err
-	}
-	next := change(slices.Clone(st.entries))
-	if same(st.entries, next) {
-		return -1, nil
-	}
-	next = arrange(st.entries, next)
-	for _, e := range next {
-		if err := checkEntry(key, e); err != nil {
+	for again := false; ; again = true {
+		st, err := l.current(key)
+		if err != nil {
 			return -1, err
 		}
+		sum, err = l.apply(key, st, change, page, r)
+		if again || !errors.As(err, new(retractedError)) {
+			return sum, err
+		}
+	}
+}
+
+// retractedError reports that the file of a key is gone, although the lock is
+// held: a caller that could not get the lock has removed it; see tryRetract.
+type retractedError struct{ error }
+
+func (e retractedError) Unwrap() error { return e.error }
+
+// apply changes the entries of a key of the locked shard, which are those of
+// st. It returns the size of the cache as update does.
+func (l *locked) apply(key string, st keyState, change func([]*Entry) []*Entry, page *usagePage, r room) (sum int64, err error) {
+	next := change(slices.Clone(st.entries))
+	if slices.Equal(st.entries, next) {
+		if st.assumed {
+			return -1, errAssumed
+		}
+		return -1, nil
+	}
+	if next, err = Arrange(key, st.entries, next); err != nil {
+		return -1, err
 	}
 	if err := l.checkFiles(key, st.entries, next); err != nil {
 		return -1, err
@@ -100,83 +135,27 @@ func (d *Disk) update(ctx context.Context, key string, change func([]*Entry) []*
 	return l.write(key, st, next, page, r)
 }
 
+// errAssumed reports that there is nothing to write if the assumed state is
+// right.
+var errAssumed = errors.New("the file of the key was not read")
+
 // current is load, but takes the state from the memory tier if the file did not
-// change. The shard's lock is held, so that it does not change afterwards either.
+// change. The shard's lock is held: afterwards, it can only be freshened.
 func (l *locked) current(key string) (keyState, error) {
 	var st fileStat
 	d := l.d
-	if it := d.tier.get(key); it != nil && !it.damaged && l.dir.stat(key, &st) == nil && it.holds(&st) && !d.unusable.has(key, &st) {
-		return it.keyState, nil
+	if it := d.tier.get(key); it != nil && !it.damaged && l.dir.stat(key, &st) == nil && !d.unusable.has(key, &st) {
+		if it.holds(&st, d.counts.value(it.counter, time.Now().UnixNano())) {
+			return it.keyState, nil
+		}
 	}
 	ks, _, err := l.load(key)
 	return ks, err
 }
 
-// checkFiles returns an error unless the bodies that next names for the first time
-// exist. A body that is committed but not named by an entry may have been removed.
-func (l *locked) checkFiles(key string, current, next []*Entry) error {
-	old := fileBlobs(current)
-	for id := range fileBlobs(next) {
-		if old[id] {
-			continue
-		}
-		if _, ok := parseBlobID(id); !ok {
-			return errForeignBlob(id)
-		}
-		var st fileStat
-		if err := l.dir.stat(blobName(key, id), &st); err != nil {
-			return opError("update", err)
-		}
-	}
-	return nil
-}
-
-// errForeignBlob is the error for an entry that names a blob of another store.
-func errForeignBlob(id string) error {
-	return opError("update", fmt.Errorf("blob %q is not of this store", id))
-}
-
-// fileBlobs returns the IDs of the blobs that have a file of their own.
-func fileBlobs(entries []*Entry) map[string]bool {
-	var ids map[string]bool
-	for _, e := range entries {
-		for i := range e.Parts {
-			if b := &e.Parts[i].Blob; b.Inline == nil {
-				if ids == nil {
-					ids = make(map[string]bool)
-				}
-				ids[b.ID] = true
-			}
-		}
-	}
-	return ids
-}
-
-// inlineBlobs returns the blobs that are kept with the entries, each once, and the
-// bytes of their records.
-func inlineBlobs(entries []*Entry) (blobs []inlineBlob, size int64, err error) {
-	seen := make(map[string]bool)
-	for _, e := range entries {
-		for i := range e.Parts {
-			b := &e.Parts[i].Blob
-			if b.Inline == nil || seen[b.ID] {
-				continue
-			}
-			id, ok := parseBlobID(b.ID)
-			if !ok {
-				return nil, 0, errForeignBlob(b.ID)
-			}
-			seen[b.ID] = true
-			blob := inlineBlob{id: id, data: b.Inline}
-			blobs = append(blobs, blob)
-			size += blob.recordSize()
-		}
-	}
-	return blobs, size, nil
-}
-
-// write makes next the entries of a key of the locked shard, and removes the bodies
-// that they do not name any more. It returns the size of the cache as update does.
+// write makes next the entries of a key of the locked shard, and removes the
+// bodies that they do not name any more. It returns the size of the cache as
+// update does.
 func (l *locked) write(key string, old keyState, next []*Entry, page *usagePage, r room) (sum int64, err error) {
 	d := l.d
 	w := keyWrite{l: l, key: key, old: old, next: next, page: page, room: r}
@@ -235,7 +214,7 @@ func (w *keyWrite) encode() (err error) {
 		if len(w.next) == 1 {
 			return opError("update", ErrTooLarge)
 		}
-		w.next = dropOldest(w.old.entries, w.next)
+		w.next = entryset.DropOldest(w.old.entries, w.next, responseTime)
 	}
 	return nil
 }
@@ -254,8 +233,8 @@ func (w *keyWrite) remove() (sum int64, err error) {
 	return w.shrink(-1, allocated(w.old.size)), nil
 }
 
-// shrink notes that n bytes were freed. It returns the size of the cache, or sum if
-// that cannot be read.
+// shrink notes that n bytes were freed. It returns the size of the cache, or
+// sum if that cannot be read.
 func (w *keyWrite) shrink(sum, n int64) int64 {
 	if now, err := w.l.account(-n, w.page); err == nil {
 		return now
@@ -263,19 +242,19 @@ func (w *keyWrite) shrink(sum, n int64) int64 {
 	return sum
 }
 
-// save writes the encoded entries. It appends them to the file, unless too much of
-// the file would be obsolete then: in that case it writes a new one. It also returns
-// what the memory tier may keep of the file, or nil.
+// save writes the encoded entries. It appends them to the file, unless too much
+// of the file would be obsolete then: in that case it writes a new one. It also
+// returns what the memory tier may keep of the file, or nil.
 func (w *keyWrite) save() (sum int64, it *tierItem, err error) {
 	l, old := w.l, w.old
 	current, _, err := inlineBlobs(old.entries)
 	if err != nil {
 		return -1, nil, err
 	}
-	there := blobFinder(current)
+	there := newBlobSet(current)
 	size := old.size + w.entriesRecord()
 	for _, b := range w.blobs {
-		if there(b.id) == nil {
+		if there.find(b.id) == nil {
 			size += b.recordSize()
 		}
 	}
@@ -294,42 +273,50 @@ func (w *keyWrite) save() (sum int64, it *tierItem, err error) {
 	}
 	b := w.buf.file[:0]
 	for _, blob := range w.blobs {
-		if anew || there(blob.id) == nil {
+		if anew || there.find(blob.id) == nil {
 			b = appendRecord(b, recordBlob, blob.id[:], blob.data)
 		}
 	}
+	at := len(b)
 	b = appendRecord(b, recordEntries, w.buf.entries)
 	w.buf.file = b
+	tip := idOf(b, at)
+	if !anew {
+		tip.at += uint32(old.size)
+	}
 
-	file := written{owner: l.d.owner}
+	file := written{owner: l.d.owner, modeChecked: &l.d.modeChecked}
 	switch {
 	case old.size == 0 && !old.damaged && l.alone:
-		err = l.create(w.key, b, &file)
+		err = l.create(w.key, b, &file, old.assumed)
 	case anew:
-		err = l.replace(w.key, b, &file)
+		err = l.replace(w.key, b, &file, old.size > 0)
 	default:
 		err = opError("append", l.dir.append(w.key, b, old.size, &file))
 		if err == nil && !file.exact { // the system keeps the use time
-			setUsed(l.d.path(w.key), time.Now().UnixNano())
+			l.dir.setUsed(w.key, time.Now().UnixNano())
 		}
 	}
 	if err != nil {
 		if grows > 0 {
 			l.account(-grows, w.page)
 		}
+		if old.size > 0 && errors.Is(err, fs.ErrNotExist) {
+			err = retractedError{err}
+		}
 		return -1, nil, err
 	}
 	if anew && old.size > 0 {
 		sum = w.shrink(-1, allocated(old.size))
 	}
-	if file.exact && file.stat.size == size && l.d.tier.max > 0 {
-		it = newItem(w.key, l.d.path(w.key), w.next, w.live, &file)
+	if (file.exact || file.vouched()) && file.stat.size == size && l.d.tier.max > 0 {
+		it = newItem(w.key, w.next, old.entries, w.live, tip, &file)
 	}
 	return sum, it, nil
 }
 
-// releaseBodies removes the body files that only the old entries named. It returns
-// the size of the cache, or sum if it did not change.
+// releaseBodies removes the body files that only the old entries named. It
+// returns the size of the cache, or sum if it did not change.
 func (w *keyWrite) releaseBodies(sum int64) int64 {
 	kept := fileBlobs(w.next)
 	for id := range fileBlobs(w.old.entries) {
@@ -344,23 +331,45 @@ func (w *keyWrite) releaseBodies(sum int64) int64 {
 }
 
 // newItem returns what the memory tier keeps of a file that was just written.
-func newItem(key, path string, entries []*Entry, live int64, file *written) *tierItem {
-	it := &tierItem{key: key, path: path, stat: file.stat, exact: file.exact, seen: file.stat.mtime}
+func newItem(key string, entries, old []*Entry, live int64, tip recordID, file *written) *tierItem {
+	it := &tierItem{key: key, stat: file.stat, exact: file.exact, seen: file.stat.mtime, counter: counterOf(key)}
+	if it.unstamped() {
+		it.seen = time.Now().UnixNano()
+	}
+	it.trust(file.count, it.seen)
 	it.used.Store(file.stat.atime)
-	it.entries, it.size, it.live = make([]*Entry, len(entries)), file.stat.size, live
+	it.entries, it.size, it.live, it.tip = make([]*Entry, len(entries)), file.stat.size, live, tip
 	for i, e := range entries {
-		c := *e
-		for _, t := range []*time.Time{&c.RequestTime, &c.ResponseTime, &c.InvalidatedAt} {
-			*t = asStored(*t)
-		}
-		it.entries[i] = &c
+		it.entries[i] = asRead(e, old)
 	}
 	it.bytes = it.memory()
 	return it
 }
 
-// asStored returns t as it is read from a file: in UTC and without its monotonic
-// clock, which stands still while the machine sleeps.
+// asRead returns e, which replaces some of the old entries, as it is read from
+// a file. That is e itself if it has this form: so callers know it again. A
+// part may be allocated with an old entry, which it would keep in memory.
+func asRead(e *Entry, old []*Entry) *Entry {
+	requested, received, invalidated := asStored(e.RequestTime), asStored(e.ResponseTime), asStored(e.InvalidatedAt)
+	isRead := requested == e.RequestTime && received == e.ResponseTime && invalidated == e.InvalidatedAt
+	if isRead && !slices.ContainsFunc(old, func(other *Entry) bool { return other != e && sharesParts(other, e) }) {
+		return e
+	}
+	c := &entryWithPart{Entry: *e}
+	c.RequestTime, c.ResponseTime, c.InvalidatedAt = requested, received, invalidated
+	if len(e.Parts) == 1 {
+		c.part[0], c.Parts = e.Parts[0], c.part[:]
+	}
+	return &c.Entry
+}
+
+// sharesParts reports whether two entries have their parts in the same memory.
+func sharesParts(a, b *Entry) bool {
+	return len(a.Parts) > 0 && len(b.Parts) > 0 && &a.Parts[0] == &b.Parts[0]
+}
+
+// asStored returns t as it is read from a file: in UTC and without its
+// monotonic clock, which stands still while the machine sleeps.
 func asStored(t time.Time) time.Time {
 	if t.IsZero() {
 		return t
@@ -372,31 +381,46 @@ func asStored(t time.Time) time.Time {
 // meanwhile may see a part of it, which fails its checksum and counts as
 // missing, as after a crash. The lock keeps that caller from removing it as
 // damaged. Writing under another name and renaming would cost twice as much.
-// diskv would use twenty system calls, and would not tell the cause of an error.
-func (l *locked) create(key string, b []byte, file *written) error {
+// diskv would use twenty system calls, and would not tell the cause of an
+// error.
+//
+// If the caller only assumed that there is no file, an existing one stays as it
+// is.
+func (l *locked) create(key string, b []byte, file *written, assumed bool) error {
 	err := l.dir.create(key, b, file)
-	if errors.Is(err, fs.ErrExist) { // another program made it
-		return l.replace(key, b, file)
+	if errors.Is(err, fs.ErrExist) && !assumed { // another program made it
+		return l.replace(key, b, file, false)
 	}
 	return opError("write", err)
 }
 
-// replace makes b the content of the file of a key. A caller that reads it meanwhile
-// sees the old content or the new. A rename within the open directory takes half the
-// time of diskv's Import, which is a third of the whole call; see BenchmarkPublish.
-func (l *locked) replace(key string, b []byte, file *written) error {
+// replace makes b the content of the file of a key. A caller that reads it
+// meanwhile sees the old content or the new. A rename within the open directory
+// takes half the time of diskv's Import, which is a third of the whole call;
+// see BenchmarkPublish.
+//
+// If there was a file, it must still be there. Otherwise b may have entries that
+// were retracted with it.
+func (l *locked) replace(key string, b []byte, file *written, wasThere bool) error {
 	temp := strconv.FormatUint(rand.Uint64(), 36) + tempSuffix
 	if err := l.dir.create(temp, b, file); err != nil {
 		return opError("write", err)
 	}
-	err := retryBusy(func() error { return l.dir.rename(temp, key) })
+	var err error
+	if wasThere {
+		err = l.dir.stat(key, new(fileStat))
+	}
+	if err == nil {
+		err = l.dir.rename(temp, key, file)
+	}
 	if err != nil {
 		l.dir.remove(temp)
 	}
 	return opError("write", err)
 }
 
-// removeBlob removes the file of a large body and returns how many bytes it had.
+// removeBlob removes the file of a large body and returns how many bytes it
+// had.
 func (l *locked) removeBlob(key, id string) (int64, error) {
 	name := blobName(key, id)
 	var st fileStat

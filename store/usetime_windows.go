@@ -3,7 +3,12 @@ package store
 import (
 	"os"
 	"syscall"
+
+	"golang.org/x/sys/windows"
 )
+
+// nofollow opens a symbolic link itself, and not the file that it leads to.
+const nofollow = windows.FILE_FLAG_OPEN_REPARSE_POINT
 
 func useTime(fi os.FileInfo) int64 {
 	if d, ok := fi.Sys().(*syscall.Win32FileAttributeData); ok {

@@ -65,7 +65,7 @@ func TestDropOldest(t *testing.T) {
 	now := time.Now()
 	at := func(name string, age time.Duration) *entry { return &entry{name, now.Add(-age)} }
 	old, older, fresh := at("old", time.Hour), at("older", 2*time.Hour), at("fresh", 0)
-	future, soon := at("future", -time.Hour), at("soon", -30*time.Second)
+	future, later, soon := at("future", -time.Hour), at("later", -2*time.Hour), at("soon", -30*time.Second)
 	for _, test := range []struct {
 		name             string
 		current, entries []*entry
@@ -75,6 +75,7 @@ func TestDropOldest(t *testing.T) {
 		{"no new one while there are others", []*entry{fresh}, []*entry{older, fresh}, []string{"older"}},
 		{"the oldest new one", nil, []*entry{old, older}, []string{"old"}},
 		{"one from the future", []*entry{future, older}, []*entry{future, older}, []string{"older"}},
+		{"the oldest, if all are from the future", []*entry{future, later}, []*entry{later, future}, []string{"later"}},
 		{"none that another clock explains", []*entry{soon, old}, []*entry{soon, old}, []string{"soon"}},
 		{"the last of equals", []*entry{at("x", 0), at("y", 0)}, []*entry{at("a", 0), at("b", 0)}, []string{"a"}},
 	} {

@@ -1,6 +1,6 @@
-// Package fill makes values for tests that must not overlook a field. A codec that
-// gives back what Fill has set knows all fields; one that was not taught a new
-// field fails its test.
+// Package fill makes values for tests that must not overlook a field. A codec
+// that gives back what Fill has set knows all fields; one that was not taught a
+// new field fails its test.
 package fill
 
 import (
@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// Fill sets every field of the struct that p points to, and of the structs within,
-// to a value that is not zero. No two numbers or strings are the same. Slices and
-// maps get two elements. Fill panics if it does not know a type, so that a field of
-// a new type must be added here.
+// Fill sets every field of the struct that p points to, and of the structs
+// within, to a value that is not zero. No two numbers or strings are the same.
+// Slices and maps get two elements. Fill panics if it does not know a type, so
+// that a field of a new type must be added here.
 func Fill(p any) {
 	f := filler{}
 	f.fill(reflect.ValueOf(p).Elem(), "")
@@ -60,8 +60,8 @@ func (f *filler) fill(v reflect.Value, path string) {
 	}
 }
 
-// Zero returns the names of the fields of the struct that p points to, and of the
-// structs within, that are zero. For a slice it looks at the first element.
+// Zero returns the names of the fields of the struct that p points to, and of
+// the structs within, that are zero. For a slice it looks at the first element.
 func Zero(p any) []string { return zero(reflect.ValueOf(p).Elem(), "") }
 
 func zero(v reflect.Value, path string) (names []string) {
@@ -80,9 +80,10 @@ func zero(v reflect.Value, path string) (names []string) {
 	return names
 }
 
-// Scramble changes every element of the slices and maps in the struct that p points
-// to, and removes all elements of its maps. A clone that shares one of them with its
-// original changes the original, too. []byte values are left alone: they never change.
+// Scramble changes every element of the slices and maps in the struct that p
+// points to, and removes all elements of its maps. A clone that shares one of
+// them with its original changes the original, too. []byte values are left
+// alone: they never change.
 func Scramble(p any) { scramble(reflect.ValueOf(p).Elem()) }
 
 func scramble(v reflect.Value) {

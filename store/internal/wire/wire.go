@@ -4,7 +4,6 @@ package wire
 
 import (
 	"encoding/binary"
-	"slices"
 	"time"
 )
 
@@ -23,19 +22,9 @@ func AppendTime(b []byte, t time.Time) []byte {
 	return binary.AppendUvarint(b, uint64(t.Nanosecond()))
 }
 
-// SortedKeys returns the keys of a map in order, so that a map is encoded the same
-// each time.
-func SortedKeys[V any](m map[string]V) []string {
-	names := make([]string, 0, len(m))
-	for name := range m {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
-
-// Decoder takes values off the front of S. After the first error it sets Bad, and
-// everything that it returns is zero. The strings that it returns are parts of S.
+// Decoder takes values off the front of S. After the first error it sets Bad,
+// and everything that it returns is zero. The strings that it returns are parts
+// of S.
 type Decoder struct {
 	S   string
 	Bad bool
@@ -84,7 +73,7 @@ func (d *Decoder) Varint() int64 {
 // cannot be there.
 func (d *Decoder) Count(size int) int {
 	n := d.Uvarint()
-	if n > uint64(len(d.S)/size) {
+	if n > uint64(len(d.S)) || n*uint64(size) > uint64(len(d.S)) { // faster than a division
 		d.Fail()
 		return 0
 	}
