@@ -117,7 +117,7 @@ func testReaderAt(t testing.TB, s store.Store) {
 		var wg sync.WaitGroup
 		for range 2 {
 			var offs, lens []int
-			for range 50 {
+			for range 20 {
 				off := r.IntN(size)
 				offs, lens = append(offs, off), append(lens, r.IntN(2*(size-off)+1))
 			}
@@ -149,7 +149,8 @@ type rangeWriter interface {
 	WriteRangeTo(w io.Writer, offset, length int64) (int64, error)
 }
 
-// testWriteRange concerns stores whose bodies have the optional method WriteRangeTo.
+// testWriteRange concerns stores whose bodies have the optional method
+// WriteRangeTo.
 func testWriteRange(t testing.TB, s store.Store) {
 	for i, size := range []int{1, 5000, 40_000, 65_536, 200_000, 1<<20 + 1} {
 		key := Key(i, 1)

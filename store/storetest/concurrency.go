@@ -22,7 +22,7 @@ func testConcurrentUpdates(t testing.TB, s store.Store) {
 		wg.Go(func() {
 			for i := range rounds {
 				key := keys[(w+i)%len(keys)]
-				err := s.Update(t.Context(), key, func(current []*store.Entry) []*store.Entry {
+				err := patientUpdate(t, s, key, func(current []*store.Entry) []*store.Entry {
 					e := entry(key, 0)
 					if len(current) > 0 {
 						e = current[0].Clone()
@@ -114,27 +114,32 @@ func testEverything(t testing.TB, s store.Store) {
 				switch r.IntN(5) {
 				case 0, 1:
 					i := r.IntN(len(bodies))
-					draft, err := s.Create(t.Context(), key, -1)
+					var blob store.Blob
+					err := patiently(func() error {
+						draft, err := s.Create(t.Context(), key, -1)
+						if err != nil {
+							return err
+						}
+						defer draft.Close()
+						if _, err := draft.Write(bodies[i]); err != nil {
+							return err
+						}
+						blob, err = draft.Commit()
+						return err
+					})
 					if err != nil {
-						t.Errorf("Create: %v", err)
-						return
-					}
-					_, err = draft.Write(bodies[i])
-					blob, cerr := draft.Commit()
-					draft.Close()
-					if err := errors.Join(err, cerr); err != nil {
 						t.Errorf("staging: %v", err)
 						return
 					}
 					e := whole(entry(key, i), blob)
-					err = s.Update(t.Context(), key, func(current []*store.Entry) []*store.Entry {
+					err = patientUpdate(t, s, key, func(current []*store.Entry) []*store.Entry {
 						return append([]*store.Entry{e}, current[:min(3, len(current))]...)
 					})
 					if err != nil {
 						t.Errorf("Update: %v", err)
 					}
 				case 2:
-					err := s.Update(t.Context(), key, func(current []*store.Entry) []*store.Entry {
+					err := patientUpdate(t, s, key, func(current []*store.Entry) []*store.Entry {
 						if len(current) == 0 {
 							return current
 						}

@@ -12,8 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// Checks of what a store leaves in its place: for its next process, for another one at the same
-// time, and after somebody else has damaged it.
+// Checks of what a store leaves in its place: for its next process, for another
+// one at the same time, and after somebody else has damaged it.
 
 // opened calls a function of a Subject that opens a store.
 func opened(t testing.TB, name string, open func() (store.Store, error)) store.Store {
@@ -28,8 +28,8 @@ func opened(t testing.TB, name string, open func() (store.Store, error)) store.S
 	return s
 }
 
-// afresh returns a store on the data of sub that has nothing of it in memory, if there is a way to
-// get one.
+// afresh returns a store on the data of sub that has nothing of it in memory,
+// if there is a way to get one.
 func (sub *Subject) afresh(t testing.TB) store.Store {
 	t.Helper()
 	switch {
@@ -108,13 +108,16 @@ func testReopen(t testing.TB, sub Subject) {
 	}
 }
 
-// eventually waits until something holds. An instance may learn a little later what another one
-// has changed.
+// agreeWithin is how long an instance may take to learn what another one has
+// changed. A variable, so that the tests of the checks do not wait for it.
+var agreeWithin = 5 * time.Second
+
+// eventually waits until something holds, but no longer than agreeWithin.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(agreeWithin); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Errorf("not within 5 s: %s", what)
+			t.Errorf("not within %v: %s", agreeWithin, what)
 			return
 		}
 	}
@@ -179,7 +182,7 @@ func testTwoUpdates(t testing.TB, sub Subject) {
 		for range workers {
 			wg.Go(func() {
 				for range rounds {
-					err := s.Update(t.Context(), key, func(current []*store.Entry) []*store.Entry {
+					err := patientUpdate(t, s, key, func(current []*store.Entry) []*store.Entry {
 						e := entry(key, 0)
 						e.Status = 1
 						if len(current) > 0 {

@@ -168,7 +168,9 @@ func testDraftsApart(t testing.TB, s store.Store) {
 	key := Key(1, 1)
 	sizes := []int{500, 20_000, 70_000, 600_000}
 	var drafts []store.Draft
-	for range sizes {
+	var bodies [][]byte
+	for i, size := range sizes {
+		bodies = append(bodies, content(uint64(i), size))
 		draft, err := s.Create(t.Context(), key, -1)
 		if err != nil {
 			t.Fatalf("Create: %v", err)
@@ -178,8 +180,7 @@ func testDraftsApart(t testing.TB, s store.Store) {
 	}
 	for n := 0; n < 600_000; n += 7000 { // in turn
 		for i, draft := range drafts {
-			body := content(uint64(i), sizes[i])
-			if n < len(body) {
+			if body := bodies[i]; n < len(body) {
 				if _, err := draft.Write(body[n:min(len(body), n+7000)]); err != nil {
 					t.Fatalf("Write: %v", err)
 				}
@@ -207,7 +208,7 @@ func testDraftsApart(t testing.TB, s store.Store) {
 		t.Fatalf("%d entries, want 3", len(got))
 	}
 	for i, e := range got {
-		if !bytes.Equal(read(t, s, key, blobIn(t, e)), content(uint64(2-i), sizes[2-i])) {
+		if !bytes.Equal(read(t, s, key, blobIn(t, e)), bodies[2-i]) {
 			t.Errorf("entry %d has wrong bytes", i)
 		}
 	}

@@ -18,8 +18,9 @@ func ExampleTest() {
 	// Output:
 }
 
-// A store that outlives its process has more to keep. Here it is a [store.Disk], which can be
-// reopened and shared. What is not set, such as Damage, is skipped.
+// A store that outlives its process has more to keep. Here it is a
+// [store.Disk], which can be reopened and shared. What is not set, such as
+// Damage, is skipped.
 func ExampleRun() {
 	_ = func(t *testing.T) { // func TestMyStore(t *testing.T)
 		storetest.Run(t, func(t *testing.T) storetest.Subject {

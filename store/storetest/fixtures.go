@@ -19,9 +19,11 @@ func Key(url, identity int) string {
 	return fmt.Sprintf("%08x%024x%032x", uint32(url)*2654435761, url, identity)
 }
 
-// content returns size bytes that differ from seed to seed and from offset to offset.
+// content returns size bytes that differ from seed to seed and from offset to
+// offset.
 func content(seed uint64, size int) []byte {
-	// ChaCha8 fills in large pieces, which the race detector does not look at one by one.
+	// ChaCha8 fills in large pieces, which the race detector does not look at
+	// one by one.
 	var key [32]byte
 	binary.LittleEndian.PutUint64(key[:], seed)
 	b := make([]byte, size)
@@ -94,8 +96,8 @@ func put(t testing.TB, s store.Store, e *store.Entry, body []byte) {
 	putAs(t, s, e, body, int64(len(body)))
 }
 
-// putApart is put for a body whose size the store does not know in advance. It is less likely that
-// the store keeps such a body with the entry.
+// putApart is put for a body whose size the store does not know in advance. It
+// is less likely that the store keeps such a body with the entry.
 func putApart(t testing.TB, s store.Store, e *store.Entry, body []byte) {
 	t.Helper()
 	putAs(t, s, e, body, -1)
@@ -111,9 +113,25 @@ func putAs(t testing.TB, s store.Store, e *store.Entry, body []byte, size int64)
 
 func update(t testing.TB, s store.Store, key string, change func([]*store.Entry) []*store.Entry) {
 	t.Helper()
-	if err := s.Update(t.Context(), key, change); err != nil {
+	if err := patientUpdate(t, s, key, change); err != nil {
 		t.Fatalf("Update: %v", err)
 	}
+}
+
+// patiently calls f again while a store gives up waiting for a lock: on a busy
+// machine, whoever has the lock may make no progress for a while.
+func patiently(f func() error) error {
+	last := time.Now().Add(10 * time.Second)
+	for {
+		err := f()
+		if store.CauseOf(err) != store.CauseLocked || time.Now().After(last) {
+			return err
+		}
+	}
+}
+
+func patientUpdate(t testing.TB, s store.Store, key string, change func([]*store.Entry) []*store.Entry) error {
+	return patiently(func() error { return s.Update(t.Context(), key, change) })
 }
 
 func entries(t testing.TB, s store.Store, key string) []*store.Entry {
@@ -174,8 +192,9 @@ func blobIn(t testing.TB, e *store.Entry) store.Blob {
 	return e.Parts[0].Blob
 }
 
-// tryRead reads as much of a blob as the store gives, and reports a byte that is not that of want.
-// If the store does not give all of them, the error says why.
+// tryRead reads as much of a blob as the store gives, and reports a byte that
+// is not that of want. If the store does not give all of them, the error says
+// why.
 func tryRead(t testing.TB, s store.Store, key string, blob store.Blob, want []byte) error {
 	t.Helper()
 	body, err := s.Open(t.Context(), key, blob)

@@ -87,8 +87,9 @@ func testMaxBody(t testing.TB, sub Subject) {
 	if err := draft.Close(); err != nil {
 		t.Errorf("Close: %v", err)
 	}
-	put(t, s, entry(key, 1), content(2, int(sub.MaxBody)))
-	if !bytes.Equal(read(t, s, key, blobOf(t, s, key)), content(2, int(sub.MaxBody))) {
+	largest := content(2, int(sub.MaxBody))
+	put(t, s, entry(key, 1), largest)
+	if !bytes.Equal(read(t, s, key, blobOf(t, s, key)), largest) {
 		t.Error("the largest body is read with wrong bytes")
 	}
 }

@@ -20,8 +20,11 @@ import (
 	"github.com/cachetrip/cachetrip/store/storefault"
 )
 
-// TestWrongStores runs each check on a store that is wrong in the way that the check is for. Every
-// check must fail, with a message and without a panic.
+// No store of these tests learns anything later.
+func init() { agreeWithin = 100 * time.Millisecond }
+
+// TestWrongStores runs each check on a store that is wrong in the way that the
+// check is for. Every check must fail, with a message and without a panic.
 func TestWrongStores(t *testing.T) {
 	for _, c := range checks {
 		t.Run(c.name, func(t *testing.T) {
@@ -48,10 +51,11 @@ func TestWrongStores(t *testing.T) {
 	}
 }
 
-// TestSkips checks that a check which needs more than a store is skipped with a message that says so.
+// TestSkips checks that a check which needs more than a store is skipped with a
+// message that says so.
 func TestSkips(t *testing.T) {
 	var skipped []string
-	for _, c := range checks[len(checks)-10:] {
+	for _, c := range checks[len(checks)-11:] {
 		r := record(t, func(t testing.TB) { c.run(t, Subject{Store: store.NewMemory(64 << 20)}) })
 		if len(r.failures) > 0 {
 			t.Errorf("%s: %v", c.name, r.failures)
@@ -75,7 +79,8 @@ type recorder struct {
 	panicked any
 }
 
-// failuresOf returns the failures that a function reports, and what it panics with.
+// failuresOf returns the failures that a function reports, and what it panics
+// with.
 func failuresOf(t *testing.T, f func(testing.TB)) (failures []string, panicked any) {
 	r := record(t, f)
 	return r.failures, r.panicked
@@ -112,7 +117,8 @@ func (r *recorder) Failed() bool {
 	return len(r.failures) > 0
 }
 
-// changed is a store some of whose operations are replaced. next is the wrapped store.
+// changed is a store some of whose operations are replaced. next is the wrapped
+// store.
 type changed struct {
 	store.Store
 	entries func(ctx context.Context, key string) ([]*store.Entry, error)
@@ -249,7 +255,8 @@ type readAt func(p []byte, offset int64) (int, error)
 func (f readAt) ReadAt(p []byte, offset int64) (int, error) { return f(p, offset) }
 func (readAt) Close() error                                 { return nil }
 
-// misplaced is a body that copies itself from its beginning, wherever it is to begin.
+// misplaced is a body that copies itself from its beginning, wherever it is to
+// begin.
 type misplaced struct {
 	store.Body
 	size int64
@@ -338,8 +345,8 @@ func racing(next store.Store) store.Store {
 	return c
 }
 
-// harmed makes a store that gets harm through s, and answers as before, wrongly, or with errors
-// that it should not have.
+// harmed makes a store that gets harm through s, and answers as before,
+// wrongly, or with errors that it should not have.
 func harmed(harm func(s *storefault.Store)) maker {
 	return func(testing.TB) Subject {
 		s := storefault.Wrap(store.NewMemory(64 << 20))
@@ -666,6 +673,46 @@ var wrongStores = map[string]map[string]maker{
 		}),
 		"has a secret of its own": elsewhere(func(s *store.Memory) store.Store {
 			return &changed{Store: s, secret: store.NewMemory(0).Secret}
+		}),
+	},
+	"notes are kept as responses are": {
+		"drops what is no response": storing(func(_ string, _, next []*store.Entry) []*store.Entry {
+			return slices.DeleteFunc(next, func(e *store.Entry) bool { return e.Method != "GET" && e.Method != "HEAD" })
+		}),
+		"keeps few lines of a field": looking(func(got []*store.Entry) []*store.Entry {
+			return clones(got, func(e *store.Entry) { e.Header["Marks"] = e.Header["Marks"][:min(100, len(e.Header["Marks"]))] })
+		}),
+		"lists no notes": memory(func(c *changed, next *store.Memory) {
+			c.all = func(ctx context.Context, prefix string) iter.Seq2[*store.Entry, error] {
+				return func(yield func(*store.Entry, error) bool) {
+					for e, err := range next.All(ctx, prefix) {
+						if (err != nil || !e.IsNote()) && !yield(e, err) {
+							return
+						}
+					}
+				}
+			}
+		}),
+		"does not remove them": storing(func(_ string, current, next []*store.Entry) []*store.Entry {
+			if len(next) == 0 {
+				return current
+			}
+			return next
+		}),
+	},
+	"two instances agree on notes": {
+		"remembers that there is none": elsewhere(func(s *store.Memory) store.Store {
+			missing := map[string]bool{}
+			return &changed{Store: s, entries: func(ctx context.Context, key string) ([]*store.Entry, error) {
+				got, err := s.Entries(ctx, key)
+				if len(got) == 0 {
+					missing[key] = true
+				}
+				if missing[key] {
+					got = nil
+				}
+				return got, err
+			}}
 		}),
 	},
 	"two instances lose no update": {
