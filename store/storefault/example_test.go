@@ -13,8 +13,8 @@ import (
 	"github.com/cachetrip/cachetrip/store/storefault"
 )
 
-// A program must work even if its cache does not. Here the disk is full: nothing is stored, and
-// each request gets its response from the origin.
+// A program must work even if its cache does not. Here the disk is full:
+// nothing is stored, and each request gets its response from the origin.
 func Example() {
 	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=60")
@@ -65,7 +65,8 @@ func ExampleNth() {
 	// <nil>
 }
 
-// A Fault is a function, so a test can write its own. This one fails for large bodies.
+// A Fault is a function, so a test can write its own. This one fails for large
+// bodies.
 func ExampleFault() {
 	s := storefault.Wrap(store.NewMemory(0))
 	s.Inject(func(c storefault.Call) error {

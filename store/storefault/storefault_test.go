@@ -40,8 +40,8 @@ func TestStore(t *testing.T) {
 	}
 }
 
-// calls makes one call of each operation of a Store, whose results are those of the wrapped store
-// unless they fail. s.inner must be a Disk.
+// calls makes one call of each operation of a Store, whose results are those of
+// the wrapped store unless they fail. s.inner must be a Disk.
 func calls(t *testing.T, s *storefault.Store) map[storefault.Op]func() error {
 	t.Helper()
 	draft := func() store.Draft {
@@ -107,10 +107,11 @@ func calls(t *testing.T, s *storefault.Store) map[storefault.Op]func() error {
 			return err
 		},
 		storefault.All: func() error {
+			var last error
 			for _, err := range s.All(t.Context(), "") {
-				return err
+				last = err
 			}
-			return nil
+			return last
 		},
 		storefault.Secret: func() error { return first(s.Secret(t.Context())) },
 		storefault.Lease: func() error {
@@ -118,6 +119,11 @@ func calls(t *testing.T, s *storefault.Store) map[storefault.Op]func() error {
 			if !granted {
 				return errWrong
 			}
+			release(true)
+			return nil
+		},
+		storefault.Release: func() error {
+			release, _ := s.Lease(t.Context(), key, "")
 			release(true)
 			return nil
 		},
@@ -181,8 +187,8 @@ func TestFaults(t *testing.T) {
 				t.Errorf("without a fault: %v", err)
 			}
 			var want error = syscall.ENOSPC
-			if op == storefault.Lease {
-				want = nil // Lease has no error; its fault grants it
+			if op == storefault.Lease || op == storefault.Release {
+				want = nil // they have no error; a fault grants a lease
 			}
 			s.Inject(storefault.Fail(syscall.ENOSPC), op)
 			if err := call(); !errors.Is(err, want) {
@@ -224,6 +230,7 @@ func TestSelection(t *testing.T) {
 	}{
 		{"Nth", storefault.Nth(2, fail), []string{key, key, key, key}, ".f.."},
 		{"After", storefault.After(2, fail), []string{key, key, key, key}, "..ff"},
+		{"Every", storefault.Every(2, fail), []string{key, key, key, key, key}, ".f.f."},
 		{"ForKey", storefault.ForKey(key, fail), []string{key, other, key, other}, "f.f."},
 		{"Nth of a key", storefault.ForKey(key, storefault.Nth(2, fail)), []string{key, other, key, key}, "..f."},
 		{"Sequence", storefault.Sequence(storefault.Nth(1, fail), storefault.Nth(2, fail)), []string{key, key, key, key}, "f.f."},
@@ -270,7 +277,8 @@ func TestRoom(t *testing.T) {
 	}
 }
 
-// TestTime checks the faults that take time, and what the wrapped store sees of contexts.
+// TestTime checks the faults that take time, and what the wrapped store sees of
+// contexts.
 func TestTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storefault.Wrap(store.NewMemory(0))

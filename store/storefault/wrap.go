@@ -21,26 +21,26 @@ func (s *Store) context(ctx context.Context) context.Context {
 
 // Entries implements [store.Store].
 func (s *Store) Entries(ctx context.Context, key string) ([]*store.Entry, error) {
-	if err := s.ignoreCorrupt(Call{Op: Entries, Key: key}); err != nil {
-		return nil, err
-	}
-	return s.inner.Entries(s.context(ctx), key)
+	return do(s, Call{Op: Entries, Key: key}, func() ([]*store.Entry, error) {
+		return s.inner.Entries(s.context(ctx), key)
+	}, nothing)
 }
+
+func nothing[T any](T) {}
 
 // Update implements [store.Store].
 func (s *Store) Update(ctx context.Context, key string, change func([]*store.Entry) []*store.Entry) error {
-	if err := s.ignoreCorrupt(Call{Op: Update, Key: key}); err != nil {
-		return err
-	}
-	return s.inner.Update(s.context(ctx), key, change)
+	_, err := do(s, Call{Op: Update, Key: key}, func() (none struct{}, _ error) {
+		return none, s.inner.Update(s.context(ctx), key, change)
+	}, nothing)
+	return err
 }
 
 // Open implements [store.Store].
 func (s *Store) Open(ctx context.Context, key string, blob store.Blob) (store.Body, error) {
-	if err := s.ignoreCorrupt(Call{Op: Open, Key: key}); err != nil {
-		return nil, err
-	}
-	inner, err := s.inner.Open(s.context(ctx), key, blob)
+	inner, err := do(s, Call{Op: Open, Key: key}, func() (store.Body, error) {
+		return s.inner.Open(s.context(ctx), key, blob)
+	}, func(b store.Body) { b.Close() })
 	if err != nil {
 		return nil, err
 	}
@@ -54,10 +54,9 @@ func (s *Store) Open(ctx context.Context, key string, blob store.Blob) (store.Bo
 
 // Create implements [store.Store].
 func (s *Store) Create(ctx context.Context, key string, size int64) (store.Draft, error) {
-	if err := s.ignoreCorrupt(Call{Op: Create, Key: key}); err != nil {
-		return nil, err
-	}
-	inner, err := s.inner.Create(s.context(ctx), key, size)
+	inner, err := do(s, Call{Op: Create, Key: key}, func() (store.Draft, error) {
+		return s.inner.Create(s.context(ctx), key, size)
+	}, func(d store.Draft) { d.Close() })
 	if err != nil {
 		return nil, err
 	}
@@ -68,48 +67,88 @@ func (s *Store) Create(ctx context.Context, key string, size int64) (store.Draft
 // All implements [store.Store].
 func (s *Store) All(ctx context.Context, prefix string) iter.Seq2[*store.Entry, error] {
 	return func(yield func(*store.Entry, error) bool) {
-		if err := s.ignoreCorrupt(Call{Op: All, Key: prefix}); err != nil {
+		_, err := do(s, Call{Op: All, Key: prefix}, func() (none struct{}, _ error) {
+			for e, err := range s.inner.All(s.context(ctx), prefix) {
+				if !yield(e, err) {
+					return none, errLeft
+				}
+			}
+			return none, nil
+		}, nothing)
+		if err != nil && err != errLeft {
 			yield(nil, err)
-			return
 		}
-		s.inner.All(s.context(ctx), prefix)(yield)
 	}
 }
+
+// errLeft says that the caller of All has left the loop.
+var errLeft = errors.New("left")
 
 // Secret implements [store.Store].
 func (s *Store) Secret(ctx context.Context) ([]byte, error) {
-	if err := s.ignoreCorrupt(Call{Op: Secret}); err != nil {
-		return nil, err
-	}
-	return s.inner.Secret(s.context(ctx))
+	return do(s, Call{Op: Secret}, func() ([]byte, error) { return s.inner.Secret(s.context(ctx)) }, nothing)
 }
 
-// Fits reports whether the wrapped store can take an entry. It is true if that store does not say.
+// Fits reports whether the wrapped store can take an entry. It is true if that
+// store does not say.
 func (s *Store) Fits(e *store.Entry) bool {
+	s.before(&Call{Op: Fits, Key: e.Key})
 	if sizer, ok := s.inner.(interface{ Fits(*store.Entry) bool }); ok {
 		return sizer.Fits(e)
 	}
 	return true
 }
 
-// Evictions returns how many keys the wrapped store has evicted, or 0 if it does not say.
+// Evictions returns how many keys the wrapped store has evicted, or 0 if it
+// does not say.
 func (s *Store) Evictions() uint64 {
+	s.before(&Call{Op: Evictions})
 	if evictor, ok := s.inner.(interface{ Evictions() uint64 }); ok {
 		return evictor.Evictions()
 	}
 	return 0
 }
 
-// Lease asks the wrapped store for a lease. If that has none, or a fault applies, the lease is
-// granted.
+// Lease asks the wrapped store for a lease. If that has none, or a fault
+// applies, the lease is granted.
 func (s *Store) Lease(ctx context.Context, key, variant string) (release func(shared bool), granted bool) {
-	fleet, ok := s.inner.(interface {
-		Lease(ctx context.Context, key, variant string) (func(shared bool), bool)
-	})
-	if !ok || s.ignoreCorrupt(Call{Op: Lease, Key: key}) != nil {
-		return func(bool) {}, true
+	type lease struct {
+		release func(shared bool)
+		granted bool
 	}
-	return fleet.Lease(s.context(ctx), key, variant)
+	got, err := do(s, Call{Op: Lease, Key: key}, func() (got lease, _ error) {
+		fleet, ok := s.inner.(interface {
+			Lease(ctx context.Context, key, variant string) (func(shared bool), bool)
+		})
+		if !ok {
+			return lease{func(bool) {}, true}, nil
+		}
+		got.release, got.granted = fleet.Lease(s.context(ctx), key, variant)
+		return got, nil
+	}, func(got lease) {
+		if got.release != nil {
+			got.release(false)
+		}
+	})
+	if err != nil {
+		got = lease{func(bool) {}, true}
+	}
+	if got.release == nil {
+		return nil, got.granted
+	}
+	s.hold(1)
+	var released atomic.Bool
+	return func(shared bool) {
+		defer func() {
+			if !released.Swap(true) {
+				s.hold(-1)
+			}
+		}()
+		c := Call{Op: Release, Key: key}
+		_ = s.before(&c)
+		got.release(shared)
+		_ = s.after(c)
+	}, got.granted
 }
 
 // body is an open body of a Store.
@@ -121,24 +160,41 @@ type body struct {
 }
 
 func (b *body) ReadAt(p []byte, offset int64) (int, error) {
-	err := b.s.before(Call{Op: ReadAt, Key: b.key, Offset: offset, Length: int64(len(p))})
-	corrupt := errors.Is(err, errCorrupt)
-	if err != nil && !corrupt {
-		return 0, err
-	}
-	n, err := b.Body.ReadAt(p, offset)
-	if corrupt {
-		flip(p[:n])
-	}
-	return n, err
+	return b.s.readAt(Call{Op: ReadAt, Key: b.key}, b.Body, p, offset)
 }
 
-func (b *body) Close() error {
-	if !b.closed.Swap(true) {
-		b.s.hold(-1)
+// readAt makes the call c, which reads from r.
+func (s *Store) readAt(c Call, r io.ReaderAt, p []byte, offset int64) (int, error) {
+	c.Offset, c.Length = offset, int64(len(p))
+	n, err := s.transfer(c, func(length int64, corrupt bool) (int64, error) {
+		n, err := r.ReadAt(p[:length], offset)
+		if corrupt {
+			flip(p[:n])
+		}
+		return int64(n), err
+	})
+	return int(n), err
+}
+
+func (b *body) Close() error { return b.s.close(Call{Op: Close, Key: b.key}, b.Body, &b.closed) }
+
+// close makes the call c, which closes a body or draft. That is closed whatever
+// the fault.
+func (s *Store) close(c Call, inner io.Closer, closed *atomic.Bool) (err error) {
+	if !closed.Swap(true) {
+		s.hold(-1)
 	}
-	fault := b.s.ignoreCorrupt(Call{Op: Close, Key: b.key})
-	return errors.Join(fault, b.Body.Close())
+	reached := false
+	closes := func() (none struct{}, _ error) {
+		reached = true
+		return none, inner.Close()
+	}
+	_, err = do(s, c, closes, nothing)
+	if !reached {
+		_, closing := closes()
+		err = errors.Join(err, closing)
+	}
+	return err
 }
 
 type rangeWriter interface {
@@ -152,14 +208,13 @@ type directBody struct {
 }
 
 func (b *directBody) WriteRangeTo(w io.Writer, offset, length int64) (int64, error) {
-	err := b.s.before(Call{Op: WriteRangeTo, Key: b.key, Offset: offset, Length: length})
-	switch {
-	case errors.Is(err, errCorrupt):
-		w = flipping{w}
-	case err != nil:
-		return 0, err
-	}
-	return b.direct.WriteRangeTo(w, offset, length)
+	c := Call{Op: WriteRangeTo, Key: b.key, Offset: offset, Length: length}
+	return b.s.transfer(c, func(length int64, corrupt bool) (int64, error) {
+		if corrupt {
+			w = flipping{w}
+		}
+		return b.direct.WriteRangeTo(w, offset, length)
+	})
 }
 
 // flipping flips a bit of each write.
@@ -181,43 +236,28 @@ type draft struct {
 }
 
 func (d *draft) Write(p []byte) (int, error) {
-	err := d.s.before(Call{Op: Write, Key: d.key, Offset: d.written, Length: int64(len(p))})
-	switch {
-	case errors.Is(err, errCorrupt):
-		p = bytes.Clone(p)
-		flip(p)
-	case err != nil:
-		return 0, err
-	}
-	n, err := d.Draft.Write(p)
-	d.written += int64(n)
-	return n, err
+	c := Call{Op: Write, Key: d.key, Offset: d.written, Length: int64(len(p))}
+	n, err := d.s.transfer(c, func(length int64, corrupt bool) (int64, error) {
+		p := p[:length]
+		if corrupt {
+			p = bytes.Clone(p)
+			flip(p)
+		}
+		n, err := d.Draft.Write(p)
+		d.written += int64(n)
+		return int64(n), err
+	})
+	return int(n), err
 }
 
 func (d *draft) ReadAt(p []byte, offset int64) (int, error) {
-	err := d.s.before(Call{Op: DraftReadAt, Key: d.key, Offset: offset, Length: int64(len(p))})
-	corrupt := errors.Is(err, errCorrupt)
-	if err != nil && !corrupt {
-		return 0, err
-	}
-	n, err := d.Draft.ReadAt(p, offset)
-	if corrupt {
-		flip(p[:n])
-	}
-	return n, err
+	return d.s.readAt(Call{Op: DraftReadAt, Key: d.key}, d.Draft, p, offset)
 }
 
 func (d *draft) Commit() (store.Blob, error) {
-	if err := d.s.ignoreCorrupt(Call{Op: Commit, Key: d.key}); err != nil {
-		return store.Blob{}, err
-	}
-	return d.Draft.Commit()
+	return do(d.s, Call{Op: Commit, Key: d.key}, d.Draft.Commit, nothing)
 }
 
 func (d *draft) Close() error {
-	if !d.closed.Swap(true) {
-		d.s.hold(-1)
-	}
-	fault := d.s.ignoreCorrupt(Call{Op: DraftClose, Key: d.key})
-	return errors.Join(fault, d.Draft.Close())
+	return d.s.close(Call{Op: DraftClose, Key: d.key}, d.Draft, &d.closed)
 }
