@@ -12,8 +12,9 @@ import (
 // Rules that say which other requests may get the response to a request that is
 // under way. See the top of share.go.
 
-// alike reports whether two requests for the same key differ only in harmless
-// fields. The origin has no reason to answer them differently.
+// alike reports whether two requests for the same key ask for the same URL, and
+// differ only in harmless fields. The origin has no reason to answer them
+// differently.
 func alike(a, b *request) bool {
 	same := func(a, b http.Header) bool {
 		for name, lines := range a {
@@ -23,7 +24,7 @@ func alike(a, b *request) bool {
 		}
 		return true
 	}
-	return same(a.header, b.header) && same(b.header, a.header)
+	return same(a.header, b.header) && same(b.header, a.header) && a.target() == b.target()
 }
 
 // alikeDigest returns a digest of a request. Two requests for the same key have
@@ -38,6 +39,9 @@ func alikeDigest(req *request) string {
 		for _, line := range req.header[name] {
 			b.WriteString("\n:" + line)
 		}
+	}
+	if target := req.target(); target != "" {
+		b.WriteString("\n\n" + target)
 	}
 	return req.digest.value(b.String())
 }

@@ -30,6 +30,13 @@ type reply struct {
 // trailer may be changed. It has all fields that a RoundTripper must set, even
 // if Base, such as a fake in a test, left them out.
 func (t *Transport) send(req *http.Request) (*http.Response, error) {
+	return t.sendBorrowing(req, false)
+}
+
+// sendBorrowing is send. If borrows is set, a 304 may have the header that Base
+// has returned. It must not be changed, nor be read after the caller has its
+// response.
+func (t *Transport) sendBorrowing(req *http.Request, borrows bool) (*http.Response, error) {
 	given, err := t.base().RoundTrip(req)
 	switch {
 	case err != nil:
@@ -43,10 +50,15 @@ func (t *Transport) send(req *http.Request) (*http.Response, error) {
 	r := &reply{Response: *given}
 	resp := &r.Response
 	resp.Trailer = given.Trailer.Clone()
-	if resp.Header = given.Header.Clone(); resp.Header == nil {
-		resp.Header = make(http.Header)
+	borrows = borrows && resp.StatusCode == http.StatusNotModified && t.ModifyResponse == nil
+	header, isCopy := field.Received(given.Header) // in the form of net/http
+	switch {
+	case header == nil:
+		header = make(http.Header)
+	case !isCopy && !borrows:
+		header = header.Clone()
 	}
-	resp.Header, _ = field.Canonical(resp.Header) // in the form of net/http
+	resp.Header = header
 	t.guardBody(resp, given, &r.body)
 	return resp, nil
 }
@@ -82,9 +94,13 @@ func contentLength(resp *http.Response) int64 {
 	return resp.ContentLength
 }
 
-// modify lets ModifyResponse see resp, a copy that send returned. If that fails, the body of resp is closed.
+// modify lets ModifyResponse see resp, a copy that send returned. If that
+// fails, the body of resp is closed.
 func (t *Transport) modify(resp *http.Response) error {
-	delete(resp.Header, fromCacheField) // only this cache may set it
+	if resp.Header[fromCacheField] != nil { // only this cache may set it
+		resp.Header = resp.Header.Clone() // it may be borrowed
+		delete(resp.Header, fromCacheField)
+	}
 	if t.ModifyResponse == nil {
 		return nil
 	}
@@ -106,7 +122,7 @@ func (t *Transport) modify(resp *http.Response) error {
 	case reflect.ValueOf(resp.Header).Pointer() != reflect.ValueOf(header).Pointer():
 		resp.Header = maps.Clone(resp.Header) // the program may use its header again
 	}
-	resp.Header, _ = field.Canonical(resp.Header)
+	resp.Header, _ = field.Received(resp.Header)
 	if resp.StatusCode != http.StatusSwitchingProtocols && resp.Body != body { // ModifyResponse must not replace the body
 		if resp.Body == nil {
 			body.Close()

@@ -7,17 +7,20 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// The hot paths, for benchstat. The program in bench/ compares them with peers and with the limits
-// of the system.
+// The hot paths, for benchstat. The program in bench/ compares them with peers
+// and with the limits of the system.
 
 // benchBody is what a benchmark's origin serves.
 func benchBody(size int) []byte {
@@ -28,7 +31,8 @@ func benchBody(size int) []byte {
 	return b
 }
 
-// benchOrigin answers with a body, or with 304 to a conditional request, as often as it counts.
+// benchOrigin answers with a body, or with 304 to a conditional request, as
+// often as it counts.
 type benchOrigin struct {
 	body         []byte
 	cacheControl string
@@ -170,6 +174,41 @@ func BenchmarkHitAs(b *testing.B) {
 	}
 }
 
+// BenchmarkHitUnder is a fresh hit under policies. "without-query" also
+// computes its URL.
+func BenchmarkHitUnder(b *testing.B) {
+	const size = 1 << 10
+	u, err := url.Parse("http://example.com/v1/items/42?page=7")
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, policy := range []struct {
+		name string
+		of   func(*http.Request) Policy
+	}{
+		{"none", nil},
+		{"zero", func(*http.Request) Policy { return Policy{} }},
+		{"ttl", func(*http.Request) Policy { return Policy{TTL: time.Hour} }},
+		{"ttl+url", func(*http.Request) Policy { return Policy{TTL: time.Hour, URL: u} }},
+		{"without-query", func(req *http.Request) Policy {
+			return Policy{TTL: time.Hour, URL: WithoutQuery(req.URL, "X-Amz-*")}
+		}},
+	} {
+		b.Run("policy="+policy.name, func(b *testing.B) {
+			origin := &benchOrigin{body: benchBody(size), cacheControl: "private, max-age=3600"}
+			t := &Transport{Store: store.NewMemory(1 << 30), Base: origin, Policy: policy.of}
+			req, buf := benchRequest(b, u.String()+"&X-Amz-Date=20260101T000000Z&X-Amz-Signature=0123456789abcdef"), make([]byte, 128<<10)
+			b.ReportAllocs()
+			for b.Loop() {
+				benchGet(b, t, req, buf, size)
+			}
+			if origin.requests != 1 {
+				b.Fatalf("the origin was asked %d times", origin.requests)
+			}
+		})
+	}
+}
+
 // BenchmarkHitParallel is fresh hits by all processors at once, on 512 entries.
 func BenchmarkHitParallel(b *testing.B) {
 	const size, entries = 4 << 10, 512
@@ -184,6 +223,7 @@ func BenchmarkHitParallel(b *testing.B) {
 			}
 			time.Sleep(30 * time.Millisecond)
 			b.ReportAllocs()
+			b.ResetTimer()
 			b.RunParallel(func(pb *testing.PB) {
 				buf := make([]byte, 32<<10)
 				for i := 0; pb.Next(); i++ {
@@ -281,7 +321,8 @@ func BenchmarkMissOverTCP(b *testing.B) {
 	}
 }
 
-// BenchmarkFile is the limit of BenchmarkHit/store=disk: the same bytes in a plain file.
+// BenchmarkFile is the limit of BenchmarkHit/store=disk: the same bytes in a
+// plain file.
 func BenchmarkFile(b *testing.B) {
 	for _, size := range []int{1 << 10, 16 << 10, 1 << 20} {
 		b.Run(fmt.Sprintf("size=%dK", size>>10), func(b *testing.B) {
@@ -359,3 +400,76 @@ func BenchmarkHitOfManyVariants(b *testing.B) {
 type roundTripperFunc func(*http.Request) (*http.Response, error)
 
 func (f roundTripperFunc) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// BenchmarkHerd is a body of 16 MiB that 100 callers share while it arrives.
+// Its limit is the same body in a plain file, which 100 goroutines read.
+func BenchmarkHerd(b *testing.B) {
+	const size, readers = 16 << 20, 100
+	origin := &benchOrigin{body: benchBody(size), cacheControl: "private, max-age=3600"}
+	together := func(b *testing.B, open func() io.ReadCloser) {
+		bodies := make([]io.ReadCloser, readers)
+		for i := range bodies {
+			bodies[i] = open()
+		}
+		var group sync.WaitGroup
+		var read atomic.Int64
+		for _, body := range bodies {
+			group.Go(func() {
+				defer body.Close()
+				buf := make([]byte, 128<<10)
+				for {
+					n, err := body.Read(buf)
+					read.Add(int64(n))
+					if err != nil {
+						return
+					}
+				}
+			})
+		}
+		group.Wait()
+		if read.Load() != readers*size {
+			b.Fatalf("%d bytes, want %d", read.Load(), readers*size)
+		}
+	}
+	for _, s := range benchStores {
+		b.Run("store="+s.name, func(b *testing.B) {
+			t := &Transport{Store: s.open(b), Base: origin}
+			n, requests := 0, origin.requests
+			b.SetBytes(readers * size)
+			b.ReportAllocs()
+			for b.Loop() {
+				n++
+				req := benchRequest(b, "http://example.com/v1/items/"+strconv.Itoa(n))
+				together(b, func() io.ReadCloser {
+					resp, err := t.RoundTrip(req)
+					if err != nil {
+						b.Fatal(err)
+					}
+					return resp.Body
+				})
+				if err := t.Purge(b.Context(), req.URL.String()); err != nil {
+					b.Fatal(err)
+				}
+			}
+			if n != origin.requests-requests {
+				b.Fatalf("%d requests at the origin, want %d", origin.requests-requests, n)
+			}
+		})
+	}
+	b.Run("limit", func(b *testing.B) {
+		path := filepath.Join(b.TempDir(), "file")
+		if err := os.WriteFile(path, origin.body, 0o600); err != nil {
+			b.Fatal(err)
+		}
+		b.SetBytes(readers * size)
+		for b.Loop() {
+			together(b, func() io.ReadCloser {
+				f, err := os.Open(path)
+				if err != nil {
+					b.Fatal(err)
+				}
+				return f
+			})
+		}
+	})
+}

@@ -7,14 +7,13 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cachetrip/cachetrip/internal/field"
 	"github.com/cachetrip/cachetrip/internal/pending"
 	"github.com/cachetrip/cachetrip/internal/stack"
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// A 304 to the cache's own conditions confirms stored responses and updates their headers. RFC 9111,
-// section 4.3.4.
+// A 304 to the cache's own conditions confirms stored responses and updates
+// their headers. RFC 9111, section 4.3.4.
 
 // confirmation is the effect of a 304 on the entries of a key.
 type confirmation struct {
@@ -24,29 +23,42 @@ type confirmation struct {
 	unsaved bool           // use differs from the entry that will be stored
 }
 
-// confirm takes a 304 to the conditions c, which were made for entries. It updates what the 304
-// confirms, in the store and for the callers. ok is false if it confirms nothing.
+// confirm takes a 304 to the conditions c, which were made for entries. It
+// updates what the 304 confirms, in the store and for the callers. ok is false
+// if it confirms nothing.
 //
-// Storing the update takes longer than all else that the cache does for such a response. So it may
-// happen in the background, as a pending write: if the entries are still the same, the result is
-// known in advance.
+// A store that can update its entries at once does so before any caller has its
+// response. With other stores, that takes longer than all else that the cache
+// does for such a response. So it may happen in the background, as a pending
+// write: if the entries are still the same, the result is known in advance.
 func (a *originReply) confirm(c *conditions, entries []*store.Entry) (o result, ok bool) {
 	if a.redirected() {
 		return result{}, false
 	}
-	write, handedOver := a.beginWrite(), false
+	for _, e := range entries {
+		a.cover(e.Header)
+	}
+	a.cover(a.resp.Header)
+	made, from, done := a.confirmAtOnce(c)
+	var write *pending.Write
+	if !done {
+		write = a.beginWrite()
+	}
+	handedOver := false
 	defer func() {
 		if write != nil && !handedOver {
 			a.x.t.endWrite(write)
 		}
 	}()
-	var made confirmation
-	if write != nil && a.stillStored(entries) {
-		made = a.confirmation(c, entries)
+	if write != nil && (made.use == nil || !slices.EqualFunc(from, entries, sameStored)) {
+		if from, made = entries, (confirmation{}); a.stillStored(entries) {
+			made = a.confirmation(c, entries)
+		}
 	}
-	later := made.use != nil
+	later := write != nil && made.use != nil
 	var err error
-	if !later {
+	if !done && !later {
+		made = confirmation{}
 		if err = a.updateStored(c, nil, &made); err != nil {
 			made = a.confirmation(c, entries) // an entry that cannot be written can still be used
 		}
@@ -66,11 +78,30 @@ func (a *originReply) confirm(c *conditions, entries []*store.Entry) (o result, 
 		return o, true
 	}
 	o.pending, handedOver = write, true
-	a.updateLater(write, c, entries, made, release, shared)
+	a.updateLater(write, c, from, made, release, shared)
 	return o, true
 }
 
-// stillStored reports whether the store has the given entries, as it had when the request was sent.
+// confirmAtOnce applies the confirmation of what is stored, if the store can do
+// that at once: then done is set. Otherwise made may be the confirmation of the
+// entries from, which was not stored.
+func (a *originReply) confirmAtOnce(c *conditions) (made confirmation, from []*store.Entry, done bool) {
+	done = a.x.store().Freshen(a.x.key, func(current []*store.Entry) []*store.Entry {
+		from, made = current, a.confirmation(c, current)
+		if slices.Equal(made.next, current) {
+			return current
+		}
+		a.x.t.events.Stored(a.x.key)
+		return made.next
+	})
+	if done {
+		a.x.t.storeWorks.Store(true)
+	}
+	return made, from, done
+}
+
+// stillStored reports whether the store has the given entries, as it had when
+// the request was sent.
 func (a *originReply) stillStored(entries []*store.Entry) bool {
 	current, err := a.x.store().Entries(a.x.lasting(), a.x.key)
 	return err == nil && slices.EqualFunc(current, entries, sameStored)
@@ -83,12 +114,12 @@ func (a *originReply) confirmed(made *confirmation) result {
 		o.sent, o.arrived = a.sentEvent, a.arrivedEvent
 	}
 	if made.index >= 0 {
-		o.response = a.x.t.views.of(a.x.key, made.index, made.use)[0]
+		o.response = a.x.rules.policy.of(a.x.t.views.of(a.x.key, made.index, made.use)[0])
 	} else {
-		o.response = newResponse(made.use)
+		o.response = a.x.responseOf(made.use)
 	}
 	if !a.x.t.KeepSetCookie {
-		o.cookies = a.resp.Header["Set-Cookie"]
+		o.cookies = slices.Clone(a.resp.Header["Set-Cookie"])
 	}
 	return o
 }
@@ -101,21 +132,24 @@ func (a *originReply) confirmation(c *conditions, current []*store.Entry) confir
 	if chosen < 0 || !a.sentAs(&stored[chosen]) {
 		return confirmation{next: current, index: -1}
 	}
-	said := response{cc: field.ParseCacheControl(a.resp.Header["Cache-Control"])}
+	said := a.x.rules.policy.of(response{status: stored[chosen].status, cc: directivesOf(a.resp.Header, stored)})
 	forbidden := said.mustNotStore()
-	// Responses that this request does not select are not updated. The 304 may say what holds for
-	// this request only, such as who may read the response or which cookie to set.
+	// Responses that this request does not select are not updated. The 304 may
+	// say what holds for this request only, such as who may read the response
+	// or which cookie to set.
 	next := slices.Clone(current)
+	selected := stored[chosen].concerns(a.x.rules)
 	for _, i := range updated {
-		if stored[i].concerns(a.x.rules) && (i == chosen || a.sentAs(&stored[i])) {
+		if i == chosen && selected || i != chosen && stored[i].concerns(a.x.rules) && a.sentAs(&stored[i]) {
 			next[i] = a.updated(current[i])
 		}
 	}
 	use := next[chosen]
 	switch {
-	case !stored[chosen].concerns(a.x.rules):
-		// The origin chose a response that another request selected. This request gets a copy, which
-		// is stored beside it, or instead of it if no request ever selects it.
+	case !selected:
+		// The origin chose a response that another request selected. This
+		// request gets a copy, which is stored beside it, or instead of it if
+		// no request ever selects it.
 		use = use.Clone()
 		if use.Header = withoutAsker(use.Header); len(updated) > 0 {
 			use = a.updated(use)
@@ -128,7 +162,7 @@ func (a *originReply) confirmation(c *conditions, current []*store.Entry) confir
 	case forbidden && !slices.Contains(updated, chosen):
 		next = slices.Delete(next, chosen, chosen+1)
 	}
-	next = withoutForbidden(next)
+	next = withoutForbidden(&a.x.rules.policy, next, current, stored)
 	if slices.Equal(next, current) {
 		next = current
 	}
@@ -138,11 +172,13 @@ func (a *originReply) confirmation(c *conditions, current []*store.Entry) confir
 // updated returns e, updated by the response, for requests like that of the
 // response.
 func (a *originReply) updated(e *store.Entry) *store.Entry {
-	fresh := new(store.Entry)
-	*fresh = *e // the shared parts never change
+	fresh := copyOf(e)
 	fresh.Header = a.updatedHeader(e.Header, a.resp.Header)
 	a.noteCredentials(fresh)
 	fresh = withAskedAs(fresh, e.Selecting[askedAs])
+	if e.Selecting[checked] != "" {
+		noteChecked(fresh)
+	}
 	fresh.RequestTime, fresh.ResponseTime = a.requested, a.received
 	if !a.requested.Before(e.InvalidatedAt) && !a.x.invalidatedSince(a.sentEvent) {
 		fresh.InvalidatedAt = time.Time{}
@@ -151,11 +187,24 @@ func (a *originReply) updated(e *store.Entry) *store.Entry {
 		return fresh
 	}
 	if before, after := newResponse(e), newResponse(fresh); before.strongValidator() != after.strongValidator() {
-		// The new Date would make Last-Modified look stronger than it was when the part came. Other
-		// content could then be joined to the part.
+		// The new Date would make Last-Modified look stronger than it was when
+		// the part came. Other content could then be joined to the part.
 		return e.Clone()
 	}
 	return fresh
+}
+
+// copyOf returns a copy of e that shares what never changes. A single part is
+// copied, because it may be allocated with e, which it would keep in memory.
+func copyOf(e *store.Entry) *store.Entry {
+	c := &struct {
+		store.Entry
+		part [1]store.Part
+	}{Entry: *e}
+	if len(e.Parts) == 1 {
+		c.part[0], c.Parts = e.Parts[0], c.part[:]
+	}
+	return &c.Entry
 }
 
 // updateStored applies the confirmation to the store, and sets made to the
@@ -183,11 +232,12 @@ func (a *originReply) updateStored(c *conditions, entries []*store.Entry, made *
 	return nil
 }
 
-// updateLater is updateStored in the background. At the end it releases the lease and ends the pending
-// write.
+// updateLater is updateStored in the background. At the end it releases the
+// lease and ends the pending write.
 func (a *originReply) updateLater(write *pending.Write, c *conditions, entries []*store.Entry, made confirmation, release func(bool), shared bool) {
-	x, behind := *a.x, *a // copies, because the caller's part goes on meanwhile
-	behind.x = &x
+	x, behind, resp := *a.x, *a, *a.resp // copies, because the caller's part goes on meanwhile
+	resp.Header = resp.Header.Clone()
+	behind.x, behind.resp = &x, &resp
 	go func() {
 		stack.Grow()
 		defer x.t.endWrite(write)
@@ -206,8 +256,13 @@ func (a *originReply) updateLater(write *pending.Write, c *conditions, entries [
 // update must be stored before any caller gets the response. That is so if no
 // caller waits for the response, if the response may have no body that could
 // wait for the write, or if the store may fail, which the response must tell.
+// It is also so if the update takes less time than handing it over would; see
+// confirmAtOnce.
 func (a *originReply) beginWrite() *pending.Write {
-	if a.x.behind || a.x.rules.method != http.MethodGet || a.x.rules.conditional() || !a.x.t.storeWorks.Load() {
+	if a.x.store().CannotHang() {
+		return nil
+	}
+	if a.x.behind || a.x.rules.method == http.MethodHead || a.x.rules.conditional() || !a.x.t.storeWorks.Load() {
 		return nil
 	}
 	a.x.t.mu.Lock()

@@ -2,12 +2,13 @@ package cachetrip
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"reflect"
 	"slices"
 )
 
-type directivesKey struct{}
+type wishesKey struct{}
 
 // WithCacheControl returns a context whose requests carry Cache-Control request
 // directives, such as "no-cache" or "max-stale=60, only-if-cached". They are
@@ -15,13 +16,35 @@ type directivesKey struct{}
 // has. Use it with SDKs that accept a context but no header. The origin
 // receives the directives, too. RFC 9111, section 5.2.1.
 func WithCacheControl(ctx context.Context, directives string) context.Context {
-	return context.WithValue(ctx, directivesKey{}, append(slices.Clone(directivesOf(ctx)), directives))
+	w := wishesIn(ctx)
+	w.directives = append(slices.Clone(w.directives), directives)
+	return context.WithValue(ctx, wishesKey{}, &w)
 }
 
-// directivesOf returns the Cache-Control lines that ctx carries.
-func directivesOf(ctx context.Context) []string {
-	lines, _ := ctx.Value(directivesKey{}).([]string)
-	return lines
+// WithPolicy returns a context whose requests have the Policy p. Its non-zero
+// fields win over those of [Transport.Policy], and over those that ctx already
+// has.
+func WithPolicy(ctx context.Context, p Policy) context.Context {
+	w := wishesIn(ctx)
+	w.policy = p.over(w.policy)
+	return context.WithValue(ctx, wishesKey{}, &w)
+}
+
+// wishes are what a program wants for a request, besides what its header says.
+type wishes struct {
+	directives []string // Cache-Control lines
+	policy     Policy
+
+	sparesBody bool          // the body of the request must not be read
+	body       io.ReadCloser // is to be sent in place of that of the request, which was read; may be nil
+}
+
+// wishesIn returns the wishes that ctx carries.
+func wishesIn(ctx context.Context) wishes {
+	if w, ok := ctx.Value(wishesKey{}).(*wishes); ok {
+		return *w
+	}
+	return wishes{}
 }
 
 // untraced is a context without the hooks of net/http/httptrace that its parent

@@ -3,6 +3,7 @@ package cachetrip
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/digest"
 	"github.com/cachetrip/cachetrip/internal/download"
 	"github.com/cachetrip/cachetrip/internal/field"
 	"github.com/cachetrip/cachetrip/internal/inflight"
@@ -27,11 +29,11 @@ import (
 // bytes.
 
 // continuation returns a function that requests, within ctx, the rest of r
-// after its transfer has broken off. So a broken connection costs callers only a
-// pause. limit is the position where the rest ends; it is negative if that is
-// the end of r. The attempts end with a response that does not fit, or after too
-// many of them without progress. rests collects the headers of the responses
-// that bring the rest; it is nil if they are not stored.
+// after its transfer has broken off. So a broken connection costs callers only
+// a pause. limit is the position where the rest ends; it is negative if that is
+// the end of r. The attempts end with a response that does not fit, or after
+// too many of them without progress. rests collects the headers of the
+// responses that bring the rest; it is nil if they are not stored.
 func (a *originReply) continuation(ctx context.Context, r response, limit int64, rests *rests) download.Rest {
 	tries, from := 0, int64(0)
 	return func(position int64) (io.ReadCloser, int64) {
@@ -66,7 +68,9 @@ func (x *exchange) alone(o *result) func(download.Shared) download.Rest {
 	return func(has download.Shared) download.Rest {
 		a := &originReply{x: x, requested: wallClock()}
 		var again download.Rest
-		if o.continues && !has.Whole && x.mayContinue(o) {
+		// With a digest, the whole is repeated and compared. A rest would have
+		// to be hashed for each reader.
+		if o.continues && !has.Whole && x.mayContinue(o) && joinedCheck(o.entry.Header, -1) == nil {
 			again = a.continuation(has.Context, o.response, o.brings.End, nil)
 		}
 		repeats := 0
@@ -107,7 +111,7 @@ const maxRepeats = 2
 // of a body. e is the entry, which holds the whole body. Without a strong
 // entity tag, the new content is compared, because a date may be that of
 // another user's page. remainder returns nil if the origin must not be asked.
-func (x *exchange) remainder(c *stored.Content, r *response, e *store.Entry) func(span.Span) io.ReadCloser {
+func (x *exchange) remainder(c *stored.Content, r *response, e *store.Entry) func(context.Context, span.Span) io.ReadCloser {
 	if c.InMemory() || x.rules.cc.OnlyIfCached {
 		return nil
 	}
@@ -115,30 +119,82 @@ func (x *exchange) remainder(c *stored.Content, r *response, e *store.Entry) fun
 		x.detach() // the caller may change its request before the rest is requested
 	}
 	a, whole := &originReply{x: x, requested: wallClock()}, *r
-	return func(s span.Span) io.ReadCloser {
-		rest, err := a.askRemainder(x.req.Context(), &whole, e, s, c)
-		if err != nil {
-			return nil
+	return func(ofBody context.Context, s span.Span) io.ReadCloser {
+		ctx, unwatch := callerContext(x.req)
+		ctx, cancel := context.WithCancelCause(ctx)
+		context.AfterFunc(ofBody, func() {
+			cancel(http.ErrBodyReadAfterClose)
+			unwatch()
+		})
+		var check *digest.Check
+		if whole.continuable() && field.IsStrongETag(whole.strongValidator()) { // else the bytes are compared
+			check = joinedCheck(e.Header, e.Length)
 		}
-		return x.t.counted(rest.resp)
+		rest, err := a.askRemainder(ctx, &whole, e, s, c, check)
+		switch {
+		case err != nil:
+			return nil
+		case check == nil:
+			return x.t.counted(rest.resp)
+		}
+		return &checkedRest{ReadCloser: x.t.counted(rest.resp), check: check, position: s.Start, end: e.Length}
 	}
 }
 
 // askRemainder requests the stretch s of r. c may still have the beginning of
-// r.
-func (a *originReply) askRemainder(ctx context.Context, r *response, e *store.Entry, s span.Span, c *stored.Content) (rest *originReply, err error) {
+// r. If check is not nil, the whole is requested, and check gets the bytes
+// before s: the stored bytes had the digest when they were stored, and so must
+// the new ones.
+func (a *originReply) askRemainder(ctx context.Context, r *response, e *store.Entry, s span.Span, c *stored.Content, check *digest.Check) (rest *originReply, err error) {
 	if !r.continuable() || !field.IsStrongETag(r.strongValidator()) {
 		o := &result{code: r.status, entry: e, announced: r.length}
 		return a.askWhole(a.x.repeatedRequest(ctx), s.Start, o.repeatedBy, func(body io.Reader, position int64) bool {
 			return prefix.Same(body, c, position)
 		})
 	}
+	isSame := func(again *originReply) bool { return again.brings(r) }
+	if check != nil {
+		return a.askWhole(a.x.plainRequest(ctx), s.Start, isSame, func(body io.Reader, position int64) bool {
+			return skips(io.TeeReader(body, &taker{check: check}), position)
+		})
+	}
 	rest, _, err = a.askRange(ctx, r, s)
 	if err != nil && ctx.Err() == nil {
-		isSame := func(again *originReply) bool { return again.brings(r) }
 		rest, err = a.askWhole(a.x.plainRequest(ctx), s.Start, isSame, skips)
 	}
 	return rest, err
+}
+
+// taker is a writer of content for a check.
+type taker struct {
+	check    *digest.Check
+	position int64
+}
+
+func (t *taker) Write(p []byte) (int, error) {
+	t.check.Take(t.position, p)
+	t.position += int64(len(p))
+	return len(p), nil
+}
+
+// checkedRest is the rest of content of which check has the beginning. If the
+// content does not have its digest, the last piece is replaced by an error.
+type checkedRest struct {
+	io.ReadCloser
+	check         *digest.Check
+	position, end int64
+}
+
+func (r *checkedRest) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	r.check.Take(r.position, p[:n])
+	if r.position += int64(n); n == 0 || r.position < r.end {
+		return n, err
+	}
+	if wrong := r.check.Wrong(r.end); wrong != nil {
+		return 0, fmt.Errorf("cachetrip: the store has lost the rest of the response, and of what the origin sent instead, %w: %w", wrong, io.ErrUnexpectedEOF)
+	}
+	return n, err
 }
 
 // pauses are the pauses before further attempts, as long as there is no
@@ -163,7 +219,8 @@ func pause(ctx context.Context, d time.Duration) bool {
 	return ctx.Err() == nil
 }
 
-// Which errors say that a transfer broke off. A broken transfer can be continued.
+// Which errors say that a transfer broke off. A broken transfer can be
+// continued.
 
 // connectionLost reports whether an error of a body or of Base says that a
 // connection broke. Any other error was made on purpose, for instance by a
@@ -189,7 +246,8 @@ func connectionLost(err error) bool {
 	return false
 }
 
-// lostTexts are the beginnings of errors of a broken connection whose types net/http does not export.
+// lostTexts are the beginnings of errors of a broken connection whose types
+// net/http does not export.
 var lostTexts = []string{
 	"stream error: stream ID ", "http2: ", "connection error: ", // of HTTP/2
 	"net/http: HTTP/1.x transport connection broken: ", "net/http: Transport failed to read from server: ",

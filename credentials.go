@@ -19,6 +19,60 @@ type sending struct {
 	sent   *http.Request // by the cache
 	target *url.URL      // target URL of sent, kept because Base may have changed sent
 	actual *http.Request // by Base; nil if it does not say
+
+	header  http.Header // of actual, in canonical form
+	changed []string    // the fields in which header differs from what the cache knows
+	query   bool        // actual has another query, and Identity has not named the user
+}
+
+// sendingOf returns a request for target, which asked describes. sent and
+// actual are as in sending.
+func sendingOf(asked *request, sent *http.Request, target *url.URL, actual *http.Request) sending {
+	s := sending{asked: asked, sent: sent, target: target, actual: actual}
+	if actual == nil {
+		return s
+	}
+	s.query = !asked.identified && actual.URL != nil && actual.URL.RawQuery != target.RawQuery
+	if s.header = actual.Header; s.isUnchanged() {
+		return s
+	}
+	s.header, _ = field.Canonical(actual.Header)
+	compare := func(name string) {
+		if !slices.Equal(s.header[name], s.known(name)) && !slices.Contains(s.changed, name) {
+			s.changed = append(s.changed, name)
+		}
+	}
+	for name := range s.header {
+		compare(name)
+	}
+	for name := range asked.header {
+		if s.header[name] == nil {
+			compare(name)
+		}
+	}
+	for _, name := range setFields {
+		compare(name)
+	}
+	return s
+}
+
+// isUnchanged reports whether Base sent the request that it got, as it got it.
+// That is nearly always so, and one pass over the header tells. It may say
+// false for some other requests, too. Of setFields, the cache knows only what
+// is in this map.
+func (s *sending) isUnchanged() bool {
+	if s.actual != s.sent {
+		return false
+	}
+	known := 0
+	for name, lines := range s.header {
+		if asked, ok := s.asked.header[name]; ok && slices.Equal(asked, lines) {
+			known++
+		} else if !slices.Contains(setFields, name) {
+			return false
+		}
+	}
+	return known == len(s.asked.header)
 }
 
 // foreign reports whether a transport below the cache sent other credentials
@@ -28,35 +82,24 @@ type sending struct {
 // The fields that Base sent are compared with those of the caller, because Base
 // may have changed the request itself, although it must not. If Identity named
 // the user, Base may add credentials. Accept-Encoding counts only if the
-// response is still encoded. A transport that decodes the response has requested
-// an encoding by itself, and every caller can read the result.
+// response is still encoded. A transport that decodes the response has
+// requested an encoding by itself, and every caller can read the result.
 func (s *sending) foreign(h http.Header) (by string, foreign bool) {
-	actual := s.actual
-	if actual == nil {
+	if !s.query && s.changed == nil { // nearly always
 		return "", false
 	}
-	header, _ := field.Canonical(actual.Header)
-	query := !s.asked.identified && actual.URL != nil && actual.URL.RawQuery != s.target.RawQuery
 	names := selectingFields(h)
-	changed := func(name string) bool { return !slices.Equal(header[name], s.known(name)) }
-	foreign = query || slices.ContainsFunc(names, func(name string) bool {
-		if name == "Accept-Encoding" && h["Content-Encoding"] == nil {
-			return false
+	foreign = s.query || slices.ContainsFunc(s.changed, func(name string) bool {
+		if credentialField(name) {
+			return !s.asked.identified
 		}
-		return changed(name) && !(s.asked.identified && credentialField(name))
+		return slices.Contains(names, name) && !(name == "Accept-Encoding" && h["Content-Encoding"] == nil)
 	})
-	if !s.asked.identified {
-		for _, fields := range [...]http.Header{header, s.asked.header} {
-			for name := range fields {
-				foreign = foreign || changed(name) && credentialField(name)
-			}
-		}
-	}
 	if !foreign {
 		return "", false
 	}
 	if !s.asked.identified {
-		for _, fields := range [...]http.Header{header, s.asked.header} {
+		for _, fields := range [...]http.Header{s.header, s.asked.header} {
 			for name := range fields {
 				if credentialField(name) {
 					names = append(names, name)
@@ -66,15 +109,15 @@ func (s *sending) foreign(h http.Header) (by string, foreign bool) {
 	}
 	slices.Sort(names)
 	var b strings.Builder
-	if query {
-		b.WriteString(actual.URL.RawQuery)
+	if s.query {
+		b.WriteString(s.actual.URL.RawQuery)
 	}
 	for _, name := range slices.Compact(names) {
-		if header[name] == nil {
+		if s.header[name] == nil {
 			continue // a field that was not sent adds nothing to the digest
 		}
 		b.WriteString("\n" + name)
-		for _, line := range header[name] {
+		for _, line := range s.header[name] {
 			b.WriteString("\n:" + line)
 		}
 	}
@@ -107,9 +150,7 @@ func (s *sending) decoded(resp *http.Response, length int64) bool {
 	if s.actual == nil || resp.Header["Content-Encoding"] != nil || length >= 0 {
 		return false
 	}
-	const name = "Accept-Encoding"
-	header, _ := field.Canonical(s.actual.Header)
-	return !slices.Equal(header[name], s.known(name))
+	return slices.Contains(s.changed, "Accept-Encoding")
 }
 
 // redirected reports whether Base followed redirects by itself. Then the
@@ -127,7 +168,8 @@ func (s *sending) redirected() bool {
 	return actual.URL != nil && (originOf(actual.URL) != originOf(target) || path(actual.URL) != path(target))
 }
 
-// followed reports whether Base followed redirects from the request sent, for target, to make resp.
+// followed reports whether Base followed redirects from the request sent, for
+// target, to make resp.
 func followed(resp *http.Response, sent *http.Request, target *url.URL) bool {
 	s := sending{sent: sent, target: target, actual: resp.Request}
 	return s.redirected()
@@ -142,6 +184,10 @@ func path(u *url.URL) string {
 // sentBy is the name in Entry.Selecting for the digest of credentials that were
 // added below the cache. No field has this name.
 const sentBy = ":sent-by"
+
+// sentFrom is the name in Entry.Selecting for the digest of the origin that has
+// sent a response with groups, if Policy.URL may be on another one.
+const sentFrom = ":sent-from"
 
 // setFields are the request fields that the cache may set.
 var setFields = []string{"Cache-Control", "If-None-Match", "If-Modified-Since", "Range", "If-Range"}

@@ -35,14 +35,17 @@ type decision struct {
 	ttl      time.Duration // lifetime minus age of the selected response
 }
 
-// decide says what to do with req at the time now, given the stored responses of its primary key.
+// decide says what to do with req at the time now, given the stored responses
+// of its primary key.
 func decide(now time.Time, req *request, stored []response) decision {
-	d := decision{selected: selectStored(req, stored)}
+	d, mode := decision{selected: selectStored(req, stored)}, req.policy.Mode
 	if d.selected < 0 {
 		d.fwd = "uri-miss"
 		if slices.ContainsFunc(stored, func(r response) bool { return !r.headOnly || req.method == http.MethodHead }) {
 			d.fwd = "vary-miss"
-			d.action = revalidate
+			if d.action = revalidate; mode == ModeReload {
+				d.action = fetch
+			}
 		}
 		return d.refusedIf(req.cc.OnlyIfCached)
 	}
@@ -51,6 +54,8 @@ func decide(now time.Time, req *request, stored []response) decision {
 	d.ttl = r.lifetime() - d.age
 	d.action = revalidate
 	switch {
+	case mode == ModeReload:
+		d.fwd, d.detail, d.action = "request", mode.detail(), fetch
 	case !r.usableFor(req):
 		d.fwd, d.action = "partial", fetch
 		if r.uncompressed && req.method == http.MethodHead {
@@ -59,20 +64,28 @@ func decide(now time.Time, req *request, stored []response) decision {
 		if r.resumable(req) {
 			d.action = resume
 		}
-	case r.mustValidate():
+	case r.doubtful() || r.mustValidate() && !mode.takesStale():
 		d.fwd, d.detail = "stale", r.whyValidate()
+	case mode == ModeNoCache:
+		d.fwd, d.detail = "request", mode.detail()
 	case req.cc.NoCache:
 		d.fwd, d.detail = "request", "no-cache"
 	case req.cc.MaxAge != field.None && exceeds(d.age, req.cc.MaxAge) && !(r.cc.Immutable && d.ttl > 0):
 		d.fwd, d.detail = "request", "max-age"
 	case req.cc.MinFresh != field.None && d.ttl < time.Duration(req.cc.MinFresh)*time.Second:
 		d.fwd, d.detail = "request", "min-fresh"
-	case d.ttl > 0:
-		d.action = serve
+	case d.ttl > 0 && !r.mustValidate():
+		if d.action = serve; r.ttl > 0 {
+			d.detail = policyTTL
+		}
+	case mode.takesStale():
+		d.action, d.detail = serve, mode.detail()
 	case !r.mayBeStale():
-		d.fwd, d.detail = "stale", "must-revalidate"
+		d.fwd, d.detail = "stale", r.whyNotStale()
 	case req.cc.MaxStale > 0 && -d.ttl <= time.Duration(req.cc.MaxStale)*time.Second:
 		d.action, d.detail = serve, "max-stale"
+	case r.ttl < 0:
+		d.fwd, d.detail = "stale", policyTTL
 	case req.cc.MaxAge == field.None && req.cc.MinFresh == field.None && req.cc.MaxStale == field.None &&
 		r.cc.StaleWhileRevalidate > 0 && -d.ttl <= time.Duration(r.cc.StaleWhileRevalidate)*time.Second:
 		d.action, d.detail = serveRevalidate, "stale-while-revalidate"
@@ -88,6 +101,9 @@ func decide(now time.Time, req *request, stored []response) decision {
 	return d.refusedIf(req.cc.OnlyIfCached)
 }
 
+// policyTTL is the detail of a decision that follows from Policy.TTL.
+const policyTTL = "policy-ttl"
+
 // exceeds reports whether an age is more than the max-age of a request, in
 // seconds. Every age exceeds 0: max-age=0 asks for the current version, and a
 // coarse clock may show no time since a response came.
@@ -102,11 +118,11 @@ func (d decision) serves() bool { return d.action == serve || d.action == serveR
 // lifetime. Such a response may be given to an alike request that was made
 // before the response came; see the top of share.go.
 func (d decision) lapsed() bool {
-	return d.action == revalidate && d.fwd == "stale" && d.detail == ""
+	return d.action == revalidate && d.fwd == "stale" && (d.detail == "" || d.detail == policyTTL)
 }
 
-// refusedIf returns a refusal if onlyIfCached is set and d would ask the origin.
-// Section 5.2.1.7.
+// refusedIf returns a refusal if onlyIfCached is set and d would ask the
+// origin. Section 5.2.1.7.
 func (d decision) refusedIf(onlyIfCached bool) decision {
 	if onlyIfCached && d.action != serve && d.action != serveRevalidate {
 		d.action = refuse
@@ -117,7 +133,7 @@ func (d decision) refusedIf(onlyIfCached bool) decision {
 // resumable reports whether the rest of r can be requested and joined to the
 // parts that are held. r may be stale, because If-Range also validates it.
 func (r *response) resumable(req *request) bool {
-	return req.method == http.MethodGet && !req.conditional() && req.header["Range"] == nil &&
+	return req.method != http.MethodHead && !req.conditional() && req.header["Range"] == nil &&
 		r.missing() != span.Of(0, r.length) && r.continuable() && r.askedBy(req)
 }
 
@@ -130,6 +146,19 @@ func (r *response) whyValidate() string {
 		return "credentials"
 	case r.mustNotStore():
 		return "no-store" // in a later response for this URL
+	default:
+		return "no-cache"
+	}
+}
+
+// whyNotStale returns the reason why mayBeStale is false, if mustValidate is
+// false.
+func (r *response) whyNotStale() string {
+	switch {
+	case r.cc.MustRevalidate:
+		return "must-revalidate"
+	case r.forbidsStoring():
+		return "no-store"
 	default:
 		return "no-cache"
 	}

@@ -25,7 +25,10 @@ case of scheme and host, the default port, an empty path. User information and
 fragment are not part of it. If [http.Request.Host] differs from the URL's host,
 both are part of the key. So the cache keeps apart what one server answers in
 the name of another. Only an unsafe request with the same two hosts invalidates
-it. GET and HEAD share a key. Field names mean the same in any letter case, also in the
+it. GET and HEAD share a key. The key of a QUERY, or of a POST with
+[Policy.CacheContent], also has the method, the content, and the fields that
+describe the content (RFC 10008). [Policy.URL] can take the place of the URI.
+Field names mean the same in any letter case, also in the
 map that an [http.Header] is.
 
 The identity is what [Transport.Identity] returns. Without that, it is the
@@ -60,7 +63,8 @@ are kept as digests.
 
 # What is stored
 
-The cache stores responses to GET and HEAD. It also stores the response to a
+The cache stores responses to GET, HEAD and QUERY, and to a POST with
+[Policy.CacheContent]. It also stores the response to a
 POST that says that it is the content of its own target (RFC 9110, section
 9.3.3). Nothing is stored if the request or the response has no-store. A
 response is stored only if it can be of use later: it has a lifetime or a
@@ -78,6 +82,12 @@ If-Range while the caller reads on, up to three times without progress. If that
 fails, the caller gets the original error, the received part is kept, and the
 next request asks only for the rest.
 
+If a response has Content-Digest or Repr-Digest (RFC 9530) with sha-256 or
+sha-512, its body is hashed while the caller reads it. A body that does not match
+is given to its caller as it came, and is not stored. If the cache has joined the
+body from parts, it ends in an error instead of io.EOF, and is dropped. Bodies
+that net/http has decoded are not checked, and digests in a trailer are ignored.
+
 # Freshness
 
 A stored response is fresh while its age (section 4.2.3) is less than its
@@ -86,7 +96,8 @@ both, it is a tenth of the time since Last-Modified, where the status allows
 that. Directives of the request (section 5.2.1) narrow or widen it.
 [WithCacheControl] puts directives into a context, for a client library whose
 header cannot be reached. A fresh response is served without a request to the
-origin. [Transport.ModifyResponse] can add a lifetime that an origin forgot.
+origin. [Policy.TTL] puts a lifetime of the program in the place of that of the
+origin, and [Policy.Mode] chooses one of the cache modes of the Fetch standard.
 
 If you need the current version, as a crawler does, send Cache-Control:
 max-age=0 in the request or by [WithCacheControl]. Otherwise a page that says
@@ -137,6 +148,16 @@ and are validated before the next use. The same happens after
 [Transport.Invalidate], and after a newer response that would have replaced them
 but is not stored. [Transport.Purge] removes them.
 
+A response with Cache-Groups belongs to groups of its origin (RFC 9875). The
+Cache-Group-Invalidation of a response to an unsafe method, whatever its status,
+invalidates all responses of the origin that belong to one of the named groups,
+for every identity and in every process.
+
+A response with No-Vary-Search also answers requests for URLs that differ from
+its own only in parameters that the field names, or in their order (Internet
+draft draft-ietf-httpbis-no-vary-search). An exact match comes first. All that
+invalidates or purges one of these URLs concerns the responses of all.
+
 # What happened
 
 Each response tells in Cache-Status (RFC 9211) how it was obtained. [StatusOf]
@@ -185,9 +206,10 @@ the read with an error, if the rest cannot be had from the origin; the next
 request fetches the response anew.
 
 A request with only-if-cached that no stored response can answer gets a 504
-(section 5.2.1.7). This also holds where the cache has no part in the request:
-without a Store, after Close, or with a safe method that is not cached. Unsafe
-methods are forwarded whatever the request says (section 4).
+(section 5.2.1.7). [Status] tells it from a 504 of the origin. This also holds
+where the cache has no part in the request: without a Store, after Close, or with
+a safe method that is not cached. Unsafe methods are forwarded whatever the
+request says (section 4).
 
 # Compatibility
 

@@ -30,11 +30,12 @@ import (
 // the output must be equal to it. Any other block is a fragment. It is wrapped
 // in a function with the docParameters, and gets the docImports that it
 // mentions. "go before" marks code for other modules, which is parsed but not
-// compiled. docs/clients has a module and a test of its own.
+// compiled. docs/clients has a module and a test of its own. tests/recipes runs
+// the fragments of docs/recipes.md.
 
 // docParameters are what fragments may use without declaring it.
 var docParameters = map[string]string{
-	"ctx": "context.Context", "dir": "string", "url": "string", "key": "[]byte", "tokens": "oauth2.TokenSource",
+	"ctx": "context.Context", "dir": "string", "url": "string", "key": "[]byte", "tokens": "oauth2.TokenSource", "registry": "prometheus.Registerer",
 	"mux": "*http.ServeMux", "cache": "*cachetrip.Transport", "client": "*http.Client", "resp": "*http.Response",
 	"req": "*http.Request", "disk": "*store.Disk", "lru": "gregjones.Cache",
 }
@@ -44,14 +45,15 @@ var docImports = map[string]string{
 	"encrypted": "github.com/cachetrip/cachetrip/store/encrypted", "redisstore": "github.com/cachetrip/cachetrip/store/redisstore",
 	"gregjones": "github.com/cachetrip/cachetrip/store/gregjones",
 	"storetest": "github.com/cachetrip/cachetrip/store/storetest", "debug": "github.com/cachetrip/cachetrip/debug",
-	"otelcachetrip": "github.com/cachetrip/cachetrip/otelcachetrip", "oauth2": "golang.org/x/oauth2",
-	"context": "context", "errors": "errors", "fmt": "fmt", "io": "io", "json": "encoding/json", "log": "log", "slog": "log/slog",
+	"otelcachetrip": "github.com/cachetrip/cachetrip/otelcachetrip", "prometheus": "github.com/prometheus/client_golang/prometheus", "expvar": "expvar", "oauth2": "golang.org/x/oauth2",
+	"retryablehttp": "github.com/hashicorp/go-retryablehttp", "otelhttp": "go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp", "rate": "golang.org/x/time/rate",
+	"bytes": "bytes", "context": "context", "errors": "errors", "fmt": "fmt", "io": "io", "json": "encoding/json", "log": "log", "slog": "log/slog",
 	"http": "net/http", "os": "os", "filepath": "path/filepath", "strings": "strings", "testing": "testing", "time": "time",
 }
 
 // docModules are the modules of this repository that the documentation uses,
 // and modules with requirements that it uses.
-var docModules = []string{".", "otelcachetrip", "store/encrypted", "store/redisstore", "internal/oauthtest"}
+var docModules = []string{".", "otelcachetrip", "store/encrypted", "store/redisstore", "internal/oauthtest", "examples/layers", "examples/metrics"}
 
 // docBlock is a fenced block.
 type docBlock struct {
@@ -192,7 +194,8 @@ func TestDocumentation(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// A work space has the checkout's modules as they are, with the versions that they require.
+	// A work space has the checkout's modules as they are, with the versions
+	// that they require.
 	work := "go 1.26.0\n\nuse ./docs\n"
 	for _, module := range docModules {
 		if _, err := os.Stat(filepath.Join(module, "go.mod")); err != nil {
@@ -212,6 +215,9 @@ func TestDocumentation(t *testing.T) {
 	blocks := map[string]*docBlock{} // by directory
 	for _, file := range docFiles(t) {
 		for _, block := range docBlocks(t, file) {
+			if file == "docs/recipes.md" && !block.isProgram() {
+				continue
+			}
 			switch block.mark {
 			case "go":
 				source, err := block.source()
@@ -274,7 +280,8 @@ func TestDocumentation(t *testing.T) {
 	}
 }
 
-// docCommands are the lines of blocks marked "sh" that are not run, with the reason.
+// docCommands are the lines of blocks marked "sh" that are not run, with the
+// reason.
 var docCommands = []struct{ prefix, reason string }{
 	{"git clone ", "needs the network"},
 	{"go get ", "needs the network"},
@@ -284,13 +291,15 @@ var docCommands = []struct{ prefix, reason string }{
 	{"CACHETRIP_SIMULATION=", "takes an hour"},
 	{"bash .ci/run", "would run this test"},
 	{"go run ./examples/large", ".ci/run does: it takes 1 GiB"},
-	{"go run ./examples/debug", ".ci/run does: it serves until it is stopped"},
+	{"go run ./examples/debug", "it serves until it is stopped"},
+	{"curl -H 'Accept: application/json' ", "it needs a program that serves the page"},
 	{"go run ./conformance", ".ci/run does: it takes the suite's data"},
 	{"go run . ", "is for the benchmarks, which take long"},
 	{"cd ", "changes nothing"},
 }
 
-// Commands that need nothing but the checkout are run, in order, on one cache directory.
+// Commands that need nothing but the checkout are run, in order, on one cache
+// directory.
 func TestDocumentedCommands(t *testing.T) {
 	root, err := os.Getwd()
 	if err != nil {
@@ -305,7 +314,10 @@ func TestDocumentedCommands(t *testing.T) {
 			t.Errorf("cachetrip %s: %v\n%s", args, err, out)
 		}
 	}
-	if out, err := exec.Command("go", "build", "-o", bin+string(filepath.Separator), "./cmd/cachetrip").CombinedOutput(); err != nil {
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skip(err)
+	}
+	if out, err := exec.Command("go", "build", "-ldflags=-s -w", "-o", bin+string(filepath.Separator), "./cmd/cachetrip").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	run("demo", "--dir", cacheDir) // for there to be something
@@ -392,13 +404,15 @@ func headings(content string) []string {
 	return anchors
 }
 
-// docTable is a row of the table in docs/rfc9111.md: requirement, section, file, tests.
+// docTable is a row of the table in docs/rfc9111.md: requirement, section,
+// file, tests.
 var (
 	docFile = regexp.MustCompile("`([\\w/]+\\.go)`")
 	docTest = regexp.MustCompile("`(Test\\w+)`")
 )
 
-// Files and tests that the coverage of the RFC names exist, and each row names both or says why not.
+// Files and tests that the coverage of the RFC names exist, and each row names
+// both or says why not.
 func TestCoverageTable(t *testing.T) {
 	content, err := os.ReadFile("docs/rfc9111.md")
 	if err != nil {

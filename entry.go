@@ -1,16 +1,13 @@
 package cachetrip
 
 import (
-	"hash/maphash"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
-	"sync/atomic"
 	"time"
-	"weak"
 
 	"github.com/cachetrip/cachetrip/internal/field"
-	"github.com/cachetrip/cachetrip/internal/head"
 	"github.com/cachetrip/cachetrip/internal/span"
 	"github.com/cachetrip/cachetrip/store"
 )
@@ -19,18 +16,15 @@ import (
 // their parts.
 
 // newResponse returns e in the form that the rules use.
-func newResponse(e *store.Entry) response { return responseOf(e, nil) }
+func newResponse(e *store.Entry) response { return newResponseLike(e, nil) }
 
-// responseOf is newResponse with the names of the selecting fields, if they are known.
-func responseOf(e *store.Entry, names []string) response {
-	if names == nil {
-		names = selectingFields(e.Header)
-	}
+// newResponseLike is newResponse for an entry whose header may be like that of
+// a response which was read before. What both have in common is not parsed
+// again. like may be nil.
+func newResponseLike(e *store.Entry, like *response) response {
 	r := response{
-		names:         names,
 		status:        e.Status,
 		header:        e.Header,
-		cc:            field.ParseCacheControl(e.Header["Cache-Control"]),
 		requested:     e.RequestTime,
 		received:      e.ResponseTime,
 		headOnly:      e.Method == http.MethodHead,
@@ -39,6 +33,17 @@ func responseOf(e *store.Entry, names []string) response {
 		uncompressed:  e.Uncompressed,
 		invalidatedAt: e.InvalidatedAt,
 		foreign:       e.ForeignCredentials,
+	}
+	same := func(name string) bool { return like != nil && slices.Equal(e.Header[name], like.header[name]) }
+	if same("Vary") && same("Content-Encoding") {
+		r.names = like.names
+	} else {
+		r.names = selectingFields(e.Header)
+	}
+	if same("Cache-Control") {
+		r.cc = like.cc
+	} else {
+		r.cc = field.ParseCacheControl(e.Header["Cache-Control"])
 	}
 	if len(e.Parts) == 1 && e.Parts[0].Offset == 0 && e.Parts[0].Length == e.Length {
 		r.allHeld = true
@@ -59,12 +64,10 @@ func responses(entries []*store.Entry) []response {
 		return nil
 	}
 	stored := make([]response, len(entries))
+	var like *response // variants mostly have the same Vary
 	for i, e := range entries {
-		var names []string
-		if i > 0 && slices.Equal(e.Header["Vary"], stored[0].header["Vary"]) && slices.Equal(e.Header["Content-Encoding"], stored[0].header["Content-Encoding"]) {
-			names = stored[0].names // variants mostly have the same Vary
-		}
-		stored[i] = responseOf(e, names)
+		stored[i] = newResponseLike(e, like)
+		like = &stored[0]
 	}
 	return stored
 }
@@ -182,31 +185,57 @@ func sameStored(a, b *store.Entry) bool {
 		slices.EqualFunc(a.Parts, b.Parts, func(p, q store.Part) bool { return p.Blob.ID == q.Blob.ID })
 }
 
-// withoutForbidden returns the entries that may be stored: an updated header may forbid it.
-func withoutForbidden(entries []*store.Entry) []*store.Entry {
+// directivesOf returns the Cache-Control of h. One of the responses that were
+// read may have the same.
+func directivesOf(h http.Header, read []response) field.CacheControl {
+	lines := h["Cache-Control"]
+	for i := range read {
+		if slices.Equal(read[i].header["Cache-Control"], lines) {
+			return read[i].cc
+		}
+	}
+	return field.ParseCacheControl(lines)
+}
+
+// withoutForbidden returns the entries that may be stored under the policy p.
+// An updated header may forbid it. Entries that are unchanged since current,
+// which read has in another form, stay.
+func withoutForbidden(p *Policy, entries, current []*store.Entry, read []response) []*store.Entry {
 	return slices.DeleteFunc(entries, func(e *store.Entry) bool {
-		r := response{cc: field.ParseCacheControl(e.Header["Cache-Control"])}
+		if slices.Contains(current, e) {
+			return false
+		}
+		r := p.of(response{status: e.Status, cc: directivesOf(e.Header, read)})
 		return r.mustNotStore()
 	})
 }
 
-// withAskedAs returns e with the digest by of the requests that may complete it, or without any if by
-// is empty.
+// withAskedAs returns e with the digest by of the requests that may complete
+// it, or without any if by is empty.
 func withAskedAs(e *store.Entry, by string) *store.Entry {
 	if e.Selecting[askedAs] == by {
 		return e
 	}
 	e = e.Clone()
 	delete(e.Selecting, askedAs)
-	if by == "" {
-		return e
+	if by != "" {
+		noteIn(e, askedAs, by)
 	}
-	if e.Selecting == nil {
-		e.Selecting = make(map[string]string)
-	}
-	e.Selecting[askedAs] = by
 	return e
 }
+
+// noteIn notes a value in the Selecting of e, which may be that of another
+// entry.
+func noteIn(e *store.Entry, name, value string) {
+	noted := make(map[string]string, len(e.Selecting)+1)
+	maps.Copy(noted, e.Selecting)
+	noted[name] = value
+	e.Selecting = noted
+}
+
+// noteChecked notes in e, a new entry, that its parts together have the digests
+// of the header.
+func noteChecked(e *store.Entry) { noteIn(e, checked, "yes") }
 
 // makeWhole turns e, the metadata of a 206, into the metadata of the whole
 // response. length is that of the whole content, or -1.
@@ -228,7 +257,8 @@ func markedInvalid(e *store.Entry, now time.Time) *store.Entry {
 	return e
 }
 
-// replaceEntries returns fresh, followed by the current entries except those with the given indexes.
+// replaceEntries returns fresh, followed by the current entries except those
+// with the given indexes.
 func replaceEntries(fresh *store.Entry, current []*store.Entry, indexes []int) []*store.Entry {
 	next := []*store.Entry{fresh}
 	for i, other := range current {
@@ -239,94 +269,23 @@ func replaceEntries(fresh *store.Entry, current []*store.Entry, indexes []int) [
 	return next
 }
 
-// asComplete returns e as the rules see it, as if all its content were stored. Readers of a download
-// get all content.
-func asComplete(e *store.Entry) response {
-	r := newResponse(e)
+// asComplete is newResponseLike as if all content of e were stored. Readers of
+// a download get all content.
+func asComplete(e *store.Entry, like *response) response {
+	r := newResponseLike(e, like)
 	r.allHeld, r.held = true, nil
 	return r
 }
 
-// The rules parse the header of a stored response once, and remember the result
-// for later requests.
+// wallClock returns the time of day, as it is read from a store: in UTC, and
+// without a monotonic clock reading, because that means nothing to other
+// processes, and stops while a machine sleeps.
+func wallClock() time.Time { return time.Now().Round(0).UTC() }
 
-// read returns r together with the conclusions from its header.
-func (r response) read() response {
-	known := &conclusions{date: r.date(), initialAge: r.initialAge()}
-	known.lifetime, known.from = r.lifetimeFrom()
-	r.known, r.lines = known, head.Prepare(r.header)
-	return r
-}
-
-// views remembers entries as the rules see them, while the store has them in
-// memory. An entry is unchanged as long as its address is, so a view holds a
-// weak pointer to its entry. The zero value is ready for use.
-type views struct {
-	slots [viewSlots]atomic.Pointer[view]
-}
-
-const (
-	// viewSlots is the number of remembered entries. If there are more, they
-	// share slots, and some are parsed again.
-	viewSlots = 4096
-
-	// maxView limits the number of fields in a header that is remembered, which
-	// may outlive its entry. Most responses have half as many. All slots
-	// together take at most some 20 MiB.
-	maxView = 64
-
-	// maxViewBytes limits the total size of the names and values of a
-	// remembered header.
-	maxViewBytes = 4 << 10
-)
-
-type view struct {
-	entry    weak.Pointer[store.Entry]
-	response [1]response
-}
-
-// of returns e, which is entry i of a key, as the rules see it. The slice has
-// this one element and must not be changed.
-func (vs *views) of(key string, i int, e *store.Entry) []response {
-	return vs.in(&vs.slots[slotOf(maphash.String(keySeed, key), i)], e)
-}
-
-// in returns e, for which a slot is, as the rules see it.
-func (vs *views) in(slot *atomic.Pointer[view], e *store.Entry) []response {
-	if v := slot.Load(); v != nil && v.entry.Value() == e {
-		return v.response[:]
+// later returns the later one of two times.
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
 	}
-	v := &view{weak.Make(e), [1]response{newResponse(e).read()}}
-	if rememberable(v.response[0].lines) {
-		slot.Store(v)
-	}
-	return v.response[:]
+	return a
 }
-
-// all returns the entries of a key as the rules see them. The caller must not
-// change them.
-func (vs *views) all(key string, entries []*store.Entry) []response {
-	if len(entries) == 1 { // nearly always
-		return vs.of(key, 0, entries[0])
-	}
-	if len(entries) == 0 {
-		return nil
-	}
-	hash := maphash.String(keySeed, key)
-	stored := make([]response, len(entries))
-	for i, e := range entries {
-		stored[i] = vs.in(&vs.slots[slotOf(hash, i)], e)[0]
-	}
-	return stored
-}
-
-func slotOf(hash uint64, i int) int { return int((hash + uint64(i)) % viewSlots) }
-
-func rememberable(lines *head.Lines) bool {
-	return len(lines.Fields) <= maxView && lines.Bytes() <= maxViewBytes
-}
-
-// wallClock returns the time of day, as stored with responses. It has no
-// monotonic clock reading, because that means nothing to other processes, and
-// stops while a machine sleeps.
-func wallClock() time.Time { return time.Now().Round(0) }

@@ -1,14 +1,15 @@
 package cachetrip_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -16,7 +17,8 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// A program that keeps its cache in a directory, and finds it there the next time.
+// A program that keeps its cache in a directory, and finds it there the next
+// time.
 func ExampleOpen() {
 	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=3600")
@@ -53,8 +55,8 @@ func ExampleOpen() {
 	// hello, hit: true
 }
 
-// A Transport may be written as a literal, here with a cache in memory, and be the transport of any
-// client.
+// A Transport may be written as a literal, here with a cache in memory, and be
+// the transport of any client.
 func ExampleTransport() {
 	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=3600")
@@ -80,8 +82,60 @@ func ExampleTransport() {
 	// requests: 3 hits: 2 misses: 1
 }
 
-// A client library that takes a context but no header can still be told how fresh its answers have
-// to be.
+// A Policy tells GraphQL queries from mutations by the text of the request. A
+// text that has the word "mutation" anywhere counts as one.
+func ExamplePolicy_graphQL() {
+	asked := 0
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked++
+		fmt.Fprint(w, `{"data":{"answer":42}}`)
+	}))
+	defer api.Close()
+	cache := &cachetrip.Transport{
+		Store: store.NewMemory(1 << 20),
+		Policy: func(req *http.Request) cachetrip.Policy {
+			if req.Method != http.MethodPost || req.URL.Path != "/graphql" || req.GetBody == nil {
+				return cachetrip.Policy{}
+			}
+			body, err := req.GetBody() // leaves the body itself unread
+			if err != nil {
+				return cachetrip.Policy{}
+			}
+			defer body.Close()
+			var operation struct{ Query string }
+			err = json.NewDecoder(io.LimitReader(body, 1<<20)).Decode(&operation)
+			if err != nil || operation.Query == "" || strings.Contains(operation.Query, "mutation") {
+				return cachetrip.Policy{}
+			}
+			return cachetrip.Policy{CacheContent: true, TTL: time.Minute}
+		},
+	}
+	defer cache.Close()
+	for _, query := range []string{`query { answer }`, `query { answer }`, `mutation { forget }`, `query { answer }`} {
+		content, err := json.Marshal(map[string]string{"query": query})
+		if err != nil {
+			log.Fatal(err)
+		}
+		resp, err := cache.Client().Post(api.URL+"/graphql", "application/json", bytes.NewReader(content))
+		if err != nil {
+			log.Fatal(err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		status := cachetrip.StatusOf(resp)
+		fmt.Printf("%s: hit %v, detail %q\n", query, status.Hit, status.Detail)
+	}
+	fmt.Println("requests:", asked)
+	// Output:
+	// query { answer }: hit false, detail ""
+	// query { answer }: hit true, detail "policy-ttl"
+	// mutation { forget }: hit false, detail ""
+	// query { answer }: hit false, detail "invalidated"
+	// requests: 3
+}
+
+// A client library that takes a context but no header can still be told how
+// fresh its answers have to be.
 func ExampleWithCacheControl() {
 	edition := 0
 	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -277,42 +331,4 @@ func ExampleTransport_Invalidate() {
 	// edition 1, hit: true, forwarded because of ""
 	// edition 2, hit: false, forwarded because of "stale"
 	// edition 3, hit: false, forwarded because of "uri-miss"
-}
-
-// Entries lists what is stored, and Clear removes all of it.
-func ExampleTransport_Entries() {
-	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "max-age=3600")
-		fmt.Fprint(w, "hello")
-	}))
-	defer origin.Close()
-	cache := &cachetrip.Transport{Store: store.NewMemory(1 << 20)}
-	defer cache.Close()
-	for _, path := range []string{"/docs/a", "/docs/b", "/news"} {
-		if _, err := read(cache.Client().Get(origin.URL + path)); err != nil {
-			log.Fatal(err)
-		}
-	}
-
-	ctx := context.Background()
-	list := func(pattern string) (paths []string) {
-		for entry, err := range cache.Entries(ctx, pattern) {
-			if err != nil {
-				log.Fatal(err)
-			}
-			paths = append(paths, strings.TrimPrefix(entry.URL, origin.URL))
-		}
-		slices.Sort(paths) // they come in no order
-		return paths
-	}
-	fmt.Println(list("*/docs/*"))
-	fmt.Println(list(""))
-	if err := cache.Clear(ctx); err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(list(""))
-	// Output:
-	// [/docs/a /docs/b]
-	// [/docs/a /docs/b /news]
-	// []
 }

@@ -1,16 +1,18 @@
 package cachetrip
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/content"
 	"github.com/cachetrip/cachetrip/internal/field"
 	"github.com/cachetrip/cachetrip/internal/guard"
 	"github.com/cachetrip/cachetrip/internal/patience"
+	"github.com/cachetrip/cachetrip/store"
 )
 
 // An exchange: one request that concerns the cache, while it is answered.
@@ -23,31 +25,65 @@ type exchange struct {
 	shown *http.Request // is shown to hooks and logs instead; may be nil
 	rules *request      // req as the rules see it; at first &asked
 	asked request
-	key   string
+	key   string      // of the stored responses
+	exact *exactMatch // nil unless key is that of an equivalent URL
 
-	// The caller's context; nil until it is needed. See context. bodyGiven says that the caller reads a
-	// body that is on its way: then the end of the body calls unwatch.
+	content *content.Content // of a QUERY, or of a POST by Policy.CacheContent; else nil
+
+	// The caller's context; nil until it is needed. See context. bodyGiven says
+	// that the caller reads a body that is on its way: then the end of the body
+	// calls unwatch.
 	ctx       context.Context
 	unwatch   func()
 	bodyGiven bool
+
+	room *room // for what a hit allocates; nil if it is used, or if there is none
 
 	behind    bool           // no caller waits: x revalidates behind a stale response
 	sharing   *sharing       // nil until the origin has to be asked
 	lastReply *http.Response // of the origin
 }
 
-// begin returns the exchange for req. If req does not concern the cache, begin returns nil, and the
-// status to forward req with.
-func (t *Transport) begin(req *http.Request) (*exchange, Status) {
-	if !t.keeps() || t.closed.Load() || req.URL == nil || req.URL.Host == "" || lower(req.URL.Scheme) != "http" && lower(req.URL.Scheme) != "https" {
+// newExchange returns an exchange with room, which takes one allocation. Most
+// requests are hits.
+func newExchange(t *Transport, req *http.Request) *exchange {
+	both := new(struct {
+		exchange
+		room
+	})
+	x := &both.exchange
+	x.t, x.req, x.room = t, req, &both.room
+	return x
+}
+
+// newFromStore returns room for a response. The exchange stays in memory as
+// long as a response in its own room, so that is only for requests that were
+// not sent on.
+func (x *exchange) newFromStore() *fromStore {
+	if x.room == nil || x.own != nil {
+		return new(fromStore)
+	}
+	whole := &x.room.response
+	x.room = nil
+	return whole
+}
+
+// begin returns the exchange for req with the wishes w. If req does not concern
+// the cache, begin returns nil, and the status to forward req with.
+func (t *Transport) begin(req *http.Request, w *wishes) (*exchange, Status) {
+	if !t.keeps() || t.closed.Load() || req.URL == nil || !storableURL(req.URL) {
 		return nil, Status{Fwd: "bypass"}
 	}
 	method := req.Method
+	hasContent := w.policy.readsOnly(method)
 	switch {
 	case method == "":
 		method = http.MethodGet
-	case method != http.MethodGet && method != http.MethodHead:
+	case method != http.MethodGet && method != http.MethodHead && !hasContent:
 		return nil, Status{Fwd: "method"}
+	}
+	if w.policy.Mode == ModeNoStore {
+		return nil, Status{Fwd: "bypass", Detail: ModeNoStore.detail()}
 	}
 	seen := req
 	canonical, plain, anonymous := survey(req.Header)
@@ -55,28 +91,38 @@ func (t *Transport) begin(req *http.Request) (*exchange, Status) {
 		seen = req.WithContext(req.Context())
 		seen.Header, _ = field.Canonical(req.Header)
 	}
-	if detail := bypasses(seen, plain); detail != "" {
+	if detail := bypasses(seen, hasContent, plain); detail != "" {
 		return nil, Status{Fwd: "bypass", Detail: detail}
 	}
-	x := &exchange{t: t, req: req}
-	if err := x.identify(method, seen, plain, anonymous); err != nil {
+	x := newExchange(t, req)
+	digest, err := t.digester(seen.Context())
+	if err != nil {
 		if req.Context().Err() == nil {
 			t.storeFailed(req, "secret", err)
 		}
 		return nil, Status{Fwd: "bypass", Detail: "store-error"}
 	}
+	x.understand(method, seen, w, plain, digest)
 	if x.rules.cc.NoStore {
 		return nil, Status{Fwd: "request", Detail: "no-store"}
 	}
+	// From here on the content may be read, so that only takeContent knows what
+	// to forward.
+	if hasContent && !x.takeContent(w) {
+		return nil, Status{Fwd: "bypass", Detail: "content-unknown"}
+	}
+	x.identify(method, seen, w, anonymous)
 	return x, Status{}
 }
 
-// bypasses returns the reason why a GET or HEAD does not concern the cache, empty if it does. plain
-// says that none of its fields matters to the cache.
-func bypasses(req *http.Request, plain bool) string {
+// bypasses returns the reason why a request with a method that the cache
+// answers does not concern it, empty if it does. hasContent says that content
+// has a meaning in the method, and plain that none of the fields matters to the
+// cache.
+func bypasses(req *http.Request, hasContent, plain bool) string {
 	switch {
-	case req.Body != nil && req.Body != http.NoBody:
-		return "content" // has no meaning in these methods: RFC 9110, section 9.3.1
+	case !hasContent && req.Body != nil && req.Body != http.NoBody:
+		return "content" // has no meaning in GET and HEAD: RFC 9110, section 9.3.1
 	case plain:
 		return ""
 	case req.Header["Upgrade"] != nil:
@@ -87,20 +133,45 @@ func bypasses(req *http.Request, plain bool) string {
 	return ""
 }
 
-// identify computes how the rules see the request, and its key. seen is the request with header names
-// in canonical form. anonymous says that it carries no credentials that name an identity.
-func (x *exchange) identify(method string, seen *http.Request, plain, anonymous bool) error {
-	digest, err := x.t.digester(seen.Context())
-	if err != nil {
-		return err
+// takeContent reads the content of the request, which is part of its key. If it
+// cannot be known, takeContent puts the body to send into w, and returns false.
+// A trailer comes after the content, and is sent only with a body of unknown
+// length.
+func (x *exchange) takeContent(w *wishes) bool {
+	req := x.req
+	if len(req.Trailer) > 0 {
+		return false
 	}
-	if further := directivesOf(seen.Context()); plain && further == nil {
+	if w.sparesBody && req.GetBody == nil && req.Body != nil && req.Body != http.NoBody {
+		return false
+	}
+	ctx := req.Context()
+	x.content, w.body = content.Take(ctx, patience.Of(ctx, time.Now(), patience.Longest), req.Body, req.GetBody, req.ContentLength, &x.t.stragglers)
+	return x.content != nil
+}
+
+// understand sets how the rules see the request. seen is the request with
+// header names in canonical form.
+func (x *exchange) understand(method string, seen *http.Request, w *wishes, plain bool, digest digester) {
+	if plain && w.directives == nil {
 		x.asked = request{method: method, header: seen.Header, digest: digest, cc: neutral}
 	} else {
-		x.asked = newRequest(method, seen.Header, further, digest)
+		x.asked = newRequest(method, seen.Header, w.directives, digest)
 	}
 	x.asked.plain = plain
+	if x.asked.policy = w.policy; w.policy.URL != nil {
+		x.asked.url, x.asked.host = seen.URL, seen.Host
+	}
+	if w.policy.Mode == ModeOnlyIfCached {
+		x.asked.cc.OnlyIfCached = true
+	}
 	x.rules = &x.asked
+}
+
+// identify sets whose request it is, and its key. anonymous says that it
+// carries no credentials that name an identity.
+func (x *exchange) identify(method string, seen *http.Request, w *wishes, anonymous bool) {
+	digest := x.rules.digest
 	name := ""
 	if x.t.Identity != nil {
 		name = x.t.Identity(seen)
@@ -111,32 +182,73 @@ func (x *exchange) identify(method string, seen *http.Request, plain, anonymous 
 	if name != "" || !anonymous {
 		identity = appendIdentity(identity, seen, name)
 	}
-	x.key = x.t.keys.of(digest, seen.URL, seen.Host, identity)
-	return nil
+	if x.content != nil {
+		identity = appendContent(room[:0], digest.identity(identity), method, seen.Header, x.content.Sum)
+	}
+	target, host := storedAs(&w.policy, seen)
+	x.key = x.t.keys.of(digest, target, host, identity)
 }
 
 // onlyCached reports whether a request must not be forwarded although it does
 // not concern the cache. Unsafe methods must always be forwarded. Sections 4
 // and 5.2.1.7.
-func onlyCached(req *http.Request) bool {
-	if !isSafe(req.Method) || req.Method == http.MethodConnect {
+func onlyCached(req *http.Request, w *wishes) bool {
+	if !isSafe(req.Method) && !w.policy.readsOnly(req.Method) || req.Method == http.MethodConnect {
 		return false
 	}
 	h, _ := field.Canonical(req.Header)
-	return newRequest(req.Method, h, directivesOf(req.Context()), nil).cc.OnlyIfCached
+	return w.policy.Mode == ModeOnlyIfCached || newRequest(req.Method, h, w.directives, nil).cc.OnlyIfCached
 }
 
 // url returns the prefix of all keys of the URL.
 func (x *exchange) url() string { return x.key[:urlDigits] }
 
-// invalidatedSince reports whether this Transport may have invalidated the key, or its URL, since
-// the event with the given number.
-func (x *exchange) invalidatedSince(number uint64) bool {
-	return x.t.events.InvalidatedSince(number, x.key) || x.t.events.InvalidatedSince(number, x.url())
+// responseOf returns e as the rules see it for x.
+func (x *exchange) responseOf(e *store.Entry) response { return x.rules.policy.of(newResponse(e)) }
+
+// wholeOf is responseOf as if all content of e were stored.
+func (x *exchange) wholeOf(e *store.Entry) response { return x.rules.policy.of(asComplete(e, nil)) }
+
+// staleIfError returns how long the owner of the cache lets a stale response be
+// served when the origin fails.
+func (x *exchange) staleIfError() time.Duration {
+	return cmp.Or(x.rules.policy.StaleIfError, x.t.StaleIfError)
 }
 
-// orderBefore returns what is known of the order of events of the key, for a response whose request
-// was the event with the given number.
+// keepsStale reports whether stale responses may be served even if they do not
+// allow it.
+func (x *exchange) keepsStale() bool {
+	return x.staleIfError() > 0 || x.rules.policy.Mode.takesStale()
+}
+
+// storable returns why r, the response to the request of x, is not stored, or
+// "" if it may be.
+func (x *exchange) storable(r *response) (why string) { return storable(x.rules, r, x.keepsStale()) }
+
+// exactMatch is what the request's own URL has in the store, if stored
+// responses of an equivalent URL are used.
+type exactMatch struct {
+	key    string
+	stored []response
+}
+
+// exactKey returns the key of the request's own URL.
+func (x *exchange) exactKey() string {
+	if x.exact != nil {
+		return x.exact.key
+	}
+	return x.key
+}
+
+// invalidatedSince reports whether this Transport may have invalidated the key,
+// or its URL, since the event with the given number.
+func (x *exchange) invalidatedSince(number uint64) bool {
+	return x.t.events.InvalidatedSince(number, x.key) || x.t.events.InvalidatedSince(number, x.url()) ||
+		x.exact != nil && x.t.events.InvalidatedSince(number, x.exact.key[:urlDigits])
+}
+
+// orderBefore returns what is known of the order of events of the key, for a
+// response whose request was the event with the given number.
 func (x *exchange) orderBefore(number uint64) order {
 	times := x.t.events.InvalidationsBefore(number, x.key, nil)
 	return order{
@@ -145,7 +257,8 @@ func (x *exchange) orderBefore(number uint64) order {
 	}
 }
 
-// release ends all that x holds when the request is answered, except what the end of the body ends.
+// release ends all that x holds when the request is answered, except what the
+// end of the body ends.
 func (x *exchange) release() {
 	x.sharing.end()
 	if x.unwatch != nil && !x.bodyGiven {
@@ -177,71 +290,18 @@ func (x *exchange) lasting() context.Context {
 	return patience.Lasting(x.req.Context())
 }
 
-// How long a caller waits for an answer.
-
-// errCanceled is the error for a caller that has closed Request.Cancel, as
-// net/http has it.
-var errCanceled = errors.New("cachetrip: request canceled")
-
-// sameMoment is how close a deadline must be to count as the reason for which
-// Request.Cancel was closed.
-const sameMoment = 10 * time.Millisecond
-
-// callerContext returns a context that ends when the caller of a request does
-// not want an answer any more: with the request's own context, and with
-// Request.Cancel, which http.Client uses for its Timeout with every
-// RoundTripper but net/http's own. stop must be called when the request is
-// over.
-func callerContext(req *http.Request) (ctx context.Context, stop func()) {
-	//lint:ignore SA1019 programs that still use it must be heard
-	canceled := req.Cancel
-	if canceled == nil {
-		return req.Context(), func() {}
-	}
-	ctx, cancel := context.WithCancelCause(req.Context())
-	go func() {
-		select {
-		case <-ctx.Done():
-			return
-		case <-canceled:
-		}
-		// A Timeout is also a deadline of the request's context. That it has
-		// passed says more.
-		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < sameMoment {
-			<-ctx.Done()
-		}
-		cancel(errCanceled)
-	}()
-	return ctx, func() { cancel(nil) }
-}
-
-// context returns the context of the caller of x. See callerContext.
-func (x *exchange) context() context.Context {
-	if x.ctx == nil {
-		x.ctx, x.unwatch = callerContext(x.req)
-	}
-	return x.ctx
-}
-
-// waitsFor returns how long x may still wait for other requests: altogether no
-// longer than its patience.
-func (x *exchange) waitsFor() time.Duration {
-	now := time.Now()
-	if x.sharing.until.IsZero() {
-		x.sharing.until = now.Add(patience.Of(x.context(), now, x.t.shareTimeout()))
-	}
-	return x.sharing.until.Sub(now)
-}
-
-// Copies of a caller's request. Callers may change their requests once they are answered, and Base may
-// change what it gets.
+// Copies of a caller's request. Callers may change their requests once they are
+// answered, and Base may change what it gets.
 
 // outgoing returns the request to send for x, with a header of its own.
 func (x *exchange) outgoing(ctx context.Context) *http.Request {
 	out := x.own.WithContext(ctx)
 	target := *x.own.URL // a copy, because Base might change it
 	out.URL = &target
-	out.Header = withDirectives(x.own.Header, directivesOf(ctx))
+	out.Header = withDirectives(x.own.Header, x.rules.further)
+	if x.content != nil {
+		out.Body, out.GetBody, out.ContentLength = x.content.Body(), x.content.Open, x.content.Length
+	}
 	return out
 }
 
@@ -253,6 +313,10 @@ func (x *exchange) detach() {
 	x.own = own
 	rules := *x.rules
 	rules.header = own.Header
+	if u := rules.policy.URL; u != nil { // it may be the URL of the caller's request
+		kept := *u
+		rules.policy.URL, rules.url = &kept, own.URL
+	}
 	if h, changed := field.Canonical(own.Header); changed {
 		rules.header = h
 		own.Header = respelled(own.Header, h)
@@ -267,7 +331,7 @@ func detached(req *http.Request) *http.Request {
 	own.URL = new(url.URL)
 	*own.URL = *req.URL
 	own.Header = req.Header.Clone()
-	own.Body = nil
+	own.Body, own.GetBody, own.ContentLength = nil, nil, 0
 	//lint:ignore SA1019 it concerns the caller alone; see callerContext
 	own.Cancel = nil
 	return &own

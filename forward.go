@@ -1,6 +1,7 @@
 package cachetrip
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 
@@ -13,13 +14,14 @@ import (
 
 // forward sends a request that does not concern the cache. If its method is
 // unsafe, it invalidates stored responses.
-func (t *Transport) forward(req *http.Request, status Status) (*http.Response, error) {
+func (t *Transport) forward(req *http.Request, w *wishes, status Status) (*http.Response, error) {
 	out := req
-	if req.URL != nil {
-		if directives := directivesOf(req.Context()); len(directives) > 0 {
-			out = req.WithContext(req.Context())
-			out.Header = withDirectives(req.Header, directives)
-		}
+	if req.URL != nil && len(w.directives) > 0 || w.body != nil {
+		out = req.WithContext(req.Context())
+		out.Header = withDirectives(req.Header, w.directives)
+	}
+	if w.body != nil {
+		out.Body = w.body
 	}
 	resp, err := t.send(out)
 	if err != nil {
@@ -31,7 +33,7 @@ func (t *Transport) forward(req *http.Request, status Status) (*http.Response, e
 			resp.Body.Close()
 		}
 	}()
-	t.invalidateAfter(req, resp) // before ModifyResponse, because the origin has acted even if that refuses the response
+	t.invalidateAfter(req, w, resp) // before ModifyResponse, because the origin has acted even if that refuses the response
 	if err := t.modify(resp); err != nil {
 		return nil, err
 	}
@@ -53,15 +55,15 @@ func (t *Transport) forward(req *http.Request, status Status) (*http.Response, e
 		resp.Request = req
 	}
 	setStatus(resp.Header, status)
-	t.tell(answerMiss, req, resp, Status{})
+	t.tell(answerMiss, req, "", resp, Status{})
 	returns = true
 	return resp, nil
 }
 
 // invalidateAfter invalidates the stored responses that the response to an
 // unsafe request makes doubtful. RFC 9111, section 4.4.
-func (t *Transport) invalidateAfter(req *http.Request, resp *http.Response) {
-	if !t.keeps() || isSafe(req.Method) || t.closed.Load() || req.URL == nil {
+func (t *Transport) invalidateAfter(req *http.Request, w *wishes, resp *http.Response) {
+	if !t.keeps() || isSafe(req.Method) || w.policy.readsOnly(req.Method) || t.closed.Load() || req.URL == nil {
 		return
 	}
 	resp = firstAnswer(req, resp)
@@ -69,15 +71,23 @@ func (t *Transport) invalidateAfter(req *http.Request, resp *http.Response) {
 	for _, target := range invalidated(req.Method, targetURL(req), resp.StatusCode, resp.Header) {
 		at := *target
 		at.Host = req.URL.Host // the server that answers for this Host
-		urls = append(urls, primaryURL(&at, target.Host))
+		urls = t.appendStoredURLs(urls, req.Context(), &at, target.Host)
 	}
-	if urls == nil {
+	if p := &w.policy; p.URL != nil && urls != nil {
+		urls = appendURL(urls, primaryURL(p.URL, ""))
+	}
+	groups, every := invalidatedGroups(req.Method, resp.Header)
+	if urls == nil && groups == nil && !every {
 		return
 	}
 	ctx, done := callerContext(req)
 	defer done()
-	if err := t.changeKeys(ctx, req, urls, markInvalid); err != nil && ctx.Err() == nil {
-		t.storeFailed(req, "invalidate", err)
+	failed := t.changeURLs(ctx, req, urls, markInvalid, false)
+	if groups != nil || every {
+		failed = errors.Join(failed, t.invalidateGroups(ctx, req, groups, every))
+	}
+	if failed != nil && ctx.Err() == nil {
+		t.storeFailed(req, "invalidate", failed)
 	}
 }
 
@@ -100,7 +110,8 @@ func (t *Transport) twin(req *http.Request, resp *http.Response) (o result, p *p
 	}
 	get := req.WithContext(req.Context())
 	get.Method, get.Body = http.MethodGet, nil
-	x, _ := t.begin(get)
+	w := t.wishesFor(get)
+	x, _ := t.begin(get, &w)
 	if x == nil {
 		return result{}, nil
 	}
@@ -110,13 +121,15 @@ func (t *Transport) twin(req *http.Request, resp *http.Response) (o result, p *p
 	// The download does that.
 	p = t.requests.New(req.Context(), resultOwner{t})
 	// The request counts as made now, after its own invalidation.
-	a := &originReply{x: x, shared: p.Request, resp: resp, sent: req, sentEvent: t.events.Next(), requested: wallClock(), received: wallClock()}
+	now := t.stamps.Request(wallClock())
+	a := &originReply{x: x, shared: p.Request, resp: resp, sent: req, sentEvent: t.events.Next(), requested: now, received: now}
 	e := a.entry()
-	r := newResponse(e)
+	r := x.responseOf(e)
 	if !describesTarget(req.Method, targetURL(req), &r) || storable(x.rules, &r, false) != "" {
 		return result{}, nil
 	}
-	o = a.record(e, span.Of(0, e.Length), nil)
+	all := span.Of(0, e.Length)
+	o = a.record(e, all, nil, messageCheck(resp.Header, e.Uncompressed, all, e.Length), false)
 	if o.download == nil {
 		return o, nil
 	}

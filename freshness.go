@@ -2,6 +2,7 @@ package cachetrip
 
 import (
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/cachetrip/cachetrip/internal/field"
@@ -41,9 +42,10 @@ func (r *response) age(now time.Time) time.Duration {
 	return min(forever, r.initialAge()+bounded(residentTime))
 }
 
-// initialAge returns the corrected_initial_age of r: how old it was when it was received.
+// initialAge returns the corrected_initial_age of r: how old it was when it was
+// received.
 func (r *response) initialAge() time.Duration {
-	if r.known != nil {
+	if r.known != nil && r.known.all {
 		return r.known.initialAge
 	}
 	apparentAge := bounded(r.received.Sub(r.date()))
@@ -57,16 +59,21 @@ func (r *response) initialAge() time.Duration {
 // overflow.
 func bounded(d time.Duration) time.Duration { return min(forever, max(0, d)) }
 
-// lifetime returns the freshness_lifetime of r in a private cache. Section 4.2.1.
+// lifetime returns the freshness_lifetime of r in a private cache. Section
+// 4.2.1.
 func (r *response) lifetime() time.Duration {
 	lifetime, _ := r.lifetimeFrom()
 	return lifetime
 }
 
-// lifetimeFrom returns the lifetime and its source: "max-age", "expires",
-// "heuristic", or "" if r has no lifetime.
+// lifetimeFrom returns the lifetime and its source: "policy", "max-age",
+// "expires", "heuristic", or "" if r has no lifetime. A lifetime of a policy
+// begins when r was received, however old r was then.
 func (r *response) lifetimeFrom() (lifetime time.Duration, from string) {
-	if r.known != nil {
+	if r.ttl != 0 {
+		return max(0, min(forever, r.ttl+r.initialAge())), "policy"
+	}
+	if r.known != nil && r.known.all {
 		return r.known.lifetime, r.known.from
 	}
 	if r.cc.MaxAge != field.None {
@@ -115,6 +122,37 @@ func (r *response) explicit() bool {
 	return r.cc.MaxAge != field.None || expires
 }
 
+// governs reports whether TTL decides for how long r is fresh.
+func (p *Policy) governs(r *response) bool {
+	if p.TTL <= 0 {
+		return p.TTL < 0
+	}
+	isPart := r.status == http.StatusPartialContent || len(r.held) > 0 && !r.complete()
+	return heuristicallyCacheable(r.status) && !isFailure(r.status) && !isPart
+}
+
+// of returns r as the rules see it under p.
+func (p *Policy) of(r response) response {
+	r.ttl = 0
+	if p.governs(&r) {
+		r.ttl = max(-forever, min(forever, p.TTL))
+	}
+	return r
+}
+
+// ofAll returns the stored responses as the rules see them under p. It does not
+// change stored.
+func (p *Policy) ofAll(stored []response) []response {
+	if p.TTL == 0 {
+		return stored
+	}
+	stored = slices.Clone(stored)
+	for i := range stored {
+		stored[i] = p.of(stored[i])
+	}
+	return stored
+}
+
 // heuristicallyCacheable reports whether a response with this status code may
 // get a heuristic lifetime. RFC 9110, section 15.1.
 func heuristicallyCacheable(status int) bool {
@@ -128,17 +166,33 @@ func heuristicallyCacheable(status int) bool {
 	return false
 }
 
-// mayBeStale reports whether r may ever be used when it is stale. Section 4.2.4.
+// newerThan reports whether r is more recent than other: by Date, or else by
+// receipt. RFC 9111, section 4.
+func (r *response) newerThan(other *response) bool {
+	if date, otherDate := r.date(), other.date(); !date.Equal(otherDate) {
+		return date.After(otherDate)
+	}
+	return r.received.After(other.received)
+}
+
+// mayBeStale reports whether r may ever be used when it is stale. Section
+// 4.2.4.
 func (r *response) mayBeStale() bool {
-	return !r.cc.MustRevalidate && !r.mustValidate()
+	return !r.cc.MustRevalidate && !r.cc.NoCache && !r.forbidsStoring() && !r.doubtful()
 }
 
-// mustValidate reports whether r must be validated before any use, fresh or not.
+// mustValidate reports whether r must be validated before any use, fresh or
+// not. A lifetime that the program gives it overrides no-cache.
 func (r *response) mustValidate() bool {
-	return r.cc.NoCache || r.mustNotStore() || r.foreign || !r.invalidatedAt.IsZero()
+	return r.cc.NoCache && r.ttl <= 0 || r.mustNotStore() || r.doubtful()
 }
 
-// isFailure reports whether a status code says that the origin failed to answer.
+// doubtful reports whether only the origin can tell if r still holds for a
+// request. No policy overrides that.
+func (r *response) doubtful() bool { return r.foreign || !r.invalidatedAt.IsZero() }
+
+// isFailure reports whether a status code says that the origin failed to
+// answer.
 func isFailure(status int) bool { return status >= 500 }
 
 // staleOnError reports whether r may be used although it is stale, after the
@@ -147,7 +201,7 @@ func isFailure(status int) bool { return status >= 500 }
 // codes only. grace, which the owner of the cache sets, allows it for all
 // codes. RFC 5861, section 4.
 func staleOnError(now time.Time, req *request, r *response, grace time.Duration, code int) bool {
-	if !r.mayBeStale() || req.cc.NoCache || !r.usableFor(req) {
+	if !r.mayBeStale() || req.cc.NoCache || req.policy.Mode.wantsOrigin() || !r.usableFor(req) {
 		return false
 	}
 	var allowed int64 // in seconds

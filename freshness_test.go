@@ -42,8 +42,8 @@ func asking(method string, lines ...string) *request {
 	return &req
 }
 
-// answering returns a complete response of 10 bytes to a GET without any fields, received at noon,
-// with the given header lines.
+// answering returns a complete response of 10 bytes to a GET without any
+// fields, received at noon, with the given header lines.
 func answering(lines ...string) response {
 	h := headerOf(lines...)
 	return response{

@@ -36,9 +36,10 @@ func (t *Transport) digester(ctx context.Context) (digester, error) {
 }
 
 // Stats returns the counters as they are now. Evictions counts for all
-// Transports that use the Store.
+// Transports that use the Store. If the Store does not tell their number in
+// time, it is the last one that it told.
 func (t *Transport) Stats() Stats {
 	s := t.counters.stats()
-	s.Evictions, _ = t.storeFor(nil).Evictions()
+	s.Evictions = t.storeFor(nil).Evictions(context.Background())
 	return s
 }

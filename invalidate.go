@@ -41,6 +41,16 @@ func invalidated(method string, target *url.URL, status int, h http.Header) []*u
 	return targets
 }
 
+// invalidatedGroups returns the groups that the response to an unsafe request
+// invalidates. The status does not matter: an error, too, can follow a change.
+// RFC 9875, section 3.
+func invalidatedGroups(method string, h http.Header) (names []string, every bool) {
+	if lines := h["Cache-Group-Invalidation"]; lines != nil && !isSafe(method) {
+		return groupNames(lines)
+	}
+	return nil, false
+}
+
 // describesTarget reports whether the response to a POST can be used for later
 // GETs of its target. Such a response names the target in Content-Location and
 // states a lifetime. RFC 9110, section 9.3.3.

@@ -21,14 +21,15 @@ func (a *originReply) keep() result {
 		return a.x.unshared(a.shared, result{resp: a.resp, detail: "redirected", redirected: true})
 	}
 	e := a.entry()
-	r := newResponse(e)
+	r := a.x.responseOf(e)
+	a.like = &r
 	switch {
 	case a.x.rules.method == http.MethodHead:
 		return a.x.unshared(a.shared, a.keepHead(e, &r))
 	case a.resp.StatusCode == http.StatusPartialContent:
 		return a.keepPartial(e)
 	}
-	why := storable(a.x.rules, &r, a.x.t.StaleIfError > 0)
+	why := a.x.storable(&r)
 	if why == "" && !admit(a.x.rules, &r, a.stored, order{}).keep {
 		why = "error"
 	}
@@ -37,14 +38,15 @@ func (a *originReply) keep() result {
 		a.outdateReplaced(&r)
 		return a.x.unshared(a.shared, result{resp: a.resp, detail: why})
 	}
-	return a.record(e, span.Of(0, e.Length), nil)
+	all := span.Of(0, e.Length)
+	return a.record(e, all, nil, messageCheck(a.resp.Header, e.Uncompressed, all, e.Length), false)
 }
 
 // keepPartial stores a 206 to a range that a caller requested.
 func (a *originReply) keepPartial(e *store.Entry) result {
 	received := newResponse(e)
 	s, length, ok := received.part()
-	why := storable(a.x.rules, &received, a.x.t.StaleIfError > 0)
+	why := a.x.storable(&received)
 	if !ok && why == "" {
 		why = "content-range"
 	}
@@ -58,7 +60,7 @@ func (a *originReply) keepPartial(e *store.Entry) result {
 	makeWhole(e, length)
 	r := newResponse(e)
 	r.held = []span.Span{s}
-	o := a.record(e, s, nil)
+	o := a.record(e, s, nil, messageCheck(a.resp.Header, e.Uncompressed, s, length), false)
 	if o.download != nil && !admit(a.x.rules, &r, a.stored, order{}).keep {
 		o.unsaved, o.detail = true, "outdated"
 	}
@@ -78,7 +80,7 @@ func (a *originReply) resume(before *store.Entry, incomplete *response) (_ resul
 	makeWhole(e, length)
 	e.Header = a.joinedHeader(before.Header, e.Header, length)
 	a.noteCredentials(e)
-	if r := asComplete(e); storable(a.x.rules, &r, a.x.t.StaleIfError > 0) != "" {
+	if r := a.x.wholeOf(e); a.x.storable(&r) != "" {
 		return result{}, false // the stored part must not be joined to it
 	}
 	held := new(stored.Content)
@@ -86,6 +88,7 @@ func (a *originReply) resume(before *store.Entry, incomplete *response) (_ resul
 		return result{}, false
 	}
 	// From here on the response counts as a whole one.
+	check, ofRest := resumedCheck(a.resp.Header, brings, e.Header, length)
 	a.resp.StatusCode = http.StatusOK
 	a.resp.Status = statusLine(http.StatusOK)
 	header := e.Header.Clone()
@@ -94,22 +97,25 @@ func (a *originReply) resume(before *store.Entry, incomplete *response) (_ resul
 	}
 	a.resp.Header = header
 	a.resp.ContentLength = length
-	o := a.record(e, brings, held)
+	o := a.record(e, brings, held, check, ofRest)
 	if o.download == nil {
 		return result{}, false // without a draft the stored part cannot be given to the caller
 	}
 	return o, true
 }
 
-// keepHead updates or marks the stored responses to GETs by head, the response to a HEAD. If there
-// are none, it stores e, the entry of head.
+// keepHead updates or marks the stored responses to GETs by head, the response
+// to a HEAD. If there are none, it stores e, the entry of head.
 func (a *originReply) keepHead(e *store.Entry, head *response) result {
 	if !concernsOthers(head.status) || head.status == http.StatusPartialContent {
-		// A Range field has no meaning in a HEAD, so the answer to it concerns no other request.
-		// RFC 9110, section 14.2.
+		// A Range field has no meaning in a HEAD, so the answer to it concerns
+		// no other request. RFC 9110, section 14.2.
 		return a.notStoredHead(e, "status")
 	}
-	why := storable(a.x.rules, head, a.x.t.StaleIfError > 0)
+	why := a.x.storable(head)
+	if why == "" {
+		a.cover(e.Header)
+	}
 	var kept *store.Entry
 	var concerned bool
 	err := a.x.store().Update(a.x.lasting(), a.x.key, func(current []*store.Entry) (next []*store.Entry) {
@@ -139,7 +145,7 @@ func (a *originReply) keepHead(e *store.Entry, head *response) result {
 		o = a.notStoredHead(e, "outdated")
 	}
 	if kept != nil {
-		o.entry, o.response = kept, newResponse(kept)
+		o.entry, o.response = kept, a.x.responseOf(kept)
 	}
 	return o
 }
@@ -175,5 +181,5 @@ func (a *originReply) updatedByHead(head *response, current []*store.Entry, stor
 	if head.mustNotStore() {
 		kept = nil
 	}
-	return withoutForbidden(next), kept, concerned
+	return withoutForbidden(&a.x.rules.policy, next, current, nil), kept, concerned
 }

@@ -52,6 +52,12 @@ func appendPrimaryURL(b []byte, u *url.URL, host string) []byte {
 	return append(b, uri...)
 }
 
+// primaryOrigin returns the beginning of a primary URL, which names its origin.
+func primaryOrigin(primary string) string {
+	authority := strings.Index(primary, "://") + len("://")
+	return primary[:authority+strings.IndexAny(primary[authority:], "/\n")]
+}
+
 // storedURL returns the form of u that tools list: without user information and
 // fragment.
 func storedURL(u *url.URL, host string) string {
@@ -65,7 +71,8 @@ func storedURL(u *url.URL, host string) string {
 	return stored
 }
 
-// authority returns host and port in lower case, without the scheme's default port.
+// authority returns host and port in lower case, without the scheme's default
+// port.
 func authority(scheme, host string) string {
 	host = asciiHost(host)
 	switch lower(scheme) {
@@ -101,7 +108,8 @@ func asciiHost(host string) string {
 	return lower(line)
 }
 
-// withoutZone returns a host without the zone of an IPv6 address. RFC 6874, section 4.
+// withoutZone returns a host without the zone of an IPv6 address. RFC 6874,
+// section 4.
 func withoutZone(host string) string {
 	bracket := strings.LastIndexByte(host, ']')
 	if bracket < 0 {
@@ -148,6 +156,21 @@ func (d digester) value(s string) string { return d.digest("value", []byte(s)) }
 // url returns the part of a key that stands for a URL.
 func (d digester) url(primary string) string { return d.digest("url", []byte(primary)) }
 
+// origin returns the digest that stands for the origin of a primary URL.
+func (d digester) origin(primary string) string {
+	return d.digest("origin", []byte(primaryOrigin(primary)))
+}
+
+// key returns a key: the digest of a text of some kind, and that of an
+// identity.
+func (d digester) key(kind string, text []byte, identity sum) string {
+	var key [2 * digestSize]byte
+	first := d.sum(kind, text)
+	hex.Encode(key[:digestSize], first[:])
+	hex.Encode(key[digestSize:], identity[:])
+	return string(key[:])
+}
+
 // identity returns the digest of an identity in the form of appendIdentity, or
 // all zero if form is empty. As text it is the second half of a key.
 func (d digester) identity(form []byte) sum {
@@ -155,6 +178,22 @@ func (d digester) identity(form []byte) sum {
 		return sum{}
 	}
 	return d.sum("identity", form)
+}
+
+// appendContent appends what takes the place of an identity in the key of a
+// request whose content counts. RFC 10008, section 2.7: the key incorporates
+// the content and the fields that describe it. identity is the digest of the
+// identity, and content that of the content.
+func appendContent(b []byte, identity sum, method string, h http.Header, content [sha256.Size]byte) []byte {
+	b = append(append(append(b, "content\x00"...), identity[:]...), content[:]...)
+	b = append(append(b, method...), 0)
+	for _, name := range []string{"Content-Type", "Content-Encoding", "Content-Language", "Content-Location"} {
+		for _, line := range h[name] {
+			b = append(append(b, line...), '\n') // no field value contains a newline
+		}
+		b = append(b, 0)
+	}
+	return b
 }
 
 // appendIdentity appends the identity of a request: the name if there is one,

@@ -5,7 +5,8 @@ import (
 	"hash/maphash"
 	"net/url"
 	"strings"
-	"sync/atomic"
+
+	"github.com/cachetrip/cachetrip/internal/memo"
 )
 
 // A memory of recently used primary keys.
@@ -13,15 +14,10 @@ import (
 // keys computes the primary keys of requests, and remembers recent ones.
 // Without it, digests would be a large part of the cost of a hit. Its zero
 // value is ready for use.
-type keys struct {
-	slots [keySlots / 2][2]atomic.Pointer[knownKey] // in a pair, the latest key comes first
-}
+type keys struct{ known memo.Table[knownKey] }
 
-// keySlots is how many keys are remembered. Each takes about the length of its
-// URL.
-const keySlots = 4096
-
-// knownKey is a remembered key, with its URL, Host and identity. Most requests
+// knownKey is a remembered key, with its URL, Host and identity. It takes about
+// the length of the URL. Most requests
 // for a URL have the same spelling, which is faster to compare than to
 // normalise. Only the digest of the identity is kept, because names and
 // credentials must not stay in memory.
@@ -35,7 +31,8 @@ type knownKey struct {
 var keySeed = maphash.MakeSeed()
 
 // of returns the key of a request: the part of the URL and Host, then that of
-// the identity. form is the identity in the form of appendIdentity.
+// the identity. It remembers a key when it is needed again. form is the
+// identity in the form of appendIdentity.
 func (k *keys) of(d digester, u *url.URL, host string, form []byte) string {
 	identity := d.identity(form)
 	hash := maphash.String(keySeed, u.Path)
@@ -44,16 +41,17 @@ func (k *keys) of(d digester, u *url.URL, host string, form []byte) string {
 		hash = hash*31 + maphash.String(keySeed, u.RawQuery)
 	}
 	hash = hash*31 + binary.LittleEndian.Uint64(identity[:])
-	slots := &k.slots[hash%uint64(len(k.slots))]
-	for i := range slots {
-		if known := slots[i].Load(); known != nil && known.host == host && known.identity == identity && sameSpelling(&known.url, u) {
-			return known.key
+	if place := k.known.At(hash); place != nil {
+		for i := range place {
+			if known := place[i].Load(); known != nil && known.host == host && known.identity == identity && sameSpelling(&known.url, u) {
+				return known.key
+			}
 		}
 	}
-	key := d.url(primaryURL(u, host)) + identity.String()
-	if len(u.Scheme)+len(u.Opaque)+len(u.Host)+len(u.Path)+len(u.RawPath)+len(u.RawQuery)+len(host) <= len(buffer{}) {
-		slots[1].Store(slots[0].Load())
-		slots[0].Store(&knownKey{
+	var room buffer
+	key := d.key("url", appendPrimaryURL(room[:0], u, host), identity)
+	if k.known.Again(hash) && len(u.Scheme)+len(u.Opaque)+len(u.Host)+len(u.Path)+len(u.RawPath)+len(u.RawQuery)+len(host) <= len(buffer{}) {
+		k.known.Put(hash, &knownKey{
 			url: url.URL{
 				Scheme: strings.Clone(u.Scheme), Opaque: strings.Clone(u.Opaque), Host: strings.Clone(u.Host),
 				Path: strings.Clone(u.Path), RawPath: strings.Clone(u.RawPath), ForceQuery: u.ForceQuery, RawQuery: strings.Clone(u.RawQuery),

@@ -3,11 +3,9 @@ package cachetrip
 import (
 	"fmt"
 	"go/ast"
-	"go/importer"
 	"go/parser"
 	"go/token"
 	"go/types"
-	"io"
 	"maps"
 	"os"
 	"os/exec"
@@ -17,31 +15,34 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/cachetrip/cachetrip/internal/layers"
 )
 
 // ruleFiles are the files of rules. Rules take values and return values. They
 // refer to no declaration in another kind of file, and use no clock, context or
 // store.
 var ruleFiles = []string{
-	"alike.go", "audience.go", "credentials.go", "decide.go", "freshness.go", "invalidate.go", "key.go",
-	"merge.go", "message.go", "ranges.go", "revalidate.go", "storable.go", "validators.go", "vary.go",
+	"alike.go", "audience.go", "credentials.go", "decide.go", "digests.go", "freshness.go", "invalidate.go", "key.go",
+	"merge.go", "message.go", "policy.go", "ranges.go", "revalidate.go", "storable.go", "ties.go", "validators.go", "vary.go", "vary_values.go",
 }
 
-// ruleImports are the packages that rules may import. Of net/http that is for its types.
+// ruleImports are the packages that rules may import. Of net/http that is for
+// its types.
 var ruleImports = []string{
 	"cmp", "crypto/sha256", "encoding/hex", "fmt", "maps", "net/http", "net/url", "slices", "strconv", "strings", "time", "unicode/utf8",
-	"github.com/cachetrip/cachetrip/internal/field", "github.com/cachetrip/cachetrip/internal/head",
+	"github.com/cachetrip/cachetrip/internal/digest", "github.com/cachetrip/cachetrip/internal/field", "github.com/cachetrip/cachetrip/internal/head",
 	"github.com/cachetrip/cachetrip/internal/redact", "github.com/cachetrip/cachetrip/internal/span",
+	"github.com/cachetrip/cachetrip/internal/urlpattern", "github.com/cachetrip/cachetrip/internal/urlsearch",
 }
 
-// impure are functions that give another result each time.
-var impure = []string{"time.Now", "time.Since", "time.Until", "time.After", "time.AfterFunc", "time.NewTimer", "time.Sleep"}
-
-// mechanisms are the internal packages that the Transport and the stores are built upon, each with those of the
-// others that it may import.
+// mechanisms are the internal packages that the Transport and the stores are
+// built upon, each with those of the others that it may import.
 var mechanisms = map[string][]string{
-	"internal/download":   {"internal/patience", "internal/prefix", "internal/span", "internal/stack", "internal/straggler"},
+	"internal/digest":     {"internal/span"},
+	"internal/download":   {"internal/digest", "internal/patience", "internal/prefix", "internal/span", "internal/stack", "internal/straggler"},
 	"internal/background": {},
+	"internal/content":    {"internal/straggler"},
 	"internal/duration":   {},
 	"internal/eventlog":   {},
 	"internal/field":      {},
@@ -55,19 +56,25 @@ var mechanisms = map[string][]string{
 	"internal/redact":     {"internal/field"},
 	"internal/span":       {},
 	"internal/stack":      {},
-	"internal/stored":     {"internal/span", "store"},
+	"internal/stored":     {"internal/digest", "internal/span", "store"},
 	"internal/straggler":  {},
 	"internal/urlpattern": {},
+	"internal/urlsearch":  {},
 
-	"store/internal/entryset": {},
-	"store/internal/fill":     {},
-	"store/internal/wire":     {},
+	"store/internal/entryset":  {},
+	"store/internal/golden":    {"store", "store/internal/fill"},
+	"store/internal/fill":      {},
+	"store/internal/leasewait": {},
+	"store/internal/subject":   {"store", "store/storetest"},
+	"store/internal/wire":      {},
 }
 
-// users are the other internal packages: programs and tests, which are built upon the Transport.
-var users = []string{"internal/command", "internal/crashtest", "internal/harness", "internal/testtier"}
+// users are the other internal packages: programs and tests, which are built
+// upon the Transport.
+var users = []string{"internal/command", "internal/crashtest", "internal/harness", "internal/layers", "internal/testtier"}
 
-// TestRules checks that each file of rules can be read, tested and replaced without knowing the rest.
+// TestRules checks that each file of rules can be read, tested and replaced
+// without knowing the rest.
 func TestRules(t *testing.T) {
 	fset := token.NewFileSet()
 	files := parseFiles(t, fset)
@@ -104,13 +111,7 @@ func parseFiles(t *testing.T, fset *token.FileSet) (files []*ast.File) {
 // check checks the types of files of the package.
 func check(t *testing.T, fset *token.FileSet, files []*ast.File) (*types.Package, *types.Info) {
 	t.Helper()
-	info := &types.Info{Uses: make(map[*ast.Ident]types.Object)}
-	config := types.Config{Importer: importer.ForCompiler(fset, "gc", exported(t))}
-	pkg, err := config.Check("github.com/cachetrip/cachetrip", fset, files, info)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pkg, info
+	return layers.Check(t, "github.com/cachetrip/cachetrip", fset, files)
 }
 
 // ruleViolations lists what files of rules refer to that they must not.
@@ -123,13 +124,12 @@ func ruleViolations(t *testing.T, fset *token.FileSet, files []*ast.File, rules 
 		if !isRule(at.Filename) || object.Pkg() == nil {
 			continue
 		}
-		name := object.Pkg().Name() + "." + object.Name()
 		declared := fset.Position(object.Pos()).Filename
 		switch {
 		case object.Pkg() == pkg && !isRule(declared):
 			found = append(found, fmt.Sprintf("%s: a rule refers to %s, which %s declares", at, object.Name(), declared))
-		case slices.Contains(impure, name) && isFunction(object):
-			found = append(found, fmt.Sprintf("%s: a rule calls %s", at, name))
+		case layers.UsesClock(object):
+			found = append(found, fmt.Sprintf("%s: a rule calls time.%s", at, object.Name()))
 		}
 	}
 	for _, file := range files {
@@ -145,28 +145,8 @@ func ruleViolations(t *testing.T, fset *token.FileSet, files []*ast.File, rules 
 	return found
 }
 
-// isFunction reports whether an object is a function, and no method.
-func isFunction(object types.Object) bool {
-	function, ok := object.(*types.Func)
-	return ok && function.Signature().Recv() == nil
-}
-
-// exported returns what opens the export data of the packages that this one depends on.
-func exported(t *testing.T) func(path string) (io.ReadCloser, error) {
-	t.Helper()
-	out, err := exec.Command("go", "list", "-export", "-deps", "-f", "{{.ImportPath}} {{.Export}}", ".").Output()
-	if err != nil {
-		t.Skipf("there is no go command that could list the packages: %v", err)
-	}
-	files := make(map[string]string)
-	for line := range strings.Lines(string(out)) {
-		path, file, _ := strings.Cut(strings.TrimSpace(line), " ")
-		files[path] = file
-	}
-	return func(path string) (io.ReadCloser, error) { return os.Open(files[path]) }
-}
-
-// TestNoCycles checks that no two files of the package need each other, so that one can be read after another.
+// TestNoCycles checks that no two files of the package need each other, so that
+// one can be read after another.
 func TestNoCycles(t *testing.T) {
 	fset := token.NewFileSet()
 	files := parseFiles(t, fset)
@@ -207,7 +187,8 @@ func TestNoCycles(t *testing.T) {
 	}
 }
 
-// TestRuleViolationsAreFound has rules refer to plumbing in each way that they could.
+// TestRuleViolationsAreFound has rules refer to plumbing in each way that they
+// could.
 func TestRuleViolationsAreFound(t *testing.T) {
 	fset := token.NewFileSet()
 	var files []*ast.File

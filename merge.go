@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/digest"
 	"github.com/cachetrip/cachetrip/internal/field"
 )
 
@@ -16,30 +17,27 @@ import (
 // boundToContent lists the fields that say how to read the stored bytes. An
 // update brings no bytes, and must not change these fields. If they change on
 // the origin, that is a new representation.
-var boundToContent = append([]string{"Content-Length", "Content-Encoding", "Content-Range"}, contentDigests...)
+var boundToContent = append([]string{"Content-Length", "Content-Encoding", "Content-Range", digest.ReprField}, contentDigests...)
 
-// freshen returns the header of a stored response updated by that of a newer one without content.
-// Section 3.2.
+// freshen returns the header of a stored response updated by that of a newer
+// one without content. Section 3.2.
 func freshen(stored, update http.Header, received time.Time) http.Header {
 	merged := maps.Clone(stored) // the lines are shared, because they never change
 	// Age and Date of the update describe its own age. Its receipt starts a new
 	// one.
 	delete(merged, "Age")
-	merged["Date"] = []string{received.UTC().Format(http.TimeFormat)}
+	delete(merged, "Date")
 	connection := connectionFields(update)
 	for name, values := range update {
-		if isStoredField(name, connection) && !slices.Equal(merged[name], values) {
+		if !slices.Equal(merged[name], values) && isStoredField(name, connection) && !slices.Contains(boundToContent, name) {
 			merged[name] = slices.Clone(values)
 		}
 	}
+	if merged["Date"] == nil {
+		merged["Date"] = []string{received.UTC().Format(http.TimeFormat)}
+	}
 	if tag, other := stored.Get(etagField), update.Get(etagField); !field.IsStrongETag(tag) && field.IsStrongETag(other) && field.ETagWeakMatch(tag, other) {
 		merged[etagField] = stored[etagField] // the stored bytes may differ from those of the strong tag
-	}
-	for _, name := range boundToContent {
-		delete(merged, name)
-		if values, ok := stored[name]; ok {
-			merged[name] = values
-		}
 	}
 	return merged
 }
@@ -142,13 +140,13 @@ func (known order) invalidatedBehind(r *response, at time.Time) bool {
 // sameContent reports whether two responses are known to have the same content.
 func sameContent(a, b *response) bool {
 	v := a.strongValidator()
-	return v != "" && v == b.strongValidator()
+	return v != "" && v == b.strongValidator() && !otherDigest(a.header, b.header)
 }
 
 // outdatedBy returns the indexes of the stored responses that fresh, a response
 // to req that is not stored, shows to be outdated. They are those that it would
-// replace. If it refuses access, they are all that req could be given. Responses
-// that are marked as invalid already are left out.
+// replace. If it refuses access, they are all that req could be given.
+// Responses that are marked as invalid already are left out.
 func outdatedBy(req *request, fresh *response, stored []response) (indexes []int) {
 	if refusesAccess(fresh.status, fresh.header) {
 		for i := range stored {

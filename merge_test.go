@@ -58,7 +58,8 @@ func TestAdmit(t *testing.T) {
 		r.selecting = map[string]string{askedAs: alikeDigest(req)}
 		return r
 	}
-	// between returns r as the answer to a request that took from start to end, after noon.
+	// between returns r as the answer to a request that took from start to end,
+	// after noon.
 	between := func(start, end time.Duration, r response) response {
 		r.requested, r.received = noon.Add(start), noon.Add(end)
 		return r

@@ -2,6 +2,7 @@ package cachetrip
 
 import (
 	"net/http"
+	"net/url"
 	"slices"
 	"time"
 
@@ -19,7 +20,10 @@ type request struct {
 	cc     field.CacheControl // of the header, and of the context
 	digest digester
 
-	further []string // Cache-Control lines of the context, which are sent with those of the header
+	further []string // Cache-Control lines of the context and the policy, which are sent with those of the header
+	policy  Policy
+	url     *url.URL // if policy has a URL: the URL that is asked; else nil
+	host    string   // with url: the Host of the request, if it differs from that of url
 
 	identified bool // Transport.Identity named its user, rather than the credentials in header
 	plain      bool // see survey
@@ -42,7 +46,7 @@ func survey(h http.Header) (canonical, plain, anonymous bool) {
 			"Pragma", "Range", "Upgrade":
 			plain = false
 		default:
-			if http.CanonicalHeaderKey(name) != name {
+			if !field.IsCanonical(name) {
 				return false, false, false
 			}
 		}
@@ -60,10 +64,20 @@ func (req *request) lines(name string) (lines []string, ok bool) {
 	return lines, ok
 }
 
+// target returns the URL that is asked in the form of primaryURL, if the policy
+// has another one, and otherwise "".
+func (req *request) target() string {
+	if req.url == nil {
+		return ""
+	}
+	return primaryURL(req.url, req.host)
+}
+
 // neutral is the Cache-Control of a request without directives.
 var neutral = field.ParseCacheControl(nil)
 
-// newRequest reads the directives of a request: those of its header, and further ones.
+// newRequest reads the directives of a request: those of its header, and
+// further ones.
 func newRequest(method string, header http.Header, further []string, digest digester) request {
 	lines := header["Cache-Control"]
 	if len(further) > 0 {
@@ -97,6 +111,7 @@ type response struct {
 	held          []span.Span       // the parts of it that are held, in order
 	selecting     map[string]string // the selecting fields of the original request, see selectingFields
 	names         []string          // the names of the selecting fields; nil if they were not read yet; see fields
+	ttl           time.Duration     // the lifetime that Policy.TTL gives it; negative: it is never fresh; 0: it has none
 	uncompressed  bool              // the content was decompressed on arrival
 	invalidatedAt time.Time         // when it was invalidated; zero if it was not. Section 4.4
 	foreign       bool              // the request that reached the origin had credentials that the cache did not see
@@ -109,9 +124,11 @@ type response struct {
 // response. They never change.
 type conclusions struct {
 	date       time.Time
+	all        bool // the other fields are known as well
 	initialAge time.Duration
 	lifetime   time.Duration
 	from       string // see lifetimeFrom
+	ties       *ties  // nil if there are none
 }
 
 // date returns the value of the Date field. If there is no valid one, it
@@ -120,7 +137,7 @@ func (r *response) date() time.Time {
 	if r.known != nil {
 		return r.known.date
 	}
-	if date, ok := field.Date(r.header.Get("Date"), r.received); ok {
+	if date, ok := field.Date(field.First(r.header, "Date"), r.received); ok {
 		return date
 	}
 	return r.received
@@ -128,7 +145,7 @@ func (r *response) date() time.Time {
 
 // lastModified returns the value of the Last-Modified field.
 func (r *response) lastModified() (t time.Time, ok bool) {
-	return field.Date(r.header.Get("Last-Modified"), r.received)
+	return field.Date(field.First(r.header, "Last-Modified"), r.received)
 }
 
 // complete reports whether all of the content is held.
@@ -136,6 +153,19 @@ func (r *response) complete() bool {
 	return !r.headOnly && (r.allHeld || r.length == 0 || len(r.held) == 1 && r.held[0] == span.Of(0, r.length))
 }
 
-// mustNotStore reports whether r forbids storing it. A must-understand that the
-// cache understands overrides no-store. Sections 5.2.2.3 and 5.2.2.5.
-func (r *response) mustNotStore() bool { return r.cc.NoStore && !r.cc.MustUnderstand }
+// mustNotStore reports whether r must not be stored, nor used without
+// validation if it is. A lifetime that the program gives it overrides no-store.
+func (r *response) mustNotStore() bool { return r.forbidsStoring() && r.ttl <= 0 }
+
+// forbidsStoring reports whether the origin forbids storing r. A
+// must-understand that the cache understands overrides no-store. Sections
+// 5.2.2.3 and 5.2.2.5.
+func (r *response) forbidsStoring() bool { return r.cc.NoStore && !r.cc.MustUnderstand }
+
+// ties returns the ties of r, nil if it has none.
+func (r *response) ties() *ties {
+	if r.known != nil && r.known.all {
+		return r.known.ties
+	}
+	return tiesOf(r.header)
+}

@@ -34,7 +34,7 @@ func (r *response) ranges(req *request) (rangeAnswer, []span.Span) {
 		return r.whole()
 	}
 	lines := req.header["Range"]
-	if len(lines) == 0 || req.method != http.MethodGet || r.status != http.StatusOK {
+	if len(lines) == 0 || req.method == http.MethodHead || r.status != http.StatusOK {
 		return r.whole()
 	}
 	if r.uncompressed || len(lines) > 1 {
@@ -285,7 +285,7 @@ func (r *response) continues(partial *response, asked span.Span) (s span.Span, l
 		asked.End = length
 	}
 	if !ok || partial.uncompressed || s != asked || length < 0 || r.length >= 0 && length != r.length ||
-		partial.length >= 0 && partial.length != s.Length() {
+		partial.length >= 0 && partial.length != s.Length() || otherDigest(r.header, partial.header) {
 		return span.Span{}, 0, false
 	}
 	if coding, ok := partial.header["Content-Encoding"]; ok && !slices.Equal(coding, r.header["Content-Encoding"]) {
@@ -300,9 +300,10 @@ func (r *response) continues(partial *response, asked span.Span) (s span.Span, l
 }
 
 // usableFor reports whether the held content of r is enough for req: all of it,
-// or the requested range. A HEAD needs no content, but all fields of the header.
-// Some may be missing with a part (section 3.3), and with a body that was
-// decoded on arrival, such as its length. Then only the origin can answer a HEAD.
+// or the requested range. A HEAD needs no content, but all fields of the
+// header. Some may be missing with a part (section 3.3), and with a body that
+// was decoded on arrival, such as its length. Then only the origin can answer a
+// HEAD.
 func (r *response) usableFor(req *request) bool {
 	if r.headOnly {
 		return req.method == http.MethodHead

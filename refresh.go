@@ -3,6 +3,7 @@ package cachetrip
 import (
 	"context"
 	"io"
+	"log/slog"
 	"math"
 	"net/http"
 	"time"
@@ -74,13 +75,16 @@ func (x *exchange) refreshNow(wanted context.Context, found lookup) bool {
 		body := o.download.Take(download.Caller{Context: limited, Leave: func(bool) { p.Leave() }})
 		defer body.Close()
 		_, err := io.Copy(io.Discard, body)
-		return err == nil
+		return err == nil && body.Wrong() == nil
 	}
 	defer p.Leave()
 	if o.confirmed() {
 		status := found.status(http.StatusNotModified)
 		status.Stored, status.TTL = !o.unsaved, o.response.lifetime()-o.response.age(wallClock())
-		x.t.tell(answerRevalidated, x.own, nil, status)
+		x.t.tell(answerRevalidated, x.own, x.key, nil, status)
 	}
-	return o.entry != nil
+	if o.failed {
+		x.t.log(x.own, "the origin failed behind a stale hit", slog.Int("fwd-status", o.code), slog.Duration("retry-after", o.retryAfter))
+	}
+	return o.entry != nil || o.elsewhere
 }

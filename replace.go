@@ -12,14 +12,29 @@ import (
 // among them. If it may not be stored, the responses that it would have
 // replaced are marked.
 
-// storeEntry stores an entry beside or instead of the stored ones. blobID names the blob that it
-// brings, if any. reason says why it was not stored, such as "store-error"; it is empty if it was.
+// storeEntry stores an entry beside or instead of the stored ones. blobID names
+// the blob that it brings, if any. reason says why it was not stored, such as
+// "store-error"; it is empty if it was.
 func (a *originReply) storeEntry(ctx context.Context, brought *store.Entry, blobID string) (reason string) {
-	e := brought
-	outdated := false
-	err := a.x.store().Update(ctx, a.x.key, func(current []*store.Entry) []*store.Entry {
+	e, outdated, err := a.put(ctx, brought, blobID)
+	switch {
+	case err != nil:
+		return a.failedToStore("store", brought, err)
+	case outdated:
+		a.x.notStored(e.Status, e.Length, "outdated", nil)
+		return "outdated"
+	}
+	a.x.wasStored(e)
+	return ""
+}
+
+// put is storeEntry without its reports. It returns the entry as it was stored,
+// and whether a newer or more complete response is stored already.
+func (a *originReply) put(ctx context.Context, brought *store.Entry, blobID string) (e *store.Entry, outdated bool, err error) {
+	e = brought
+	err = a.x.store().Update(ctx, a.x.key, func(current []*store.Entry) []*store.Entry {
 		e = stillHeld(brought, current, blobID)
-		r := newResponse(e)
+		r := a.x.rules.policy.of(newResponseLike(e, a.like))
 		admission := admit(a.x.rules, &r, responses(current), a.x.orderBefore(a.sentEvent))
 		if outdated = !admission.keep; outdated {
 			return current
@@ -38,24 +53,16 @@ func (a *originReply) storeEntry(ctx context.Context, brought *store.Entry, blob
 			kept = markedInvalid(kept, a.received)
 		}
 		a.x.t.events.Stored(a.x.key)
-		return withoutForbidden(replaceEntries(kept, current, admission.replaces))
+		return withoutForbidden(&a.x.rules.policy, replaceEntries(kept, current, admission.replaces), current, []response{r})
 	})
-	switch {
-	case err != nil:
-		return a.failedToStore("store", brought, err)
-	case outdated:
-		a.x.notStored(e.Status, e.Length, "outdated", nil)
-		return "outdated"
-	}
-	a.x.wasStored(e)
-	return ""
+	return e, outdated, err
 }
 
-// failedToStore tells that the store did not take e, and marks the entries that e would have
-// replaced. It returns the reason.
+// failedToStore tells that the store did not take e, and marks the entries that
+// e would have replaced. It returns the reason.
 func (a *originReply) failedToStore(op string, e *store.Entry, err error) (reason string) {
 	reason = a.x.keepFailed(op, e, err)
-	r := newResponse(e)
+	r := a.x.responseOf(e)
 	a.outdateReplaced(&r)
 	return reason
 }

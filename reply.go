@@ -23,48 +23,61 @@ type originReply struct {
 	requested time.Time
 	received  time.Time
 
+	like *response // the response as the rules see it, for newResponseLike; nil if it was not parsed
+
+	request sending // the result of the method; zero before its first call
+
 	sentEvent, arrivedEvent uint64 // the events of sending the request and of receiving the response
 }
 
-// sending returns the request as the rules see it.
+// sending returns the request as the rules see it. It is first called before
+// other goroutines have a.
 func (a *originReply) sending() *sending {
-	return &sending{asked: a.x.rules, sent: a.sent, target: a.x.own.URL, actual: a.resp.Request}
+	if a.request.sent == nil {
+		a.request = sendingOf(a.x.rules, a.sent, a.x.own.URL, a.resp.Request)
+	}
+	return &a.request
 }
 
-// redirected reports whether the response answers another URL, because Base followed redirects.
+// redirected reports whether the response answers another URL, because Base
+// followed redirects.
 func (a *originReply) redirected() bool { return a.sending().redirected() }
 
-// sentAs reports whether the request carried the credentials that r was requested with.
+// sentAs reports whether the request carried the credentials that r was
+// requested with.
 func (a *originReply) sentAs(r *response) bool { return a.sending().sentAs(r) }
 
-// noteCredentials notes in e, a new entry or a copy, the request fields that select it, and the
-// credentials that were added to the request below the cache.
+// noteCredentials notes in e, a new entry or a copy, the request fields that
+// select it, and the credentials that were added to the request below the
+// cache.
 func (a *originReply) noteCredentials(e *store.Entry) {
 	var by string
 	by, e.ForeignCredentials = a.sending().foreign(e.Header)
-	e.Selecting = selecting(e.Header, a.x.rules)
-	if !e.ForeignCredentials {
-		return
+	e.Selecting = selecting(e.Header, a.x.rules, e.Selecting)
+	if a.x.rules.policy.URL != nil && e.Header["Cache-Groups"] != nil {
+		noteIn(e, sentFrom, a.x.rules.digest.origin(primaryURL(a.x.own.URL, a.x.own.Host)))
 	}
-	if e.Selecting == nil {
-		e.Selecting = make(map[string]string)
+	if e.ForeignCredentials {
+		noteIn(e, sentBy, by)
 	}
-	e.Selecting[sentBy] = by
 }
 
-// noteAsker returns e with a note of which requests may complete its content. Only a part that a date
-// alone identifies has such a note.
+// noteAsker returns e with a note of which requests may complete its content.
+// Only a part that a date alone identifies has such a note.
 func (a *originReply) noteAsker(e *store.Entry) *store.Entry {
-	r := newResponse(e)
-	validator, by := r.strongValidator(), ""
-	if !r.complete() && validator != "" && !field.IsStrongETag(validator) {
-		by = alikeDigest(a.x.rules)
+	by := ""
+	if !e.Complete() {
+		r := newResponse(e)
+		if validator := r.strongValidator(); !r.complete() && validator != "" && !field.IsStrongETag(validator) {
+			by = alikeDigest(a.x.rules)
+		}
 	}
 	return withAskedAs(e, by)
 }
 
-// withoutCookies returns h, a header or trailer to be stored, without Set-Cookie. Cookies are for the
-// caller whose request reached the origin. They may be secrets that must not be stored.
+// withoutCookies returns h, a header or trailer to be stored, without
+// Set-Cookie. Cookies are for the caller whose request reached the origin. They
+// may be secrets that must not be stored.
 func (a *originReply) withoutCookies(h http.Header) http.Header {
 	if a.x.t.KeepSetCookie || h["Set-Cookie"] == nil {
 		return h
@@ -74,7 +87,8 @@ func (a *originReply) withoutCookies(h http.Header) http.Header {
 	return h
 }
 
-// updatedHeader returns the header of a stored response, updated by that of a newer one.
+// updatedHeader returns the header of a stored response, updated by that of a
+// newer one.
 func (a *originReply) updatedHeader(stored, update http.Header) http.Header {
 	return a.withoutCookies(freshen(stored, update, a.received))
 }
@@ -83,7 +97,7 @@ func (a *originReply) updatedHeader(stored, update http.Header) http.Header {
 func (a *originReply) entry() *store.Entry {
 	e := &store.Entry{
 		Key:          a.x.key,
-		URL:          storedURL(a.x.own.URL, a.x.own.Host),
+		URL:          storedURL(storedAs(&a.x.rules.policy, a.x.own)),
 		Method:       a.x.rules.method,
 		Status:       a.resp.StatusCode,
 		Proto:        a.resp.Proto,
@@ -100,8 +114,9 @@ func (a *originReply) entry() *store.Entry {
 	return e
 }
 
-// joinedHeader returns the header of a response that is joined from parts. The last part came with the
-// header update. length is that of all content, -1 if it is unknown. RFC 9111, section 3.4.
+// joinedHeader returns the header of a response that is joined from parts. The
+// last part came with the header update. length is that of all content, -1 if
+// it is unknown. RFC 9111, section 3.4.
 func (a *originReply) joinedHeader(stored, update http.Header, length int64) http.Header {
 	h := a.updatedHeader(stored, update)
 	if length >= 0 {

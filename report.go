@@ -31,9 +31,10 @@ func (t *Transport) observed(ctx context.Context) bool {
 	return t.Trace != nil || t.logs(ctx) || tracesOf(ctx) != nil
 }
 
-// tell counts a request that was answered, and tells hooks and logs. status is
-// used if StatusOf cannot tell it from the response.
-func (t *Transport) tell(kind answerKind, req *http.Request, resp *http.Response, status Status) {
+// tell counts a request that was answered, and tells hooks and logs. key is
+// that of the stored responses, or empty. status is used if StatusOf cannot
+// tell it from the response.
+func (t *Transport) tell(kind answerKind, req *http.Request, key string, resp *http.Response, status Status) {
 	if counter := t.counters.of(kind); counter != nil {
 		counter.Add(1)
 	}
@@ -47,7 +48,7 @@ func (t *Transport) tell(kind answerKind, req *http.Request, resp *http.Response
 			resp.Body.Close() // RoundTrip panics, so no caller gets it
 		}
 	}()
-	info := AnswerInfo{Request: req, Response: resp, Status: status, Background: resp == nil}
+	info := AnswerInfo{Request: req, Key: key, Response: resp, Status: status, Background: resp == nil}
 	if s := StatusOf(resp); s != (Status{}) {
 		info.Status = s
 	}
@@ -62,6 +63,9 @@ func (t *Transport) tell(kind answerKind, req *http.Request, resp *http.Response
 		}
 		if s.FwdStatus != 0 {
 			about = append(about, slog.Int("fwd-status", s.FwdStatus))
+		}
+		if s.RetryAfter != 0 {
+			about = append(about, slog.Duration("retry-after", s.RetryAfter))
 		}
 		if kind != answerMiss && kind != answerRefused {
 			about = append(about, slog.Duration("ttl", s.TTL.Truncate(time.Second)))
@@ -141,10 +145,16 @@ func (t *Transport) logAs(level slog.Level, req *http.Request, message string, a
 	}
 	attrs := []slog.Attr{slog.String("method", method)}
 	if req.URL != nil {
-		u := url.URL{Scheme: req.URL.Scheme, Host: req.URL.Host, Path: req.URL.Path}
-		attrs = append(attrs, slog.String("url", u.String()))
+		attrs = append(attrs, slog.String("url", shownURL(req.URL)))
 	}
 	t.Logger.LogAttrs(ctx, level, "cachetrip: "+message, append(attrs, about...)...)
+}
+
+// shownURL returns u as it is logged: without user information, query and
+// fragment.
+func shownURL(u *url.URL) string {
+	shown := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}
+	return shown.String()
 }
 
 var silent = slog.New(slog.DiscardHandler)

@@ -16,8 +16,8 @@ import (
 // Requests for the rest of a body, after the caller has got its beginning, and
 // the headers of the responses to them: RFC 9111, section 3.4.
 
-// rests collects the headers of the responses that bring the rest of another one, whose transfer broke
-// off. It is safe for concurrent use.
+// rests collects the headers of the responses that bring the rest of another
+// one, whose transfer broke off. It is safe for concurrent use.
 type rests struct {
 	reply *originReply // the response whose transfer broke off
 	entry *store.Entry // the entry to be stored without a rest
@@ -55,8 +55,8 @@ func (rs *rests) joined() (e *store.Entry, why string) {
 	if rs.merged == nil {
 		return rs.entry, ""
 	}
-	r := asComplete(rs.merged)
-	return rs.merged, storable(rs.reply.x.rules, &r, rs.reply.x.t.StaleIfError > 0)
+	r := rs.reply.x.wholeOf(rs.merged)
+	return rs.merged, rs.reply.x.storable(&r)
 }
 
 // errDisagrees is the error of a response that does not continue the caller's
@@ -135,8 +135,8 @@ func (a *originReply) brings(r *response) bool {
 		again.header.Get("Content-Encoding") == r.header.Get("Content-Encoding") && !again.uncompressed && a.sentAs(r)
 }
 
-// repeatedBy reports whether a response may have the same content as that of o, by its header. It does
-// not matter whether a transport below has decoded it.
+// repeatedBy reports whether a response may have the same content as that of o,
+// by its header. It does not matter whether a transport below has decoded it.
 func (o *result) repeatedBy(a *originReply) bool {
 	resp := a.resp
 	for _, name := range []string{etagField, "Last-Modified", "Content-Type", "Content-Encoding"} {

@@ -3,6 +3,7 @@ package cachetrip
 import (
 	"cmp"
 	"net/http"
+	"time"
 
 	"github.com/cachetrip/cachetrip/internal/download"
 	"github.com/cachetrip/cachetrip/internal/inflight"
@@ -11,8 +12,8 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// What an attempt has led to for its caller, and what a request to the origin has
-// led to for all who share it.
+// What an attempt has led to for its caller, and what a request to the origin
+// has led to for all who share it.
 
 type (
 	// sharedRequest is a request to the origin and all callers that wait for
@@ -39,6 +40,7 @@ type result struct {
 	resp       *http.Response // nil: there is none
 	code       int            // the status code of resp; 0 if there is none
 	failed     bool           // resp says that the origin failed, or that it does not answer more requests now
+	retryAfter time.Duration  // if failed, how long the origin asked to wait; 0 if it did not say
 	redirected bool           // resp answers another URL, because Base followed redirects
 	claimed    bool           // the caller that led has the body
 	repeated   string         // why the request had to be repeated, as Status.Detail; empty if it had not
@@ -69,7 +71,9 @@ func (o result) to(asked *request) result {
 	o.asked = asked
 	if o.resp != nil {
 		o.code = o.resp.StatusCode
-		o.failed = isFailure(o.code) || rateLimited(o.code, o.resp.Header)
+		if o.failed = isFailure(o.code) || rateLimited(o.code, o.resp.Header); o.failed {
+			o.retryAfter = retryAfter(o.resp.Header, wallClock())
+		}
 	}
 	return o
 }

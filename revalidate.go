@@ -17,7 +17,8 @@ import (
 // their size.
 const maxETags = 32
 
-// conditions are the preconditions that the cache adds to a request. Section 4.3.1.
+// conditions are the preconditions that the cache adds to a request. Section
+// 4.3.1.
 type conditions struct {
 	etags    []string // of stored responses, for If-None-Match
 	modified string   // the Last-Modified value of the selected response, for If-Modified-Since
@@ -110,18 +111,21 @@ func (c *conditions) apply(h http.Header) {
 	if c.none() {
 		return
 	}
-	tags := slices.Clone(c.etags)
+	tags := slices.Clip(c.etags)
 	for _, tag := range field.ETags(h["If-None-Match"]) {
 		if !slices.Contains(tags, tag) {
 			tags = append(tags, tag)
 		}
 	}
 	delete(h, "If-Modified-Since")
+	lines := make([]string, 2)
 	if len(tags) > 0 {
-		h["If-None-Match"] = []string{strings.Join(tags, ", ")}
+		lines[0] = strings.Join(tags, ", ")
+		h["If-None-Match"] = lines[:1:1]
 	}
 	if c.modified != "" {
-		h["If-Modified-Since"] = []string{c.modified}
+		lines[1] = c.modified
+		h["If-Modified-Since"] = lines[1:]
 	}
 }
 
@@ -133,7 +137,7 @@ func (c *conditions) validates(r *response) bool {
 	if tag := r.entityTag(); tag != "" {
 		return slices.Contains(c.etags, tag)
 	}
-	return c.modified != "" && r.header.Get("Last-Modified") == c.modified
+	return c.modified != "" && field.First(r.header, "Last-Modified") == c.modified
 }
 
 // identify returns which stored responses a 304 with the header h confirms. The
@@ -147,15 +151,15 @@ func (c *conditions) identify(req *request, stored []response, h http.Header) (u
 		}
 	}
 	use = -1
-	tag := h.Get(etagField)
+	tag := field.First(h, etagField)
 	switch {
 	case field.IsStrongETag(tag):
 		return identifyByStrongTag(req, stored, candidates, h)
 	case tag != "":
-		use = chooseFor(req, stored, candidates, func(r *response) bool { return field.ETagWeakMatch(tag, r.header.Get(etagField)) })
-	case h.Get("Last-Modified") != "":
+		use = chooseFor(req, stored, candidates, func(r *response) bool { return field.ETagWeakMatch(tag, field.First(r.header, etagField)) })
+	case field.First(h, "Last-Modified") != "":
 		use = chooseFor(req, stored, candidates, func(r *response) bool {
-			modified, ok := field.Date(h.Get("Last-Modified"), r.received)
+			modified, ok := field.Date(field.First(h, "Last-Modified"), r.received)
 			stored, valid := r.lastModified()
 			return ok && valid && stored.Equal(modified)
 		})
@@ -177,9 +181,9 @@ func (c *conditions) identify(req *request, stored []response, h http.Header) (u
 // For example, nginx confirms W/"x" with "x" and the same date. A different tag
 // contradicts the date.
 func identifyByStrongTag(req *request, stored []response, candidates []int, h http.Header) (use int, update []int) {
-	tag := h.Get(etagField)
+	tag := field.First(h, etagField)
 	same := func(r *response) bool {
-		stored := r.header.Get(etagField)
+		stored := field.First(r.header, etagField)
 		return field.ETagStrongMatch(tag, stored) ||
 			r.concerns(req) && (stored == "" || field.ETagWeakMatch(tag, stored)) && r.sameStrongDate(h)
 	}
@@ -197,7 +201,7 @@ func identifyByStrongTag(req *request, stored []response, candidates []int, h ht
 	// selected by req: a weak match is not enough to choose a response to another
 	// request.
 	return chooseFor(req, stored, candidates, func(r *response) bool {
-		return r.concerns(req) && field.ETagWeakMatch(tag, r.header.Get(etagField))
+		return r.concerns(req) && field.ETagWeakMatch(tag, field.First(r.header, etagField))
 	}), nil
 }
 
@@ -256,7 +260,7 @@ func answersCaller(req *request, added *conditions, h http.Header) bool {
 	if added.none() {
 		return true
 	}
-	tag := h.Get(etagField)
+	tag := field.First(h, etagField)
 	return tag != "" && slices.ContainsFunc(field.ETags(req.header["If-None-Match"]), func(own string) bool {
 		return field.ETagWeakMatch(own, tag)
 	})
@@ -270,7 +274,7 @@ func (r *response) notModified(req *request) bool {
 		return false
 	}
 	if lines, ok := req.header["If-None-Match"]; ok {
-		tag := r.header.Get(etagField)
+		tag := field.First(r.header, etagField)
 		return slices.ContainsFunc(field.ETags(lines), func(own string) bool {
 			return own == "*" || field.ETagWeakMatch(own, tag)
 		})

@@ -22,7 +22,8 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		closeBody(req)
 		return nil, context.Cause(req.Context())
 	}
-	x, status := t.begin(req)
+	w := t.wishesFor(req)
+	x, status := t.begin(req, &w)
 	switch {
 	case x != nil:
 		closeBody(req)
@@ -31,13 +32,13 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	case req.Context().Err() != nil: // it has ended meanwhile: Base has no part in it
 		closeBody(req)
 		return nil, context.Cause(req.Context())
-	case onlyCached(req):
+	case onlyCached(req, &w):
 		closeBody(req)
-		resp := refusal(req)
-		t.tell(answerRefused, req, resp, status)
+		resp := refusal(req, status)
+		t.tell(answerRefused, req, "", resp, Status{})
 		return resp, nil
 	}
-	return t.forward(req, status)
+	return t.forward(req, &w, status)
 }
 
 func closeBody(req *http.Request) {
@@ -63,7 +64,7 @@ func (x *exchange) run() (*http.Response, error) {
 			return nil, a.err
 		}
 		if a.next == answered {
-			x.t.tell(a.kind, x.req, a.resp, a.status)
+			x.t.tell(a.kind, x.req, x.key, a.resp, a.status)
 			if found.decision.action == serveRevalidate {
 				x.refresh(found)
 			}
@@ -84,7 +85,7 @@ func (x *exchange) carryOut(found lookup, join joining) outcome {
 	case serve, serveRevalidate:
 		return x.serveSelected(found)
 	case refuse:
-		return outcome{kind: answerRefused, resp: refusal(x.req), status: found.status(0)}
+		return outcome{kind: answerRefused, resp: refusal(x.req, found.status(0))}
 	}
 	if d := &found.decision; x.t.logs(x.req.Context()) {
 		x.t.log(x.req, "asking the origin", slog.String("action", d.action.String()), slog.String("fwd", d.fwd), slog.String("detail", d.detail))

@@ -3,6 +3,7 @@ package cachetrip
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"time"
@@ -15,19 +16,11 @@ import (
 
 // Making the responses that callers get.
 
-// fromStore is a response from the store with all its parts, so that one
-// allocation is enough.
-type fromStore struct {
-	http.Response
-	body    stored.Body
-	content stored.Content
-}
-
 // serve returns the stored response e, with the given age, for the caller. r is
 // e as the rules see it. It returns an error if the content cannot be read.
 func (x *exchange) serve(e *store.Entry, r *response, age time.Duration, status Status) (*http.Response, error) {
 	status.TTL = r.lifetime() - age
-	whole := new(fromStore)
+	whole := x.newFromStore()
 	resp := &whole.Response
 	x.head(resp, e, fromCache(r, age, status))
 	if status.FwdStatus != http.StatusNotModified || status.Collapsed {
@@ -63,9 +56,11 @@ func (x *exchange) serve(e *store.Entry, r *response, age time.Duration, status 
 			x.servePart(resp, &whole.content, r.length, spans)
 		} else {
 			trailed(resp)
-			whole.body.Init(&whole.content, span.Of(0, r.length), stored.Options{
-				Count: &x.t.counters.bytesServed, Rest: x.remainder(&whole.content, r, e),
-			})
+			options := stored.Options{Count: &x.t.counters.bytesServed, Rest: x.remainder(&whole.content, r, e)}
+			if len(e.Parts) > 1 {
+				x.checkParts(e, &options)
+			}
+			whole.body.Init(&whole.content, span.Of(0, r.length), options)
 			resp.Body = &whole.body
 		}
 	}
@@ -146,7 +141,8 @@ func (x *exchange) head(resp *http.Response, e *store.Entry, header http.Header)
 	}
 }
 
-// servePart makes resp a 206 with one span, or several. RFC 9110, section 15.3.7.
+// servePart makes resp a 206 with one span, or several. RFC 9110, section
+// 15.3.7.
 func (x *exchange) servePart(resp *http.Response, c *stored.Content, length int64, spans []span.Span) {
 	withoutContentDigests(resp.Trailer)
 	options := stored.Options{Count: &x.t.counters.bytesServed}
@@ -174,8 +170,8 @@ func partHeader(resp *http.Response, s span.Span, length int64) {
 }
 
 // refusal returns the response to only-if-cached if no stored response can be
-// used. RFC 9111, section 5.2.1.7.
-func refusal(req *http.Request) *http.Response {
+// used, which status explains. RFC 9111, section 5.2.1.7.
+func refusal(req *http.Request, status Status) *http.Response {
 	const text = "cachetrip: only-if-cached, and nothing stored can be used\n"
 	resp := &http.Response{
 		Status:        "504 Gateway Timeout",
@@ -191,12 +187,38 @@ func refusal(req *http.Request) *http.Response {
 	if req.Method == http.MethodHead {
 		resp.Body = http.NoBody
 	}
+	setGenerated(resp.Header, status)
 	return resp
 }
 
+// checkParts has the body of e checked while it is read, if its parts were
+// joined without that.
+func (x *exchange) checkParts(e *store.Entry, o *stored.Options) {
+	if e.Selecting[checked] != "" || e.Uncompressed {
+		return
+	}
+	if o.Check = joinedCheck(e.Header, e.Length); o.Check == nil {
+		return
+	}
+	if x.own == nil {
+		x.detach() // the caller may change its request before the body ends
+	}
+	o.Checked = func(wrong error) {
+		if wrong != nil {
+			x.dropWrong(e.Parts, wrong)
+		}
+	}
+}
+
+// dropWrong removes the stored responses that use one of the parts of a body,
+// because the body does not have its digest.
+func (x *exchange) dropWrong(parts []store.Part, wrong error) {
+	x.drop(&store.Entry{Parts: parts}, "dropped a response in parts", slog.String("detail", "digest"), slog.Any("error", wrong))
+}
+
 // drop removes a stored response with unusable content. It logs message.
-func (x *exchange) drop(e *store.Entry, message string) {
-	x.t.log(x.request(), message)
+func (x *exchange) drop(e *store.Entry, message string, about ...slog.Attr) {
+	x.t.log(x.request(), message, about...)
 	err := x.store().Invalidate(x.lasting(), x.key, func(current []*store.Entry) []*store.Entry {
 		return without(current, func(other *store.Entry) bool { return sharesBlob(e, other) })
 	})

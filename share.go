@@ -24,11 +24,14 @@ import (
 // For the request's own preconditions, see collapses.
 func (x *exchange) collapsible() bool {
 	cc := &x.rules.cc
+	if x.rules.policy.Mode.wantsOrigin() {
+		return false
+	}
 	if x.rules.plain {
-		return x.rules.method == http.MethodGet && !cc.NoCache && cc.MaxAge != 0
+		return x.rules.method != http.MethodHead && !cc.NoCache && cc.MaxAge != 0
 	}
 	ranges := strings.Join(x.rules.header["Range"], ",")
-	return x.rules.method == http.MethodGet && !strings.Contains(ranges, ",") && !cc.NoCache && cc.MaxAge != 0
+	return x.rules.method != http.MethodHead && !strings.Contains(ranges, ",") && !cc.NoCache && cc.MaxAge != 0
 }
 
 // collapses reports whether the request may wait for another one, as far as its
@@ -45,7 +48,10 @@ func (x *exchange) collapses(found lookup) bool {
 // ask answers with what the origin says, which this exchange or another one
 // asks.
 func (x *exchange) ask(found lookup, join joining) outcome {
-	ctx := x.context()
+	ctx := x.req.Context()
+	if cancelOf(x.req) == nil { // otherwise x.context would start a goroutine
+		ctx = x.context()
+	}
 	asked := x.t.events.Next()
 	if x.own == nil {
 		x.detach()
@@ -66,7 +72,7 @@ func (x *exchange) ask(found lookup, join joining) outcome {
 		return x.follow(p, found, asked)
 	}
 	work := func() result { return x.askAlone(p.Request, found).to(x.rules) }
-	if ctx.Done() == nil { // the caller cannot leave: it needs no other goroutine
+	if ctx.Done() == nil && cancelOf(x.req) == nil { // the caller cannot leave: it needs no other goroutine
 		p.Request.Do(work)
 	} else {
 		p.Request.Go(work)
@@ -82,14 +88,14 @@ func (x *exchange) takePart(ctx context.Context, found lookup, join joining) *pa
 		x.sharing.key = inflight.Key{}
 		return x.t.requests.New(ctx, resultOwner{x.t})
 	}
-	waits := join == joinAny && x.waitsFor() > 0
+	waits := x.waitsFor() > 0 && join == joinAny
 	x.sharing.key = x.sharingKey(found.stored)
 	return x.t.requests.Join(ctx, resultOwner{x.t}, x.joinKey(), waits, found.moment)
 }
 
 // lead answers with the result of the request that this exchange leads.
 func (x *exchange) lead(p *participation, found lookup) outcome {
-	if err := p.Request.Wait(x.ctx, patience.Unlimited); err != nil {
+	if err := x.awaitOwn(p.Request); err != nil {
 		return x.waitedInVain(err, found)
 	}
 	o := p.Request.Result()
@@ -105,11 +111,30 @@ func (x *exchange) lead(p *participation, found lookup) outcome {
 	case o.confirmed():
 		return x.revalidated(o, found)
 	case o.failed:
-		if resp := x.serveStale(&found, o.code); resp != nil {
+		if resp := x.serveStale(&found, o); resp != nil {
 			return outcome{kind: answerStale, resp: resp}
 		}
 	}
 	return outcome{kind: answerMiss, resp: x.leaderResponse(p, found)}
+}
+
+// awaitOwn waits for the result of the request that x leads. If the caller
+// leaves before, the error is the cause. It does not call x.context, because
+// the work may be copying x.
+func (x *exchange) awaitOwn(r *sharedRequest) error {
+	ctx := x.ctx
+	if ctx == nil { // the request has Cancel, which no goroutine watches before it is closed
+		select {
+		case <-r.Done():
+			return nil
+		case <-cancelOf(x.req):
+		case <-x.req.Context().Done():
+		}
+		var stop func()
+		ctx, stop = callerContext(x.req)
+		defer stop()
+	}
+	return r.Wait(ctx, patience.Unlimited)
 }
 
 // revalidated answers with the stored response that the origin has confirmed.
@@ -130,7 +155,7 @@ func (x *exchange) revalidated(o *result, found lookup) outcome {
 // waitedInVain answers a caller whose context ended before the result was
 // there.
 func (x *exchange) waitedInVain(err error, found lookup) outcome {
-	if errors.Is(x.ctx.Err(), context.DeadlineExceeded) { // err may be a cause that somebody gave the context
+	if errors.Is(x.req.Context().Err(), context.DeadlineExceeded) { // err may be a cause that somebody gave the context
 		return x.staleOr(outcome{err: err}, found)
 	}
 	return outcome{err: err}
@@ -139,7 +164,7 @@ func (x *exchange) waitedInVain(err error, found lookup) outcome {
 // staleOr answers with the selected response, if it may be used although the
 // origin has not answered, and otherwise with a.
 func (x *exchange) staleOr(a outcome, found lookup) outcome {
-	if resp := x.serveStale(&found, 0); resp != nil {
+	if resp := x.serveStale(&found, &result{}); resp != nil {
 		return outcome{kind: answerStale, resp: resp}
 	}
 	return a
@@ -165,7 +190,7 @@ func (x *exchange) askInTurn() outcome {
 // given it. Errors are never shared, because each belongs to the caller that
 // led. asked is the number of the event that x began to ask.
 func (x *exchange) follow(p *participation, found lookup, asked uint64) outcome {
-	switch err := p.Request.Wait(x.ctx, x.waitsFor()); {
+	switch err := p.Request.Wait(x.context(), x.waitsFor()); {
 	case err == patience.ErrExhausted:
 		p.Request.Hide() // later requests do not queue behind it either
 		return outcome{next: impatient}
@@ -180,7 +205,7 @@ func (x *exchange) follow(p *participation, found lookup, asked uint64) outcome 
 		return x.askInTurn()
 	case o.failed:
 		if alike(o.asked, x.rules) {
-			if resp := x.serveStale(&found, o.code); resp != nil {
+			if resp := x.serveStale(&found, o); resp != nil {
 				return outcome{kind: answerStale, resp: resp}
 			}
 		}
@@ -203,10 +228,12 @@ func (x *exchange) shares(o *result, found lookup, asked uint64, now time.Time) 
 		return alone
 	case x.invalidatedSince(o.sent) || o.response.invalidatedIn(found.stored, x.orderBefore(o.sent)):
 		return alone // an unsafe request was made since
+	case o.entry.Key != x.key && o.entry.Key != x.exactKey() || x.tiesInvalidatedSince(o.sent, &o.response):
+		return alone // the same, or the response of an equivalent URL that this request did not find
 	case found.decision.selected >= 0 && found.response().received.After(o.response.received):
 		return alone // another process has stored a newer response
 	}
-	switch shared := decide(now, x.rules.sharing(o.code), []response{o.response}); {
+	switch shared := decide(now, x.rules.sharing(o.code), []response{x.rules.policy.of(o.response)}); {
 	case shared.serves():
 	case shared.fwd == "vary-miss" && !o.response.varies("*"):
 		x.sharing.others = append(x.sharing.others, o.response) // next time x waits for its own variant only
@@ -239,7 +266,8 @@ func (x *exchange) collapsed(p *participation, found lookup, now time.Time) outc
 		}
 		return outcome{kind: answerCollapsed, resp: resp}
 	}
-	resp, err := x.serve(o.entry, &o.response, o.response.age(now), status)
+	r := x.rules.policy.of(o.response)
+	resp, err := x.serve(o.entry, &r, r.age(now), status)
 	if err != nil {
 		return outcome{next: alone}
 	}

@@ -13,7 +13,7 @@ import (
 // sharingKey returns the key that requests have in common if they may wait for
 // each other.
 func (x *exchange) sharingKey(stored []response) inflight.Key {
-	key := inflight.Key{Subject: x.key, Variant: x.variant(stored)}
+	key := inflight.Key{Subject: x.exactKey(), Variant: x.variant(stored)}
 	if lines, ok := x.rules.header["Range"]; ok {
 		key.Variant += "\n\n" + strings.Join(lines, ",") + "\n" + strings.Join(x.rules.header["If-Range"], ",")
 	}

@@ -66,7 +66,8 @@ func (t *Transport) leaving(p *participation, done func()) func(ended bool) {
 
 // reader returns the caller of x as a reader of the body.
 func (x *exchange) reader(p *participation) download.Caller {
-	return download.Caller{Context: x.ctx, Leave: x.t.leaving(p, x.unwatch), Alone: x.alone(p.Request.Result())}
+	ctx := x.context()
+	return download.Caller{Context: ctx, Leave: x.t.leaving(p, x.unwatch), Alone: x.alone(p.Request.Result())}
 }
 
 // followerResponse returns the response to the request that x has joined, or
@@ -78,8 +79,9 @@ func (x *exchange) followerResponse(p *participation, status Status) *http.Respo
 		return nil
 	}
 	x.bodyGiven = true
-	age := o.response.age(wallClock())
-	status.TTL = o.response.lifetime() - age
+	r := x.rules.policy.of(o.response)
+	age := r.age(wallClock())
+	status.TTL = r.lifetime() - age
 	resp := new(http.Response)
 	x.head(resp, o.entry, o.entry.Header.Clone())
 	resp.ContentLength = o.announced
@@ -120,7 +122,7 @@ func (o *result) attachBody(resp *http.Response, body *download.Reader) {
 // from now on, and p is over: only the end of the request's context still ends
 // that of Base's request.
 func (x *exchange) claim(p *participation) io.ReadCloser {
-	ctx := x.ctx
+	ctx := x.context()
 	o := p.Request.Result()
 	o.claimed = true
 	if o.resp.StatusCode == http.StatusSwitchingProtocols {

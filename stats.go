@@ -20,13 +20,14 @@ type Stats struct {
 	StoreErrors   uint64 // failures of the store, the sum of StoreFaults; each costs at most a miss
 	Evictions     uint64 // entries that the store evicted to stay within its limits
 
-	BytesServed   int64 // bytes of bodies that came from the store
+	BytesServed   int64 // bytes of bodies that came from the store, also of a body whose rest the origin sent
 	BytesReceived int64 // bytes of bodies that came from the origin
 
 	StoreFaults StoreFaults // StoreErrors, by their causes
 }
 
-// StoreFaults counts failures of the store by their causes, as [store.CauseOf] tells them apart.
+// StoreFaults counts failures of the store by their causes, as [store.CauseOf]
+// tells them apart.
 type StoreFaults struct {
 	Full        uint64 // no space was left, or the quota was used up
 	Denied      uint64 // read-only, or not permitted
@@ -50,8 +51,8 @@ type counters struct {
 	}
 }
 
-// of returns the counter of the requests that were answered in one way, and nil if
-// they are not counted.
+// of returns the counter of the requests that were answered in one way, and nil
+// if they are not counted.
 func (c *counters) of(kind answerKind) *atomic.Uint64 {
 	return [...]*atomic.Uint64{&c.hits, &c.staleHits, &c.revalidations, &c.collapsed, &c.misses, nil}[kind]
 }

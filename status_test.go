@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dunglas/httpsfv"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -42,7 +43,8 @@ func TestStatusOf(t *testing.T) {
 	miss := Status{Fwd: "uri-miss", FwdStatus: 200, Stored: true, TTL: time.Minute, Detail: "x"}
 	hit := Status{Hit: true, TTL: -3 * time.Second, Detail: "max-stale"}
 	validated := Status{Fwd: "stale", FwdStatus: 304, Stored: true, TTL: time.Minute}
-	// from returns a header that the cache has set a status in, as forwarded or from the store.
+	// from returns a header that the cache has set a status in, as forwarded or
+	// from the store.
 	from := func(stored bool, age time.Duration, s Status, lines ...string) http.Header {
 		h := headerOf(lines...)
 		if stored {
@@ -56,6 +58,8 @@ func TestStatusOf(t *testing.T) {
 		s.Age, s.Revalidated = age, revalidated
 		return s
 	}
+	generated := make(http.Header)
+	setGenerated(generated, Status{Fwd: "vary-miss"})
 	changed := func(h http.Header, change func(http.Header)) http.Header { change(h); return h }
 	tests := []struct {
 		name string
@@ -75,6 +79,11 @@ func TestStatusOf(t *testing.T) {
 		{"behind an origin's cache", from(true, time.Second, hit, "Cache-Status: OriginCache; hit; ttl=1100", `Cache-Status: "CDN; Company"; fwd=miss`), with(hit, time.Second, false)},
 		{"behind a forgery", from(false, 0, miss, "Cache-Status: "+hit.member()), miss},
 		{"behind another Transport", from(true, time.Second, hit, strings.Join([]string{"Cache-Status", miss.member()}, ": ")), with(hit, time.Second, false)},
+		{"with what is not said", from(true, time.Second, Status{Fwd: "stale", FwdStatus: 429, RetryAfter: time.Minute}, "Cache-Status: Other"), Status{Fwd: "stale", FwdStatus: 429, RetryAfter: time.Minute, Age: time.Second}},
+		{"generated", generated, Status{Fwd: "vary-miss", Generated: true}},
+		{"generated, and added to", changed(generated.Clone(), func(h http.Header) { setGenerated(h, miss); h.Add("Cache-Status", "x") }), Status{}},
+		{"generated, and cloned", generated.Clone(), Status{}},
+		{"no lines", http.Header{"Cache-Status": {}}, Status{}},
 		{"cloned", from(false, 0, miss).Clone(), Status{}},
 		{"added to", changed(from(false, 0, miss), func(h http.Header) { h.Add("Cache-Status", "Another; hit") }), Status{}},
 		{"replaced", changed(from(false, 0, miss), func(h http.Header) { h.Set("Cache-Status", miss.member()) }), Status{}},
@@ -93,13 +102,17 @@ func TestStatusOf(t *testing.T) {
 	}
 }
 
-// Members of other caches stay, in order, and no line has room into which another would grow.
+// Members of other caches stay, in order, and no line has room into which
+// another would grow.
 func TestStatusKeepsOthers(t *testing.T) {
 	others := []string{"OriginCache; hit; ttl=1100", `"CDN Company Here"; hit; ttl=545`}
 	for _, set := range []func(http.Header) http.Header{
 		func(h http.Header) http.Header { setStatus(h, Status{Fwd: "stale"}); return h },
 		func(h http.Header) http.Header {
 			return fromCache(&response{header: h}, 5*time.Second, Status{Fwd: "stale"})
+		},
+		func(h http.Header) http.Header {
+			return fromCache(&response{header: h}, 5*time.Second, Status{Fwd: "stale", RetryAfter: time.Second})
 		},
 	} {
 		h := set(http.Header{"Cache-Status": others})
@@ -126,11 +139,62 @@ func TestMarkIsOutOfSight(t *testing.T) {
 	if err := h.Write(&b); err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(b.String(), mark) {
+	made := make(http.Header)
+	setGenerated(made, Status{Fwd: "stale", RetryAfter: time.Minute})
+	if err := made.Write(&b); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(b.String(), mark) || len(made["Cache-Status"]) > 0 || strings.Contains(b.String(), "stale") {
 		t.Errorf("the mark is written:\n%s", b.String())
 	}
 	want := headerOf("A: b", "Age: 0", "X-From-Cache: 1", "Cache-Status: cachetrip; hit; ttl=0")
 	if diff := cmp.Diff(h, want); diff != "" {
 		t.Errorf("header (-got +want):\n%s", diff)
+	}
+}
+
+// TestStatusIsStructured reads members as a library for structured fields does
+// (RFC 9651).
+func TestStatusIsStructured(t *testing.T) {
+	for _, s := range []Status{
+		{Hit: true, TTL: -5 * time.Second, Detail: "no-vary-search"},
+		{Fwd: "stale", FwdStatus: 304, Stored: true, Collapsed: true, TTL: time.Hour, Detail: "invalidated"},
+		{Fwd: "bypass"},
+	} {
+		list, err := httpsfv.UnmarshalList([]string{"upstream; hit", s.member()})
+		if err != nil {
+			t.Errorf("%s: %v", s.member(), err)
+			continue
+		}
+		item := list[1].(httpsfv.Item)
+		var got Status
+		for _, name := range item.Params.Names() {
+			switch value, _ := item.Params.Get(name); name {
+			case "hit":
+				got.Hit = value.(bool)
+			case "fwd":
+				got.Fwd = string(value.(httpsfv.Token))
+			case "fwd-status":
+				got.FwdStatus = int(value.(int64))
+			case "stored":
+				got.Stored = value.(bool)
+			case "collapsed":
+				got.Collapsed = value.(bool)
+			case "ttl":
+				got.TTL = time.Duration(value.(int64)) * time.Second
+			case "detail":
+				got.Detail = string(value.(httpsfv.Token))
+			default:
+				t.Errorf("%s: unknown parameter %s", s.member(), name)
+			}
+		}
+		if diff := cmp.Diff([]any{httpsfv.Token(cacheName), s}, []any{item.Value, got}); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", s.member(), diff)
+		}
+	}
+	for word := range reasons { // each may stand in detail
+		if _, err := httpsfv.Marshal(httpsfv.NewItem(httpsfv.Token(word))); err != nil {
+			t.Errorf("%q is no token: %v", word, err)
+		}
 	}
 }

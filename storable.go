@@ -3,6 +3,7 @@ package cachetrip
 import (
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/cachetrip/cachetrip/internal/field"
 )
@@ -14,12 +15,14 @@ import (
 // even if they do not allow it (Transport.StaleIfError).
 func storable(req *request, r *response, keepsStale bool) (why string) {
 	switch {
-	case req.method != http.MethodGet && req.method != http.MethodHead:
+	case req.method != http.MethodGet && req.method != http.MethodHead && !req.policy.readsOnly(req.method):
 		return "method"
 	case req.cc.NoStore:
 		return "request-no-store"
 	case !concernsOthers(r.status) || mayRefuseExtras(r.status) && (req.header["Range"] != nil || req.conditional()):
 		return "status"
+	case r.ttl > 0 && !r.varies("*"): // the program gives it a lifetime
+		return ""
 	case r.cc.MustUnderstand && !understood(r.status):
 		return "must-understand"
 	case r.mustNotStore():
@@ -62,14 +65,16 @@ func mayRefuseExtras(status int) bool {
 	return false
 }
 
-// useful reports whether r could ever be used: while fresh, after validation, or stale.
+// useful reports whether r could ever be used: while fresh, after validation,
+// or stale.
 func (r *response) useful(keepsStale bool) bool {
 	return r.hasValidator() ||
 		!r.varies("*") && !r.cc.NoCache && (r.lifetime() > 0 ||
 			r.mayBeStale() && (keepsStale || r.cc.StaleIfError > 0 || r.cc.StaleWhileRevalidate > 0))
 }
 
-// hasValidator reports whether the origin can be asked about r. RFC 9110, section 8.8.
+// hasValidator reports whether the origin can be asked about r. RFC 9110,
+// section 8.8.
 func (r *response) hasValidator() bool {
 	_, modified := r.lastModified()
 	return modified || r.entityTag() != ""
@@ -96,6 +101,23 @@ func rateLimited(status int, h http.Header) bool {
 		return h["Retry-After"] != nil || h.Get("X-Ratelimit-Remaining") == "0"
 	}
 	return false
+}
+
+// retryAfter returns how long the origin asks to wait, or 0 if h does not say.
+// now is when the response was received. RFC 9110, section 10.2.3.
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	lines := h["Retry-After"]
+	if len(lines) != 1 {
+		return 0
+	}
+	if seconds, ok := offset(lines[0]); ok {
+		return bounded(time.Duration(min(seconds, int64(forever/time.Second))) * time.Second)
+	}
+	at, ok := field.Date(lines[0], now)
+	if !ok {
+		return 0
+	}
+	return bounded(at.Sub(now)).Round(time.Second)
 }
 
 // refusesAccess reports whether a response denies access to a resource that an
@@ -140,7 +162,8 @@ func connectionFields(h http.Header) []string {
 	return slices.DeleteFunc(slices.Clone(field.Names(lines)), func(name string) bool { return slices.Contains(endToEnd, name) })
 }
 
-// isStoredField reports whether storedHeader keeps a field, given the connectionFields.
+// isStoredField reports whether storedHeader keeps a field, given the
+// connectionFields.
 func isStoredField(name string, connection []string) bool {
 	return !slices.Contains(perConnection, name) && !slices.Contains(connection, name)
 }
@@ -152,7 +175,8 @@ var endToEnd = []string{
 	"Age", "Cache-Control", "Content-Encoding", "Content-Range", "Date", "Expires", "Vary",
 }
 
-// perConnection lists the fields that are not stored. RFC 9110, section 7.6.1; RFC 9111, section 3.1.
+// perConnection lists the fields that are not stored. RFC 9110, section 7.6.1;
+// RFC 9111, section 3.1.
 var perConnection = []string{
 	"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
 	"Proxy-Authenticate", "Proxy-Authentication-Info", "Proxy-Authorization",

@@ -73,7 +73,7 @@ func (x *exchange) evictions() {
 	if !x.t.observed(ctx) {
 		return
 	}
-	total, _ := x.store().Evictions()
+	total := x.store().Evictions(x.lasting())
 	n := raise(&x.t.evicted, total)
 	if n == 0 {
 		return

@@ -41,6 +41,7 @@ type Trace struct {
 // AnswerInfo says how a request was answered.
 type AnswerInfo struct {
 	Request    *http.Request  // the request, or a copy of it
+	Key        string         // the key of its stored responses, see store.Store; empty if the request does not concern the cache
 	Response   *http.Response // the response as it is returned; its body must be left alone. nil if Background
 	Status     Status         // how it was obtained
 	Background bool           // no caller waited: a revalidation in the background after a stale response was served
@@ -52,7 +53,7 @@ type StoreInfo struct {
 	StatusCode int           // of the response
 	Length     int64         // of its body in bytes, -1 if that is not known
 	Reason     string        // why it was not stored, a word such as "no-store" or "incomplete"; empty if it was
-	Err        error         // the store's failure, if that is the reason; else nil
+	Err        error         // the store's failure, or the digest that the body does not match, if that is the reason; else nil
 	Background bool          // no caller waited for the response
 }
 

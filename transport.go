@@ -50,6 +50,19 @@ type Transport struct {
 	// called concurrently.
 	Identity func(*http.Request) string
 
+	// Policy says what the program wants for a request, such as a lifetime or
+	// another URL to store under; see [Policy]. It is called once for each
+	// request, before anything is looked up, with the caller's request, which it
+	// must not change. It must depend on the request alone. After a redirect,
+	// [http.Request.Response] leads to the requests before. It is also called
+	// with a GET request made from a URL, for Invalidate, Purge, and the URLs
+	// that an unsafe request invalidates.
+	//
+	// If Policy is nil, returns an invalid field or panics, the zero Policy
+	// applies. The Logger gets the first such problem. Policy may be called
+	// concurrently.
+	Policy func(*http.Request) Policy
+
 	// ModifyResponse gets every response from Base before the cache does,
 	// including 304s and responses to background requests. It may edit the
 	// header. Use it to cache responses that an origin forgot to allow. It must
@@ -114,10 +127,16 @@ type Transport struct {
 	keys       keys
 	views      views
 	events     eventlog.Log
+	stamps     eventlog.Stamps // of requests, and of invalidations in ledgers
 	writes     pending.Writes
 	refusals   memo.Refusals
-	singleTag  memo.Set    // URLs whose origin answers no 304 to several entity tags; see comparesAsText
-	storeWorks atomic.Bool // the Store took the last entry that it was given
+	singleTag  memo.Set               // URLs whose origin answers no 304 to several entity tags; see comparesAsText
+	policyTold atomic.Bool            // a problem with a Policy was logged
+	storeWorks atomic.Bool            // the Store took the last entry that it was given
+	searches   atomic.Bool            // the Store has responses with No-Vary-Search
+	searchKey  atomic.Pointer[string] // see searchNote
+
+	searchesSought atomic.Int64 // when the Store was last seen to have none, in Unix nanoseconds
 
 	requests  inflight.Group[result]
 	turns     inflight.Turns
@@ -135,9 +154,9 @@ type Transport struct {
 // Open returns a Transport that keeps its cache in the directory dir. It
 // creates the directory if needed. The defaults suit most programs: a size
 // limit of 1 GiB, and http.DefaultTransport as Base. A last argument of type
-// [store.DiskOptions] changes those of the store; only the first one counts. Any
-// number of Transports and processes may share a directory. Close also closes
-// the store.
+// [store.DiskOptions] changes those of the store; only the first one counts.
+// Any number of Transports and processes may share a directory. Close also
+// closes the store.
 //
 // Open returns an error if dir, or a part of its path, is a file, or if the
 // directory cannot be created. A directory that cannot be written to is opened,
@@ -154,7 +173,8 @@ func Open(dir string, opts ...store.DiskOptions) (*Transport, error) {
 	return &Transport{Store: disk, owned: disk}, nil
 }
 
-// Client returns an http.Client that uses t.
+// Client returns a new http.Client that uses t. It has no Timeout and no cookie
+// jar; the caller may set them.
 func (t *Transport) Client() *http.Client { return &http.Client{Transport: t} }
 
 // Close waits until responses that callers have read are stored, and until
@@ -231,8 +251,8 @@ func (t *Transport) drainBudget() (int64, time.Duration) {
 	return budget, patience
 }
 
-// original is http.DefaultTransport at the start of the program. The program may
-// put a Transport in its place later.
+// original is http.DefaultTransport at the start of the program. The program
+// may put a Transport in its place later.
 var original = http.DefaultTransport
 
 // base returns Base or its default.

@@ -205,8 +205,8 @@ func TestStatsOfAScriptedSequence(t *testing.T) {
 }
 
 func TestNothingRunsAfterClose(t *testing.T) {
-	// The bubble itself checks that no goroutine is left when the test function and its clean-up,
-	// which closes the cache and the server, have returned.
+	// The bubble itself checks that no goroutine is left when the test function
+	// and its clean-up, which closes the cache and the server, have returned.
 	harness.EachWorldInBubble(t, func(w *harness.World) {
 		w.Handle(harness.Tagged(`"1"`, strings.Repeat("x", 300<<10), "Cache-Control", "max-age=10, stale-while-revalidate=100"))
 		w.Get("/")
@@ -218,4 +218,39 @@ func TestNothingRunsAfterClose(t *testing.T) {
 		}
 		resp.Body.Close()
 	})
+}
+
+// After Close, the methods that change or list stored responses say once that
+// the Transport was closed. Without a Store, they have nothing to do.
+func TestStoredResponsesAfterClose(t *testing.T) {
+	calls := map[string]func(*cachetrip.Transport) error{
+		"Invalidate": func(c *cachetrip.Transport) error { return c.Invalidate(t.Context(), "http://example.com/") },
+		"Purge":      func(c *cachetrip.Transport) error { return c.Purge(t.Context(), "http://example.com/") },
+		"Clear":      func(c *cachetrip.Transport) error { return c.Clear(t.Context()) },
+		"Entries": func(c *cachetrip.Transport) error {
+			var errs []error
+			for _, err := range c.Entries(t.Context(), "") {
+				errs = append(errs, err)
+			}
+			return errors.Join(errs...)
+		},
+	}
+	for name, call := range calls {
+		t.Run(name, func(t *testing.T) {
+			if err := call(&cachetrip.Transport{}); err != nil {
+				t.Errorf("without a Store: %v", err)
+			}
+			cache := &cachetrip.Transport{Store: store.NewMemory(0)}
+			if err := call(cache); err != nil {
+				t.Errorf("before Close: %v", err)
+			}
+			if err := cache.Close(); err != nil {
+				t.Fatal(err)
+			}
+			err := call(cache)
+			if err == nil || strings.Count(err.Error(), "the Transport was closed") != 1 || strings.Count(err.Error(), "cachetrip:") != 1 {
+				t.Errorf("after Close: %v, want one error that says so", err)
+			}
+		})
+	}
 }

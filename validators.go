@@ -23,7 +23,7 @@ const etagField = "Etag"
 // that net/http cannot send. A request must not fail because of an earlier
 // response.
 func (r *response) entityTag() string {
-	tag := r.header.Get(etagField)
+	tag := field.First(r.header, etagField)
 	if tag == "" || field.IsStrongETag(tag) && len(tag) <= maxETagBytes && field.IsValue(tag) { // nearly always
 		return tag
 	}
@@ -47,7 +47,7 @@ func (r *response) validDate(name string) (value string, ok bool) {
 // a Last-Modified that is a strong validator. RFC 9110, sections 8.8.1 and
 // 8.8.2.2.
 func (r *response) strongValidator() string {
-	if r.header.Get(etagField) != "" {
+	if field.First(r.header, etagField) != "" {
 		if tag := r.entityTag(); field.IsStrongETag(tag) {
 			return tag
 		}
@@ -56,13 +56,14 @@ func (r *response) strongValidator() string {
 	if !r.strongDate() {
 		return ""
 	}
-	return r.header.Get("Last-Modified")
+	return field.First(r.header, "Last-Modified")
 }
 
-// strongDate reports whether the date of last modification is a strong validator. RFC 9110, section 8.8.2.2.
+// strongDate reports whether the date of last modification is a strong
+// validator. RFC 9110, section 8.8.2.2.
 func (r *response) strongDate() bool {
 	modified, ok := r.lastModified()
-	date, dated := field.Date(r.header.Get("Date"), r.received)
+	date, dated := field.Date(field.First(r.header, "Date"), r.received)
 	return ok && dated && date.Sub(modified) >= time.Second
 }
 

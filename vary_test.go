@@ -13,7 +13,7 @@ import (
 // selectedBy returns a response with the given header lines that answered req.
 func selectedBy(req *request, lines ...string) response {
 	r := answering(lines...)
-	r.selecting = selecting(r.header, req)
+	r.selecting = selecting(r.header, req, nil)
 	return r
 }
 
@@ -162,7 +162,8 @@ func TestCodedFor(t *testing.T) {
 	}
 }
 
-// Another token of the same identity selects nothing, but its answer concerns what the first had selected.
+// Another token of the same identity selects nothing, but its answer concerns
+// what the first had selected.
 func TestConcerns(t *testing.T) {
 	stranger := asking("GET", "Authorization: Bearer b")
 	tests := []struct {
@@ -194,7 +195,7 @@ func TestConcerns(t *testing.T) {
 func TestSelectingKeepsNoSecrets(t *testing.T) {
 	req := asking("GET", "Authorization: Bearer hush", "Cookie: sid=hush", "X-Api-Key: hush", "X-Auth-Token: hush", "X-Session: hush", "Accept: a/b")
 	h := headerOf("Vary: Authorization, Cookie, X-Api-Key, X-Auth-Token, X-Session, Accept, Absent")
-	got := selecting(h, req)
+	got := selecting(h, req, nil)
 	want := map[string]string{"Accept": "a/b"}
 	for _, name := range []string{"Authorization", "Cookie", "X-Api-Key", "X-Auth-Token", "X-Session"} {
 		want[name] = req.digest.value(req.header.Get(name))
@@ -205,7 +206,7 @@ func TestSelectingKeepsNoSecrets(t *testing.T) {
 	if diff := cmp.Diff(got, want); diff != "" {
 		t.Errorf("selecting (-got +want):\n%s", diff)
 	}
-	if diff := cmp.Diff(selecting(nil, req), map[string]string(nil)); diff != "" {
+	if diff := cmp.Diff(selecting(nil, req, nil), map[string]string(nil)); diff != "" {
 		t.Errorf("selecting without Vary (-got +want):\n%s", diff)
 	}
 }
@@ -315,7 +316,7 @@ func FuzzNormalise(f *testing.F) {
 			}
 			req := &request{method: http.MethodGet, header: http.Header{name: {value}}}
 			r := response{header: http.Header{"Vary": {name}}}
-			r.selecting = selecting(r.header, req)
+			r.selecting = selecting(r.header, req, nil)
 			if !r.matches(req) {
 				t.Errorf("the request with %s: %q does not match itself", name, value)
 			}

@@ -75,6 +75,9 @@ func (r *Reader) begin() {
 		return
 	}
 	r.alone.begun, r.alone.until = true, r.d.limit
+	if r.d.wrong != nil {
+		r.alone.until = -1 // the length may be wrong, too
+	}
 	if r.caller.Alone == nil {
 		return
 	}

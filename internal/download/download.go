@@ -9,6 +9,8 @@
 //     another one got.
 //   - The content is stored before a reader gets io.EOF.
 //   - A source that breaks is continued, if the program knows another one.
+//   - Content that does not have its digest is not stored. If it was joined from
+//     parts, its readers get an error instead of its end.
 //   - Nothing that the source or the draft does ends the process, or leaves a lock
 //     held.
 //
@@ -26,6 +28,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/digest"
 	"github.com/cachetrip/cachetrip/internal/patience"
 	"github.com/cachetrip/cachetrip/internal/span"
 	"github.com/cachetrip/cachetrip/internal/straggler"
@@ -52,11 +55,28 @@ var (
 	errGoexit = errors.New("cachetrip: the body of a response ended the goroutine that read it")
 )
 
+// errJoined is the error of a reader whose content was joined from parts and is
+// wrong.
+func errJoined(wrong error) error {
+	return fmt.Errorf("cachetrip: the response was joined from parts, and %w; it is dropped, and the next request gets it whole: %w",
+		wrong, io.ErrUnexpectedEOF)
+}
+
+// errShared is the error of a reader that got another reader's content, which
+// is wrong, and could not get the content by itself.
+func errShared(wrong error) error {
+	return fmt.Errorf("cachetrip: the response was shared with another request, and %w: %w", wrong, io.ErrUnexpectedEOF)
+}
+
 // Draft receives the bytes of the source.
 type Draft interface {
 	// Write appends bytes. It may fail at the deadline of the context of
 	// SetWaiting.
 	io.Writer
+
+	// AvailableBuffer returns a part of the draft's own buffer, for bytes that are
+	// passed to Write next. It returns nil if there is none.
+	AvailableBuffer() []byte
 
 	// ReadAtWithin reads written bytes. It waits at most until ctx ends.
 	ReadAtWithin(ctx context.Context, p []byte, offset int64) (int, error)
@@ -72,6 +92,10 @@ type Draft interface {
 
 	// AtOnce reports whether reads and writes end soon, and do not fail later.
 	AtOnce() bool
+
+	// LimitWait limits how long a draft that is AtOnce waits for other callers of
+	// the store, from now on. If most is negative, there is no limit.
+	LimitWait(most time.Duration)
 }
 
 // Held is content that is already stored. Unlike in an io.ReaderAt, a short
@@ -92,9 +116,12 @@ type Result struct {
 	Refused error // why the draft is incomplete and must not be used; nil if it has everything
 
 	// End is io.EOF if all content arrived. It is ErrLength if the length is
-	// wrong, ErrAbandoned if all readers have left, or else the error of the
-	// source.
+	// wrong, ErrAbandoned if all readers have left, a *digest.Mismatch if the
+	// content is wrong, or else the error of the source.
 	End error
+
+	// Checked says that all content was hashed, and has its digests.
+	Checked bool
 
 	// Broken says that the content is good as far as it arrived: the readers
 	// have left, or the connection of the source broke.
@@ -118,6 +145,18 @@ type Config struct {
 	// CopyHeld makes the draft begin with the content before Span, so that both
 	// become one body.
 	CopyHeld bool
+
+	// Check knows the digests of the content, and with Held where that ends. It is
+	// nil if there are no digests.
+	Check *digest.Check
+
+	// OfRest says that Check is only about the content of Source, beside Held. If
+	// that is wrong, it is not stored, but the readers get it as it came.
+	OfRest bool
+
+	// Mismatched is called if the content turns out to be wrong after it was
+	// stored: at the end of Held. It is nil without Held.
+	Mismatched func(error)
 
 	// Endless says that the source will not end soon, so that Drain does not
 	// wait for it.
@@ -143,6 +182,7 @@ type Config struct {
 	Panicked func(p any, stack []byte)
 
 	Received   *atomic.Int64      // counts the bytes of all sources
+	Served     *atomic.Int64      // counts the bytes of Held that readers got
 	Stragglers *straggler.Counter // counts goroutines that no caller waits for
 }
 
@@ -162,6 +202,7 @@ type Download struct {
 	draftBegin int64 // the position of the first byte in the draft
 	copyHeld   bool  // the content before the span must still be copied to the draft
 
+	wrong    error // why the source's content does not have its digest; nil if it has, or if that is unknown
 	refused  error // why the draft takes no more; nil if it has taken everything so far
 	fetching bool  // a piece is being fetched
 	writing  bool  // the draft is being written, or finished
@@ -240,7 +281,7 @@ func (d *Download) Decline() {
 func (d *Download) Join(c Caller) *Reader {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.refused != nil || d.end != nil && d.end != io.EOF {
+	if d.refused != nil || d.wrong != nil || d.end != nil && d.end != io.EOF {
 		return nil
 	}
 	r := &Reader{d: d, joined: true}
@@ -280,8 +321,8 @@ func (d *Download) wait(limit time.Duration, condition func() bool) bool {
 	return true
 }
 
-// waiting returns a context with the earliest deadline of all readers. It does not
-// end. The lock is held.
+// waiting returns a context with the earliest deadline of all readers. It does
+// not end. The lock is held.
 func (d *Download) waiting() context.Context {
 	var earliest time.Time
 	for r := range d.readers {
@@ -294,6 +335,26 @@ func (d *Download) waiting() context.Context {
 		}
 	}
 	return patience.Until(d.config.Draft.Context(), earliest)
+}
+
+// shortestWait returns the shortest time that a reader with a deadline waits
+// for the store, or a negative one if there is no such reader. A reader whose
+// deadline has passed does not wait any more. The lock is held.
+func (d *Download) shortestWait() time.Duration {
+	shortest := time.Duration(-1)
+	for r := range d.readers {
+		ctx := r.caller.Context
+		if ctx == nil {
+			ctx = d.config.Draft.Context() // the first reader was not taken yet
+		}
+		if _, ok := ctx.Deadline(); !ok {
+			continue
+		}
+		if wait := patience.Of(ctx, time.Now(), patience.Longest); wait > 0 && (shortest < 0 || wait < shortest) {
+			shortest = wait
+		}
+	}
+	return shortest
 }
 
 // readAt reads staged or held content, within the context of a reader.

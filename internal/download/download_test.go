@@ -2,6 +2,8 @@ package download_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -13,12 +15,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cachetrip/cachetrip/internal/digest"
 	"github.com/cachetrip/cachetrip/internal/download"
 	"github.com/cachetrip/cachetrip/internal/span"
 )
 
 func TestReaders(t *testing.T) {
-	// Readers that read pieces of their own size get the whole content, which is read once.
+	// Readers that read pieces of their own size get the whole content, which
+	// is read once.
 	for _, slow := range []bool{false, true} {
 		src := text(long, io.EOF)
 		f := start(t, src, func(f *fixture, _ *download.Config) { f.draft.slow = slow })
@@ -229,6 +233,7 @@ func TestDraftForgets(t *testing.T) {
 	// A reader that keeps up with the source reads nothing back. Another reader
 	// asks the origin for the lost bytes, if it may.
 	f := start(t, text(long, io.EOF), func(f *fixture, _ *download.Config) {
+		f.draft.copies = true
 		f.draft.readAt = func([]byte, int64) (int, error) { return 0, errors.New("input/output error") }
 	})
 	first := f.Take(f.caller(t.Context(), 3, nil))
@@ -330,5 +335,108 @@ func TestAtEnd(t *testing.T) {
 	r.Close()
 	if calls != 1 {
 		t.Errorf("called %d times, want 1", calls)
+	}
+}
+
+// checkOf returns the check of content whose digest is that of text.
+func checkOf(t *testing.T, text string) *digest.Check {
+	sum := sha256.Sum256([]byte(text))
+	d, ok := digest.Of(digest.ReprField, []string{"sha-256=:" + base64.StdEncoding.EncodeToString(sum[:]) + ":"})
+	if !ok {
+		t.Fatal("no digest")
+	}
+	return (*digest.Check)(nil).With(d, span.Of(0, int64(len(text))))
+}
+
+func TestWrongMessage(t *testing.T) {
+	// The first reader gets it as it is, and others only if the source has it a
+	// second time.
+	other := strings.Repeat("x", len(long))
+	for _, again := range []string{long, other, ""} {
+		src := text(long, io.EOF)
+		f := start(t, src, func(f *fixture, c *download.Config) { c.Check = checkOf(t, other) })
+		asks := func(s download.Shared) download.Rest {
+			return func(position int64) (io.ReadCloser, int64) {
+				body := text(again, io.EOF)
+				if !s.Whole || !s.Begins(body, position) {
+					return nil, 0
+				}
+				return body, -1
+			}
+		}
+		first, second := f.Take(f.caller(t.Context(), 3, nil)), f.Join(f.caller(t.Context(), 3, asks))
+		unable := f.Join(f.caller(t.Context(), 3, nil))
+		f.wantRead(first, long, nil)
+		var wantErr error
+		if again != long {
+			wantErr = io.ErrUnexpectedEOF
+		}
+		f.wantRead(second, long, wantErr)
+		f.wantRead(unable, long, io.ErrUnexpectedEOF)
+		if first.Wrong() == nil || f.Join(f.caller(t.Context(), 1, nil)) != nil {
+			t.Error("the download can be joined")
+		}
+		if len(f.results) != 1 || f.results[0].End != first.Wrong() || f.results[0].Checked {
+			t.Errorf("finished with %+v", f.results)
+		}
+		f.wantClosed(src)
+	}
+}
+
+func TestWrongWhole(t *testing.T) {
+	// Content that is joined from parts ends in an error, before its last piece.
+	const a, b = 1000, 2 * pieceSize
+	for _, test := range []struct {
+		name       string
+		begin, end int
+		again      bool // the source breaks
+		drain      bool // the reader leaves before the source is read
+	}{
+		{"held before", a, len(long), false, false},
+		{"held after", 0, b, false, false},
+		{"held on both sides", a, b, false, false},
+		{"continued", 0, len(long), true, false},
+		{"held before, and not read", len(long) - 100, len(long), false, true},
+	} {
+		for _, right := range []bool{true, false} {
+			hashed := strings.Repeat("x", len(long))
+			if right {
+				hashed = long
+			}
+			mismatched := 0
+			part := long[test.begin:test.end]
+			f := start(t, text(part, io.EOF), func(f *fixture, c *download.Config) {
+				c.Check, c.Length, c.Span = checkOf(t, hashed), int64(len(long)), span.Of(int64(test.begin), int64(test.end))
+				c.Mismatched = func(error) { mismatched++ }
+				if test.again {
+					c.Source = text(part[:a], errBroken)
+					c.Again = func(position int64) (io.ReadCloser, int64) { return text(long[position:], io.EOF), int64(len(long)) }
+				} else {
+					c.Held = &held{content: long}
+				}
+			})
+			r := f.Take(download.Caller{Context: t.Context(), Leave: func(bool) { f.Drain(1000, time.Minute); f.Close(func() {}) }})
+			if test.drain {
+				r.Close()
+			} else {
+				got, err := io.ReadAll(r)
+				switch {
+				case right && (err != nil || string(got) != long):
+					t.Errorf("%s: got %s, %v", test.name, short(string(got)), err)
+				case !right && (!errors.Is(err, io.ErrUnexpectedEOF) || len(got) >= len(long)):
+					t.Errorf("%s: got %d bytes, %v", test.name, len(got), err)
+				}
+			}
+			after := test.end < len(long)
+			if got, want := f.results[0].Checked, right && !after; got != want {
+				t.Errorf("%s: checked before it was stored: %t, want %t", test.name, got, want)
+			}
+			if (mismatched > 0) != (after && !right) || mismatched > 1 {
+				t.Errorf("%s: told %d times of a mismatch", test.name, mismatched)
+			}
+			if _, ok := errors.AsType[*digest.Mismatch](f.results[0].End); ok != (!right && !after) {
+				t.Errorf("%s: finished with %+v", test.name, f.results)
+			}
+		}
 	}
 }

@@ -16,13 +16,13 @@ import (
 // once. If it stays idle, it is probably a stream that waits for an event.
 const idleShare = 4
 
-// closeTime is the shortest time that Close waits for storing. A healthy store
-// takes less.
+// closeTime is how long Close waits for storing after the context of its reader
+// has ended. A healthy store takes less.
 const closeTime = 100 * time.Millisecond
 
-// Drain fetches a remainder of at most budget bytes, if it comes within the time
-// limit. So a reader that stops a little before the end, as a json.Decoder does,
-// leaves complete content.
+// Drain fetches a remainder of at most budget bytes, if it comes within the
+// time limit. So a reader that stops a little before the end, as a json.Decoder
+// does, leaves complete content.
 func (d *Download) Drain(budget int64, limit time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -30,13 +30,13 @@ func (d *Download) Drain(budget int64, limit time.Duration) {
 		return
 	}
 	deadline, last := time.Now().Add(limit), d.arrived+budget
-	for d.end == nil && d.refused == nil && d.arrived <= last {
+	for d.end == nil && d.ending == nil && d.refused == nil && d.arrived <= last {
 		before, idle := d.arrived, time.Until(deadline)
 		if d.limit < 0 {
 			idle = min(idle, limit/idleShare)
 		}
 		came := d.wait(idle, func() bool {
-			if d.end != nil || d.refused != nil || d.arrived > before {
+			if d.end != nil || d.ending != nil || d.refused != nil || d.arrived > before {
 				return false
 			}
 			d.advance(false, longestWait)
@@ -54,10 +54,10 @@ func (d *Download) Drain(budget int64, limit time.Duration) {
 func (d *Download) Close(cancel func()) {
 	d.abandoned.Store(true)
 	d.mu.Lock()
-	over, limit := d.end != nil && !d.writing && d.config.Draft.AtOnce(), max(d.lastWait, closeTime)
-	ctx := context.Background()
+	over := d.end != nil && !d.writing && d.config.Draft.AtOnce()
+	ctx, limit := context.Background(), closeTime
 	if d.lastContext != nil && d.lastContext.Err() == nil {
-		ctx = d.lastContext
+		ctx, limit = d.lastContext, d.lastWait
 	}
 	d.mu.Unlock()
 	if over {
@@ -108,7 +108,8 @@ func (d *Download) close(cancel func()) {
 }
 
 // interrupt closes a source that is being read. Bodies of net/http allow that.
-// Others may not notice that their request has ended, or may wait for their reader.
+// Others may not notice that their request has ended, or may wait for their
+// reader.
 func (d *Download) interrupt(source io.Closer) {
 	defer d.config.Stragglers.Done()
 	defer func() {

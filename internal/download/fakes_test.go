@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/cachetrip/cachetrip/internal/download"
 	"github.com/cachetrip/cachetrip/internal/span"
@@ -27,13 +28,32 @@ var (
 type draft struct {
 	ctx    context.Context
 	slow   bool // AtOnce reports false
+	copies bool // AvailableBuffer returns nil
+	lends  func()
 	write  func(p []byte) error
 	readAt func(p []byte, offset int64) (int, error)
 
 	mu      sync.Mutex
 	content []byte
 	waiting context.Context
+	limit   time.Time // of LimitWait; zero if there is none
 	closed  bool
+	lent    []byte
+}
+
+// AvailableBuffer lends a buffer. What it lent before is not valid any more.
+func (d *draft) AvailableBuffer() []byte {
+	if d.slow || d.copies {
+		return nil
+	}
+	if d.lends != nil {
+		d.lends()
+	}
+	for i := range d.lent {
+		d.lent[i] = 0xff
+	}
+	d.lent = make([]byte, pieceSize)
+	return d.lent[:0]
 }
 
 func (d *draft) Write(p []byte) (int, error) {
@@ -73,6 +93,13 @@ func (d *draft) Context() context.Context {
 
 func (d *draft) SetWaiting(ctx context.Context) { d.waiting = ctx }
 func (d *draft) AtOnce() bool                   { return !d.slow }
+
+func (d *draft) LimitWait(most time.Duration) {
+	d.limit = time.Time{}
+	if most >= 0 {
+		d.limit = time.Now().Add(most)
+	}
+}
 
 // held is stored content, which gives at most ten bytes at once.
 type held struct {
@@ -152,7 +179,7 @@ func start(t *testing.T, source io.ReadCloser, change func(*fixture, *download.C
 	c := download.Config{
 		Source: source, Draft: f.draft, Span: span.Of(0, -1), Length: -1,
 		Broken:   func(err error) bool { return err == errBroken || err == io.ErrUnexpectedEOF || err == io.EOF },
-		Received: &f.received, Stragglers: &f.stragglers,
+		Received: &f.received, Served: new(atomic.Int64), Stragglers: &f.stragglers,
 		Lost: func() { f.locked(func() { f.lost++ }) },
 		Finish: func(r download.Result) {
 			f.locked(func() { f.results = append(f.results, r) })
@@ -203,9 +230,11 @@ func (f *fixture) wantResult(want download.Result) {
 	}
 }
 
-// wantClosed checks that nothing is left open.
+// wantClosed checks that nothing is left open. What no caller waits for may be
+// closed a moment later.
 func (f *fixture) wantClosed(s *source) {
 	f.Helper()
+	f.stragglers.Wait(time.Now().Add(time.Second))
 	f.draft.mu.Lock()
 	defer f.draft.mu.Unlock()
 	if !f.draft.closed {

@@ -10,13 +10,13 @@ import (
 	"github.com/cachetrip/cachetrip/internal/patience"
 )
 
-// stallTime is how long a reader that cannot go on alone waits for a source that
-// has stalled.
+// stallTime is how long a reader that cannot go on alone waits for a source
+// that has stalled.
 const stallTime = 30 * time.Second
 
-// Reader reads the content of a Download from its beginning, at its own pace. Its
-// context ends its own reading only. Several goroutines may use it: each byte goes
-// to one of them.
+// Reader reads the content of a Download from its beginning, at its own pace.
+// Its context ends its own reading only. Several goroutines may use it: each
+// byte goes to one of them.
 type Reader struct {
 	d       *Download
 	caller  Caller
@@ -44,13 +44,25 @@ func (r *Reader) start(c Caller) {
 	}
 	if ctx := c.Context; ctx.Done() != nil {
 		// A caller whose context has ended need neither read nor close.
-		r.unwatch = context.AfterFunc(ctx, func() { r.finish(context.Cause(ctx)) })
+		r.unwatch = context.AfterFunc(ctx, func() {
+			r.d.config.Stragglers.Add() // before the caller knows, who may close the Transport then
+			defer r.d.config.Stragglers.Done()
+			r.finish(context.Cause(ctx))
+		})
 	}
 }
 
-// AtEnd sets a function that is called when all content was read. It must be called
-// before the first Read.
+// AtEnd sets a function that is called when all content was read. It must be
+// called before the first Read.
 func (r *Reader) AtEnd(f func()) { r.atEnd = f }
+
+// Wrong returns a [*digest.Mismatch] if the content does not have its digest.
+// Then it is not stored, even if r got it to its end.
+func (r *Reader) Wrong() error {
+	r.d.mu.Lock()
+	defer r.d.mu.Unlock()
+	return r.d.wrong
+}
 
 // patience returns how long r waits for other readers or for the store.
 func (r *Reader) patience() time.Duration {
@@ -175,6 +187,14 @@ func (r *Reader) readArrived(p []byte) (n int, done bool, err error) {
 func (r *Reader) readBeyond(p []byte) (n int, done bool, err error) {
 	d := r.d
 	switch {
+	case d.wrong != nil && r.joined && r.caller.Alone != nil:
+		// Only the reader that asked gets a wrong message as it is. Another one
+		// asks whether the origin sends it the same.
+		r.alone.whole = true
+		r.goAlone(r.position, errShared(d.wrong))
+		return 0, false, nil
+	case d.wrong != nil && r.joined:
+		return 0, true, errShared(d.wrong)
 	case (d.end == io.EOF || d.ending == io.EOF) && d.config.Held != nil && r.position < d.length:
 		n, err = r.readStored(p)
 		return n, true, err
@@ -230,15 +250,49 @@ func (r *Reader) await() error {
 // readStored reads staged or held content. The lock is held, except while it
 // reads.
 func (r *Reader) readStored(p []byte) (n int, err error) {
-	position := r.position
+	d, position := r.d, r.position
 	r.reading = true
 	defer r.stopReading()
-	r.d.unlocked(func() { n, err = r.d.readAt(r.caller.Context, p, position) })
+	d.unlocked(func() {
+		n, err = d.readAt(r.caller.Context, p, position)
+		if d.config.Held != nil {
+			d.config.Check.Take(position, p[:n])
+		}
+	})
+	if s := d.config.Span; d.config.Held != nil && (position < s.Start || position >= s.End) {
+		d.config.Served.Add(int64(n))
+	}
+	if d.config.Held != nil && position >= d.config.Span.End && position+int64(n) == d.length {
+		if err := r.checkHeld(); err != nil {
+			return 0, err
+		}
+	}
 	r.position += int64(n)
 	if n > 0 {
 		err = nil
 	}
 	return n, err
+}
+
+// checkHeld returns an error if the content is wrong, when r has read the held
+// content after the source to its end. Then the content was stored before, and
+// is to be dropped. A reader that continues alone cannot tell, if the source
+// has not ended. The lock is held.
+func (r *Reader) checkHeld() error {
+	d := r.d
+	if d.config.OfRest || d.end != io.EOF && d.ending != io.EOF {
+		return nil
+	}
+	wrong := d.config.Check.Wrong(d.length)
+	if wrong == nil {
+		return nil
+	}
+	d.wait(r.patience(), func() bool { return d.end == nil }) // it is still being stored
+	if d.wrong == nil {
+		d.wrong, d.end = wrong, errJoined(wrong)
+		d.unlocked(func() { d.config.Mismatched(wrong) })
+	}
+	return errJoined(wrong)
 }
 
 func (r *Reader) stopReading() {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cachetrip/cachetrip/internal/download"
+	"github.com/cachetrip/cachetrip/internal/patience"
 	"github.com/cachetrip/cachetrip/internal/span"
 )
 
@@ -52,7 +53,8 @@ func TestContextEnds(t *testing.T) {
 }
 
 func TestSlowReaderIsLeftBehind(t *testing.T) {
-	// Once the draft is full, the others wait for a reader that does not read, for a while.
+	// Once the draft is full, the others wait for a reader that does not read,
+	// for a while.
 	for _, test := range []struct {
 		name  string
 		alone func(download.Shared) download.Rest
@@ -317,6 +319,24 @@ func TestCloseInterrupts(t *testing.T) {
 	})
 }
 
+func TestCloseWhileLending(t *testing.T) {
+	// The last reader leaves while the draft makes room, and the source stalls
+	// then.
+	synctest.Test(t, func(t *testing.T) {
+		src := textThenStall("content")
+		f := start(t, src, func(f *fixture, _ *download.Config) {
+			f.draft.lends = func() { time.Sleep(2 * time.Second) }
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		r := f.Take(f.caller(ctx, 1, nil))
+		time.AfterFunc(3*time.Second, cancel)
+		f.wantRead(r, "content", context.Canceled)
+		time.Sleep(2 * time.Second)
+		f.wantClosed(src)
+		f.stragglers.Wait(time.Now().Add(time.Minute))
+	})
+}
+
 func TestFinishHangs(t *testing.T) {
 	// No reader waits for a store that hangs longer than its patience. Storing
 	// then continues in the background.
@@ -367,6 +387,44 @@ func TestWaiting(t *testing.T) {
 		want, _ = late.Deadline()
 		if got, ok := f.draft.waiting.Deadline(); !ok || !got.Equal(want) {
 			t.Errorf("the deadline is %v, want %v", got, want)
+		}
+	})
+}
+
+func TestLimitWait(t *testing.T) {
+	// Whenever a draft is called, it knows how long its reader waits for it,
+	// however slowly that reads. After the deadline, nobody waits for it.
+	synctest.Test(t, func(t *testing.T) {
+		const limit = 16 * time.Second
+		began, calls := time.Now(), 0
+		f := start(t, text(strings.Repeat("x", 8*pieceSize), io.EOF), func(f *fixture, _ *download.Config) {
+			check := func(call string) {
+				calls++
+				at := time.Since(began)
+				want := began.Add(at + min((limit-at)/4, patience.Longest))
+				if at >= limit {
+					want = time.Time{}
+				}
+				if !f.draft.limit.Equal(want) {
+					t.Errorf("%s after %v waits until %v, want %v", call, at, f.draft.limit, want)
+				}
+			}
+			f.draft.lends = func() { check("AvailableBuffer") }
+			f.draft.write = func([]byte) error { check("Write"); return nil }
+		})
+		ctx := patience.Until(t.Context(), began.Add(limit)) // its end is not noticed
+		r := f.Take(f.caller(ctx, 1, nil))
+		defer r.Close()
+		piece := make([]byte, pieceSize)
+		for n := 0; n < 8*pieceSize; time.Sleep(3 * time.Second) {
+			m, err := r.Read(piece)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += m
+		}
+		if calls < 2*8 {
+			t.Errorf("the draft was called %d times", calls)
 		}
 	})
 }

@@ -33,9 +33,12 @@ type window struct {
 }
 
 // fill puts the first n bytes of a piece into the window, which owns it then.
+// If piece is nil, the window is empty.
 func (w *window) fill(piece *piece, n int) {
 	w.drop()
-	w.bytes, w.piece = piece[:n], piece
+	if piece != nil {
+		w.bytes, w.piece = piece[:n], piece
+	}
 }
 
 // drop empties the window.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/cachetrip/cachetrip/internal/patience"
 	"github.com/cachetrip/cachetrip/store"
@@ -32,14 +33,16 @@ func (s Store) open(ctx context.Context, key string, blob store.Blob) (store.Bod
 	return body, nil
 }
 
-// Create returns a draft for a key. size is -1 if it is unknown.
-func (s Store) Create(ctx context.Context, key string, size int64) (*Draft, error) {
+// Create returns a draft for the body of e, an entry of a key. size is -1 if it
+// is unknown. If the store tells in advance that it cannot take the header of
+// e, the error is store.ErrTooLarge.
+func (s Store) Create(ctx context.Context, key string, size int64, e *store.Entry) (*Draft, error) {
 	var draft store.Draft
 	var err error
-	if s.cannotHang() {
-		draft, err = direct(s.guard, func() (store.Draft, error) { return s.store.Create(ctx, key, size) })
+	if s.AtOnce() {
+		draft, err = direct(s.guard, func() (store.Draft, error) { return s.createFor(ctx, key, size, e) })
 	} else {
-		draft, err = s.create(ctx, key, size)
+		draft, err = s.create(ctx, key, size, e)
 	}
 	if err != nil {
 		return nil, err
@@ -47,10 +50,17 @@ func (s Store) Create(ctx context.Context, key string, size int64) (*Draft, erro
 	return &Draft{guardedBody: guardedBody{store: s, ctx: ctx, body: draft}, draft: draft, waiting: ctx}, nil
 }
 
-func (s Store) create(ctx context.Context, key string, size int64) (store.Draft, error) {
+func (s Store) createFor(ctx context.Context, key string, size int64, e *store.Entry) (store.Draft, error) {
+	if !s.fits(e) {
+		return nil, store.ErrTooLarge
+	}
+	return s.store.Create(ctx, key, size)
+}
+
+func (s Store) create(ctx context.Context, key string, size int64, e *store.Entry) (store.Draft, error) {
 	var draft store.Draft
 	if err := s.run(ctx, options{op: "create", outlives: true, undo: func() { draft.Close() }}, func(ctx context.Context, _ *call) (err error) {
-		draft, err = s.store.Create(ctx, key, size)
+		draft, err = s.createFor(ctx, key, size, e)
 		return err
 	}); err != nil {
 		return nil, err
@@ -74,10 +84,12 @@ type guardedBody struct {
 // pieceSize is how much is read or written by one call.
 const pieceSize = 128 << 10
 
-// pieces are buffers of calls: an abandoned call may still use its buffer when its caller has gone on.
+// pieces are buffers of calls: an abandoned call may still use its buffer when
+// its caller has gone on.
 var pieces = sync.Pool{New: func() any { return new([pieceSize]byte) }}
 
-// use makes a call of the body, unless an earlier call has hung, or the body is closed.
+// use makes a call of the body, unless an earlier call has hung, or the body is
+// closed.
 func (b *guardedBody) use(ctx context.Context, o options, f func(*call) error) error {
 	b.mu.Lock()
 	failed := b.failed
@@ -125,6 +137,11 @@ func (b *guardedBody) ReadAtWithin(ctx context.Context, p []byte, offset int64) 
 		defer recovered(&err)
 		return b.body.ReadAt(p, offset)
 	}
+	return b.readAt(ctx, p, offset)
+}
+
+// readAt is ReadAtWithin for a store that may hang.
+func (b *guardedBody) readAt(ctx context.Context, p []byte, offset int64) (n int, err error) {
 	err = b.use(ctx, options{op: "read", afterShut: true}, func(c *call) error {
 		piece := pieces.Get().(*[pieceSize]byte)
 		defer pieces.Put(piece)
@@ -169,7 +186,8 @@ type Draft struct {
 // Context returns the context that the draft was created with.
 func (d *Draft) Context() context.Context { return d.ctx }
 
-// AtOnce reports whether reads and writes end soon. They then ignore contexts.
+// AtOnce reports whether reads and writes end soon. They then ignore contexts,
+// and heed LimitWait.
 func (d *Draft) AtOnce() bool { return d.store.AtOnce() }
 
 // SetWaiting sets the context of the callers that wait for the next Write or
@@ -179,11 +197,34 @@ func (d *Draft) SetWaiting(ctx context.Context) { d.waiting = ctx }
 // Waiting returns the context of SetWaiting.
 func (d *Draft) Waiting() context.Context { return d.waiting }
 
+// LimitWait limits how long the next call may wait for other callers of the
+// store. If most is negative, there is no limit. A draft that is not AtOnce has
+// the limits of its contexts instead.
+func (d *Draft) LimitWait(most time.Duration) {
+	if l, ok := d.draft.(interface{ LimitWait(time.Duration) }); ok && d.store.AtOnce() {
+		l.LimitWait(most)
+	}
+}
+
+// AvailableBuffer returns a part of the draft's own buffer, for bytes that are
+// passed to Write next. It returns nil if the draft has none to give.
+func (d *Draft) AvailableBuffer() (b []byte) {
+	if lender, ok := d.draft.(interface{ AvailableBuffer() []byte }); ok && d.store.AtOnce() {
+		b, _ = direct(d.store.guard, func() ([]byte, error) { return lender.AvailableBuffer(), nil })
+	}
+	return b
+}
+
 // Write implements [store.Draft].
-func (d *Draft) Write(p []byte) (written int, err error) {
+func (d *Draft) Write(p []byte) (int, error) {
 	if d.store.AtOnce() {
 		return direct(d.store.guard, func() (int, error) { return d.draft.Write(p) })
 	}
+	return d.write(p)
+}
+
+// write is Write for a store that may hang.
+func (d *Draft) write(p []byte) (written int, err error) {
 	for len(p) > 0 && err == nil {
 		piece := pieces.Get().(*[pieceSize]byte)
 		n := copy(piece[:], p) // an abandoned call may still read its buffer after Write has returned
@@ -200,7 +241,7 @@ func (d *Draft) Write(p []byte) (written int, err error) {
 
 // Commit implements [store.Draft].
 func (d *Draft) Commit() (store.Blob, error) {
-	if d.store.cannotHang() {
+	if d.store.AtOnce() {
 		return direct(d.store.guard, d.draft.Commit)
 	}
 	var blob store.Blob
@@ -211,4 +252,31 @@ func (d *Draft) Commit() (store.Blob, error) {
 		return store.Blob{}, err
 	}
 	return blob, nil
+}
+
+// checkpointer is an optional interface of a [store.Draft].
+type checkpointer interface {
+	Checkpoint() (store.Blob, int64, error)
+}
+
+// Checkpoint makes the bytes before length a part of a blob, if the store can
+// do that; see [store.Draft]. Otherwise length is 0.
+func (d *Draft) Checkpoint() (blob store.Blob, length int64, err error) {
+	c, ok := d.draft.(checkpointer)
+	if !ok {
+		return store.Blob{}, 0, nil
+	}
+	if d.store.AtOnce() { // as Write
+		blob, err = direct(d.store.guard, func() (b store.Blob, err error) {
+			b, length, err = c.Checkpoint()
+			return b, err
+		})
+		return blob, length, err
+	}
+	err = d.use(d.waiting, options{op: "checkpoint"}, func(call *call) error {
+		b, n, err := c.Checkpoint()
+		call.unlessAbandoned(func() { blob, length = b, n })
+		return err
+	})
+	return blob, length, err
 }

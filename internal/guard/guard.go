@@ -10,10 +10,14 @@
 //   - There are at most 64 abandoned calls. Beyond that, or if 4 of them hang, calls fail at once.
 //
 // Calls run in goroutines of their own, except those that cannot hang. Those
-// are all calls of a [store.Memory], and the look-ups, reads and writes of a
-// [store.Disk]. Its look-ups wait for no lock, except for 20 ms if a file is
-// damaged. So a file system that hangs, such as one on a network, can still
-// delay a caller. To avoid that, each hit would have to pay for a goroutine.
+// are all calls of a [store.Memory], and the look-ups, reads and drafts of a
+// [store.Disk], its updates for a caller without a deadline, and
+// [Store.Freshen], which does nothing on a network. Its look-ups wait for no
+// lock, except for 20 ms if a file is damaged. Neither does a call for its
+// secret, unless the cache is new. That call, and an update, wait as long as
+// the patience of their context. So a file system that hangs, such as one on a
+// network, can still delay a caller. To avoid that, each hit would have to pay
+// for a goroutine.
 package guard
 
 import (
@@ -46,29 +50,33 @@ const (
 )
 
 var (
-	// ErrHangs reports that the store did not answer in time, or that too many calls hang already.
+	// ErrHangs reports that the store did not answer in time, or that too many
+	// calls hang already.
 	ErrHangs = errors.New("cachetrip: the store does not answer")
 
 	// ErrShut reports that the store may not be used any more.
 	ErrShut = errors.New("cachetrip: the Transport was closed")
 
-	// errBroken reports that the store panicked, or ended the goroutine that called it.
+	// errBroken reports that the store panicked, or ended the goroutine that
+	// called it.
 	errBroken = errors.New("cachetrip: panic in the store")
 
 	errEnded = fmt.Errorf("%w: runtime.Goexit", errBroken)
 )
 
-// isBroken reports whether an error says that the store does not do what a Store must.
+// isBroken reports whether an error says that the store does not do what a
+// Store must.
 func isBroken(err error) bool { return errors.Is(err, errBroken) || errors.Is(err, ErrHangs) }
 
-// Guard counts the calls of one store, and remembers its secret. Its zero value is ready for use. It
-// is safe for concurrent use.
+// Guard counts the calls of one store, and remembers its secret. Its zero value
+// is ready for use. It is safe for concurrent use.
 type Guard struct {
 	calls     atomic.Int64 // calls under way, plus shutBase once the guard is shut
 	abandoned atomic.Int32 // abandoned calls that have not returned
 	hung      atomic.Int32 // abandoned calls that count as hanging
 	idle      chan struct{}
 	secret    atomic.Pointer[[]byte]
+	evictions atomic.Uint64 // what the store told last
 }
 
 const shutBase = math.MinInt64 / 2
@@ -86,8 +94,8 @@ func (g *Guard) For(s store.Store, reporter Reporter, req *http.Request) Store {
 	return Store{guard: g, store: s, reporter: reporter, req: req}
 }
 
-// Shut lets no further call begin, and waits for those under way, at most for the time limit. It may
-// be called once.
+// Shut lets no further call begin, and waits for those under way, at most for
+// the time limit. It may be called once.
 func (g *Guard) Shut(limit time.Duration) {
 	g.idle = make(chan struct{}, 1)
 	if g.calls.Add(shutBase) == shutBase {
@@ -113,7 +121,8 @@ func (g *Guard) keepSecret(secret []byte) []byte {
 	return *g.secret.Load()
 }
 
-// enter begins a call that ends with leave. It reports false if the guard is shut.
+// enter begins a call that ends with leave. It reports false if the guard is
+// shut.
 func (g *Guard) enter() bool {
 	if g.calls.Add(1) > 0 {
 		return true
@@ -131,7 +140,8 @@ func (g *Guard) leave() {
 	}
 }
 
-// direct makes a call of a store that cannot hang, in the goroutine of its caller.
+// direct makes a call of a store that cannot hang, in the goroutine of its
+// caller.
 func direct[T any](g *Guard, f func() (T, error)) (_ T, err error) {
 	if !g.enter() {
 		var none T
@@ -189,8 +199,8 @@ type call struct {
 	timer     *time.Timer // sets hangs
 }
 
-// unlessAbandoned calls f unless the call was abandoned. An abandoned call may change nothing that
-// its caller sees.
+// unlessAbandoned calls f unless the call was abandoned. An abandoned call may
+// change nothing that its caller sees.
 func (c *call) unlessAbandoned(f func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -199,8 +209,8 @@ func (c *call) unlessAbandoned(f func()) {
 	}
 }
 
-// run makes a call of the store by calling f in a goroutine. If run returns an error, f may still
-// run: do not read then what f sets.
+// run makes a call of the store by calling f in a goroutine. If run returns an
+// error, f may still run: do not read then what f sets.
 func (s Store) run(ctx context.Context, o options, f func(context.Context, *call) error) error {
 	g := s.guard
 	if !o.completes && ctx.Err() != nil {
@@ -239,8 +249,8 @@ func (s Store) run(ctx context.Context, o options, f func(context.Context, *call
 	return err
 }
 
-// wait returns nil when c is over. Otherwise the error says why it is waited for no longer. With
-// progress, the time most begins again with each step.
+// wait returns nil when c is over. Otherwise the error says why it is waited
+// for no longer. With progress, the time most begins again with each step.
 func (c *call) wait(ctx context.Context, most time.Duration, progress bool) error {
 	timer := time.NewTimer(most)
 	defer timer.Stop()
@@ -290,7 +300,8 @@ func (s Store) make(ctx context.Context, cancel context.CancelFunc, c *call, o o
 // failed tells the reporter of a failure.
 func (s Store) failed(op string, err error) { s.reporter.StoreFailed(s.req, op, err) }
 
-// abandon notes that nobody waits for c any more. It reports false if c is over.
+// abandon notes that nobody waits for c any more. It reports false if c is
+// over.
 func (g *Guard) abandon(c *call) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

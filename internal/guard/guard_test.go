@@ -5,7 +5,8 @@ import (
 	"errors"
 	"iter"
 	"net/http"
-	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,121 +18,38 @@ import (
 
 	"github.com/cachetrip/cachetrip/internal/patience"
 	"github.com/cachetrip/cachetrip/store"
+	"github.com/cachetrip/cachetrip/store/storefault"
 )
 
 // key is a key as a store takes it.
 var key = strings.Repeat("0", 64)
 
-// moody is a store whose calls call before first.
-type moody struct {
-	store.Store
-
-	mu     sync.Mutex
-	before func(op string)
-	open   int // bodies and drafts
-}
-
-func newMoody() *moody { return &moody{Store: store.NewMemory(0)} }
-
-func (m *moody) set(before func(op string)) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.before = before
-}
-
-func (m *moody) call(op string) {
-	m.mu.Lock()
-	before := m.before
-	m.mu.Unlock()
-	if before != nil {
-		before(op)
+// newFaulty returns a store that has a body under key, whose blob is also
+// returned.
+func newFaulty(t *testing.T) (*storefault.Store, store.Blob) {
+	t.Helper()
+	s := storefault.Wrap(store.NewMemory(0))
+	draft, err := s.Create(t.Context(), key, -1)
+	if err != nil {
+		t.Fatal(err)
 	}
-}
-
-func (m *moody) opened(n int) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.open += n
-}
-
-func (m *moody) isOpen() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.open
-}
-
-func (m *moody) Entries(ctx context.Context, key string) ([]*store.Entry, error) {
-	m.call("Entries")
-	return m.Store.Entries(ctx, key)
-}
-
-func (m *moody) Secret(ctx context.Context) ([]byte, error) {
-	m.call("Secret")
-	return m.Store.Secret(ctx)
-}
-
-func (m *moody) Update(ctx context.Context, key string, change func([]*store.Entry) []*store.Entry) error {
-	m.call("Update")
-	return m.Store.Update(ctx, key, change)
-}
-
-func (m *moody) All(ctx context.Context, prefix string) iter.Seq2[*store.Entry, error] {
-	m.call("All")
-	return m.Store.All(ctx, prefix)
-}
-
-func (m *moody) Open(ctx context.Context, key string, blob store.Blob) (store.Body, error) {
-	m.call("Open")
-	m.opened(1)
-	return moodyBody{Body: body("content"), moody: m}, nil
-}
-
-func (m *moody) Create(ctx context.Context, key string, size int64) (store.Draft, error) {
-	m.call("Create")
-	m.opened(1)
-	return moodyDraft{moodyBody{Body: body("content"), moody: m}}, nil
-}
-
-func (m *moody) Lease(ctx context.Context, key, variant string) (func(bool), bool) {
-	m.call("Lease")
-	m.opened(1)
-	return func(bool) { m.opened(-1) }, true
-}
-
-// body is a body in memory.
-type body string
-
-func (b body) ReadAt(p []byte, offset int64) (int, error) {
-	return strings.NewReader(string(b)).ReadAt(p, offset)
-}
-func (body) Close() error { return nil }
-
-type moodyBody struct {
-	store.Body
-	moody *moody
-}
-
-func (b moodyBody) ReadAt(p []byte, offset int64) (int, error) {
-	b.moody.call("ReadAt")
-	return b.Body.ReadAt(p, offset)
-}
-
-func (b moodyBody) Close() error {
-	b.moody.call("Close")
-	b.moody.opened(-1)
-	return nil
-}
-
-type moodyDraft struct{ moodyBody }
-
-func (d moodyDraft) Write(p []byte) (int, error) {
-	d.moody.call("Write")
-	return len(p), nil
-}
-
-func (d moodyDraft) Commit() (store.Blob, error) {
-	d.moody.call("Commit")
-	return store.Blob{ID: "blob"}, nil
+	defer draft.Close()
+	if _, err := draft.Write([]byte("content")); err != nil {
+		t.Fatal(err)
+	}
+	blob, err := draft.Commit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Update(t.Context(), key, func([]*store.Entry) []*store.Entry {
+		return []*store.Entry{{
+			Key: key, URL: "http://a.test/", Method: "GET", Status: 200, Length: blob.Size,
+			Parts: []store.Part{{Length: blob.Size, Blob: blob}},
+		}}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return s, blob
 }
 
 // reports are what a Reporter was told.
@@ -154,12 +72,13 @@ func (r *reports) all() []string {
 
 func unchanged(current []*store.Entry) []*store.Entry { return current }
 
-// calls are all calls that can fail, by the name of the method of a store that fails them.
-var calls = map[string]func(context.Context, Store) error{
-	"Entries": func(ctx context.Context, s Store) error { _, err := s.Entries(ctx, key); return err },
-	"Secret":  func(ctx context.Context, s Store) error { _, err := s.Secret(ctx); return err },
-	"Update":  func(ctx context.Context, s Store) error { return s.Update(ctx, key, unchanged) },
-	"All": func(ctx context.Context, s Store) error {
+// calls are all calls that can fail, by the name of the method of a store that
+// fails them.
+var calls = map[storefault.Op]func(context.Context, Store, store.Blob) error{
+	storefault.Entries: func(ctx context.Context, s Store, _ store.Blob) error { _, err := s.Entries(ctx, key); return err },
+	storefault.Secret:  func(ctx context.Context, s Store, _ store.Blob) error { _, err := s.Secret(ctx); return err },
+	storefault.Update:  func(ctx context.Context, s Store, _ store.Blob) error { return s.Update(ctx, key, unchanged) },
+	storefault.All: func(ctx context.Context, s Store, _ store.Blob) error {
 		for _, err := range s.Each(ctx, "") {
 			if err != nil {
 				return err
@@ -167,38 +86,38 @@ var calls = map[string]func(context.Context, Store) error{
 		}
 		return nil
 	},
-	"Open": func(ctx context.Context, s Store) error {
-		b, err := s.Open(ctx, key, store.Blob{})
+	storefault.Open: func(ctx context.Context, s Store, blob store.Blob) error {
+		b, err := s.Open(ctx, key, blob)
 		if err == nil {
 			b.Close()
 		}
 		return err
 	},
-	"Create": func(ctx context.Context, s Store) error {
-		d, err := s.Create(ctx, key, -1)
+	storefault.Create: func(ctx context.Context, s Store, _ store.Blob) error {
+		d, err := s.Create(ctx, key, -1, &store.Entry{})
 		if err == nil {
 			d.Close()
 		}
 		return err
 	},
-	"ReadAt": func(ctx context.Context, s Store) error {
-		b, err := s.Open(ctx, key, store.Blob{})
+	storefault.ReadAt: func(ctx context.Context, s Store, blob store.Blob) error {
+		b, err := s.Open(ctx, key, blob)
 		if err == nil {
 			defer b.Close()
 			_, err = b.ReadAt(make([]byte, 3), 0)
 		}
 		return err
 	},
-	"Write": func(ctx context.Context, s Store) error {
-		d, err := s.Create(ctx, key, -1)
+	storefault.Write: func(ctx context.Context, s Store, _ store.Blob) error {
+		d, err := s.Create(ctx, key, -1, &store.Entry{})
 		if err == nil {
 			defer d.Close()
 			_, err = d.Write([]byte("content"))
 		}
 		return err
 	},
-	"Commit": func(ctx context.Context, s Store) error {
-		d, err := s.Create(ctx, key, -1)
+	storefault.Commit: func(ctx context.Context, s Store, _ store.Blob) error {
+		d, err := s.Create(ctx, key, -1, &store.Entry{})
 		if err == nil {
 			defer d.Close()
 			_, err = d.Commit()
@@ -211,38 +130,34 @@ var calls = map[string]func(context.Context, Store) error{
 // interest. Its later result is released.
 func TestHang(t *testing.T) {
 	for op, call := range calls {
-		t.Run(op, func(t *testing.T) {
+		t.Run(string(op), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var g Guard
-				m, told := newMoody(), new(reports)
-				m.set(func(called string) {
-					if called == op {
-						time.Sleep(time.Minute)
-					}
-				})
-				s := g.For(m, told, nil)
+				m, blob := newFaulty(t)
+				m.Inject(storefault.Delay(time.Minute), op)
+				s := g.For(m, new(reports), nil)
 				deadline, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 				defer cancel()
 				began := time.Now()
 				want, after := ErrHangs, time.Second
-				if op == "All" { // its caller wants nothing else
+				if op == storefault.All { // its caller wants nothing else
 					want, after = context.DeadlineExceeded, 4*time.Second
 				}
-				if err, took := call(deadline, s), time.Since(began); !errors.Is(err, want) || took != after {
+				if err, took := call(deadline, s, blob), time.Since(began); !errors.Is(err, want) || took != after {
 					t.Errorf("with a deadline in 4 s: got %v after %v, want %v after %v", err, took, want, after)
 				}
 				time.Sleep(2 * time.Minute)
 				canceled, cancel := context.WithCancel(t.Context())
 				time.AfterFunc(time.Millisecond, cancel)
 				began = time.Now()
-				if err, took := call(canceled, s), time.Since(began); err != context.Canceled || took != time.Millisecond {
-					if op != "Commit" && op != "Write" { // which others may wait for
+				if err, took := call(canceled, s, blob), time.Since(began); err != context.Canceled || took != time.Millisecond {
+					if op != storefault.Commit && op != storefault.Write { // which others may wait for
 						t.Errorf("cancelled after 1 ms: got %v after %v", err, took)
 					}
 				}
 				time.Sleep(2 * time.Minute)
-				if m.isOpen() != 0 {
-					t.Errorf("%d bodies and drafts are open", m.isOpen())
+				if m.Held() != 0 {
+					t.Errorf("%d bodies and drafts are open", m.Held())
 				}
 				g.Shut(time.Hour)
 			})
@@ -250,11 +165,12 @@ func TestHang(t *testing.T) {
 	}
 }
 
-// A caller that takes long for each entry is not taken for a store that hangs, and may stop at any time.
+// A caller that takes long for each entry is not taken for a store that hangs,
+// and may stop at any time.
 func TestEachWithSlowCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g Guard
-		m := newMoody()
+		m := storefault.Wrap(store.NewMemory(0))
 		for i := range 5 {
 			k := key[:60] + strings.Repeat(string('a'+rune(i)), 4)
 			if err := m.Update(t.Context(), k, func([]*store.Entry) []*store.Entry {
@@ -283,23 +199,53 @@ func TestEachWithSlowCaller(t *testing.T) {
 	})
 }
 
+// slowLister is a store that lists five entries, one every four seconds.
+type slowLister struct{ store.Store }
+
+func (slowLister) All(context.Context, string) iter.Seq2[*store.Entry, error] {
+	return func(yield func(*store.Entry, error) bool) {
+		for i := range 5 {
+			if time.Sleep(4 * time.Second); !yield(&store.Entry{URL: strconv.Itoa(i)}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Entries that do not match are not handed over, but show that the store makes
+// progress.
+func TestMatching(t *testing.T) {
+	for _, want := range [][]string{nil, {"3"}, {"0", "4"}} {
+		synctest.Test(t, func(t *testing.T) {
+			var g Guard
+			s := g.For(slowLister{store.NewMemory(0)}, new(reports), nil)
+			var got []string
+			for e, err := range s.Matching(t.Context(), "", func(url string) bool { return slices.Contains(want, url) }) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, e.URL)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("entries (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 // A panic of a store, and runtime.Goexit, are errors.
 func TestBroken(t *testing.T) {
-	for name, breaks := range map[string]func(){"panic": func() { panic("broken") }, "exit": runtime.Goexit} {
+	for name, fault := range map[string]storefault.Fault{"panic": storefault.Panic("broken"), "exit": storefault.Goexit()} {
 		for op, call := range calls {
-			t.Run(name+"/"+op, func(t *testing.T) {
+			t.Run(name+"/"+string(op), func(t *testing.T) {
 				var g Guard
-				m := newMoody()
-				m.set(func(called string) {
-					if called == op {
-						breaks()
-					}
-				})
-				if err := call(t.Context(), g.For(m, new(reports), nil)); !errors.Is(err, errBroken) {
+				m, blob := newFaulty(t)
+				m.Inject(fault, op)
+				if err := call(t.Context(), g.For(m, new(reports), nil), blob); !errors.Is(err, errBroken) {
 					t.Errorf("got %v, want %v", err, errBroken)
 				}
-				if m.isOpen() != 0 {
-					t.Errorf("%d bodies and drafts are open", m.isOpen())
+				if m.Held() != 0 {
+					t.Errorf("%d bodies and drafts are open", m.Held())
 				}
 				if g.Shut(time.Hour); g.calls.Load() != shutBase {
 					t.Errorf("%d calls are under way", g.calls.Load()-shutBase)
@@ -313,11 +259,8 @@ func TestBroken(t *testing.T) {
 func TestAbandonedCallPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g Guard
-		m, told := newMoody(), new(reports)
-		m.set(func(string) {
-			time.Sleep(time.Minute)
-			panic("broken")
-		})
+		m, told := storefault.Wrap(store.NewMemory(0)), new(reports)
+		m.Inject(storefault.Sequence(storefault.Delay(time.Minute), storefault.Panic("broken")))
 		_, err := g.For(m, told, nil).Entries(t.Context(), key)
 		if !errors.Is(err, ErrHangs) {
 			t.Errorf("got %v, want %v", err, ErrHangs)
@@ -329,13 +272,14 @@ func TestAbandonedCallPanics(t *testing.T) {
 	})
 }
 
-// While several calls hang, others fail at once. When they return, calls are made again.
+// While several calls hang, others fail at once. When they return, calls are
+// made again.
 func TestHungCallsAreFew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g Guard
-		m := newMoody()
+		m := storefault.Wrap(store.NewMemory(0))
 		end := make(chan struct{})
-		m.set(func(string) { <-end })
+		m.Inject(storefault.Hang(end))
 		s := g.For(m, new(reports), nil)
 		began := time.Now()
 		for range 3 * maxHung {
@@ -362,8 +306,8 @@ func TestHungCallsAreFew(t *testing.T) {
 func TestAbandonedChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g Guard
-		m := newMoody()
-		m.set(func(string) { time.Sleep(time.Minute) })
+		m := storefault.Wrap(store.NewMemory(0))
+		m.Inject(storefault.Delay(time.Minute))
 		s := g.For(m, new(reports), nil)
 		var changed atomic.Int32
 		change := func(current []*store.Entry) []*store.Entry { changed.Add(1); return current }
@@ -389,17 +333,13 @@ func TestAbandonedChanges(t *testing.T) {
 func TestShut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g Guard
-		m := newMoody()
+		m, blob := newFaulty(t)
 		s := g.For(m, new(reports), nil)
-		opened, err := s.Open(t.Context(), key, store.Blob{})
+		opened, err := s.Open(t.Context(), key, blob)
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.set(func(op string) {
-			if op == "Entries" {
-				time.Sleep(time.Second)
-			}
-		})
+		m.Inject(storefault.Delay(time.Second), storefault.Entries)
 		var found error
 		go func() { _, found = s.Entries(t.Context(), key) }()
 		synctest.Wait()
@@ -411,7 +351,7 @@ func TestShut(t *testing.T) {
 			t.Errorf("the call under way: %v", found)
 		}
 		for op, call := range calls {
-			if err := call(t.Context(), s); !errors.Is(err, ErrShut) {
+			if err := call(t.Context(), s, blob); !errors.Is(err, ErrShut) {
 				t.Errorf("%s after Shut: got %v, want %v", op, err, ErrShut)
 			}
 		}
@@ -419,7 +359,7 @@ func TestShut(t *testing.T) {
 		if n, err := opened.ReadAt(p, 0); string(p[:n]) != "content" || err != nil {
 			t.Errorf("reading what was opened before Shut: got %q, %v", p[:n], err)
 		}
-		if opened.Close(); m.isOpen() != 0 {
+		if opened.Close(); m.Held() != 0 {
 			t.Error("what was opened before Shut cannot be closed")
 		}
 	})
@@ -428,8 +368,8 @@ func TestShut(t *testing.T) {
 func TestShutWaitsForLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g Guard
-		m := newMoody()
-		m.set(func(string) { time.Sleep(time.Hour) })
+		m := storefault.Wrap(store.NewMemory(0))
+		m.Inject(storefault.Delay(time.Hour))
 		go g.For(m, new(reports), nil).Entries(t.Context(), key)
 		synctest.Wait()
 		began := time.Now()
@@ -442,13 +382,7 @@ func TestShutWaitsForLimit(t *testing.T) {
 
 func TestSecretIsAskedOnce(t *testing.T) {
 	var g Guard
-	m := newMoody()
-	asked := 0
-	m.set(func(op string) {
-		if op == "Secret" {
-			asked++
-		}
-	})
+	m := storefault.Wrap(store.NewMemory(0))
 	s := g.For(m, new(reports), nil)
 	if g.Secret() != nil {
 		t.Error("the secret is known before it was asked for")
@@ -458,8 +392,8 @@ func TestSecretIsAskedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	second, _ := s.Secret(t.Context())
-	if diff := cmp.Diff(first, second); diff != "" || asked != 1 {
-		t.Errorf("asked %d times; the secrets differ (-first +second):\n%s", asked, diff)
+	if diff := cmp.Diff(first, second); diff != "" || len(m.Calls(storefault.Secret)) != 1 {
+		t.Errorf("asked %d times; the secrets differ (-first +second):\n%s", len(m.Calls(storefault.Secret)), diff)
 	}
 	if diff := cmp.Diff(first, g.Secret()); diff != "" {
 		t.Errorf("the known secret differs (-want +got):\n%s", diff)
@@ -469,20 +403,20 @@ func TestSecretIsAskedOnce(t *testing.T) {
 func TestLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g Guard
-		m := newMoody()
+		m := storefault.Wrap(store.NewMemory(0))
 		s := g.For(m, new(reports), nil)
 		release, granted := s.Lease(t.Context(), key, "", time.Minute)
-		if !granted || release == nil || m.isOpen() != 1 {
-			t.Fatalf("granted: %v, with %d leases", granted, m.isOpen())
+		if !granted || release == nil || m.Held() != 1 {
+			t.Fatalf("granted: %v, with %d leases", granted, m.Held())
 		}
-		if release(true); m.isOpen() != 0 {
+		if release(true); m.Held() != 0 {
 			t.Error("release did not end the lease")
 		}
-		m.set(func(string) { time.Sleep(time.Minute) })
+		m.Inject(storefault.Delay(time.Minute))
 		if release, granted := s.Lease(t.Context(), key, "", time.Minute); !granted || release != nil {
 			t.Errorf("from a store that hangs: granted %v, release %v; want granted without a release", granted, release != nil)
 		}
-		if time.Sleep(2 * time.Minute); m.isOpen() != 0 {
+		if time.Sleep(2 * time.Minute); m.Held() != 0 {
 			t.Error("a lease that came too late is kept")
 		}
 		if release, granted := g.For(struct{ store.Store }{m}, new(reports), nil).Lease(t.Context(), key, "", time.Minute); !granted || release != nil {

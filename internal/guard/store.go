@@ -21,14 +21,16 @@ type Store struct {
 	req      *http.Request
 }
 
-// cannotHang reports whether all calls of the store end soon.
-func (s Store) cannotHang() bool {
+// CannotHang reports whether all calls of the store end soon. They then run in
+// the goroutine of their caller.
+func (s Store) CannotHang() bool {
 	_, ok := s.store.(*store.Memory)
 	return ok
 }
 
-// AtOnce reports whether look-ups, and reads and writes of bodies, end soon. They then run in the
-// goroutine of their caller, and ignore its context.
+// AtOnce reports whether look-ups, reads of bodies, and all calls of drafts end
+// soon. They then run in the goroutine of their caller, and ignore its context.
+// So does Secret, but it heeds the context.
 func (s Store) AtOnce() bool {
 	switch s.store.(type) {
 	case *store.Memory, *store.Disk:
@@ -63,13 +65,31 @@ func (s Store) Entries(ctx context.Context, key string) ([]*store.Entry, error) 
 	})
 }
 
+// AppendEntries appends the entries of a key to dst. If dst has room for them,
+// and they are in memory, it allocates nothing.
+func (s Store) AppendEntries(ctx context.Context, dst []*store.Entry, key string) (entries []*store.Entry, err error) {
+	if !s.AtOnce() {
+		entries, err = s.Entries(ctx, key)
+		return append(dst, entries...), err
+	}
+	if !s.guard.enter() {
+		return dst, ErrShut
+	}
+	defer s.guard.leave()
+	defer recovered(&err)
+	if d, ok := s.store.(*store.Disk); ok {
+		return d.AppendEntries(ctx, dst, key)
+	}
+	return s.store.(*store.Memory).AppendEntries(ctx, dst, key)
+}
+
 // Secret returns the secret of the store. The store is asked once.
 func (s Store) Secret(ctx context.Context) (secret []byte, err error) {
 	if known := s.guard.Secret(); known != nil {
 		return known, nil
 	}
-	if s.cannotHang() {
-		secret, err = direct(s.guard, func() ([]byte, error) { return s.store.Secret(ctx) })
+	if s.AtOnce() {
+		secret, err = s.secretDirect(ctx)
 	} else {
 		secret, err = waited(ctx, s, options{op: "secret"}, func(ctx context.Context) ([]byte, error) {
 			return s.store.Secret(ctx)
@@ -81,10 +101,38 @@ func (s Store) Secret(ctx context.Context) (secret []byte, err error) {
 	return s.guard.keepSecret(secret), nil
 }
 
+// secretDirect asks the store in the goroutine of its caller. Without a
+// deadline, a [store.Disk] waits for a lock for less time than the caller has
+// patience.
+func (s Store) secretDirect(ctx context.Context) ([]byte, error) {
+	if _, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.guard.patience(ctx))
+		defer cancel()
+	}
+	return direct(s.guard, func() ([]byte, error) { return s.store.Secret(ctx) })
+}
+
+// ends reports whether ctx has a deadline, or can be cancelled. Otherwise no
+// caller waits to go on.
+func ends(ctx context.Context) bool {
+	_, ok := ctx.Deadline()
+	return ok || ctx.Done() != nil
+}
+
 // Update changes the entries of a key. It calls change only until it returns.
+// For a caller without a deadline, a Disk is called in the goroutine of that
+// caller: it waits for locks as long as the guard would, and a caller that must
+// be gone in time would need another goroutine.
 func (s Store) Update(ctx context.Context, key string, change func([]*store.Entry) []*store.Entry) error {
-	if s.cannotHang() {
+	if s.CannotHang() {
 		return s.updateDirect(ctx, key, change)
+	}
+	if s.AtOnce() && !ends(ctx) {
+		ctx, cancel := context.WithTimeout(ctx, s.guard.patience(ctx))
+		defer cancel()
+		_, err := direct(s.guard, func() (none struct{}, _ error) { return none, s.store.Update(ctx, key, change) })
+		return err
 	}
 	return s.run(ctx, options{op: "update"}, func(ctx context.Context, c *call) error {
 		return s.store.Update(ctx, key, func(current []*store.Entry) []*store.Entry {
@@ -95,10 +143,21 @@ func (s Store) Update(ctx context.Context, key string, change func([]*store.Entr
 	})
 }
 
-// Invalidate is an Update that takes effect even if ctx has ended or the store is slow. change may be
-// called after Invalidate has returned.
+// Freshen is [store.Disk.Freshen]. It reports false for other stores, which
+// only Update changes.
+func (s Store) Freshen(key string, change func([]*store.Entry) []*store.Entry) (done bool) {
+	d, ok := s.store.(*store.Disk)
+	if !ok {
+		return false
+	}
+	done, err := direct(s.guard, func() (bool, error) { return d.Freshen(key, change), nil })
+	return done && err == nil
+}
+
+// Invalidate is an Update that takes effect even if ctx has ended or the store
+// is slow. change may be called after Invalidate has returned.
 func (s Store) Invalidate(ctx context.Context, key string, change func([]*store.Entry) []*store.Entry) error {
-	if s.cannotHang() {
+	if s.CannotHang() {
 		return s.updateDirect(ctx, key, change)
 	}
 	return s.run(ctx, options{op: "invalidate", completes: true}, func(ctx context.Context, _ *call) error {
@@ -107,22 +166,58 @@ func (s Store) Invalidate(ctx context.Context, key string, change func([]*store.
 }
 
 func (s Store) updateDirect(ctx context.Context, key string, change func([]*store.Entry) []*store.Entry) error {
+	if ctx.Done() != nil {
+		ctx = context.WithoutCancel(ctx)
+	}
 	_, err := direct(s.guard, func() (none struct{}, _ error) {
-		return none, s.store.Update(context.WithoutCancel(ctx), key, change)
+		return none, s.store.Update(ctx, key, change)
 	})
 	return err
 }
 
-// Each returns the entries of all keys with a prefix, one after another. It waits for the store as
-// long as that makes progress, and for its caller as long as ctx lasts. The error comes last.
+// Each returns the entries of all keys with a prefix, one after another. It
+// waits for the store as long as that makes progress, and for its caller as
+// long as ctx lasts. The error comes last.
 func (s Store) Each(ctx context.Context, prefix string) iter.Seq2[*store.Entry, error] {
+	return s.each(ctx, func(ctx context.Context, _ func()) iter.Seq2[*store.Entry, error] { return s.store.All(ctx, prefix) })
+}
+
+// matcher is an optional interface of a store: its All for the entries whose
+// URL matches.
+type matcher interface {
+	Matching(ctx context.Context, prefix string, match func(url string) bool) iter.Seq2[*store.Entry, error]
+}
+
+// Matching is Each for the entries whose URL matches. It calls match in other
+// goroutines, which hand over no other entries.
+func (s Store) Matching(ctx context.Context, prefix string, match func(url string) bool) iter.Seq2[*store.Entry, error] {
+	return s.each(ctx, func(ctx context.Context, step func()) iter.Seq2[*store.Entry, error] {
+		matches := func(url string) bool {
+			step()
+			return match(url)
+		}
+		if m, ok := s.store.(matcher); ok {
+			return m.Matching(ctx, prefix, matches)
+		}
+		return func(yield func(*store.Entry, error) bool) {
+			for e, err := range s.store.All(ctx, prefix) {
+				if (err != nil || matches(e.URL)) && !yield(e, err) {
+					return
+				}
+			}
+		}
+	})
+}
+
+// each returns the entries of a list, which calls step when it makes progress.
+func (s Store) each(ctx context.Context, list func(ctx context.Context, step func()) iter.Seq2[*store.Entry, error]) iter.Seq2[*store.Entry, error] {
 	return func(yield func(*store.Entry, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		found, ended := make(chan *store.Entry), make(chan error, 1)
 		go func() {
 			ended <- s.run(ctx, options{op: "list", progress: true}, func(ctx context.Context, c *call) error {
-				for e, err := range s.store.All(ctx, prefix) {
+				for e, err := range list(ctx, func() { c.steps.Add(1) }) {
 					if err != nil {
 						return err
 					}
@@ -149,7 +244,8 @@ func (s Store) Each(ctx context.Context, prefix string) iter.Seq2[*store.Entry, 
 	}
 }
 
-// hand gives an entry to the caller. A slow caller is not taken for a store that hangs.
+// hand gives an entry to the caller. A slow caller is not taken for a store
+// that hangs.
 func (c *call) hand(ctx context.Context, to chan<- *store.Entry, e *store.Entry) error {
 	ticker := time.NewTicker(patience.Longest / 4)
 	defer ticker.Stop()
@@ -165,8 +261,12 @@ func (c *call) hand(ctx context.Context, to chan<- *store.Entry, e *store.Entry)
 	}
 }
 
-// Clear removes all entries. It waits as long as ctx lasts.
+// Clear removes all entries. It waits as long as ctx lasts. If ctx has ended,
+// nothing is removed.
 func (s Store) Clear(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	clearer, ok := s.store.(interface{ Clear(context.Context) error })
 	if !ok {
 		return s.ChangeAll(ctx, true, func() []string { return []string{""} }, func([]*store.Entry) []*store.Entry { return nil })
@@ -174,10 +274,11 @@ func (s Store) Clear(ctx context.Context) error {
 	return s.run(ctx, options{op: "clear", unhurried: true}, func(ctx context.Context, _ *call) error { return clearer.Clear(ctx) })
 }
 
-// ChangeAll changes the entries of all keys with one of the prefixes. It calls prefixes once
-// [Guard.Secret] returns the secret. Until Shut it takes effect even if ctx has ended or the store is slow. If
-// patient is set, it waits as long as ctx lasts while it makes progress. prefixes and change may be
-// called after ChangeAll has returned.
+// ChangeAll changes the entries of all keys with one of the prefixes. It calls
+// prefixes once [Guard.Secret] returns the secret. Until Shut it takes effect
+// even if ctx has ended or the store is slow. If patient is set, it waits as
+// long as ctx lasts while it makes progress. prefixes and change may be called
+// after ChangeAll has returned.
 func (s Store) ChangeAll(ctx context.Context, patient bool, prefixes func() []string, change func([]*store.Entry) []*store.Entry) error {
 	return s.run(ctx, options{op: "invalidate", completes: true, progress: patient}, func(ctx context.Context, c *call) error {
 		if s.guard.Secret() == nil {
@@ -198,7 +299,8 @@ func (s Store) ChangeAll(ctx context.Context, patient bool, prefixes func() []st
 	})
 }
 
-// changePrefix changes the entries of all keys with a prefix, as a part of the call c.
+// changePrefix changes the entries of all keys with a prefix, as a part of the
+// call c.
 func (s Store) changePrefix(ctx context.Context, c *call, prefix string, change func([]*store.Entry) []*store.Entry) (failed error) {
 	keys := make(map[string]bool)
 	for e, err := range s.store.All(ctx, prefix) {
@@ -275,30 +377,32 @@ func (s Store) Lease(ctx context.Context, key, variant string, most time.Duratio
 	}, mine
 }
 
-// Evictions returns how many keys the store has evicted. ok is false if it does not tell.
-func (s Store) Evictions() (n uint64, ok bool) {
+// Evictions returns how many keys the store has evicted, or what it told last
+// if it does not tell in time. It is 0 if the store has never told.
+func (s Store) Evictions(ctx context.Context) uint64 {
 	evictor, ok := s.store.(interface{ Evictions() uint64 })
 	if !ok {
-		return 0, false
+		return 0
 	}
-	defer func() {
-		if recover() != nil {
-			n, ok = 0, false
+	if s.AtOnce() {
+		return evictor.Evictions()
+	}
+	n, err := waited(ctx, s, options{op: "evictions", afterShut: true}, func(context.Context) (uint64, error) {
+		return evictor.Evictions(), nil
+	})
+	if err != nil {
+		if isBroken(err) {
+			s.failed("evictions", err)
 		}
-	}()
-	return evictor.Evictions(), true
+		return s.guard.evictions.Load()
+	}
+	s.guard.evictions.Store(n)
+	return n
 }
 
-// Fits reports whether the store can take the header of e, as far as it tells in advance.
-func (s Store) Fits(e *store.Entry) (ok bool) {
+// fits reports whether the store can take the header of e, as far as it tells
+// in advance.
+func (s Store) fits(e *store.Entry) bool {
 	sizer, ok := s.store.(interface{ Fits(*store.Entry) bool })
-	if !ok {
-		return true
-	}
-	defer func() {
-		if recover() != nil {
-			ok = false
-		}
-	}()
-	return sizer.Fits(e)
+	return !ok || sizer.Fits(e)
 }

@@ -1,12 +1,15 @@
 package stored
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"sync"
 	"sync/atomic"
 
+	"github.com/cachetrip/cachetrip/internal/digest"
 	"github.com/cachetrip/cachetrip/internal/span"
 	"github.com/cachetrip/cachetrip/store"
 )
@@ -26,8 +29,22 @@ type Body struct {
 	turn    sync.Mutex // held by the goroutine that reads; Close does not wait for it
 	left    span.Span  // the span that is still to be read
 	damaged bool       // the store cannot write the next bytes, but Rest may supply them
+	wrong   error      // the content does not have its digest; nil if it has, or if that is unknown
 
-	rest atomic.Pointer[io.ReadCloser] // the result of Rest; nil before its call
+	rest atomic.Pointer[rest] // nil before the call of Rest
+}
+
+// rest is what the store has lost.
+type rest struct {
+	end  context.CancelFunc            // of the context of Rest
+	body atomic.Pointer[io.ReadCloser] // the result of Rest; nil until it returns
+}
+
+func (r *rest) Close() {
+	r.end()
+	if body := r.body.Load(); body != nil {
+		(*body).Close()
+	}
 }
 
 // Options are the options of a Body.
@@ -35,9 +52,17 @@ type Options struct {
 	// Count counts the bytes read.
 	Count *atomic.Int64
 
+	// Check has the digests of the content, which the body must read from its
+	// beginning. If they do not match, the last piece is not read, and the body
+	// ends in an error. Checked is then called, and also if they match. Check is
+	// nil if there are none.
+	Check   *digest.Check
+	Checked func(wrong error)
+
 	// Rest requests a stretch that the store has lost. It is called once, and
-	// returns nil if it cannot get it. Rest may be nil.
-	Rest func(span.Span) io.ReadCloser
+	// returns nil if it cannot get it. The context ends with the body, and when
+	// the body is closed. Rest may be nil.
+	Rest func(context.Context, span.Span) io.ReadCloser
 }
 
 // NewBody returns a body with the span s of content. The body closes content.
@@ -92,9 +117,34 @@ func (b *Body) next(p []byte) (int, error) {
 	}
 	defer b.content.release()
 	p = p[:min(int64(len(p)), b.left.Length())]
-	n, err := b.read(p)
+	n, err := b.readChecked(p)
 	b.advance(int64(n))
 	return n, err
+}
+
+// readChecked reads like read, and hashes the bytes. It does not return the
+// last bytes if the content is wrong.
+func (b *Body) readChecked(p []byte) (int, error) {
+	if b.wrong != nil {
+		return 0, b.wrong
+	}
+	n, err := b.read(p)
+	o := &b.options
+	if o.Check == nil || n == 0 {
+		return n, err
+	}
+	o.Check.Take(b.left.Start, p[:n])
+	if b.left.Start+int64(n) < b.left.End {
+		return n, err
+	}
+	wrong := o.Check.Wrong(b.left.End)
+	o.Checked(wrong)
+	if wrong == nil {
+		return n, err
+	}
+	b.wrong = fmt.Errorf("cachetrip: the response was stored in parts, and %w; it is dropped, and the next request gets it whole: %w",
+		wrong, io.ErrUnexpectedEOF)
+	return 0, b.wrong
 }
 
 // read reads the next bytes: from the store, or from Rest if the store has lost
@@ -109,16 +159,15 @@ func (b *Body) read(p []byte) (int, error) {
 		if n > 0 {
 			return n, nil
 		}
-		body := b.options.Rest(b.left)
-		if body == nil {
+		rest = b.askRest()
+		switch {
+		case rest == nil && b.closed.Load():
+			return 0, http.ErrBodyReadAfterClose
+		case rest == nil:
 			return 0, err
 		}
-		b.options.Rest, rest = nil, &body
-		if b.rest.Store(rest); b.closed.Load() {
-			body.Close()
-		}
 	}
-	n, err := (*rest).Read(p)
+	n, err := (*rest.body.Load()).Read(p)
 	if err == io.EOF {
 		err = nil
 		if n == 0 && len(p) > 0 {
@@ -128,9 +177,31 @@ func (b *Body) read(p []byte) (int, error) {
 	return n, err
 }
 
+// askRest calls Rest. It returns nil if Rest does not get anything. Close may
+// be called meanwhile.
+func (b *Body) askRest() *rest {
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &rest{end: cancel}
+	b.rest.Store(r)
+	if b.closed.Load() {
+		r.Close()
+	}
+	body := b.options.Rest(ctx, b.left)
+	if body == nil {
+		r.Close()
+		b.rest.Store(nil)
+		return nil
+	}
+	b.options.Rest = nil
+	if r.body.Store(&body); b.closed.Load() {
+		r.Close()
+	}
+	return r
+}
+
 func (b *Body) closeRest() {
-	if rest := b.rest.Load(); rest != nil {
-		(*rest).Close()
+	if r := b.rest.Load(); r != nil {
+		r.Close()
 	}
 }
 
@@ -185,12 +256,12 @@ func (b *Body) writeNext(w io.Writer, buffer *[]byte) (n int64, over bool, err e
 // writePiece writes the next bytes: from memory, from the store, or through
 // buffer, which it makes when needed.
 func (b *Body) writePiece(w io.Writer, buffer *[]byte) (int64, error) {
-	if inline := b.content.inline(b.left.Start); inline != nil {
+	if inline := b.content.inline(b.left.Start); inline != nil && b.options.Check == nil {
 		n, err := write(w, inline[:min(int64(len(inline)), b.left.Length())])
 		b.advance(n)
 		return n, err
 	}
-	if direct, length, offset := b.content.direct(b.left.Start); direct != nil && !b.damaged {
+	if direct, length, offset := b.content.direct(b.left.Start); direct != nil && !b.damaged && b.options.Check == nil {
 		n, err := direct.WriteRangeTo(w, offset, min(length, b.left.Length()))
 		b.advance(n)
 		if n == 0 && err == nil {
@@ -208,7 +279,7 @@ func (b *Body) writePiece(w io.Writer, buffer *[]byte) (int64, error) {
 		*buffer = make([]byte, min(copySize, b.left.Length()))
 	}
 	piece := (*buffer)[:min(int64(len(*buffer)), b.left.Length())]
-	n, err := b.read(piece)
+	n, err := b.readChecked(piece)
 	b.advance(int64(n))
 	if n == 0 {
 		return 0, err

@@ -1,5 +1,5 @@
-// Package stored reads the stored parts of bodies, and serves them as the bodies
-// of responses: whole, as one range, or as several ranges. It promises:
+// Package stored reads the stored parts of bodies, and serves them as the
+// bodies of responses: whole, as one range, or as several ranges. It promises:
 //
 //   - A body may be read and closed by several goroutines at once. Each byte goes to
 //     one of them.
@@ -55,7 +55,8 @@ func (c *Content) Open(parts []store.Part, open func(store.Blob) (store.Body, er
 // Parts returns the parts of c.
 func (c *Content) Parts() []store.Part { return c.parts }
 
-// InMemory reports whether all of c is in memory, so that reading it cannot fail.
+// InMemory reports whether all of c is in memory, so that reading it cannot
+// fail.
 func (c *Content) InMemory() bool { return c.bodies == nil }
 
 // ReadAt reads at an offset of the whole body, up to the end of the part there.

@@ -13,7 +13,8 @@ import (
 	"github.com/cachetrip/cachetrip/internal/span"
 )
 
-// Multipart is the body of a response with several ranges: RFC 9110, section 14.6.
+// Multipart is the body of a response with several ranges: RFC 9110, section
+// 14.6.
 type Multipart struct {
 	content *Content
 	closed  atomic.Bool

@@ -2,6 +2,7 @@ package stored_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"mime"
@@ -54,7 +55,8 @@ func (d direct) WriteRangeTo(w io.Writer, offset, length int64) (int64, error) {
 	return io.Copy(w, struct{ io.Reader }{io.NewSectionReader(d.blob, offset, length)})
 }
 
-// fixture is content of three parts: one in memory, and two in blobs, before which the store has other bytes.
+// fixture is content of three parts: one in memory, and two in blobs, before
+// which the store has other bytes.
 type fixture struct {
 	*testing.T
 	stored.Content
@@ -85,7 +87,7 @@ func open(t *testing.T, copies bool) *fixture {
 	return f
 }
 
-func (f *fixture) body(s span.Span, rest func(span.Span) io.ReadCloser) *stored.Body {
+func (f *fixture) body(s span.Span, rest func(context.Context, span.Span) io.ReadCloser) *stored.Body {
 	return stored.NewBody(&f.Content, s, stored.Options{Count: &f.count, Rest: rest})
 }
 
@@ -312,7 +314,7 @@ func TestDamage(t *testing.T) {
 					f := open(t, copies)
 					f.first.fails, f.first.err = 7, test.err // 5 bytes of the part
 					asked, rest := 0, &closeCounter{}
-					b := f.body(span.Of(0, 30), func(s span.Span) io.ReadCloser {
+					b := f.body(span.Of(0, 30), func(_ context.Context, s span.Span) io.ReadCloser {
 						if asked++; s != span.Of(15, 30) {
 							t.Errorf("%s: asked for %v", way, s)
 						}
