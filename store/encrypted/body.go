@@ -14,8 +14,8 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// openBody reads a blob, package by package. It keeps the last package, for callers that read a
-// little at a time.
+// openBody reads a blob, package by package. It keeps the last package, for
+// callers that read a little at a time.
 type openBody struct {
 	inner  store.Body
 	reader io.ReaderAt
@@ -77,7 +77,8 @@ func (b *openBody) read(p []byte, offset int64) error {
 	return damage(n, len(p), err)
 }
 
-// damage returns the error for a read that wanted bytes and got n bytes and err.
+// damage returns the error for a read that wanted bytes and got n bytes and
+// err.
 func damage(n, want int, err error) error {
 	var forged sio.Error
 	switch {
@@ -91,8 +92,8 @@ func damage(n, want int, err error) error {
 
 func (b *openBody) Close() error { return b.inner.Close() }
 
-// draft encrypts the bytes that are written, package by package. tail has the plain text that is
-// not in the inner draft yet.
+// draft encrypts the bytes that are written, package by package. tail has the
+// plain text that is not in the inner draft yet.
 type draft struct {
 	inner  store.Draft
 	salt   []byte
@@ -108,8 +109,8 @@ type draft struct {
 
 func (d *draft) Write(p []byte) (n int, err error) {
 	for n < len(p) && d.err == nil {
-		// The writer holds a package back until more bytes follow: the last package of all is
-		// marked.
+		// The writer holds a package back until more bytes follow: the last
+		// package of all is marked.
 		full := len(d.tail) == packageSize
 		piece := p[n:]
 		if full {

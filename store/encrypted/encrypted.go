@@ -41,6 +41,7 @@ import (
 	"iter"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/minio/sio"
@@ -48,6 +49,10 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 	"github.com/cachetrip/cachetrip/store/internal/entryset"
 )
+
+// formatVersion is the version of what a Store writes. Any change of it needs
+// another one.
+const formatVersion = 1
 
 const (
 	// KeySize is the size of a key in bytes.
@@ -59,28 +64,30 @@ const (
 	sealedField = "Sealed" // the header field of an inner entry that has the encrypted metadata
 )
 
-// Store encrypts entries and bodies and keeps them in another store. It is safe for concurrent
-// use.
+// Store encrypts entries and bodies and keeps them in another store. It is safe
+// for concurrent use.
 type Store struct {
-	inner  store.Store
-	master []byte
+	inner   store.Store
+	master  []byte
+	version int // of the format
 }
 
 var _ store.Store = (*Store)(nil)
 
-// New returns a store that keeps everything in inner, encrypted with key. The key must be 32
-// bytes from crypto/rand, not a password. Keep it where only the program can read it. The
-// caller closes inner. The new store does not find entries that inner has already, unencrypted
-// or with another key; inner evicts them in time.
+// New returns a store that keeps everything in inner, encrypted with key. The
+// key must be 32 bytes from crypto/rand, not a password. Keep it where only the
+// program can read it. The caller closes inner. The new store does not find
+// entries that inner has already, unencrypted or with another key; inner evicts
+// them in time.
 func New(inner store.Store, key []byte) (*Store, error) {
 	if len(key) != KeySize {
 		return nil, fmt.Errorf("cachetrip: store: encrypted: the key has %d bytes, not %d", len(key), KeySize)
 	}
-	return &Store{inner: inner, master: bytes.Clone(key)}, nil
+	return &Store{inner: inner, master: bytes.Clone(key), version: formatVersion}, nil
 }
 
-// Evictions returns how many keys the inner store has evicted to keep its limits, or 0 if it
-// does not count them.
+// Evictions returns how many keys the inner store has evicted to keep its
+// limits, or 0 if it does not count them.
 func (s *Store) Evictions() uint64 {
 	if evictor, ok := s.inner.(interface{ Evictions() uint64 }); ok {
 		return evictor.Evictions()
@@ -88,8 +95,8 @@ func (s *Store) Evictions() uint64 {
 	return 0
 }
 
-// Lease asks the inner store for a lease. Processes that share a store wait for each other by
-// leases. If the inner store has none, the lease is granted.
+// Lease asks the inner store for a lease. Processes that share a store wait for
+// each other by leases. If the inner store has none, the lease is granted.
 func (s *Store) Lease(ctx context.Context, key, variant string) (release func(shared bool), granted bool) {
 	fleet, ok := s.inner.(interface {
 		Lease(ctx context.Context, key, variant string) (func(shared bool), bool)
@@ -100,8 +107,8 @@ func (s *Store) Lease(ctx context.Context, key, variant string) (release func(sh
 	return fleet.Lease(ctx, key, variant)
 }
 
-// Secret implements [store.Store]. The secret also depends on the key, so that the inner store
-// does not reveal it.
+// Secret implements [store.Store]. The secret also depends on the key, so that
+// the inner store does not reveal it.
 func (s *Store) Secret(ctx context.Context) ([]byte, error) {
 	inner, err := s.inner.Secret(ctx)
 	if err != nil {
@@ -226,8 +233,8 @@ func (s *Store) Create(ctx context.Context, key string, size int64) (store.Draft
 	return d, nil
 }
 
-// seal returns e as the inner store keeps it. It does not encrypt the blobs that current names
-// again.
+// seal returns e as the inner store keeps it. It does not encrypt the blobs
+// that current names again.
 func (s *Store) seal(key string, e *store.Entry, current []*store.Entry) (*store.Entry, error) {
 	if err := entryset.CheckOwner(key, e.Key); err != nil {
 		return nil, opError(err)
@@ -259,8 +266,8 @@ func (s *Store) seal(key string, e *store.Entry, current []*store.Entry) (*store
 	return sealed, nil
 }
 
-// sealBlob returns the blob of the inner store. It has the encrypted bytes if the blob is kept
-// with its entry.
+// sealBlob returns the blob of the inner store. It has the encrypted bytes if
+// the blob is kept with its entry.
 func (s *Store) sealBlob(key string, blob store.Blob, current []*store.Entry) (store.Blob, error) {
 	inner, salt, err := innerBlob(blob)
 	if err != nil {
@@ -328,9 +335,11 @@ func (s *Store) open(e *store.Entry) (*store.Entry, error) {
 // opError says which store failed.
 func opError(err error) error { return fmt.Errorf("cachetrip: store: encrypted: %w", err) }
 
-// derive returns a key for one purpose.
+// derive returns a key for one purpose. Each version of the format has other
+// keys, and another secret. So programs with different versions use different
+// keys of the inner store, and leave each other's entries alone.
 func (s *Store) derive(salt []byte, purpose, key string) ([]byte, error) {
-	return hkdf.Key(sha256.New, s.master, salt, "cachetrip encrypted 1 "+purpose+" "+key, KeySize)
+	return hkdf.Key(sha256.New, s.master, salt, "cachetrip encrypted "+strconv.Itoa(s.version)+" "+purpose+" "+key, KeySize)
 }
 
 func (s *Store) config(salt []byte, purpose, key string) (sio.Config, error) {
@@ -377,7 +386,8 @@ func sealedSize(size int64) int64 {
 	return int64(n)
 }
 
-// The ID of a blob is that of the inner store and the salt of its key, in hexadecimal digits.
+// The ID of a blob is that of the inner store and the salt of its key, in
+// hexadecimal digits.
 
 func outerID(inner string, salt []byte) string { return inner + hex.EncodeToString(salt) }
 

@@ -16,16 +16,16 @@ import (
 	"time"
 
 	"github.com/cachetrip/cachetrip"
-	"github.com/cachetrip/cachetrip/internal/harness"
 	"github.com/cachetrip/cachetrip/store"
 	"github.com/cachetrip/cachetrip/store/encrypted"
+	"github.com/cachetrip/cachetrip/store/internal/subject"
 	"github.com/cachetrip/cachetrip/store/storefault"
 	"github.com/cachetrip/cachetrip/store/storetest"
 )
 
 func TestDisk(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Subject {
-		return harness.DiskSubject(t, t.TempDir(), store.DiskOptions{MaxBytes: 128 << 20}, func(d *store.Disk) (store.Store, error) {
+		return subject.Disk(t, t.TempDir(), store.DiskOptions{MaxBytes: 128 << 20}, func(d *store.Disk) (store.Store, error) {
 			return encrypted.New(d, key)
 		})
 	})
@@ -402,19 +402,8 @@ func TestSwap(t *testing.T) {
 	}
 }
 
-// leasing is a store with leases. It counts the granted and the released ones.
-type leasing struct {
-	store.Store
-	granted, released atomic.Int64
-}
-
-func (s *leasing) Lease(context.Context, string, string) (func(bool), bool) {
-	s.granted.Add(1)
-	return func(bool) { s.released.Add(1) }, true
-}
-
 func TestLease(t *testing.T) {
-	inner := &leasing{Store: store.NewMemory(0)}
+	inner := storefault.Wrap(store.NewMemory(0))
 	kept, err := encrypted.New(inner, make([]byte, encrypted.KeySize))
 	if err != nil {
 		t.Fatal(err)
@@ -422,7 +411,7 @@ func TestLease(t *testing.T) {
 	cache := &cachetrip.Transport{Store: kept}
 	get(t, cache.Client(), origin(t))
 	cache.Close()
-	if granted, released := inner.granted.Load(), inner.released.Load(); granted != 1 || released != 1 {
+	if granted, released := len(inner.Calls(storefault.Lease)), len(inner.Calls(storefault.Release)); granted != 1 || released != 1 {
 		t.Errorf("%d leases were granted and %d released, want 1", granted, released)
 	}
 }

@@ -9,13 +9,11 @@ import (
 	"github.com/cachetrip/cachetrip/store/internal/wire"
 )
 
-// The plain text of the metadata of an entry: its fields one after the other, in
-// the encoding of package wire. Only text that was encrypted with the key is ever
-// parsed. A new field of store.Entry needs a place in appendHead and in parseHead,
-// and the format a new version; TestHeadKnowsAllFields fails as long as one of them
-// lacks it.
-
-const headVersion = 1
+// The plain text of the metadata of an entry: its fields one after the other,
+// in the encoding of package wire. Only text that was encrypted with the key is
+// ever parsed. A new field of store.Entry needs a place in appendHead and in
+// parseHead, and the format a new version; TestHeadKnowsAllFields fails as long
+// as one of them lacks it.
 
 // appendHead appends the metadata of e.
 func appendHead(b []byte, e *store.Entry) []byte {
@@ -25,7 +23,7 @@ func appendHead(b []byte, e *store.Entry) []byte {
 			flags |= 1 << i
 		}
 	}
-	b = append(b, headVersion, flags)
+	b = append(b, formatVersion, flags)
 	b = wire.AppendString(b, e.URL)
 	b = wire.AppendString(b, e.Method)
 	b = binary.AppendVarint(b, int64(e.Status))
@@ -67,7 +65,7 @@ func appendHeader(b []byte, h http.Header) []byte {
 // parseHead returns the entry whose metadata appendHead has encoded.
 func parseHead(b []byte) (e *store.Entry, ok bool) {
 	p := wire.Decoder{S: string(b)}
-	if p.Byte() != headVersion {
+	if p.Byte() != formatVersion {
 		return nil, false
 	}
 	flags := p.Byte()

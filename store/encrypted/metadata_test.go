@@ -10,8 +10,8 @@ import (
 	"github.com/cachetrip/cachetrip/store/internal/fill"
 )
 
-// Both halves of the codec must know every field of an entry. The key and the bytes
-// of blobs are kept by the inner store.
+// Both halves of the codec must know every field of an entry. The key and the
+// bytes of blobs are kept by the inner store.
 func TestHeadKnowsAllFields(t *testing.T) {
 	want := new(store.Entry)
 	fill.Fill(want)
