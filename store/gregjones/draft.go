@@ -12,11 +12,12 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// spoolAfter is how many bytes of a draft are kept in memory. Most responses of an API have
-// fewer.
+// spoolAfter is how many bytes of a draft are kept in memory. Most responses of
+// an API have fewer.
 const spoolAfter = 64 << 10
 
-// draft is a body that is arriving. Its beginning is in memory, the rest in a temporary file.
+// draft is a body that is arriving. Its beginning is in memory, the rest in a
+// temporary file.
 type draft struct {
 	store *Store
 	key   string

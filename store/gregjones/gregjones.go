@@ -44,13 +44,13 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/cachetrip/cachetrip/store"
 	"github.com/cachetrip/cachetrip/store/internal/entryset"
 )
 
-// Cache is the interface of github.com/gregjones/httpcache. It has to be safe for concurrent use.
+// Cache is the interface of github.com/gregjones/httpcache. It has to be safe
+// for concurrent use.
 type Cache interface {
 	Get(key string) (responseBytes []byte, ok bool) // ok is false if there is nothing
 	Set(key string, responseBytes []byte)           // it may fail, or be undone, at any time
@@ -59,22 +59,23 @@ type Cache interface {
 
 // Options configures a [Store].
 type Options struct {
-	// MaxBody is the size, in bytes, of the largest body that is stored. 0 means DefaultMaxBody.
+	// MaxBody is the size, in bytes, of the largest body that is stored. 0
+	// means DefaultMaxBody.
 	MaxBody int64
 }
 
 const (
-	// DefaultMaxBody is the limit if the options have none: 16 MiB, because the whole body is
-	// in memory.
+	// DefaultMaxBody is the limit if the options have none: 16 MiB, because the
+	// whole body is in memory.
 	DefaultMaxBody = 16 << 20
 
 	prefix      = "cachetrip1:" // of all names; the digit is the version of the format
 	maxVariants = entryset.MaxVariants
 	maxMetadata = entryset.MaxMetadata
 
-	// maxHeads limits the metadata of all variants and identities of a URL, in bytes, because
-	// it is written at once. Beyond it the identities that stored nothing for longest are
-	// dropped.
+	// maxHeads limits the metadata of all variants and identities of a URL, in
+	// bytes, because it is written at once. Beyond it the identities that
+	// stored nothing for longest are dropped.
 	maxHeads = 1 << 20
 )
 
@@ -83,7 +84,8 @@ type Store struct {
 	cache   Cache
 	maxBody int64
 
-	// Updates take turns by the first two digits of the key: as many as there are parts of the index.
+	// Updates take turns by the first two digits of the key: as many as there
+	// are parts of the index.
 	turns [256]chan struct{}
 
 	mu     sync.Mutex
@@ -92,7 +94,8 @@ type Store struct {
 
 var _ store.Store = (*Store)(nil)
 
-// New returns a store that keeps everything in cache. No two Stores should use one cache at the same time.
+// New returns a store that keeps everything in cache. No two Stores should use
+// one cache at the same time.
 func New(cache Cache, opts Options) *Store {
 	s := &Store{cache: cache, maxBody: opts.MaxBody}
 	if s.maxBody <= 0 {
@@ -134,13 +137,24 @@ type slot struct {
 	Entries []*store.Entry
 }
 
+// heads returns the slots of a URL. It leaves out those that this package
+// cannot have written: somebody else can write to the cache.
 func (s *Store) heads(url string) []slot {
 	value, ok := s.get(headsName(url))
 	var slots []slot
 	if !ok || gob.NewDecoder(bytes.NewReader(value)).Decode(&slots) != nil {
 		return nil
 	}
-	return slots
+	return slices.DeleteFunc(slots, func(sl slot) bool { return !sl.valid(url) })
+}
+
+// valid reports whether the slot can be one of the URL.
+func (sl *slot) valid(url string) bool {
+	if entryset.CheckKey(sl.Key) != nil || !strings.HasPrefix(sl.Key, url) || len(sl.Entries) > maxVariants {
+		return false
+	}
+	_, err := store.Arrange(sl.Key, nil, sl.Entries) // checks each entry
+	return err == nil
 }
 
 func find(slots []slot, key string) []*store.Entry {
@@ -180,10 +194,13 @@ func (s *Store) Update(ctx context.Context, key string, change func([]*store.Ent
 	if slices.Equal(current, next) {
 		return nil
 	}
-	next = entryset.Arrange(current, next, responseTime)
+	next, err := store.Arrange(key, current, next)
+	if err != nil {
+		return opError("update", err)
+	}
 	for _, e := range next {
-		if err := checkEntry(key, e); err != nil {
-			return err
+		if err := checkBlobs(e); err != nil {
+			return opError("update", err)
 		}
 	}
 	after := slices.DeleteFunc(slices.Clone(before), func(sl slot) bool { return sl.Key == key })
@@ -206,25 +223,18 @@ func (s *Store) Update(ctx context.Context, key string, change func([]*store.Ent
 	return nil
 }
 
-// responseTime returns the time by which the rules of entryset compare entries.
-func responseTime(e *store.Entry) time.Time { return e.ResponseTime }
-
-// checkEntry returns an error unless e can be stored under key and its parts lie
-// within bodies of this store.
-func checkEntry(key string, e *store.Entry) error {
-	err := entryset.CheckOwner(key, e.Key)
+// checkBlobs returns an error unless the blobs of e are of this store.
+func checkBlobs(e *store.Entry) error {
 	for _, p := range e.Parts {
-		if err == nil {
-			err = entryset.CheckPart(p.Offset, p.Length, p.Skip, p.Blob.Size, p.Blob.Inline)
-		}
-		if err == nil && !isID(p.Blob.ID) {
-			err = fmt.Errorf("blob %q is not of this store", p.Blob.ID)
+		if !isID(p.Blob.ID) {
+			return fmt.Errorf("blob %q is not of this store", p.Blob.ID)
 		}
 	}
-	return opError("update", err)
+	return nil
 }
 
-// encode returns slots as a value. If they are too large, it drops slots at the end.
+// encode returns slots as a value. If they are too large, it drops slots at the
+// end.
 func encode(slots []slot) ([]byte, []slot, error) {
 	for {
 		b := bytes.NewBuffer(make([]byte, sha256.Size, 1<<10))
@@ -305,12 +315,13 @@ func (s *Store) index(part, url string, stored bool) {
 	s.set(indexName(part), append(make([]byte, sha256.Size), strings.Join(urls, "\n")...))
 }
 
-// pruneTries is how many URLs are looked up for each one that is added to the index. If the cache
-// drops as many as are added, about a third of those in the index are dropped ones.
+// pruneTries is how many URLs are looked up for each one that is added to the
+// index. If the cache drops as many as are added, about a third of those in the
+// index are dropped ones.
 const pruneTries = 3
 
-// prune looks up some URLs of a part of the index at random, except the one at keep, and removes
-// those whose entries the cache has dropped.
+// prune looks up some URLs of a part of the index at random, except the one at
+// keep, and removes those whose entries the cache has dropped.
 func (s *Store) prune(urls []string, keep int) []string {
 	for range min(pruneTries, len(urls)-1) {
 		i := rand.IntN(len(urls))
@@ -414,8 +425,8 @@ func (s *Store) Create(ctx context.Context, key string, size int64) (store.Draft
 	return &draft{store: s, key: key}, nil
 }
 
-// Secret implements [store.Store]. If the cache drops the secret, entries that depend on it are
-// not found any more.
+// Secret implements [store.Store]. If the cache drops the secret, entries that
+// depend on it are not found any more.
 func (s *Store) Secret(ctx context.Context) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

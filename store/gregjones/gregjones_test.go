@@ -108,7 +108,8 @@ func get(t *testing.T, cache *cachetrip.Transport, url string, fields ...string)
 	return string(b), cachetrip.StatusOf(resp)
 }
 
-// newOrigin returns a server whose bodies are their URL's query and the request's language, many times.
+// newOrigin returns a server whose bodies are their URL's query and the
+// request's language, many times.
 func newOrigin(t *testing.T) *httptest.Server {
 	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=600")
@@ -123,8 +124,9 @@ func content(query, language string) string {
 	return strings.Repeat(query+"/"+language+"\n", 1+len(query)*3000)
 }
 
-// A cache that is opened again has what was stored, under names that say nothing of the URL; credentials are
-// nowhere; and purging leaves nothing behind but the secret.
+// A cache that is opened again has what was stored, under names that say
+// nothing of the URL; credentials are nowhere; and purging leaves nothing
+// behind but the secret.
 func TestTransport(t *testing.T) {
 	origin := newOrigin(t)
 	values := newMemory()
@@ -228,14 +230,15 @@ func TestMaxBody(t *testing.T) {
 	}
 }
 
-// The heads of a URL do not grow without end with the identities that ask for it.
+// The heads of a URL do not grow without end with the identities that ask for
+// it.
 func TestIdentities(t *testing.T) {
 	values := newMemory()
 	s := gregjones.New(values, gregjones.Options{})
 	last := ""
-	for i := range 150 {
+	for i := range 30 {
 		last = storetest.Key(1, 0)[:32] + fmt.Sprintf("%x", sha256.Sum256([]byte{byte(i), byte(i >> 8)}))[:32]
-		e := &store.Entry{Key: last, Method: http.MethodGet, Length: -1, Header: http.Header{"X": {strings.Repeat("x", 10_000)}}}
+		e := &store.Entry{Key: last, Method: http.MethodGet, Length: -1, Header: http.Header{"X": {strings.Repeat("x", 50_000)}}}
 		if err := s.Update(t.Context(), last, func([]*store.Entry) []*store.Entry { return []*store.Entry{e} }); err != nil {
 			t.Fatal(err)
 		}
@@ -250,8 +253,8 @@ func TestIdentities(t *testing.T) {
 	}
 }
 
-// TestIndexIsPruned has a cache that holds little drop what was stored first. The index
-// does not keep the names of everything that was ever stored.
+// TestIndexIsPruned has a cache that holds little drop what was stored first.
+// The index does not keep the names of everything that was ever stored.
 func TestIndexIsPruned(t *testing.T) {
 	values := newMemory()
 	s := gregjones.New(values, gregjones.Options{})
