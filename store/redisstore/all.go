@@ -11,6 +11,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/cachetrip/cachetrip/store"
+	"github.com/cachetrip/cachetrip/store/internal/entryset"
 )
 
 // Listing. The entries of one URL are in up to 64 hashes, one for each group of
@@ -71,9 +72,9 @@ func (s *Store) scan(ctx context.Context, prefix string, yield func(*store.Entry
 	seed, seen := maphash.MakeSeed(), make(map[uint64]bool)
 	for _, node := range c.metadata.Nodes() {
 		if c.metadata.Mode() == rueidis.ClientModeCluster { // skip replicas, which hold copies
-			role, err := step(s, ctx, func(ctx context.Context) rueidis.RedisResult {
-				return node.Do(ctx, node.B().Role().Build())
-			}).ToArray()
+			role, err := step(s, ctx, func(ctx context.Context) ([]rueidis.RedisMessage, error) {
+				return node.Do(ctx, node.B().Role().Build()).ToArray()
+			})
 			if err != nil {
 				return err
 			}
@@ -85,9 +86,9 @@ func (s *Store) scan(ctx context.Context, prefix string, yield func(*store.Entry
 			}
 		}
 		for cursor := uint64(0); ; {
-			found, err := step(s, ctx, func(ctx context.Context) rueidis.RedisResult {
-				return node.Do(ctx, node.B().Scan().Cursor(cursor).Match(start+prefix+"*}"+metadataPart+"??").Count(scanCount).Build())
-			}).AsScanEntry()
+			found, err := step(s, ctx, func(ctx context.Context) (rueidis.ScanEntry, error) {
+				return node.Do(ctx, node.B().Scan().Cursor(cursor).Match(start+prefix+"*}"+metadataPart+"??").Count(scanCount).Build()).AsScanEntry()
+			})
 			if err != nil {
 				return err
 			}
@@ -95,7 +96,7 @@ func (s *Store) scan(ctx context.Context, prefix string, yield func(*store.Entry
 			for _, name := range found.Elements {
 				url, digits, ok := strings.Cut(strings.TrimPrefix(name, start), "}"+metadataPart)
 				group := url + digits
-				if h := maphash.String(seed, group); ok && len(url) == urlLen && len(group) == groupLen && isHex(group) && !seen[h] {
+				if h := maphash.String(seed, group); ok && len(url) == urlLen && len(group) == groupLen && entryset.IsHex(group) && !seen[h] {
 					if len(seen) == maxSeen {
 						clear(seen)
 					}
@@ -104,7 +105,10 @@ func (s *Store) scan(ctx context.Context, prefix string, yield func(*store.Entry
 				}
 			}
 			for groups := range slices.Chunk(groups, batch) {
-				resps := step(s, ctx, func(ctx context.Context) []rueidis.RedisResult { return s.firstOf(ctx, c, groups) })
+				resps, err := step(s, ctx, func(ctx context.Context) ([]rueidis.RedisResult, error) { return s.firstOf(ctx, c, groups), nil })
+				if err != nil {
+					return err
+				}
 				if more, err := s.allFromEach(ctx, groups, prefix, listTime, resps, yield); err != nil || !more {
 					return err
 				}
@@ -203,11 +207,18 @@ func (s *Store) allFrom(ctx context.Context, group, prefix string, budget time.D
 	}
 }
 
-// step makes one request of a scan, within listTime.
-func step[T any](s *Store, ctx context.Context, ask func(context.Context) T) T {
-	ctx, cancel := context.WithTimeout(ctx, listTime)
+// step makes one request that no reader waits for. It fails when ctx ends, or
+// after listTime.
+func step[T any](s *Store, ctx context.Context, ask func(context.Context) (T, error)) (result T, err error) {
+	limited, cancel := context.WithTimeout(ctx, listTime)
 	defer cancel()
-	s.metadata <- struct{}{}
-	defer func() { <-s.metadata }()
-	return ask(ctx)
+	if !s.metadata.take(limited.Done()) {
+		return result, errCrowded
+	}
+	defer s.metadata.giveBack()
+	result, err = orLeave(s, limited.Done(), func() (T, error) { return ask(context.WithoutCancel(ctx)) })
+	if err != nil && ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return result, err
 }

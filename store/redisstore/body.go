@@ -14,6 +14,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/cachetrip/cachetrip/store"
+	"github.com/cachetrip/cachetrip/store/internal/entryset"
 )
 
 // Reading bodies from the server. A body is a hash of chunks. Each chunk begins
@@ -49,7 +50,7 @@ func (s *Store) Open(ctx context.Context, key string, blob store.Blob) (store.Bo
 	case blob.Inline != nil:
 		b.whole = blob.Inline
 		return b, nil
-	case len(blob.ID) != idLen || !isHex(blob.ID) || blob.Size <= 0:
+	case len(blob.ID) != idLen || !entryset.IsHex(blob.ID) || blob.Size <= 0:
 		return nil, opError("open body", store.ErrDamaged)
 	}
 	chunks := chunksOf(blob.Size)

@@ -2,8 +2,11 @@ package redisstore
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -75,7 +78,7 @@ func (s *Store) connected(ctx context.Context) (*connection, error) {
 		s.background.Add(1)
 		go func() {
 			defer s.background.Done()
-			c, err := s.dial()
+			c, err := recovered(s.dial)
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if s.dialing, s.dialErr = nil, err; err == nil {
@@ -114,6 +117,8 @@ func (s *Store) dial() (*connection, error) {
 		s.opts.Configure(&metadata)
 		s.opts.Configure(&bodies)
 	}
+	shield(&metadata)
+	shield(&bodies)
 	c := &connection{}
 	var err error
 	if c.metadata, err = rueidis.NewClient(metadata); err != nil {
@@ -161,37 +166,99 @@ func checkVersion(info string) error {
 // permits, because their connections are separate.
 type permits chan struct{}
 
-// run calls op with the connection, and cancels its context after budget. key
-// is the key that op is about, or "". While the server counts as broken, run
-// fails at once. The end of ctx does not cancel op, because other callers may
-// be waiting for the same answer.
-func run[T any](s *Store, in permits, ctx context.Context, key string, budget time.Duration, op func(context.Context, *connection) (T, error)) (T, error) {
-	var result T
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), budget)
-	defer cancel()
+// take waits for a permit. It reports false if done is closed before there is one.
+func (p permits) take(done <-chan struct{}) bool {
 	select {
-	case in <- struct{}{}:
-	case <-ctx.Done():
+	case p <- struct{}{}:
+		return true
+	case <-done:
+		return false
+	}
+}
+
+func (p permits) giveBack() { <-p }
+
+// run calls op with the connection. Once the time limit has passed, which counts
+// the waiting for the server, run fails, and op goes on alone. While the server
+// counts as broken, run fails at once. The end of ctx does not end op, because
+// other callers may be waiting for the same answer.
+func run[T any](s *Store, in permits, ctx context.Context, key string, limit time.Duration, op func(context.Context, *connection) (T, error)) (result T, err error) {
+	waiting := newBudget(limit)
+	defer waiting.end()
+	if !in.take(waiting.done) {
 		return result, errCrowded
 	}
-	defer func() { <-in }()
-	done, err := s.breakers.of(s.conn.Load(), key).Allow() // operations report their results to the breaker
+	defer in.giveBack()
+	report, err := s.breakers.of(s.conn.Load(), key).Allow()
 	if err != nil {
 		return result, errBroken
 	}
-	panicked := true
+	ctx = context.WithoutCancel(ctx)
+	result, err = orLeave(s, waiting.done, func() (result T, err error) {
+		c, err := s.connected(ctx)
+		if err != nil {
+			return result, err
+		}
+		return op(ctx, c)
+	})
+	report(err)
+	return result, err
+}
+
+// orLeave calls op in another goroutine. If done is closed before op ends, it
+// fails, and op goes on alone. The caller has a permit.
+//
+// To cancel the context of op would not be enough. If a connection is missing,
+// the client makes it in the goroutine that needs it first, and the others wait
+// there. On a server that hangs, that ends after silence and not before. And
+// where a connection takes longer than one operation may take, as TLS does over
+// a long way, it must be completed for the operations that follow.
+func orLeave[T any](s *Store, done <-chan struct{}, op func() (T, error)) (result T, err error) {
+	type outcome struct {
+		result T
+		err    error
+	}
+	ended := make(chan outcome, 1)
+	s.operations.Go(func() {
+		result, err := recovered(op)
+		ended <- outcome{result, err}
+	})
+	select {
+	case o := <-ended:
+		return o.result, o.err
+	case <-done:
+		return result, context.DeadlineExceeded
+	}
+}
+
+// shield makes a panic in a function of the program an error. The client calls
+// them while other operations wait for it to return.
+func shield(o *rueidis.ClientOption) {
+	if dial := o.DialCtxFn; dial != nil {
+		o.DialCtxFn = func(ctx context.Context, to string, d *net.Dialer, c *tls.Config) (net.Conn, error) {
+			return recovered(func() (net.Conn, error) { return dial(ctx, to, d, c) })
+		}
+	}
+	if dial := o.DialFn; dial != nil {
+		o.DialFn = func(to string, d *net.Dialer, c *tls.Config) (net.Conn, error) {
+			return recovered(func() (net.Conn, error) { return dial(to, d, c) })
+		}
+	}
+	if credentials := o.AuthCredentialsFn; credentials != nil {
+		o.AuthCredentialsFn = func(c rueidis.AuthCredentialsContext) (rueidis.AuthCredentials, error) {
+			return recovered(func() (rueidis.AuthCredentials, error) { return credentials(c) })
+		}
+	}
+}
+
+// recovered calls f. A panic in it becomes an error.
+func recovered[T any](f func() (T, error)) (result T, err error) {
 	defer func() {
-		if panicked {
-			done(errNotAsked)
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	c, err := s.connected(ctx)
-	if err == nil {
-		result, err = op(ctx, c)
-	}
-	panicked = false
-	done(err)
-	return result, err
+	return f()
 }
 
 var (

@@ -227,12 +227,12 @@ func (d *draft) Commit() (store.Blob, error) {
 		return blob, nil
 	}
 	d.send()
-	late := time.NewTimer(d.s.opts.WriteTimeout)
-	defer late.Stop()
+	waiting := newBudget(d.s.opts.WriteTimeout)
+	defer waiting.end()
 	d.mu.Unlock()
 	select {
 	case <-d.sending:
-	case <-late.C:
+	case <-waiting.done:
 	}
 	d.mu.Lock()
 	if d.sendErr == nil && d.sent < chunksOf(d.size) {

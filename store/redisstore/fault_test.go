@@ -123,6 +123,109 @@ func TestStalledServer(t *testing.T) {
 	})
 }
 
+// TestConnectionsMadeAgain: no operation waits for a connection that was lost
+// for longer than its time limit. A connection may take longer than that.
+func TestConnectionsMadeAgain(t *testing.T) {
+	key := storetest.Key(1, 1)
+	for _, test := range []struct {
+		name   string
+		dial   func(ctx context.Context, ends <-chan struct{}) error // is called for each connection that is made again
+		hangs  bool                                                  // the server does not answer
+		usable bool                                                  // the store recovers meanwhile
+	}{
+		{"dialing hangs", func(_ context.Context, ends <-chan struct{}) error { <-ends; return errors.New("ended") }, false, false},
+		{"the server takes connections and hangs", func(context.Context, <-chan struct{}) error { return nil }, true, false},
+		{"dialing fails", func(context.Context, <-chan struct{}) error { return errors.New("no route") }, false, false},
+		{"dialing takes a while", func(ctx context.Context, _ <-chan struct{}) error {
+			select {
+			case <-time.After(10 * redisstore.DefaultLookupTimeout):
+			case <-ctx.Done():
+			}
+			return ctx.Err()
+		}, false, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			server := startServer(t)
+			var lost atomic.Bool
+			ends := make(chan struct{})
+			s := open(t, server.url(), redisstore.Options{Lease: 100 * time.Millisecond, Configure: func(o *rueidis.ClientOption) {
+				o.DialCtxFn = func(ctx context.Context, to string, dialer *net.Dialer, _ *tls.Config) (net.Conn, error) {
+					if lost.Load() {
+						if err := test.dial(ctx, ends); err != nil {
+							return nil, err
+						}
+					}
+					return dialer.DialContext(ctx, "tcp", to)
+				}
+			}})
+			eventually(t, "something is stored", func() bool { return put(s, t, key, large) == nil && holds(s, t, key, large) })
+			lost.Store(true)
+			server.do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+			if test.hangs {
+				server.signal(syscall.SIGSTOP)
+			}
+
+			for what, do := range map[string]func(ctx context.Context){
+				"looking up": func(ctx context.Context) { s.Entries(ctx, storetest.Key(2, 1)) },
+				"reading":    func(context.Context) { get(s, t, key) },
+				"storing":    func(context.Context) { put(s, t, key, large) },
+				"leasing":    func(ctx context.Context) { s.Lease(ctx, key, "") },
+				"listing one URL": func(ctx context.Context) {
+					for range s.All(ctx, key[:32]) {
+					}
+				},
+				"listing": func(ctx context.Context) {
+					for range s.All(ctx, "") {
+					}
+				},
+				"asking for a sign": func(ctx context.Context) { s.Ping(ctx) },
+			} {
+				quick(t, what, func() {
+					for range 5 {
+						ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+						do(ctx)
+						cancel()
+					}
+				})
+			}
+			if test.usable {
+				eventually(t, "it is used again", func() bool { return holds(s, t, key, large) && put(s, t, key, large) == nil })
+			}
+
+			close(ends)
+			server.signal(syscall.SIGCONT)
+			lost.Store(false)
+			eventually(t, "it recovers", func() bool { return holds(s, t, key, large) && put(s, t, key, small) == nil })
+		})
+	}
+}
+
+// TestPanics: functions of the program panic while the client makes a lost
+// connection again. That ends the operation, and not the process.
+func TestPanics(t *testing.T) {
+	server := startServer(t)
+	key := storetest.Key(1, 1)
+	var lost atomic.Bool
+	s := open(t, server.url(), redisstore.Options{Configure: func(o *rueidis.ClientOption) {
+		o.DialCtxFn = func(ctx context.Context, to string, dialer *net.Dialer, _ *tls.Config) (net.Conn, error) {
+			if lost.Load() {
+				panic("on purpose")
+			}
+			return dialer.DialContext(ctx, "tcp", to)
+		}
+	}})
+	eventually(t, "something is stored", func() bool { return put(s, t, key, large) == nil && holds(s, t, key, large) })
+	lost.Store(true)
+	server.do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+	eventually(t, "a connection is needed", func() bool {
+		_, err := s.Entries(t.Context(), storetest.Key(2, 1))
+		return err != nil && strings.Contains(err.Error(), "on purpose")
+	})
+	lost.Store(false)
+	eventually(t, "it recovers", func() bool { return put(s, t, key, small) == nil && holds(s, t, key, small) })
+}
+
 // TestNothingLeft closes stores during operations, which may be making
 // connections.
 func TestNothingLeft(t *testing.T) {

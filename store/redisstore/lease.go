@@ -5,27 +5,20 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/cachetrip/cachetrip/store/internal/leasewait"
 )
 
 // Leases. One process of a fleet fetches a response. Others that want the same
 // wait until it is stored.
 
-const (
-	// alone is the value of a lease whose response turned out not to be
-	// shareable. For aloneTime no process waits for such a response, as within
-	// one Transport.
-	alone     = "alone"
-	aloneTime = 10 * time.Second
-
-	// firstLook and lastLook are the pauses between looks at a lease that
-	// another process has. The first suits a fast origin. The last is little
-	// beside the time of a slow one.
-	firstLook = 2 * time.Millisecond
-	lastLook  = 30 * time.Millisecond
-)
+// alone is the value of a lease whose response turned out not to be shareable.
+// For leasewait.UselessTime no process waits for such a response.
+const alone = "alone"
 
 // Lease asks for the right to fetch the response to be stored under key for the
 // given variant. Of all processes that share the store, one has it at a time. A
@@ -50,49 +43,45 @@ func (s *Store) Lease(ctx context.Context, key, variant string) (release func(sh
 	sum := sha256.Sum256([]byte(variant))
 	name := s.urlName(key) + ":l:" + key[urlLen:] + ":" + hex.EncodeToString(sum[:8])
 	token := rand.Text()
-	timer := time.NewTimer(s.opts.Lease)
-	defer timer.Stop()
-	pause := firstLook
-	for waited := false; ; waited = true {
-		holder, err := run(s, s.metadata, ctx, key, s.opts.LookupTimeout, func(ctx context.Context, c *connection) (string, error) {
-			get := c.metadata.B().Get().Key(name).Build()
-			if waited {
-				return orEmpty(c.metadata.Do(ctx, get))
+	last := time.Now().Add(s.opts.Lease)
+	holder, err := run(s, s.metadata, ctx, key, s.opts.LookupTimeout, func(ctx context.Context, c *connection) (string, error) {
+		resps := c.metadata.DoMulti(ctx,
+			c.metadata.B().Set().Key(name).Value(token).Nx().Px(s.opts.Lease).Build(),
+			c.metadata.B().Get().Key(name).Build())
+		if err := resps[0].Error(); err != nil && !rueidis.IsRedisNil(err) {
+			return "", err
+		}
+		return orEmpty(resps[1])
+	})
+	switch {
+	case err != nil || holder == alone:
+		return none, true
+	case holder == token:
+		return func(shared bool) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if !s.closed { // after Close the lease expires
+				s.background.Go(func() { s.endLease(ctx, key, name, token, shared) })
 			}
-			set := c.metadata.B().Set().Key(name).Value(token).Nx().Px(s.opts.Lease).Build()
-			resps := c.metadata.DoMulti(ctx, set, get)
-			if err := resps[0].Error(); err != nil && !rueidis.IsRedisNil(err) {
-				return "", err
-			}
-			return orEmpty(resps[1])
-		})
-		switch {
-		case err != nil || holder == alone:
-			return none, true
-		case holder == token:
-			return func(shared bool) {
-				s.mu.Lock()
-				defer s.mu.Unlock()
-				if !s.closed { // after Close the lease expires
-					s.background.Go(func() { s.endLease(ctx, key, name, token, shared) })
-				}
-			}, true
-		case holder == "":
-			return nil, false
-		}
-		if ctx.Err() != nil {
-			return none, true
-		}
-		select {
-		case <-time.After(pause):
-			pause = min(lastLook, pause*3/2)
-		case <-timer.C:
-			return none, true
-		case <-ctx.Done():
-			return none, true
-		}
+		}, true
 	}
+	ended := holder == "" || leasewait.ForEnd(ctx, last, func() (bool, error) {
+		holder, err := run(s, s.metadata, ctx, key, s.opts.LookupTimeout, func(ctx context.Context, c *connection) (string, error) {
+			return orEmpty(c.metadata.Do(ctx, c.metadata.B().Get().Key(name).Build()))
+		})
+		if holder == alone {
+			err = errAlone
+		}
+		return holder == "", err
+	})
+	if ended {
+		return nil, false
+	}
+	return none, true
 }
+
+// errAlone ends the wait for a response that is of no use to others.
+var errAlone = errors.New("of no use to others")
 
 // endLeaseScript ends a lease, unless another process has it by now.
 const endLeaseScript = `
@@ -111,7 +100,7 @@ func (s *Store) endLease(ctx context.Context, key, name, token string, shared bo
 		value = ""
 	}
 	run(s, s.metadata, ctx, key, s.opts.LookupTimeout, func(ctx context.Context, c *connection) (struct{}, error) {
-		args := []string{token, value, formatMilliseconds(aloneTime)}
+		args := []string{token, value, formatMilliseconds(leasewait.UselessTime)}
 		return struct{}{}, endLeaseLua.Exec(ctx, c.metadata, []string{name}, args).Error()
 	})
 }

@@ -23,8 +23,6 @@ const (
 	idLen  = 32 // hexadecimal digits of a blob's ID
 )
 
-func isHex(s string) bool { return entryset.IsHex(s) }
-
 func checkKey(key string) error { return opError("check key", entryset.CheckKey(key)) }
 
 func checkPrefix(prefix string) error { return opError("check prefix", entryset.CheckPrefix(prefix)) }
@@ -40,7 +38,7 @@ func checkEntry(key string, e *store.Entry) error {
 		if err := entryset.CheckPart(p.Offset, p.Length, p.Skip, p.Blob.Size, p.Blob.Inline); err != nil {
 			return err
 		}
-		if len(p.Blob.ID) != idLen || !isHex(p.Blob.ID) {
+		if len(p.Blob.ID) != idLen || !entryset.IsHex(p.Blob.ID) {
 			return fmt.Errorf("blob %q is not of this store", p.Blob.ID)
 		}
 	}

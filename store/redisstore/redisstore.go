@@ -18,6 +18,9 @@
 //	cachetrip:v1:{<URL>}:b:<blob>   0, 1, 2, … → chunks of 256 KiB, each with its CRC-32C
 //	cachetrip:secret                the secret key of all digests
 //
+// Two kinds of names exist for seconds or minutes only: those of leases, and those
+// of released bodies whose readers must finish. docs/redis.md lists all names.
+//
 // <URL> and <identity> are the halves of the store's key. They are keyed
 // digests, so no name reveals a URL. All keys on the server expire. An entry
 // expires when its freshness and [Options].Keep have passed since its last
@@ -27,7 +30,8 @@
 //
 // # When the server fails
 //
-// A lookup takes at most [Options].LookupTimeout. After three failures in a
+// A lookup waits for the server for at most [Options].LookupTimeout. Time in
+// which a busy process gets no processor does not count. After three failures in a
 // row, the store does not use the server for a second. On an error, a Transport
 // continues as without a cache. For the same reason, Open succeeds without a
 // server.
@@ -94,11 +98,12 @@ type Options struct {
 	// used.
 	MaxBodyBytes int64
 
-	// LookupTimeout limits the time of a lookup, and of opening a body. A
+	// LookupTimeout limits how long a lookup waits for the server, and opening a
+	// body, too. Time in which this process gets no processor does not count. A
 	// server that does not answer delays a request by this much for each of the
-	// two. It must be long enough for a body of 1 MiB. It also covers a new
-	// connection after one was lost, which takes two round trips, or four with
-	// TLS. If 0, DefaultLookupTimeout is used.
+	// two. It must be long enough for a body of 1 MiB. A connection that is made
+	// again after it was lost may take longer. Until it is there, lookups fail.
+	// If 0, DefaultLookupTimeout is used.
 	LookupTimeout time.Duration
 
 	// WriteTimeout limits how long storing may delay the end of a response. A
@@ -148,6 +153,7 @@ type Store struct {
 
 	decoded    decoded
 	background sync.WaitGroup
+	operations sync.WaitGroup // whose callers may have left; each began with a permit
 }
 
 var _ store.Store = (*Store)(nil)
@@ -214,10 +220,11 @@ func (s *Store) Close() error {
 	// until no operation runs.
 	for _, in := range []permits{s.metadata, s.bodies} {
 		for range cap(in) {
-			in <- struct{}{}
-			defer func() { <-in }()
+			in.take(nil)
+			defer in.giveBack()
 		}
 	}
+	s.operations.Wait()
 	if c := s.conn.Swap(nil); c != nil {
 		c.close()
 	}
@@ -230,9 +237,10 @@ func (s *Store) Ping(ctx context.Context) error {
 	if err != nil {
 		return opError("connect", err)
 	}
-	s.metadata <- struct{}{}
-	defer func() { <-s.metadata }()
-	return opError("ping", c.metadata.Do(ctx, c.metadata.B().Ping().Build()).Error())
+	_, err = step(s, ctx, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, c.metadata.Do(ctx, c.metadata.B().Ping().Build()).Error()
+	})
+	return opError("ping", err)
 }
 
 // format is the part of the names of keys that tells the format of their values. Replicas
