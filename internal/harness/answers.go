@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// Answer writes a response: its fields as names and values in turn, and its body.
+// Answer writes a response: its fields as names and values in turn, and its
+// body.
 func Answer(rw http.ResponseWriter, code int, body string, fields ...string) {
 	for i := 0; i < len(fields); i += 2 {
 		rw.Header().Add(fields[i], fields[i+1])
@@ -26,7 +27,8 @@ func Always(code int, body string, fields ...string) http.HandlerFunc {
 	return func(rw http.ResponseWriter, r *http.Request) { Answer(rw, code, body, fields...) }
 }
 
-// InTurn answers the n-th request with the n-th handler, and then with the last.
+// InTurn answers the n-th request with the n-th handler, and then with the
+// last.
 func InTurn(handlers ...http.HandlerFunc) http.HandlerFunc {
 	var mu sync.Mutex
 	return func(rw http.ResponseWriter, r *http.Request) {

@@ -25,8 +25,9 @@ func WantBody(t testing.TB, got, want []byte) {
 	t.Errorf("got a body of %d bytes, want one of %d; they differ from byte %d on", len(got), len(want), at)
 }
 
-// WantStatus checks parts of the Status of a response, in the words of RFC 9211: "hit", "fwd=stale", "stored". A part
-// that begins with an exclamation mark must not be there.
+// WantStatus checks parts of the Status of a response, in the words of RFC
+// 9211: "hit", "fwd=stale", "stored". A part that begins with an exclamation
+// mark must not be there.
 func WantStatus(t testing.TB, resp *http.Response, want ...string) {
 	t.Helper()
 	got := words(cachetrip.StatusOf(resp))
@@ -50,6 +51,7 @@ func words(s cachetrip.Status) (said []string) {
 		{s.Stored, "stored"},
 		{s.Collapsed, "collapsed"},
 		{s.Detail != "", "detail=" + s.Detail},
+		{s.Generated, "generated"},
 	} {
 		if part.said {
 			said = append(said, part.text)
@@ -58,7 +60,8 @@ func words(s cachetrip.Status) (said []string) {
 	return said
 }
 
-// Noise returns bytes in which no two stretches are alike, others for each seed.
+// Noise returns bytes in which no two stretches are alike, others for each
+// seed.
 func Noise(size int, seed uint64) []byte {
 	b := make([]byte, size)
 	x := seed*0x9e3779b97f4a7c15 + 1

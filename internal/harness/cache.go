@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cachetrip/cachetrip"
+	"github.com/cachetrip/cachetrip/internal/testtier"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -25,8 +26,9 @@ type Cache struct {
 	HTTP *http.Transport
 }
 
-// EachCache runs test with a cache on disk and with one in memory, and checks that it leaves
-// neither goroutines nor descriptors.
+// EachCache runs test with a cache on disk and with one in memory, and checks
+// that it leaves neither goroutines nor descriptors. In the short tier, most
+// cases of a table have the cache on disk only: see eachPlace.
 func EachCache(t *testing.T, test func(r *Cache)) { eachCache(t, NewCache, test) }
 
 // EachCacheInParallel is EachCache for cases that run at the same time, because
@@ -38,19 +40,35 @@ func EachCacheInParallel(t *testing.T, test func(r *Cache)) {
 }
 
 func eachCache(t *testing.T, run func(t testing.TB, dir string, test func(r *Cache)), test func(r *Cache)) {
-	for _, name := range []string{"disk", "memory"} {
-		t.Run(name, func(t *testing.T) {
-			dir := ""
-			if name == "disk" {
-				dir = t.TempDir()
-			}
-			run(t, dir, test)
-		})
+	eachPlace(t, func(t *testing.T, place string) {
+		dir := ""
+		if place == "disk" {
+			dir = t.TempDir()
+		}
+		run(t, dir, test)
+	})
+}
+
+// inMemory has the names of the tests that have run a case with a cache in
+// memory.
+var inMemory sync.Map
+
+// eachPlace runs test with "disk" and "memory". In the short tier only the
+// first case of a table runs with both. The others run with the disk: it does
+// all that memory does, and keeps what it has when a process ends.
+func eachPlace(t *testing.T, test func(t *testing.T, place string)) {
+	name, _, isCase := strings.Cut(t.Name(), "/")
+	_, again := inMemory.LoadOrStore(name, true)
+	for _, place := range []string{"disk", "memory"} {
+		if place == "memory" && isCase && again && !testtier.Long() {
+			continue
+		}
+		t.Run(place, func(t *testing.T) { test(t, place) })
 	}
 }
 
-// NewCache runs a test with a cache, and checks that no goroutine and no descriptor
-// is left.
+// NewCache runs a test with a cache, and checks that no goroutine and no
+// descriptor is left.
 func NewCache(t testing.TB, dir string, test func(r *Cache)) {
 	t.Helper()
 	before := running(t)
@@ -139,7 +157,8 @@ func (r *Cache) Get(url string, fields ...string) (*http.Response, []byte) {
 	return resp, body
 }
 
-// watchedBody is a body of a Base that counts how often it is closed, and may panic.
+// watchedBody is a body of a Base that counts how often it is closed, and may
+// panic.
 type watchedBody struct {
 	io.Reader
 	close  func()
@@ -221,5 +240,6 @@ func (r *Cache) WaitForQuiet() {
 	})
 }
 
-// ofTheCache matches the stack of a goroutine that the cache runs, or is called by.
+// ofTheCache matches the stack of a goroutine that the cache runs, or is called
+// by.
 var ofTheCache = regexp.MustCompile(`(?m)^github\.com/cachetrip/cachetrip(/internal/\w+)?\.`)

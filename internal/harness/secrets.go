@@ -14,7 +14,8 @@ import (
 	"testing"
 )
 
-// credentials collects, over the tests' whole run, what must not be found in any cache.
+// credentials collects, over the tests' whole run, what must not be found in
+// any cache.
 var credentials struct {
 	mu   sync.Mutex
 	seen map[string]bool
@@ -102,7 +103,8 @@ func (s Search) Add(text, name string) {
 	s[start] = append(s[start], wanted{text, name})
 }
 
-// In returns the names of the texts that a large one contains, in alphabetical order.
+// In returns the names of the texts that a large one contains, in alphabetical
+// order.
 func (s Search) In(large string) (names []string) {
 	found := make(map[string]bool)
 	var window uint64

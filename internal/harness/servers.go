@@ -36,7 +36,8 @@ func ServePipes(t *testing.T, handler http.Handler) (string, *http.Transport, fu
 	return "http://origin.test", &http.Transport{DialContext: l.Dial}, func() { server.Close() }
 }
 
-// Pipes is a listener within the process: the bubbles of testing/synctest know no sockets.
+// Pipes is a listener within the process: the bubbles of testing/synctest know
+// no sockets.
 type Pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}

@@ -36,7 +36,8 @@ func InMemory(t *testing.T) (store.Store, string) {
 // it, so that all tests of stores also test that one; see store/redisstore.
 var newMemory = func(maxBytes int64) store.Store { return store.NewMemory(maxBytes) }
 
-// NewFullStore returns kept without room for more than so many bytes of each body.
+// NewFullStore returns kept without room for more than so many bytes of each
+// body.
 func NewFullStore(kept store.Store, room int64) store.Store {
 	s := storefault.Wrap(kept)
 	s.Inject(storefault.Room(room), storefault.Write)

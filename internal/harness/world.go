@@ -16,6 +16,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/cachetrip/cachetrip"
 	"github.com/cachetrip/cachetrip/internal/redact"
@@ -39,24 +40,29 @@ type World struct {
 	TakeDown func()          // makes the origin unreachable
 }
 
-// EachWorld runs a test with a cache on disk and with one in memory, with a real server.
+var places = map[string]func(*testing.T) (store.Store, string){"disk": OnDisk, "memory": InMemory}
+
+// EachWorld runs a test with a cache on disk and with one in memory, with a
+// real server.
 func EachWorld(t *testing.T, test func(w *World)) {
-	t.Run("disk", func(t *testing.T) { test(NewWorld(t, OnDisk, ServeLoopback)) })
-	t.Run("memory", func(t *testing.T) { test(NewWorld(t, InMemory, ServeLoopback)) })
+	eachPlace(t, func(t *testing.T, place string) { test(NewWorld(t, places[place], ServeLoopback)) })
 }
 
-// EachWorldInBubble does so in testing/synctest bubbles, where the server is behind pipes.
+// EachWorldInBubble does so in testing/synctest bubbles, where the server is
+// behind pipes.
 func EachWorldInBubble(t *testing.T, test func(w *World)) {
-	t.Run("disk", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) { test(NewWorld(t, OnDisk, ServePipes)) })
-	})
-	t.Run("memory", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) { test(NewWorld(t, InMemory, ServePipes)) })
+	eachPlace(t, func(t *testing.T, place string) {
+		synctest.Test(t, func(t *testing.T) { test(NewWorld(t, places[place], ServePipes)) })
 	})
 }
 
-// NewWorld makes a cache above an origin that answers 404 until a handler is set. When the test
-// ends, the cache is closed and searched for credentials that the origin was sent.
+// FilesChanged waits until a store has noticed what a test did to its files
+// behind its back.
+func FilesChanged() { time.Sleep(150 * time.Millisecond) }
+
+// NewWorld makes a cache above an origin that answers 404 until a handler is
+// set. When the test ends, the cache is closed and searched for credentials
+// that the origin was sent.
 func NewWorld(t *testing.T, keep func(*testing.T) (store.Store, string), serve func(*testing.T, http.Handler) (string, *http.Transport, func())) *World {
 	w := &World{T: t, handler: http.NotFound}
 	w.Store, w.Dir = keep(t)
@@ -125,8 +131,8 @@ func (w *World) Asked() []*http.Request {
 	return requests
 }
 
-// WantAsked checks the lines that the requests since the last call make: each the method and path,
-// and the fields with the given names.
+// WantAsked checks the lines that the requests since the last call make: each
+// the method and path, and the fields with the given names.
 func (w *World) WantAsked(fields []string, want ...string) {
 	w.Helper()
 	got := []string{}
@@ -173,7 +179,8 @@ func (w *World) Request(method, path string, fields ...string) *http.Request {
 	return req
 }
 
-// Get makes a GET request that has to succeed, and reads the response to its end.
+// Get makes a GET request that has to succeed, and reads the response to its
+// end.
 func (w *World) Get(path string, fields ...string) *Result {
 	w.Helper()
 	return w.Do(w.Request("GET", path, fields...))
@@ -188,7 +195,8 @@ func (w *World) Do(req *http.Request) *Result {
 	return r
 }
 
-// Try makes a request. The error is that of the request or of reading its response.
+// Try makes a request. The error is that of the request or of reading its
+// response.
 func (w *World) Try(req *http.Request) (*Result, error) {
 	resp, err := w.Client.Do(req)
 	if err != nil {
@@ -224,8 +232,8 @@ func Check(t testing.TB, what string, got, want any) {
 	}
 }
 
-// remember takes note of the credentials in requests. They have to be longer than what could be found in
-// a file by accident.
+// remember takes note of the credentials in requests. They have to be longer
+// than what could be found in a file by accident.
 func (w *World) remember(requests []*http.Request) {
 	credentials.mu.Lock()
 	defer credentials.mu.Unlock()
@@ -260,8 +268,8 @@ func (w *World) remember(requests []*http.Request) {
 	}
 }
 
-// searchCredentials looks for every credential that was sent to any origin so far in the log and in
-// the directory of the cache.
+// searchCredentials looks for every credential that was sent to any origin so
+// far in the log and in the directory of the cache.
 func (w *World) searchCredentials() {
 	w.Helper()
 	w.Asked()
@@ -307,7 +315,8 @@ func (w *World) Nth(i int) *http.Request {
 	return w.requests[i]
 }
 
-// Herd makes requests at the same time and returns what each got. The error of one is in its place.
+// Herd makes requests at the same time and returns what each got. The error of
+// one is in its place.
 func (w *World) Herd(reqs ...*http.Request) ([]*Result, []error) {
 	results, errs := make([]*Result, len(reqs)), make([]error, len(reqs))
 	var wg sync.WaitGroup
@@ -318,7 +327,8 @@ func (w *World) Herd(reqs ...*http.Request) ([]*Result, []error) {
 	return results, errs
 }
 
-// EachProtocol runs a test with real servers of HTTP/1.1 and HTTP/2, and the cache on disk.
+// EachProtocol runs a test with real servers of HTTP/1.1 and HTTP/2, and the
+// cache on disk.
 func EachProtocol(t *testing.T, test func(w *World)) {
 	t.Run("HTTP1", func(t *testing.T) { test(NewWorld(t, OnDisk, ServeLoopback)) })
 	t.Run("HTTP2", func(t *testing.T) { test(NewWorld(t, OnDisk, ServeHTTP2)) })

@@ -1,3 +1,3 @@
-// Package oauthtest tests cachetrip together with golang.org/x/oauth2, in a module of its own so that
-// the library need not depend on that.
+// Package oauthtest tests cachetrip together with golang.org/x/oauth2, in a
+// module of its own so that the library need not depend on that.
 package oauthtest
