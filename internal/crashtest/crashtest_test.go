@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 
 // TestShortRun runs the program for a short time with few workers.
 func TestShortRun(t *testing.T) {
-	d := testtier.Pick(2*time.Second, 9*time.Second)
+	d := testtier.Pick(time.Second, 9*time.Second)
 	var out bytes.Buffer
 	c := config{duration: d, workers: 3, dir: filepath.Join(t.TempDir(), "cache"), out: &out}
 	if err := crashtest(t.Context(), c); err != nil {
@@ -69,6 +69,10 @@ func TestHistory(t *testing.T) {
 			changes:  []change{{begun: 10, done: 12, before: 0, after: 1}, {begun: 20, before: 1, after: 2}, {begun: 30, before: 1, after: 3}, {begun: 40, done: 42, before: 3, after: 4}},
 			readings: []reading{{begun: 25, ended: 26, found: 1}, {begun: 25, ended: 26, found: 2}, {begun: 35, ended: 36, found: 3}},
 		}, false, ""},
+		{"what was tried without the lock was not needed under it", history{
+			changes:  []change{{begun: 10, done: 12, before: 0, after: 1}, {begun: 20, done: 29, before: 1, after: 2}, {begun: 21, before: 1, after: 3}, {begun: 30, done: 32, before: 2, after: 4}},
+			readings: []reading{{begun: 29, ended: 30, found: 2}, {begun: 33, ended: 34, found: 4}},
+		}, false, ""},
 		{"eviction", history{
 			changes:  []change{{begun: 10, done: 12, before: 0, after: 1}, {begun: 20, done: 22, before: 0, after: 2}},
 			readings: []reading{{begun: 15, ended: 16, found: 0}},
@@ -84,6 +88,18 @@ func TestHistory(t *testing.T) {
 		{"a lost update in spite of eviction", history{
 			changes: []change{{begun: 5, done: 6, before: 0, after: 9}, {begun: 10, done: 12, before: 9, after: 1}, {begun: 20, done: 21, before: 9, after: 2}},
 		}, true, "lost or undone"},
+		{"a freshened response is lost", history{
+			changes:  []change{{begun: 10, done: 12, before: 0, after: 1}, {begun: 20, done: 22, before: 1, after: 2, fresh: true}, {begun: 21, done: 23, before: 1, after: 3}},
+			readings: []reading{{begun: 24, ended: 25, found: 3}},
+		}, false, ""},
+		{"a freshened response is kept", history{
+			changes:  []change{{begun: 10, done: 12, before: 0, after: 1}, {begun: 20, done: 22, before: 1, after: 2, fresh: true}, {begun: 30, done: 33, before: 2, after: 3}},
+			readings: []reading{{begun: 24, ended: 25, found: 2}},
+		}, false, ""},
+		{"a freshened response undoes a change", history{
+			changes:  []change{{begun: 10, done: 12, before: 0, after: 1}, {begun: 20, done: 22, before: 1, after: 2}, {begun: 21, done: 23, before: 1, after: 3, fresh: true}},
+			readings: []reading{{begun: 24, ended: 25, found: 1}},
+		}, false, "not what it held"},
 		{"a change that is not seen", history{
 			changes:  []change{{begun: 10, done: 12, before: 0, after: 1}, {begun: 20, done: 22, before: 1, after: 2}},
 			readings: []reading{{begun: 23, ended: 24, found: 1}},
@@ -178,6 +194,44 @@ func TestCheckChange(t *testing.T) {
 			w.checkChange([]*store.Entry{test.current}, []*store.Entry{test.next})
 			if strings.Contains(out.String(), eventViolation) != test.wrong {
 				t.Errorf("told %q", out.String())
+			}
+		})
+	}
+}
+
+// TestCheckAnswer shows which answers are too old for their requests.
+func TestCheckAnswer(t *testing.T) {
+	second := int64(time.Second)
+	resources := catalogue()
+	const lives, lacks = 0, 3
+	if resources[lives].maxAge != 1 || resources[lacks].maxAge != 0 {
+		t.Fatal("the catalogue has changed")
+	}
+	// The first version of each resource was over after 100 s.
+	o := &origin{resources: resources, starts: [][]int64{lives: {1, 100 * second}, lacks: {1, 100 * second}}}
+	for _, test := range []struct {
+		name     string
+		resource int
+		event    event
+		wrong    bool
+	}{
+		{"a current version", lacks, event{Result: resultOrigin, Begun: 99 * second}, false},
+		{"an earlier version", lacks, event{Result: resultOrigin, Begun: 101 * second}, true},
+		{"a hit within its lifetime", lives, event{Result: resultHit, Begun: 101 * second}, false},
+		{"a hit after its lifetime", lives, event{Result: resultHit, Begun: 102 * second}, true},
+		{"a hit without a lifetime", lacks, event{Result: resultHit, Begun: 101 * second}, true},
+		{"joined, and arrived later", lacks, event{Result: resultCollapsed, Begun: 101 * second, Arrived: 105 * second}, false},
+		{"joined after it had arrived", lacks, event{Result: resultCollapsed, Begun: 105 * second, Arrived: 101 * second}, true},
+		{"asked for by another process", lacks, event{Result: resultCollapsed, Begun: 101 * second}, true},
+		{"asked for by another process, within its lifetime", lives, event{Result: resultCollapsed, Begun: 101 * second}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := &round{origin: o}
+			test.event.Version = representation{test.resource, "a", 1}.String()
+			test.event.Ended = test.event.Begun + second
+			r.checkAnswer(&process{name: "worker"}, &test.event)
+			if got := len(r.wrong) > 0; got != test.wrong {
+				t.Errorf("found wrong: %v %v", got, r.wrong)
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -11,8 +12,14 @@ import (
 // This file records what workers saw of each key, and checks that it is
 // possible. A key is a register that changes under a lock. Every change must
 // begin with the state that the previous change left. Every reading must find
-// the state of a change that was not overwritten when the reading began. Only
-// if a worker was killed is it unknown whether its last change was made.
+// the state of a change that was not overwritten when the reading began.
+//
+// Some changes are loose: nobody knows whether they were made, or from which
+// state. A store may try a change without the lock, on entries that have been
+// replaced, and then find under the lock that there is nothing to change. So a
+// change is loose unless its Update returned. It is loose as well if it was
+// tried again, or if it only freshened what was stored, which needs no lock,
+// and which any other change may undo.
 
 // state identifies the entries of a key; 0 means no entries. Entries that
 // differ in anything that matters have different states.
@@ -64,11 +71,16 @@ func stateOf(entries []*store.Entry) state {
 type change struct {
 	key    string
 	begun  int64 // under the lock, before the write
-	done   int64 // after Update returned nil; 0 if it failed or is not known to have returned
+	done   int64 // after Update returned nil; 0 if it changed nothing, failed, or is not known to have returned
 	before state
 	after  state
+	fresh  bool // it only freshened what was stored
+	again  bool // it was tried again
 	who    string
 }
+
+// loose reports whether the change may have been made or not.
+func (c *change) loose() bool { return c.done == 0 || c.fresh || c.again }
 
 // reading is one lookup of the entries of a key.
 type reading struct {
@@ -101,15 +113,16 @@ func (h *history) check(key string, vanishing bool) (wrong []string) {
 	}
 	may := h.possible
 	for i, c := range h.changes {
+		if c.loose() {
+			may = maps.Clone(may)
+			may[c.after] = true
+			continue
+		}
 		if !may[c.before] && !(vanishing && c.before == 0) {
 			wrong = append(wrong, fmt.Sprintf("key %s: an update by %s began with %s, which was not what it held: an update was lost or undone\n%s",
 				key, c.who, h.name(c.before), h.story(i)))
 		}
-		if c.done != 0 {
-			may = map[state]bool{c.after: true}
-		} else {
-			may = map[state]bool{c.after: true, c.before: true}
-		}
+		may = map[state]bool{c.after: true}
 	}
 	for _, r := range h.readings {
 		if vanishing && r.found == 0 {
@@ -119,7 +132,7 @@ func (h *history) check(key string, vanishing bool) (wrong []string) {
 		for i := len(h.changes) - 1; i >= 0 && !found; i-- {
 			c := &h.changes[i]
 			found = c.after == r.found && c.begun <= r.ended
-			if !found && c.done != 0 && c.done <= r.begun {
+			if !found && !c.loose() && c.done <= r.begun {
 				settled = i // certainly made when the reading began, so earlier changes do not count
 				break
 			}

@@ -36,6 +36,7 @@ const variantField = "X-Variant"
 const (
 	versionField = "X-Version" // resource, variant and version of the content
 	cutField     = "X-Cut"     // "1" if the origin will break off before the end
+	requestField = "X-Request" // repeats the number of the request
 )
 
 // catalogue returns the origin's resources. Many are small. Some have a size
@@ -265,6 +266,7 @@ func (o *origin) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		r.variant = req.Header.Get(variantField)
 	}
 	h.Set(versionField, r.String())
+	h.Set(requestField, req.Header.Get(requestField))
 	if req.Method == http.MethodPost {
 		time.Sleep(m.after)
 		w.WriteHeader(http.StatusNoContent)
