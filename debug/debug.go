@@ -1,16 +1,37 @@
-// Package debug serves a page that shows the contents and the work of a cache,
-// like [net/http/pprof]. The page has counters, the last decisions with their
+// Package debug serves pages that show the contents and the work of a cache,
+// like [net/http/pprof]: counters and the store, the last decisions with their
 // reasons, the stored responses, and what the next request for a URL would do.
 //
 //	cache, err := cachetrip.Open(dir)
 //	…
 //	mux.Handle("/debug/cache/", debug.New(cache, debug.Options{}))
 //
-// Importing the package registers nothing. The page needs no script, shows no
-// bodies and changes nothing. By default, it answers only requests from the
-// machine that it runs on; see [Options.Allow]. It hides values that may be
-// secrets: values in the queries of URLs, and header fields that do not concern
-// caching. The work for one request is limited, even for a large store.
+// Importing the package registers nothing. The pages show no bodies and change
+// nothing. They work without scripts; a small script refreshes counters in
+// place. By default, they answer only requests from the machine that they run
+// on; see [Options.Allow]. They hide values that may be secrets: values in the
+// queries of URLs, and header fields that do not concern caching. A search
+// compares what is shown, so that it cannot guess what is hidden.
+//
+// The time and memory for one request are limited, even for a large store. A
+// sorted page reads the whole store, for at most two seconds, and keeps only
+// the entries that it shows.
+//
+// # JSON
+//
+// Each page is there as JSON too, for programs: with format=json in the query,
+// or with an Accept field that names application/json and not text/html. Errors
+// are objects with the member "error". Sizes are in bytes and durations in
+// seconds. The queries are those of the links on the pages:
+//
+//	?                        counters, the store and the last ten decisions
+//	?view=decisions&q=TEXT   decisions whose URL contains TEXT, the latest first
+//	?view=stored&q=TEXT      stored responses, 50 at a time; "next" leads to more
+//	   &sort=-size           sorted by url, status, size, age, fresh or used; - reverses
+//	?key=KEY                 the responses that are stored under a key
+//	?explain=URL             what a GET of the URL would do, and why
+//
+// Members may be added to the objects. Existing members keep their meaning.
 package debug
 
 import (
@@ -57,9 +78,10 @@ type Options struct {
 // Handler is the page. It is safe for concurrent use, and may be served under
 // any path.
 type Handler struct {
-	cache  *cachetrip.Transport
-	opts   Options
-	recent *recorder
+	cache   *cachetrip.Transport
+	opts    Options
+	recent  *recorder
+	started time.Time // when the Handler was made
 }
 
 // New returns the page for cache. It adds its hooks to cache.Trace, so call it
@@ -68,7 +90,7 @@ func New(cache *cachetrip.Transport, opts Options) *Handler {
 	if opts.Recent == 0 {
 		opts.Recent = DefaultRecent
 	}
-	h := &Handler{cache: cache, opts: opts}
+	h := &Handler{cache: cache, opts: opts, started: time.Now()}
 	h.recent = newRecorder(max(opts.Recent, 0), h.redactURL)
 	cache.Trace = join(h.recent.trace(), cache.Trace)
 	return h
@@ -90,25 +112,17 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		allow = local
 	}
 	if !allow(r) {
-		http.Error(w, "This page is served to the machine that it is on only; see Options.Allow of package debug.", http.StatusForbidden)
+		refuse(w, r, http.StatusForbidden, "This page answers only requests from the machine that the program runs on. To change that, set Options.Allow of package debug.")
 		return
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		header.Set("Allow", "GET, HEAD")
-		http.Error(w, "There is nothing but to GET here.", http.StatusMethodNotAllowed)
+		refuse(w, r, http.StatusMethodNotAllowed, "This page can only be read: use GET or HEAD.")
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), requestTime)
 	defer cancel()
-	query := r.URL.Query()
-	switch {
-	case query.Has("key"):
-		h.showKey(ctx, w, query.Get("key"))
-	case query.Has("explain"):
-		h.showURL(ctx, w, query.Get("explain"))
-	default:
-		h.overview(ctx, w, cursor{query.Get("at"), query.Get("after")}, strings.ToLower(strings.TrimSpace(query.Get("host"))))
-	}
+	h.serve(ctx, w, r)
 }
 
 // local reports whether r came from this machine and was addressed to it.

@@ -3,8 +3,7 @@ package debug_test
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"html"
@@ -20,7 +19,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -133,15 +131,21 @@ func TestSecrets(t *testing.T) {
 		s.get(s.origin.URL + "/anyone")
 		s.get(strings.Replace(s.origin.URL, "//", "//me:REQSECRET-1@", 1)+"/page?q=QUERY", "X-Api-Key", "REQSECRET-2", "Cookie", "REQSECRET-3", "Private-Token", "REQSECRET-4")
 		s.get(s.origin.URL+"/page?q=QUERY", "Authorization", "REQSECRET-5")
-		_, page := s.show("")
+		_, page := s.show("view=stored")
 		pages := []string{page}
-		for _, link := range keyLink.FindAllStringSubmatch(page, -1) {
-			_, page := s.show(link[1])
+		for _, query := range []string{"", "format=json", "view=decisions", "view=decisions&format=json", "view=stored&format=json", "view=stored&sort=url"} {
+			_, page := s.show(query)
 			pages = append(pages, page)
 		}
+		for _, link := range keyLink.FindAllStringSubmatch(page, -1) {
+			for _, format := range []string{"", "&format=json"} {
+				_, page := s.show(link[1] + format)
+				pages = append(pages, page)
+			}
+		}
 		_, page = s.show("explain=" + url.QueryEscape(strings.Replace(s.origin.URL, "//", "//me:REQSECRET-6@", 1)+"/page?q=QUERY"))
-		pages = append(pages, page)
-		if len(pages) < 5 {
+		pages = append(pages, typed.ReplaceAllString(page, ""))
+		if len(pages) < 5+7 {
 			t.Fatalf("%d pages", len(pages))
 		}
 		s.checkSecret("REQSECRET", pages...)
@@ -155,12 +159,19 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
-var tags = regexp.MustCompile(`<style>[^<]*</style>|<[^>]*>`)
+// typed matches what the user has typed, in the form and in the link to the
+// same page as JSON.
+var typed = regexp.MustCompile(`name="explain" type="text" inputmode="url" value="[^"]*"|<a href="[^"]*">JSON</a>`)
+
+var tags = regexp.MustCompile(`(?s)<style>.*?</style>|<script>.*?</script>|<[^>]*>`)
 
 // text returns the text of a page, with one line for each row of a table.
 func text(page string) string {
+	page = regexp.MustCompile(`\b[1-9][0-9]?s( ago|</td>)`).ReplaceAllString(page, "0s$1") // on a slow machine
+	page = regexp.MustCompile(`\b9m [0-9]+s`).ReplaceAllString(page, "9m 59s")
+	page = strings.NewReplacer(`</span><span class="tail">`, "", `</span><span class="query">`, "").Replace(page)
 	var lines []string
-	for line := range strings.SplitSeq(strings.ReplaceAll(strings.ReplaceAll(page, "\n", " "), "<tr>", "\n"), "\n") {
+	for line := range strings.SplitSeq(regexp.MustCompile(`<tr[^>]*>`).ReplaceAllString(strings.ReplaceAll(page, "\n", " "), "\n"), "\n") {
 		lines = append(lines, strings.Join(strings.Fields(html.UnescapeString(tags.ReplaceAllString(line, " "))), " "))
 	}
 	return strings.Join(lines, "\n")
@@ -186,58 +197,108 @@ func TestOverview(t *testing.T) {
 		}
 		fmt.Fprint(w, strings.Repeat("x", 1234))
 	})
-	s.get(s.origin.URL+"/fresh?q=hidden-1", "Accept-Language", "de", "X-Api-Key", "hidden-2")
-	s.get(s.origin.URL+"/fresh?q=hidden-1", "Accept-Language", "de", "X-Api-Key", "hidden-2")
+	s.get(s.origin.URL+"/fresh?q=s3cret-1", "Accept-Language", "de", "X-Api-Key", "s3cret-2")
+	s.get(s.origin.URL+"/fresh?q=s3cret-1", "Accept-Language", "de", "X-Api-Key", "s3cret-2")
 	s.get(s.origin.URL + "/checked")
 	s.get(s.origin.URL + "/checked")
 	s.get(s.origin.URL + "/never")
 	s.get(s.origin.URL+"/offline", "Cache-Control", "only-if-cached")
 
-	code, page := s.show("")
-	if code != http.StatusOK {
-		t.Fatalf("status %d", code)
-	}
-	got := text(page)
-	for _, want := range []string{
-		" hit 1 revalidated 1 miss 3 refused 1 requests 6 hits 1 17 % of all ",
-		" refused " + s.origin.URL + "/offline 504 nothing is stored for the URL\n",
-		" not stored " + s.origin.URL + "/never 200 no-store forbids storing it ",
-		" revalidated " + s.origin.URL + "/checked 200 no-cache requires validation before each use ",
-		" hit " + s.origin.URL + "/fresh?q=xxxxx 200\n",
-		s.origin.URL + "/checked filter one for all 200 1.23 kB 0s to be validated: no-cache 0s ago",
-		s.origin.URL + "/fresh?q=xxxxx filter Accept-Language: de X-Api-Key: (a digest) 200 1.23 kB 0s for 9m 59s 0s ago",
-	} {
-		want = strings.ReplaceAll(want, "\n", "")
-		if !strings.Contains(got, strings.TrimSpace(want)) {
-			t.Errorf("the page does not say %q, but:\n%s", want, got)
+	wants := func(query string, wants ...string) string {
+		t.Helper()
+		code, page := s.show(query)
+		if code != http.StatusOK {
+			t.Fatalf("?%s: status %d", query, code)
 		}
+		if strings.Contains(page, "s3cret") {
+			t.Errorf("?%s: a secret is shown:\n%s", query, page)
+		}
+		got := text(page)
+		for _, want := range wants {
+			if !strings.Contains(got, want) {
+				t.Errorf("?%s: the page does not say %q, but:\n%s", query, want, got)
+			}
+		}
+		return page
 	}
-	if strings.Contains(page, "hidden") {
-		t.Errorf("a secret is shown:\n%s", page)
-	}
+	overview := wants("",
+		"6 requests since 20", " hit 1 17 % stale hit 0 revalidated 1 17 % collapsed 0 miss 3 50 % refused 1 17 % bodies from the cache 2.47 kB ",
+		" size limit 1.07 GB ", " directory "+s.dir+" ", "The store has not failed.",
+		" refused "+s.origin.URL+"/offline 504 nothing is stored for the URL\n",
+		" not stored "+s.origin.URL+"/never 200 no-store forbids storing it ",
+		" revalidated "+s.origin.URL+"/checked 200 no-cache requires validation before each use ",
+		" hit "+s.origin.URL+"/fresh?q=xxxxx 200\n",
+	)
+	wants("view=decisions&q=/NEVER", " not stored "+s.origin.URL+"/never 200 ", "The last 100 decisions are kept.")
+	wants("view=decisions&q=nowhere", "There are none about such a URL.")
+	stored := wants("view=stored",
+		s.origin.URL+"/checked one for all 200 1.23 kB 0s to be validated: no-cache 0s ago",
+		s.origin.URL+"/fresh?q=xxxxx Accept-Language: de X-Api-Key: (a digest) 200 1.23 kB 0s fresh for 9m 59s 0s ago",
+	)
 
-	links := keyLink.FindAllStringSubmatch(page, -1)
+	links := keyLink.FindAllStringSubmatch(stored, -1)
 	if len(links) != 2 {
 		t.Fatalf("%d entries are linked, want 2", len(links))
 	}
-	_, page = s.show(links[1][1])
-	got = text(page)
-	for _, want := range []string{
+	// The decisions about stored responses lead to them.
+	jumps := keyLink.FindAllStringSubmatch(overview, -1)
+	if diff := cmp.Diff([][]string{links[0], links[0], links[1], links[1]}, jumps); diff != "" {
+		t.Errorf("links from decisions (-want +got):\n%s", diff)
+	}
+	wants(links[1][1],
 		"/fresh?q=xxxxx", "lifetime 10m by max-age", "body 1.23 kB",
 		"Stored response 1 is for another value of X-Api-Key", // unknown
 		"Cache-Control max-age=600", "Vary Accept-Language, X-Api-Key",
+	)
+	wants(links[0][1], `It is sent with If-None-Match: "1".`)
+	code, page := s.show("explain=" + url.QueryEscape(s.origin.URL+"/never?token=s3cret"))
+	if got := text(page); code != http.StatusOK || !strings.Contains(got, "Nothing is stored for this URL.") || strings.Contains(typed.ReplaceAllString(page, ""), "s3cret") {
+		t.Errorf("a URL of which nothing is stored is explained by:\n%s", got)
+	}
+	if want := `value="` + s.origin.URL + `/never?token=s3cret"`; !strings.Contains(page, want) {
+		t.Errorf("the form lacks %s", want)
+	}
+}
+
+// Errors say what to enter, on pages and in JSON, and keep the form as it was.
+func TestErrors(t *testing.T) {
+	s := newSite(t, debug.Options{}, func(http.ResponseWriter, *http.Request) {})
+	absent := strings.Repeat("0", 64)
+	for _, test := range []struct {
+		query string
+		code  int
+		want  string
+	}{
+		{"explain=", 400, "Enter an absolute URL, such as https://example.com/."},
+		{"explain=:", 400, "Enter an absolute URL, such as https://example.com/."},
+		{"explain=example.com/a", 400, "Enter an absolute URL, such as https://example.com/."},
+		{"explain=file:///etc/passwd", 400, "Enter an absolute URL, such as https://example.com/."},
+		{"key=..", 404, "There is no such entry. Choose one from the stored responses."},
+		{"key=" + strings.Repeat("g", 64), 404, "There is no such entry. Choose one from the stored responses."},
+		{"key=" + absent, 404, "Nothing is stored there any more"},
+		{"view=other", 404, "There is no such view. The views are decisions and stored."},
+		{"view=stored&at=x", 400, "There is no such page. Go to the first page"},
+		{"view=stored&after=..", 400, "There is no such page. Go to the first page"},
+		{"view=stored&back=1", 400, "There is no such page. Go to the first page"},
+		{"view=stored&at=" + absent + "0", 400, "There is no such page. Go to the first page"},
+		{"view=stored&sort=size&at=x&after=" + absent + ".0", 400, "There is no such page. Go to the first page"},
+		{"view=stored&sort=size&at=1&after=" + absent, 400, "There is no such page. Go to the first page"},
+		{"view=stored&sort=url&at=x&after=x.0", 400, "There is no such page. Go to the first page"},
+		{"view=stored&sort=name", 400, "After sort= enter url, status, size, age, fresh or used"},
+		{"view=decisions&before=x", 400, "There is no such page."},
 	} {
-		if !strings.Contains(got, want) {
-			t.Errorf("what is stored is explained without %q:\n%s", want, got)
+		code, page := s.show(test.query)
+		if code != test.code || !strings.Contains(text(page), test.want) {
+			t.Errorf("?%s: got %d and %q, want %d and %q", test.query, code, text(page), test.code, test.want)
+		}
+		code, page = s.show(test.query + "&format=json")
+		var got struct{ Error string }
+		if err := json.Unmarshal([]byte(page), &got); err != nil || code != test.code || !strings.HasPrefix(got.Error, test.want) && !strings.Contains(got.Error, test.want) {
+			t.Errorf("?%s as JSON: got %d and %q, %v, want %d and %q", test.query, code, page, err, test.code, test.want)
 		}
 	}
-	_, page = s.show(links[0][1])
-	if want := `It is sent with If-None-Match: "1".`; !strings.Contains(text(page), want) {
-		t.Errorf("the next request is not explained by %q:\n%s", want, text(page))
-	}
-	_, page = s.show("explain=" + url.QueryEscape(s.origin.URL+"/never?token=hidden"))
-	if got := text(page); !strings.Contains(got, "Nothing is stored for this URL.") || strings.Contains(page, "hidden") {
-		t.Errorf("a URL of which nothing is stored is explained by:\n%s", got)
+	if _, page := s.show("explain=example.com/a"); !strings.Contains(page, `value="example.com/a"`) {
+		t.Error("the form forgets what was entered")
 	}
 }
 
@@ -249,9 +310,9 @@ func TestVariants(t *testing.T) {
 		w.Header().Set("Vary", "Accept-Language")
 	})
 	s.get(s.origin.URL+"/v", "Accept-Language", "DE, en;q=0.50")
-	s.get(s.origin.URL+"/mine", "Authorization", "Bearer hidden")
-	_, page := s.show("")
-	if strings.Contains(page, "hidden") {
+	s.get(s.origin.URL+"/mine", "Authorization", "Bearer s3cret")
+	_, page := s.show("view=stored")
+	if strings.Contains(page, "s3cret") {
 		t.Error("a token is shown")
 	}
 	links := keyLink.FindAllStringSubmatch(page, -1)
@@ -268,238 +329,6 @@ func TestVariants(t *testing.T) {
 	}
 }
 
-// Only requests from this machine that were meant for it are answered.
-func TestAllow(t *testing.T) {
-	handler := debug.New(&cachetrip.Transport{}, debug.Options{})
-	open := debug.New(&cachetrip.Transport{}, debug.Options{Allow: func(*http.Request) bool { return true }})
-	for _, test := range []struct {
-		name, remote, host string
-		fields             http.Header
-		want               int
-	}{
-		{"loopback", "127.0.0.1:4711", "127.0.0.1:6060", nil, 200},
-		{"loopback by name", "127.3.2.1:4711", "LocalHost:6060", nil, 200},
-		{"loopback, IPv6", "[::1]:4711", "[::1]:6060", nil, 200},
-		{"another machine", "192.0.2.7:4711", "localhost:6060", nil, 403},
-		{"another machine, IPv6", "[2001:db8::1]:4711", "localhost", nil, 403},
-		{"a name that a web site made point here", "127.0.0.1:4711", "evil.example:6060", nil, 403},
-		{"a name that begins like ours", "127.0.0.1:4711", "localhost.evil.example", nil, 403},
-		{"no name", "127.0.0.1:4711", "", nil, 403},
-		{"forwarded by a proxy", "127.0.0.1:4711", "localhost", http.Header{"X-Forwarded-For": {"192.0.2.7"}}, 403},
-		{"forwarded by a standard proxy", "127.0.0.1:4711", "localhost", http.Header{"Forwarded": {"for=192.0.2.7"}}, 403},
-		{"a Unix socket", "@", "localhost", nil, 403},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			r := httptest.NewRequest(http.MethodGet, "/", nil)
-			r.RemoteAddr, r.Host = test.remote, test.host
-			for name, values := range test.fields {
-				r.Header[name] = values
-			}
-			w := httptest.NewRecorder()
-			handler.ServeHTTP(w, r)
-			if w.Code != test.want {
-				t.Errorf("got %d, want %d", w.Code, test.want)
-			}
-			w = httptest.NewRecorder()
-			open.ServeHTTP(w, r)
-			if w.Code != http.StatusOK {
-				t.Errorf("got %d where all are allowed, want 200", w.Code)
-			}
-		})
-	}
-}
-
-// The page can only be read: it answers no other method, and loads nothing but
-// its own style.
-func TestReadOnly(t *testing.T) {
-	s := newSite(t, debug.Options{}, func(http.ResponseWriter, *http.Request) {})
-	for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions, "PURGE"} {
-		req, err := http.NewRequest(method, s.page.URL, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp.Body.Close()
-		if resp.StatusCode != http.StatusMethodNotAllowed {
-			t.Errorf("%s: got %d, want 405", method, resp.StatusCode)
-		}
-	}
-	for _, test := range []struct {
-		query string
-		want  int
-	}{
-		{"key=..", 404}, {"key=" + strings.Repeat("0", 64), 404}, {"key=" + strings.Repeat("g", 64), 404},
-		{"at=x", 400}, {"after=..", 400}, {"at=" + strings.Repeat("0", 65), 400}, {"explain=:", 400}, {"explain=file:///etc/passwd", 400},
-	} {
-		if code, _ := s.show(test.query); code != test.want {
-			t.Errorf("?%s: got %d, want %d", test.query, code, test.want)
-		}
-	}
-	if _, pattern := http.DefaultServeMux.Handler(httptest.NewRequest(http.MethodGet, "/debug/cache/", nil)); pattern != "" {
-		t.Errorf("the import registered %q", pattern)
-	}
-
-	resp, err := http.Get(s.page.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	style := regexp.MustCompile(`(?s)<style>(.*)</style>`).FindSubmatch(b)
-	if style == nil {
-		t.Fatal("no style")
-	}
-	sum := sha256.Sum256(style[1])
-	want := "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-	if got := resp.Header.Get("Content-Security-Policy"); got != want {
-		t.Errorf("Content-Security-Policy: %s, want %s", got, want)
-	}
-	if regexp.MustCompile(`(?i)<script|\sstyle=|\son[a-z]+=`).Match(b) {
-		t.Error("the page has what its policy forbids")
-	}
-	if got := resp.Header.Get("Cache-Control"); got != "no-store" {
-		t.Errorf("Cache-Control: %s, want no-store", got)
-	}
-}
-
-// Text from origins and callers is shown as text.
-func TestHostile(t *testing.T) {
-	const attack = `"><script>alert(1)</script><img/src=x/onerror=alert(1)>'{{.}}`
-	s := newSite(t, debug.Options{Unredacted: true}, func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		h.Set("Cache-Control", "max-age=600, "+attack)
-		h.Set("Etag", `"</style><script>alert(1)</script>"`)
-		h.Set("Vary", "X-Variant, javascript:alert(1)")
-		h.Set("X-Attack", attack)
-		h.Set("Location", "javascript:alert(1)")
-		h.Set("Set-Cookie", "hidden=1")
-		fmt.Fprint(w, attack)
-	})
-	s.get(s.origin.URL+"/"+url.PathEscape(attack)+"?"+attack, "X-Variant", attack)
-	check := func(query string) string {
-		t.Helper()
-		_, page := s.show(query)
-		if strings.Contains(page, "<script") || strings.Contains(page, "<img") || strings.Contains(page, `href="javascript`) {
-			t.Errorf("?%s: what was sent became markup:\n%s", query, page)
-		}
-		if strings.Contains(page, "hidden=1") {
-			t.Errorf("?%s: a cookie is shown", query)
-		}
-		return page
-	}
-	page := check("")
-	link := keyLink.FindStringSubmatch(page)
-	if link == nil {
-		t.Fatalf("nothing is linked:\n%s", text(page))
-	}
-	if !strings.Contains(check(link[1]), "X-Attack") {
-		t.Error("a field is missing")
-	}
-	check("host=" + url.QueryEscape(attack))
-	check("explain=" + url.QueryEscape("http://"+attack))
-	check("explain=" + url.QueryEscape("http://user:hidden=1@h/"+attack))
-	check("explain=" + url.QueryEscape("javascript:alert(1)"))
-}
-
-// A page of a large store takes no longer to make than a page of a small one.
-// All pages together have each entry once. Entries of a host are found even if
-// few have it.
-func TestPages(t *testing.T) {
-	memory := store.NewMemory(1 << 30)
-	const n = 9_000
-	want := map[string]int{}
-	for i := range n {
-		host := "many.example"
-		if i%1000 == 0 {
-			host = "few.example"
-		}
-		rawURL := fmt.Sprintf("https://%s/%d", host, i)
-		sum := sha256.Sum256([]byte(rawURL))
-		key := fmt.Sprintf("%x", sum)
-		variants := 1
-		if i%3000 == 0 {
-			variants = 64
-		}
-		var entries []*store.Entry
-		for v := range variants {
-			entries = append(entries, &store.Entry{
-				Key: key, URL: rawURL, Method: http.MethodGet, Status: 200, Length: -1,
-				Selecting: map[string]string{"Accept": fmt.Sprint(v)}, ResponseTime: time.Now(), RequestTime: time.Now(),
-			})
-		}
-		if err := memory.Update(t.Context(), key, func([]*store.Entry) []*store.Entry { return entries }); err != nil {
-			t.Fatal(err)
-		}
-		want[key] = variants
-	}
-	counting := &counting{Store: memory}
-	handler := debug.New(&cachetrip.Transport{Store: counting}, debug.Options{})
-	next := regexp.MustCompile(`href="\?([^"]*)">Next page`)
-	collect := func(query string) (map[string]int, int) {
-		got, pages := map[string]int{}, 0
-		for {
-			r := httptest.NewRequest(http.MethodGet, "/?"+query, nil)
-			r.RemoteAddr, r.Host = "127.0.0.1:1", "localhost"
-			w := httptest.NewRecorder()
-			counting.yielded = 0
-			handler.ServeHTTP(w, r)
-			if query == "" && counting.yielded > 3000 {
-				t.Errorf("%d entries were read for one page", counting.yielded)
-			}
-			page := w.Body.String()
-			rows := keyLink.FindAllStringSubmatch(page, -1)
-			if len(rows) > 200 {
-				t.Errorf("a page has %d rows", len(rows))
-			}
-			for _, link := range rows {
-				got[strings.TrimPrefix(link[1], "key=")]++
-			}
-			if pages++; pages > n {
-				t.Fatal("the pages have no end")
-			}
-			link := next.FindStringSubmatch(page)
-			if link == nil {
-				return got, pages
-			}
-			query = html.UnescapeString(link[1])
-		}
-	}
-	got, pages := collect("")
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("listed (-want +got):\n%s", diff)
-	}
-	if pages < n/200 {
-		t.Errorf("%d entries on %d pages", n, pages)
-	}
-	got, _ = collect("host=few.example")
-	if len(got) != n/1000 {
-		t.Errorf("%d entries of the host are found, want %d", len(got), n/1000)
-	}
-}
-
-// counting counts the entries that All yields.
-type counting struct {
-	store.Store
-	yielded int
-}
-
-func (c *counting) All(ctx context.Context, prefix string) iter.Seq2[*store.Entry, error] {
-	return func(yield func(*store.Entry, error) bool) {
-		for e, err := range c.Store.All(ctx, prefix) {
-			c.yielded++
-			if !yield(e, err) {
-				return
-			}
-		}
-	}
-}
-
 // A limited number of decisions is kept, shared by concurrent requests. Hooks
 // that were set before are still called.
 func TestRecent(t *testing.T) {
@@ -510,7 +339,7 @@ func TestRecent(t *testing.T) {
 		defer mu.Unlock()
 		told++
 	}}}
-	page := debug.New(cache, debug.Options{Recent: 10})
+	page := debug.New(cache, debug.Options{Recent: 9})
 	origin := httptest.NewServer(http.NotFoundHandler())
 	defer origin.Close()
 	var wg sync.WaitGroup
@@ -538,8 +367,8 @@ func TestRecent(t *testing.T) {
 	w := httptest.NewRecorder()
 	page.ServeHTTP(w, r)
 	got := text(w.Body.String())
-	if n := strings.Count(got, "\n"); n != 11 {
-		t.Errorf("%d rows, want the head and 10 decisions:\n%s", n, got)
+	if n := strings.Count(got, "\n"); n != 10 {
+		t.Errorf("%d rows, want the head and 9 decisions:\n%s", n, got)
 	}
 	lines := strings.Split(got, "\n")
 	if !strings.Contains(lines[2], "POST "+origin.URL+"/last 404 ") {
@@ -553,7 +382,7 @@ func TestRecent(t *testing.T) {
 // The page says when a store fails.
 func TestBroken(t *testing.T) {
 	handler := debug.New(&cachetrip.Transport{Store: broken{store.NewMemory(0)}}, debug.Options{})
-	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r := httptest.NewRequest(http.MethodGet, "/?view=stored", nil)
 	r.RemoteAddr, r.Host = "127.0.0.1:1", "localhost"
 	w := httptest.NewRecorder()
 	handler.ServeHTTP(w, r)

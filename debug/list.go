@@ -10,13 +10,12 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// This file lists a store one page at a time. Keys are evenly spread digests.
-// So for any number of entries, a prefix of the right length matches about one
-// page of them.
+// This file lists a store one page at a time, in the order of its keys. Keys
+// are evenly spread digests. So for any number of entries, a prefix of the
+// right length matches about one page of them. A page may be longer by the
+// other variants of its last key.
 
 const (
-	pageRows = 100 // entries on a page; the other variants of the last key follow
-
 	// visitRows is the largest number of entries of a prefix that are listed in
 	// one piece. If a prefix has more, the sixteen prefixes that are one digit
 	// longer are listed instead. A small store has fewer entries in a shard, so
@@ -28,24 +27,23 @@ const (
 	listTime = 300 * time.Millisecond
 )
 
-// cursor is where a page begins: at the keys that begin with At and come after
-// the key After, if it is not empty. The zero cursor is the first page.
-type cursor struct{ At, After string }
-
-// page is a part of what a store holds.
-type page struct {
-	entries []*store.Entry // ordered by URL
-	scanned int            // entries that were examined
-	next    *cursor        // where the next page begins; nil on the last page
+// cursor is where a page begins. The zero cursor is the first page. In the
+// order of keys, the page has the keys that begin with At and come after After.
+// In another order, it has the entries that come after the one with the value
+// At, and with the key and number in After; or those before that one, if Back
+// is set.
+type cursor struct {
+	At, After string
+	Back      bool
 }
 
 // list returns the page of matching entries that begins at from.
-func list(ctx context.Context, s store.Store, from cursor, match func(*store.Entry) bool) (page, error) {
-	var p page
+func list(ctx context.Context, s store.Store, from cursor, match func(*store.Entry) bool) (listing, error) {
+	var p listing
 	started := time.Now()
 	for prefix, more := from.At, true; more; {
 		found, scanned, all, err := visit(ctx, s, prefix, from.After, match)
-		p.scanned += scanned
+		p.examined += scanned
 		if err != nil {
 			return p, err
 		}
@@ -55,7 +53,7 @@ func list(ctx context.Context, s store.Store, from cursor, match func(*store.Ent
 		}
 		for i, e := range found {
 			if len(p.entries) >= pageRows && (i == 0 || found[i-1].Key != e.Key) {
-				p.next = &cursor{prefix, ""}
+				p.next = &cursor{At: prefix}
 				if i > 0 {
 					p.next.After = found[i-1].Key
 				}
@@ -67,7 +65,7 @@ func list(ctx context.Context, s store.Store, from cursor, match func(*store.Ent
 			break
 		}
 		if prefix, more = following(prefix); more && time.Since(started) > listTime {
-			p.next = &cursor{prefix, ""}
+			p.next = &cursor{At: prefix}
 			break
 		}
 	}
@@ -85,7 +83,7 @@ func visit(ctx context.Context, s store.Store, prefix, after string, match func(
 		if scanned++; scanned > visitRows && len(prefix) < keyDigits {
 			return nil, scanned, false, nil
 		}
-		if e.Key > after && match(e) {
+		if e.Key > after && !e.IsNote() && match(e) {
 			found = append(found, e)
 		}
 	}

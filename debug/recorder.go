@@ -3,7 +3,6 @@ package debug
 import (
 	"net/http"
 	"net/url"
-	"strings"
 	"sync"
 	"time"
 
@@ -19,14 +18,15 @@ var outcomes = [...]string{"hit", "stale hit", "revalidated", "collapsed", "miss
 // decision is one event that a hook reported. URLs are redacted before they are
 // kept.
 type decision struct {
-	At         time.Time
-	What       string // one of outcomes, or "not stored", "store error", "evicted"
-	Method     string
-	URL        string
-	Host       string
-	Code       int // status code; 0 if there is none
-	Detail     string
-	Background bool
+	Number     uint64    `json:"number"` // counts the decisions from 1
+	At         time.Time `json:"at"`
+	What       string    `json:"outcome"` // one of outcomes, or "not stored", "store error"
+	Method     string    `json:"method"`
+	URL        string    `json:"url"`
+	Code       int       `json:"status,omitempty"` // 0 if there is none
+	Detail     string    `json:"reason,omitempty"`
+	Background bool      `json:"background,omitempty"`
+	Key        string    `json:"key,omitempty"` // of the stored response; empty if none is known
 }
 
 type recorder struct {
@@ -35,7 +35,14 @@ type recorder struct {
 	mu     sync.Mutex
 	ring   []decision // once the ring is full, the oldest decision is at next
 	next   int
-	counts [len(outcomes)]uint64
+	number uint64 // of the last decision
+	counts counts
+}
+
+// counts are the requests that were answered, by outcome.
+type counts struct {
+	outcomes   [len(outcomes)]uint64
+	background uint64 // revalidations that no caller waited for; not among outcomes
 }
 
 func newRecorder(size int, redact func(*url.URL) string) *recorder {
@@ -46,9 +53,14 @@ func newRecorder(size int, redact func(*url.URL) string) *recorder {
 func (r *recorder) add(outcome int, d decision) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if outcome >= 0 && !d.Background {
-		r.counts[outcome]++
+	switch {
+	case outcome >= 0 && d.Background:
+		r.counts.background++
+	case outcome >= 0:
+		r.counts.outcomes[outcome]++
 	}
+	r.number++
+	d.Number = r.number
 	switch {
 	case len(r.ring) < cap(r.ring):
 		r.ring = append(r.ring, d)
@@ -58,19 +70,29 @@ func (r *recorder) add(outcome int, d decision) {
 	}
 }
 
-// last returns the decisions about host (all decisions if host is empty), the
-// latest first, and the number of requests for each outcome.
-func (r *recorder) last(host string) ([]decision, [len(outcomes)]uint64) {
+// last returns at most n decisions that match, the latest first, beginning with
+// those before the given number if that is not 0. more is the number to go on
+// with, or 0 if there are no more.
+func (r *recorder) last(n int, before uint64, match func(url string) bool) (found []decision, more uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var found []decision
 	for i := range r.ring {
-		d := r.ring[(r.next+len(r.ring)-1-i)%len(r.ring)]
-		if host == "" || d.Host == host {
-			found = append(found, d)
+		d := &r.ring[(r.next+len(r.ring)-1-i)%len(r.ring)]
+		switch {
+		case before != 0 && d.Number >= before || !match(d.URL):
+		case len(found) == n:
+			return found, found[n-1].Number
+		default:
+			found = append(found, *d)
 		}
 	}
-	return found, r.counts
+	return found, 0
+}
+
+func (r *recorder) count() counts {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.counts
 }
 
 // about returns a decision on a request.
@@ -81,7 +103,7 @@ func (r *recorder) about(req *http.Request, what string) decision {
 	}
 	d.Method = shorten(d.Method)
 	if req.URL != nil {
-		d.URL, d.Host = r.redact(req.URL), shorten(strings.ToLower(req.URL.Host))
+		d.URL = r.redact(req.URL)
 	}
 	return d
 }
@@ -95,6 +117,9 @@ func (r *recorder) trace() *cachetrip.Trace {
 				d.Code = info.Response.StatusCode
 			}
 			d.Detail = reason(info.Status)
+			if s := info.Status; s.Hit || s.Revalidated || s.Stored || s.Collapsed {
+				d.Key = info.Key
+			}
 			r.add(outcome, d)
 		}
 	}

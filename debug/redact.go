@@ -60,12 +60,3 @@ func shorten(s string) string {
 	}
 	return s
 }
-
-// hostOf returns the host of a URL, with its port if it names one.
-func hostOf(rawURL string) string {
-	u, err := url.Parse(rawURL)
-	if err != nil {
-		return ""
-	}
-	return strings.ToLower(u.Host)
-}
