@@ -21,8 +21,9 @@
 //	cachetrip.store.faults             {fault}     failures of the store, by error.type: "full", "denied", …
 //	cachetrip.store.size               By          size of the store
 //
-// No attribute has values that come from outside: no URLs, hosts or identities. A request that failed, with
-// an error of RoundTrip, is not among cachetrip.requests.
+// No attribute has values that come from outside: no URLs, hosts or identities.
+// A request that failed, with an error of RoundTrip, is not among
+// cachetrip.requests.
 package otelcachetrip
 
 import (
@@ -31,14 +32,12 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
-	"time"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/cachetrip/cachetrip"
-	"github.com/cachetrip/cachetrip/store"
 )
 
 const scope = "github.com/cachetrip/cachetrip/otelcachetrip"
@@ -62,24 +61,18 @@ type Options struct {
 	// distinguishes several caches of one program. If it is empty, there is no
 	// such attribute.
 	Name string
-
-	// CountDiskEvery is the shortest time between two measurements of the size
-	// of a [store.Disk]. A measurement takes place when metrics are collected,
-	// and lists the whole directory, at some microseconds per file. If 0, the
-	// size of a Disk is not reported. The size of a [store.Memory] is always
-	// reported, because it is known.
-	CountDiskEvery time.Duration
 }
 
 // Register reports the metrics of cache until Unregister is called on the
 // returned registration. It adds its hooks to cache.Trace, so call it before
-// cache is used.
+// cache is used. If an instrument cannot be made, Register returns an error and
+// leaves cache as it was.
 func Register(cache *cachetrip.Transport, opts Options) (metric.Registration, error) {
 	provider := opts.MeterProvider
 	if provider == nil {
 		provider = otel.GetMeterProvider()
 	}
-	r := &reporter{cache: cache, every: opts.CountDiskEvery, attributes: make(map[[2]string]metric.MeasurementOption)}
+	r := &reporter{cache: cache, attributes: make(map[[2]string]metric.MeasurementOption)}
 	if opts.Name != "" {
 		r.common = []attribute.KeyValue{nameKey.String(opts.Name)}
 	}
@@ -100,13 +93,6 @@ type reporter struct {
 
 	mu         sync.RWMutex
 	attributes map[[2]string]metric.MeasurementOption // by outcome and reason
-
-	every   time.Duration
-	counted struct {
-		sync.Mutex
-		at    time.Time
-		bytes int64
-	}
 }
 
 func (r *reporter) register(meter metric.Meter) (metric.Registration, error) {
@@ -127,7 +113,7 @@ func (r *reporter) register(meter metric.Meter) (metric.Registration, error) {
 	served := observed("cachetrip.body.served", "By", "Bytes of bodies that came from the cache.")
 	received := observed("cachetrip.body.received", "By", "Bytes of bodies that came from origins.")
 	stored := observed("cachetrip.responses.stored", "{response}", "Responses stored.")
-	evictions := observed("cachetrip.store.evictions", "{entry}", "Entries dropped to keep the store's bounds.")
+	evictions := observed("cachetrip.store.evictions", "{entry}", "Entries evicted to stay within the store's limits.")
 	faults := observed("cachetrip.store.faults", "{fault}", "Failures of the store.")
 	var err error
 	r.age, err = meter.Float64Histogram("cachetrip.requests.age", metric.WithUnit("s"),
@@ -151,41 +137,15 @@ func (r *reporter) register(meter metric.Meter) (metric.Registration, error) {
 		f := s.StoreFaults
 		for cause, n := range map[string]uint64{
 			"full": f.Full, "denied": f.Denied, "vanished": f.Vanished, "descriptors": f.Descriptors,
-			"obstructed": f.Obstructed, "too_large": f.TooLarge, other: f.Other,
+			"obstructed": f.Obstructed, "too_large": f.TooLarge, "locked": f.Locked, other: f.Other,
 		} {
 			o.ObserveInt64(faults, int64(n), r.with(errorKey.String(cause)))
 		}
-		bytes, known, err := r.size(ctx)
-		if known {
-			o.ObserveInt64(size, bytes, common)
+		if s, known := r.cache.Store.(interface{ Bytes() int64 }); known {
+			o.ObserveInt64(size, s.Bytes(), common)
 		}
-		return err
+		return nil
 	}, served, received, stored, evictions, faults, size)
-}
-
-// size returns the number of bytes that the store holds, if it is known.
-func (r *reporter) size(ctx context.Context) (bytes int64, known bool, err error) {
-	switch s := r.cache.Store.(type) {
-	case interface{ Bytes() int64 }:
-		return s.Bytes(), true, nil
-	case interface {
-		Usage(context.Context) (store.Usage, error)
-	}:
-		if r.every <= 0 {
-			return 0, false, nil
-		}
-		r.counted.Lock()
-		defer r.counted.Unlock()
-		if now := time.Now(); r.counted.at.IsZero() || now.Sub(r.counted.at) >= r.every {
-			u, err := s.Usage(ctx)
-			if err != nil {
-				return 0, false, err
-			}
-			r.counted.at, r.counted.bytes = now, u.Bytes
-		}
-		return r.counted.bytes, true, nil
-	}
-	return 0, false, nil
 }
 
 // with returns the common attributes and the given ones.
