@@ -1,23 +1,27 @@
-// Command cachetrip fetches URLs through an HTTP cache on disk, looks into such caches, and keeps them
-// in order.
+// Command cachetrip fetches URLs through an HTTP cache on disk, looks into such
+// caches, and keeps them in order.
 //
-//	cachetrip get URL...       fetch URLs through the per-user cache
-//	cachetrip ls [PATTERN...]  list the stored responses
-//	cachetrip show URL         show the stored responses of a URL
-//	cachetrip explain URL      explain what the next request would do, and why
-//	cachetrip stats            sum up the stored responses by host, and what the cache has saved
-//	cachetrip verify           check all stored responses, and remove damaged ones
-//	cachetrip prune            make room: remove unused or stale responses
-//	cachetrip purge URL...     remove stored responses, or have them validated
-//	cachetrip clear            remove all stored responses
-//	cachetrip demo             fetch a small site several times and show the cost of each request
+//	cachetrip get URL|ID...         fetch URLs through the per-user cache
+//	cachetrip ls [HOST|PATTERN...]  list the stored responses
+//	cachetrip show URL|ID           show the stored responses of a URL
+//	cachetrip explain URL|ID        explain what the next request would do, and why
+//	cachetrip stats                 sum up the stored responses by host, and what the cache has saved
+//	cachetrip verify                check all stored responses, and remove damaged ones
+//	cachetrip prune                 make room: remove unused or stale responses
+//	cachetrip purge URL|ID...       remove stored responses, or have them validated
+//	cachetrip clear                 remove all stored responses
+//	cachetrip demo                  fetch a small site several times and show the cost of each request
+//	cachetrip man                   print the manual page
+//	cachetrip version               show the version, and what it was built from
 //
-// With --dir DIR or CACHETRIP_DIR, all commands but demo work on the cache of any program, even while
-// it is in use. Run "cachetrip help" for the options, and "cachetrip completion SHELL" for shell
-// completion.
+// With --dir DIR or CACHETRIP_DIR, all commands but demo work on the cache of
+// any program, even while it is in use. Run "cachetrip help" for the options,
+// and "cachetrip completion SHELL" for shell completion.
 //
-// Values in the query of URLs are not shown, unless --show-query is given, and credentials never. On a terminal
-// output is coloured, unless NO_COLOR is set, and downloads show their progress.
+// Values in the query of stored URLs are not shown, unless --show-query is
+// given or CACHETRIP_SHOW_QUERY=1 is set, and credentials never. On a terminal
+// output is coloured, unless NO_COLOR is set, and downloads show their
+// progress.
 //
 // # Exit codes
 //

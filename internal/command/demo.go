@@ -128,18 +128,10 @@ func demo(ctx context.Context, dir string, w io.Writer) (err error) {
 	}
 	printTable(w, with)
 
-	plainSite, err := startOrigin(opened)
+	without, err := playWithout(ctx, opened)
 	if err != nil {
 		return err
 	}
-	defer plainSite.close()
-	plain := plainSite.transport()
-	defer plain.CloseIdleConnections()
-	without, err := play(ctx, &http.Client{Transport: plain}, plainSite)
-	if err != nil {
-		return err
-	}
-
 	printTotals(w, with, without)
 	for i := range with {
 		if with[i].body != without[i].body || with[i].status != without[i].status {
@@ -158,6 +150,18 @@ func demo(ctx context.Context, dir string, w io.Writer) (err error) {
 	fmt.Fprintf(w, "%d responses are stored in %s.\n", after, dir)
 	fmt.Fprintf(w, "Run the demo again to see it start warm. Use --dir with an empty directory to see it start cold.\n")
 	return nil
+}
+
+// playWithout plays the scenes on a site of its own, without a cache.
+func playWithout(ctx context.Context, opened time.Time) ([]outcome, error) {
+	site, err := startOrigin(opened)
+	if err != nil {
+		return nil, err
+	}
+	defer site.close()
+	plain := site.transport()
+	defer plain.CloseIdleConnections()
+	return play(ctx, &http.Client{Transport: plain}, site)
 }
 
 // play makes the requests of all scenes through client, one after the other.
@@ -206,7 +210,7 @@ func fetch(ctx context.Context, client *http.Client, s step) (outcome, error) {
 // storedResponses returns how many responses are stored in cache.
 func storedResponses(ctx context.Context, cache *cachetrip.Transport) (int, error) {
 	n := 0
-	for _, err := range cache.Store.All(ctx, "") {
+	for _, err := range cache.Entries(ctx, "") {
 		if err != nil {
 			return 0, err
 		}

@@ -43,8 +43,8 @@ type cache struct {
 	dir  string      // absolute path of the directory, or the name of another store
 }
 
-// cacheDir returns the absolute path of dir or, if that is empty, of the directory called name in the
-// user's cache directory.
+// cacheDir returns the absolute path of dir or, if that is empty, of the
+// directory called name in the user's cache directory.
 func cacheDir(dir, name string) (string, error) {
 	if dir == "" {
 		base, err := os.UserCacheDir()
@@ -77,7 +77,12 @@ func openExisting(c *cli.Command) (*cache, error) {
 	if url := c.String("store"); url != "" {
 		return openElsewhere(url)
 	}
-	dir, err := cacheDir(c.String("dir"), "http")
+	return openDir(c.String("dir"))
+}
+
+// openDir is openExisting for a directory; empty for the default.
+func openDir(dir string) (*cache, error) {
+	dir, err := cacheDir(dir, "http")
 	if err != nil {
 		return nil, err
 	}

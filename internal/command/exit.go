@@ -8,8 +8,6 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v3"
-
-	"github.com/cachetrip/cachetrip/internal/redact"
 )
 
 // This file maps errors to exit codes. The package comment of cmd/cachetrip and
@@ -54,12 +52,13 @@ func report(ctx context.Context, stderr io.Writer, err error) int {
 	if err == nil {
 		return exitDone
 	}
-	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))) {
+	f, ok := errors.AsType[*failure](err)
+	if !(ok && f.code == exitInterrupted) && ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))) {
 		fmt.Fprintln(stderr, "cachetrip: interrupted")
 		return exitInterrupted
 	}
 	code := exitFailed
-	if f, ok := errors.AsType[*failure](err); ok {
+	if ok {
 		if f.err == nil {
 			return f.code
 		}
@@ -69,9 +68,8 @@ func report(ctx context.Context, stderr io.Writer, err error) int {
 		// command.
 		code, err = exitUsage, fmt.Errorf("%w; 'cachetrip help' lists the commands", err)
 	}
-	// Errors of net/http and net/url contain URLs, including those that origins
-	// sent.
-	text := redact.Text(err.Error(), false)
+	// Errors of net/http contain URLs, including those that origins sent.
+	text := ownOf(ctx).text(err.Error(), false)
 	fmt.Fprintf(stderr, "cachetrip: %s\n", strings.TrimPrefix(text, "cachetrip: ")) // the prefix that the library adds
 	return code
 }

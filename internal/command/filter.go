@@ -3,7 +3,9 @@ package command
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,8 +20,10 @@ import (
 
 // filter selects the stored responses that a command works on.
 type filter struct {
-	patterns  []string
-	hosts     []string
+	patterns  []string        // of whole URLs
+	named     []string        // hosts that were given in place of a pattern
+	ids       map[string]bool // whole ids
+	hosts     []string        // a further condition
 	fresh     bool
 	stale     bool
 	unusedFor time.Duration // 0 means any
@@ -36,12 +40,47 @@ func filterFlags() []cli.Flag {
 	}
 }
 
-// newFilter reads the filter flags, and the arguments as patterns.
-func newFilter(c *cli.Command, cache *cache) (*filter, error) {
+// newFilter reads the filter flags. The arguments are ids, hosts, URLs and
+// patterns of URLs.
+func newFilter(ctx context.Context, c *cli.Command, cache *cache) (*filter, error) {
 	f := &filter{
-		patterns: c.Args().Slice(), hosts: c.StringSlice("host"),
+		ids: make(map[string]bool), hosts: c.StringSlice("host"),
 		fresh: c.Bool("fresh"), stale: c.Bool("stale"),
 		now: time.Now(), lastUse: cache.lastUse,
+	}
+	for _, arg := range c.Args().Slice() {
+		switch {
+		case isID(arg):
+			e, err := cache.byID(ctx, arg)
+			if err != nil {
+				return nil, err
+			}
+			f.ids[idOf(e)] = true
+		case !strings.ContainsAny(arg, "/*?"):
+			f.named = append(f.named, arg)
+		case bareOrigin.MatchString(arg):
+			u, err := parseURL(arg)
+			if err != nil {
+				return nil, err
+			}
+			if port := u.Port(); u.Scheme == "http" && port == "80" || u.Scheme == "https" && port == "443" {
+				u.Host = strings.TrimSuffix(u.Host, ":"+port)
+			}
+			f.patterns = append(f.patterns, u.Scheme+"://"+strings.ToLower(u.Host)+"/*")
+		default:
+			pattern, err := cache.storedURL(ctx, arg)
+			if err != nil {
+				return nil, err
+			}
+			f.patterns = append(f.patterns, pattern)
+			if u, err := parseURL(arg); err == nil && !strings.Contains(arg, "*") && u.String() != pattern {
+				// As get would read it.
+				if pattern, err = cache.storedURL(ctx, u.String()); err != nil {
+					return nil, err
+				}
+				f.patterns = append(f.patterns, pattern)
+			}
+		}
 	}
 	if f.fresh && f.stale {
 		return nil, usagef("--fresh and --stale exclude each other")
@@ -58,17 +97,80 @@ func newFilter(c *cli.Command, cache *cache) (*filter, error) {
 	return f, nil
 }
 
+// bareOrigin matches a scheme and a host without a path. It stands for all URLs
+// of that host, like the host alone.
+var bareOrigin = regexp.MustCompile(`^(?i:https?)://[^/?#*@]+$`)
+
+// lowerOrigin returns a pattern with its scheme and host in lower case, as
+// stored URLs have them.
+func lowerOrigin(pattern string) string {
+	begin := 0
+	if i := strings.Index(pattern, "://"); i >= 0 && !strings.ContainsAny(pattern[:i], "/?*") {
+		begin = i + len("://")
+	}
+	end := len(pattern)
+	if i := strings.IndexAny(pattern[begin:], "/?*"); i >= 0 {
+		end = begin + i
+	}
+	return strings.ToLower(pattern[:end]) + pattern[end:]
+}
+
+// storedURL returns the form in which a URL is stored: its host in lower case,
+// without the default port and the fragment. It returns URLs for which nothing
+// is stored as they are.
+func (c *cache) storedURL(ctx context.Context, arg string) (string, error) {
+	if strings.Contains(arg, "*") || !strings.Contains(arg, "://") {
+		return lowerOrigin(arg), nil
+	}
+	req, err := newRequest(ctx, http.MethodGet, arg, nil)
+	if err != nil {
+		return "", err
+	}
+	explained, err := c.Explain(req)
+	switch {
+	case err != nil:
+		return "", err
+	case len(explained.Stored) > 0:
+		return explained.Stored[0].Entry.URL, nil
+	case len(explained.Others) > 0:
+		return explained.Others[0].URL, nil
+	}
+	return arg, nil
+}
+
 // all reports whether the filter selects every response.
 func (f *filter) all() bool {
-	return len(f.patterns) == 0 && len(f.hosts) == 0 && !f.fresh && !f.stale && f.unusedFor == 0
+	return !f.chooses() && len(f.hosts) == 0 && !f.fresh && !f.stale && f.unusedFor == 0
+}
+
+// chooses reports whether the filter has arguments.
+func (f *filter) chooses() bool { return len(f.patterns)+len(f.named)+len(f.ids) > 0 }
+
+// chosen reports whether one of the arguments selects e.
+func (f *filter) chosen(e *store.Entry) bool {
+	return f.choosesURL(e.URL) || len(f.ids) > 0 && f.ids[idOf(e)]
+}
+
+func (f *filter) choosesURL(url string) bool {
+	return slices.ContainsFunc(f.patterns, func(p string) bool { return urlpattern.Match(p, url) }) ||
+		slices.ContainsFunc(f.named, func(h string) bool { return ofHost(url, h) })
+}
+
+// hasHost reports whether a URL has one of the hosts of the filter, if it has
+// some.
+func (f *filter) hasHost(url string) bool {
+	return len(f.hosts) == 0 || slices.ContainsFunc(f.hosts, func(h string) bool { return ofHost(url, h) })
 }
 
 // matches reports whether the filter selects e.
 func (f *filter) matches(e *store.Entry) bool {
-	if len(f.patterns) > 0 && !slices.ContainsFunc(f.patterns, func(p string) bool { return urlpattern.Match(p, e.URL) }) {
+	if e.IsNote() {
 		return false
 	}
-	if len(f.hosts) > 0 && !slices.ContainsFunc(f.hosts, func(h string) bool { return ofHost(e.URL, h) }) {
+	if f.chooses() && !f.chosen(e) {
+		return false
+	}
+	if !f.hasHost(e.URL) {
 		return false
 	}
 	if f.fresh || f.stale {
@@ -77,6 +179,11 @@ func (f *filter) matches(e *store.Entry) bool {
 		}
 	}
 	return f.unusedFor == 0 || f.now.Sub(f.lastUse(e.Key)) >= f.unusedFor
+}
+
+// matchesURL reports whether the filter may select entries of a URL.
+func (f *filter) matchesURL(url string) bool {
+	return (!f.chooses() || len(f.ids) > 0 || f.choosesURL(url)) && f.hasHost(url)
 }
 
 // hostOf returns host and port of a stored URL.
@@ -88,7 +195,8 @@ func hostOf(rawURL string) string {
 	return u.Host
 }
 
-// ofHost reports whether a stored URL has the given host, with the port or without.
+// ofHost reports whether a stored URL has the given host, with the port or
+// without.
 func ofHost(rawURL, host string) bool {
 	u, err := url.Parse(rawURL)
 	return err == nil && (strings.EqualFold(u.Host, host) || strings.EqualFold(u.Hostname(), host))
@@ -97,7 +205,11 @@ func ofHost(rawURL, host string) bool {
 // entries returns the stored responses that the filter selects.
 func (c *cache) entries(ctx context.Context, f *filter) ([]*store.Entry, error) {
 	var entries []*store.Entry
-	for e, err := range c.kept.All(ctx, "") {
+	all := c.kept.All(ctx, "")
+	if c.disk != nil {
+		all = c.disk.Matching(ctx, "", f.matchesURL)
+	}
+	for e, err := range all {
 		if err != nil {
 			return nil, err
 		}
@@ -122,6 +234,15 @@ func parseDuration(text string) (time.Duration, error) {
 		return d, nil
 	}
 	return 0, fmt.Errorf("%q is not a duration such as 90s, 12h, 30d or 2w", text)
+}
+
+// parseSeconds is parseDuration for flags that other programs have, too: a
+// number alone is in seconds.
+func parseSeconds(text string) (time.Duration, error) {
+	if n, err := strconv.ParseFloat(text, 64); err == nil && n >= 0 && n < 1e9 {
+		return time.Duration(n * float64(time.Second)), nil
+	}
+	return parseDuration(text)
 }
 
 // parseSize parses a number of bytes with a unit: kB, MB and GB are powers of

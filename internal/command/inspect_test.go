@@ -288,3 +288,51 @@ func TestInterruptedCause(t *testing.T) {
 		t.Errorf("exit code %d, %s", code, stderr.String())
 	}
 }
+
+// TestListWithoutScheme lists and purges a URL that is named without its
+// scheme, as get takes it.
+func TestListWithoutScheme(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("CACHETRIP_DIR", dir)
+	cache, err := openCache(dir, "", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache.Base = answers(func(req *http.Request) *http.Response {
+		header := http.Header{"Cache-Control": {"max-age=3600"}, "Date": {time.Now().UTC().Format(http.TimeFormat)}}
+		return &http.Response{StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: header, Body: http.NoBody, Request: req}
+	})
+	for _, url := range []string{"https://example.com/a%20b", "https://example.com/a", "https://example.com/a/b", "http://localhost/c"} {
+		resp, err := cache.Client().Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+	}
+	cache.Close()
+	for arg, want := range map[string]string{
+		"example.com/a":         "https://example.com/a",
+		"https://example.com/a": "https://example.com/a",
+		"EXAMPLE.com/a":         "https://example.com/a",
+		"example.com:443/a":     "https://example.com/a",
+		"example.com/a#part":    "https://example.com/a",
+		"example.com/a b":       "https://example.com/a%20b",
+		"example.com/a/b":       "https://example.com/a/b",
+		"localhost:80/c":        "http://localhost/c",
+		"example.com:80/a":      "",
+		"example.com:8443/a":    "",
+		"example.com/nothing":   "",
+	} {
+		for _, args := range [][]string{{"ls", "--json"}, {"purge", "--dry-run"}} {
+			code, stdout, _ := command(t, append(args, arg)...)
+			if want == "" && code != exitNotCached || want != "" && (code != exitDone || strings.Count(stdout, "://") != 1 || !strings.Contains(stdout, want)) {
+				t.Errorf("%s %s: exit code %d, %s, want %q", args[0], arg, code, stdout, want)
+			}
+		}
+	}
+}
+
+// answers is a transport that answers by itself.
+type answers func(*http.Request) *http.Response
+
+func (a answers) RoundTrip(req *http.Request) (*http.Response, error) { return a(req), nil }

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/cachetrip/cachetrip"
+	_ "github.com/cachetrip/cachetrip/internal/testtier" // temporary directories in memory
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -20,7 +21,7 @@ import (
 // process that ends.
 func TestMain(m *testing.M) {
 	if os.Getenv("CACHETRIP_TEST_COMMAND") != "" {
-		os.Exit(run(context.Background(), os.Args, os.Stdout, os.Stderr))
+		Main(nil)
 	}
 	os.Exit(m.Run())
 }

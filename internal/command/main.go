@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 
 	"github.com/cachetrip/cachetrip/store"
@@ -26,7 +27,11 @@ type Store interface {
 // --store; if it is nil, this program supports no such stores.
 func Main(open OpenStore) {
 	openStore = open
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // nohup ignores it
+		signals = append(signals, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
 	os.Exit(run(ctx, os.Args, os.Stdout, os.Stderr))
 }
@@ -36,5 +41,20 @@ var openStore OpenStore
 
 // run runs the command line args and returns its exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	return report(ctx, stderr, newCommand(stdout, stderr).Run(ctx, args))
+	ctx = withOwn(ctx, args)
+	root := newCommand(stdout, stderr)
+	if len(args) > 1 && args[1] == completeWord {
+		complete(ctx, root, args[2:], stdout)
+		return exitDone
+	}
+	args, err := expand(root, args)
+	if text := os.Getenv("CACHETRIP_SHOW_QUERY"); err == nil && text != "" {
+		if _, wrong := strconv.ParseBool(text); wrong != nil {
+			err = usagef("CACHETRIP_SHOW_QUERY: %q is neither 1 nor 0", text)
+		}
+	}
+	if err == nil {
+		err = root.Run(ctx, args)
+	}
+	return report(ctx, stderr, err)
 }

@@ -1,22 +1,24 @@
 package command
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/gofrs/flock"
 )
 
 // output is the destination of a body: a stream, or a file. The file is
 // replaced as a whole by commit, so that it never exists half written.
 type output struct {
 	io.Writer
-	file      *os.File // nil for standard output
-	temporary string   // the temporary file's path until commit; empty if the file is written in place
-	final     string   // the path after commit
+	file      *os.File     // nil for standard output
+	temporary string       // the temporary file's path until commit; empty if the file is written in place
+	lock      *flock.Flock // of the temporary file; nil if there is none
+	final     string       // the path after commit
 }
 
 // createOutput returns the output for path. An empty path or "-" means stdout.
@@ -46,16 +48,14 @@ func createOutput(path string, stdout io.Writer) (*output, error) {
 			return nil, err
 		}
 	}
-	dir, name := filepath.Split(final)
-	temporary := filepath.Join(dir, "."+name+"."+rand.Text()+".part")
-	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
+	o := &output{final: final}
+	if err := o.createTemporary(mode); err != nil {
 		if named, ok := errors.AsType[*fs.PathError](err); ok {
 			err = named.Err // users do not know the name of the temporary file
 		}
 		return nil, fmt.Errorf("cannot write a file in %s: %w; name another place with -o or --output-dir", filepath.Dir(final), err)
 	}
-	return &output{Writer: file, file: file, temporary: temporary, final: final}, nil
+	return o, nil
 }
 
 // commit makes the written bytes the content of the file.
@@ -74,7 +74,25 @@ func (o *output) commit() error {
 		return err
 	}
 	o.temporary = ""
+	o.unlock()
 	return nil
+}
+
+func (o *output) unlock() {
+	if o.lock != nil {
+		o.lock.Close()
+	}
+}
+
+// reset removes what was written to a file, for another attempt.
+func (o *output) reset() error {
+	if o.temporary == "" {
+		return nil
+	}
+	if _, err := o.file.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	return o.file.Truncate(0)
 }
 
 // discard removes an output that was not committed. An existing file stays as
@@ -87,4 +105,5 @@ func (o *output) discard() {
 	if o.temporary != "" {
 		os.Remove(o.temporary)
 	}
+	o.unlock()
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -33,7 +34,7 @@ func TestGetOutput(t *testing.T) {
 	}{
 		{"done", "/", exitDone, "new\n", "", "200 OK, 4 B; "},
 		{"error status", "/missing", exitHTTP, "old\n", "", "404 Not Found, 9 B; "},
-		{"broken transfer", "/cut", exitFailed, "old\n", "", "cachetrip: " + url + "/cut: after 8 B of the body: unexpected EOF; run it again\n"},
+		{"broken transfer", "/cut", exitFailed, "old\n", "", "cachetrip: " + url + "/cut: after 8 B of the body: unexpected EOF; nothing is kept, because the response is not stored; run it again\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -85,7 +86,7 @@ func TestGetNoConnection(t *testing.T) {
 	t.Setenv("CACHETRIP_DIR", t.TempDir())
 	file := filepath.Join(t.TempDir(), "file")
 	code, stdout, stderr := command(t, "get", "-o", file, "http://127.0.0.1:1/")
-	if code != exitFailed || stdout != "" || !strings.HasPrefix(stderr, `cachetrip: Get "http://127.0.0.1:1/": `) {
+	if code != exitFailed || stdout != "" || !strings.HasPrefix(stderr, "cachetrip: http://127.0.0.1:1/: ") {
 		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
 	if _, err := os.Stat(file); err == nil {
@@ -141,5 +142,80 @@ func checkFile(t *testing.T, path, want string) {
 	got, err := os.ReadFile(path)
 	if err != nil || string(got) != want {
 		t.Errorf("%s holds %q, %v, want %q", filepath.Base(path), got, err, want)
+	}
+}
+
+// TestOutputFails writes to a full device. Nothing is said about the cache,
+// which stores the body all the same.
+func TestOutputFails(t *testing.T) {
+	if _, err := os.Stat("/dev/full"); err != nil {
+		t.Skip(err)
+	}
+	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=3600")
+		io.WriteString(w, "hello\n")
+	})
+	if code, _, stderr := command(t, "get", "-o", "/dev/full", url); code != exitFailed || !strings.Contains(stderr, "no space left") || strings.Contains(stderr, "nothing is kept") {
+		t.Errorf("exit code %d, stderr %q", code, stderr)
+	}
+	if code, stdout, stderr := command(t, "get", "--offline", url); code != exitDone || stdout != "hello\n" {
+		t.Errorf("then: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+	}
+}
+
+// TestTwoOutputs has two runs write the same file at the same time. Neither
+// loses its temporary file to the other, and nothing is left.
+func TestTwoOutputs(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	var all []*output
+	for _, text := range []string{"first", "second"} {
+		out, err := createOutput(file, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(out, text)
+		all = append(all, out)
+	}
+	for i, want := range []string{"first", "second"} {
+		if err := all[i].commit(); err != nil {
+			t.Error(err)
+		}
+		checkFile(t, file, want)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// TestManyOutputs has many goroutines write and discard the same file.
+func TestManyOutputs(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for n := range 50 {
+				out, err := createOutput(file, io.Discard)
+				if err != nil {
+					t.Error(err)
+					continue
+				}
+				io.WriteString(out, "whole")
+				if (i+n)%2 == 0 {
+					out.discard()
+				} else if err := out.commit(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	checkFile(t, file, "whole")
+	if out, err := createOutput(file, io.Discard); err == nil { // removes what nobody holds
+		out.discard()
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 }

@@ -10,9 +10,10 @@ import (
 
 // progress shows a line on the terminal for each current download.
 type progress struct {
-	out  *screen
-	stop chan struct{}
-	done sync.WaitGroup
+	out    *screen
+	bodies bool // bodies are shown; otherwise only waiting for them
+	stop   chan struct{}
+	done   sync.WaitGroup
 
 	mu    sync.Mutex
 	bars  []*download
@@ -24,11 +25,15 @@ const (
 	// line of a shorter one would vanish before it can be read.
 	progressAfter = 300 * time.Millisecond
 	progressEvery = 100 * time.Millisecond
+
+	// waitingAfter is how long a server may be silent before the user is told.
+	waitingAfter = time.Second
 )
 
-// newProgress returns a progress. It draws only if draws is true.
-func newProgress(out *screen, draws bool) *progress {
-	p := &progress{out: out}
+// newProgress returns a progress. It draws only if draws is true, and bodies
+// only if bodies is true, too.
+func newProgress(out *screen, draws, bodies bool) *progress {
+	p := &progress{out: out, bodies: bodies}
 	if draws && out.moves {
 		p.stop = make(chan struct{})
 		p.done.Go(p.run)
@@ -84,33 +89,52 @@ func (p *progress) draw() {
 	}
 	var b strings.Builder
 	now := time.Now()
+	out := p.out.current()
 	for _, d := range p.bars {
-		if now.Sub(d.began) >= progressAfter {
-			b.WriteString(d.line(p.out, now) + "\n")
+		line := ""
+		switch {
+		case d.w == nil && now.Sub(d.began) >= waitingAfter:
+			line = d.waiting(out, now)
+		case d.w != nil && p.bodies && now.Sub(d.began) >= progressAfter:
+			line = d.line(out, now)
+		}
+		if line != "" {
+			b.WriteString(line + "\n")
 			p.drawn++
 		}
 	}
 	io.WriteString(p.out, b.String())
 }
 
-// download is a body that is being written to w.
+// download is a body that is awaited, or that is being written to w.
 type download struct {
-	w      io.Writer
-	p      *progress
-	name   string
-	length int64 // -1 if unknown
-	began  time.Time
-	got    int64
+	p          *progress
+	name, host string
+
+	// The lock of p protects what follows.
+	w      io.Writer // nil while the response is awaited
+	length int64     // -1 if unknown
+	began  time.Time // the waiting, or the body
+	got    int64     // bytes of the body, from the cache and from the network
+	meter  *meter    // the bytes from the network
 }
 
-// follow returns a writer to w that shows how much of length bytes has arrived,
-// until it is closed.
-func (p *progress) follow(w io.Writer, name string, length int64) *download {
-	d := &download{w: w, p: p, name: name, length: length, began: time.Now()}
+// follow shows that a response is awaited, until the download begins or is
+// closed.
+func (p *progress) follow(name, host string) *download {
+	d := &download{p: p, name: name, host: host, began: time.Now()}
 	p.mu.Lock()
 	p.bars = append(p.bars, d)
 	p.mu.Unlock()
 	return d
+}
+
+// begin makes d a writer to w that shows how much of length bytes has arrived.
+func (d *download) begin(w io.Writer, length int64, count *meter) {
+	d.p.mu.Lock()
+	defer d.p.mu.Unlock()
+	d.w, d.length, d.began, d.got, d.meter = w, length, time.Now(), 0, count
+	d.p.erase() // before the body is written to the same terminal
 }
 
 func (d *download) Write(b []byte) (int, error) {
@@ -132,9 +156,29 @@ func (d *download) close() {
 	}
 }
 
+// waiting returns the line of a response that is awaited.
+func (d *download) waiting(out *screen, now time.Time) string {
+	return out.fit(fmt.Sprintf("waiting for %s (%s)", printable(d.host), span(now.Sub(d.began))), out.width-1)
+}
+
+// line returns the line of a body. Its rate is that of the network: what the
+// cache already has is there at once.
 func (d *download) line(out *screen, now time.Time) string {
-	const columns = 16
-	rate := float64(d.got) / now.Sub(d.began).Seconds()
+	const (
+		columns = 16
+		narrow  = 68 // terminals with fewer have no room for the bar
+	)
+	rate := float64(d.meter.bytes.Load()) / now.Sub(d.began).Seconds()
+	if out.width < narrow {
+		text := size(d.got)
+		if d.length > 0 {
+			text = fmt.Sprintf("%d%%", 100*min(d.got, d.length)/d.length)
+		}
+		if out.width >= narrow/2 {
+			text += fmt.Sprintf(" %s/s", size(int64(rate)))
+		}
+		return out.fit(out.fit(printable(d.name), max(out.width-len(text)-2, 3))+" "+text, out.width-1)
+	}
 	name := out.fit(printable(d.name), 20)
 	text := fmt.Sprintf("%-20s %9s %9s/s", name, size(d.got), size(int64(rate)))
 	if d.length > 0 {

@@ -28,11 +28,7 @@ func newScreen(w io.Writer) *screen {
 		return s
 	}
 	s.terminal = true
-	s.width, _, _ = term.GetSize(int(file.Fd()))
-	if columns, err := strconv.Atoi(os.Getenv("COLUMNS")); err == nil && columns > 0 {
-		s.width = columns
-	}
-	s.width = cmp.Or(s.width, 80)
+	s.measure(file)
 	s.moves = os.Getenv("TERM") != "dumb" && enableEscapes(file)
 	s.colours = s.moves && os.Getenv("NO_COLOR") == ""
 	return s
@@ -53,12 +49,60 @@ func (s *screen) paint(colour, text string) string {
 	return "\x1b[" + colour + "m" + text + "\x1b[0m"
 }
 
+// measure reads the width of the terminal.
+func (s *screen) measure(file *os.File) {
+	s.width, _, _ = term.GetSize(int(file.Fd()))
+	if columns, err := strconv.Atoi(os.Getenv("COLUMNS")); err == nil && columns > 0 {
+		s.width = columns
+	}
+	s.width = cmp.Or(s.width, 80)
+}
+
+// current returns the screen with the width that it has now.
+func (s *screen) current() *screen {
+	now := *s
+	if file, ok := s.Writer.(*os.File); ok && s.terminal {
+		now.measure(file)
+	}
+	return &now
+}
+
 // fit cuts text to n columns, if lines have a limit.
 func (s *screen) fit(text string, n int) string {
-	if runes := []rune(text); s.width > 0 && len(runes) > n {
-		return string(runes[:max(n-1, 0)]) + "…"
+	if s.width == 0 {
+		return text
+	}
+	used, end := 0, 0 // end is where the text is cut
+	for i, r := range text {
+		if used < n {
+			end = i
+		}
+		if used += columnsOf(r); used > n {
+			return text[:end] + "…"
+		}
 	}
 	return text
+}
+
+// columnsOf returns how many columns a character takes: letters of East Asia
+// and emoji take two.
+func columnsOf(r rune) int {
+	switch {
+	case r >= 0x1100 && r <= 0x115f, r >= 0x2e80 && r <= 0xa4cf, r >= 0xac00 && r <= 0xd7a3, r >= 0xf900 && r <= 0xfaff,
+		r >= 0xfe30 && r <= 0xfe6f, r >= 0xff00 && r <= 0xff60, r >= 0xffe0 && r <= 0xffe6, r >= 0x1f300 && r <= 0x1faff, r >= 0x20000 && r <= 0x3fffd:
+		return 2
+	}
+	return 1
+}
+
+// middle shortens text to n columns in its middle, if lines have a limit.
+func (s *screen) middle(text string, n int) string {
+	runes := []rune(text)
+	if s.width == 0 || len(runes) <= n {
+		return text
+	}
+	end := (n - 1) / 2
+	return string(runes[:n-1-end]) + "…" + string(runes[len(runes)-end:])
 }
 
 // wrap breaks text into lines that fit the screen. All lines but the first are

@@ -6,7 +6,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// enableEscapes makes a console understand escape sequences, and reports whether it does.
+// enableEscapes makes a console understand escape sequences, and reports
+// whether it does.
 func enableEscapes(file *os.File) bool {
 	var mode uint32
 	handle := windows.Handle(file.Fd())

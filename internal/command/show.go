@@ -1,12 +1,12 @@
 package command
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -17,40 +17,11 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-func headerFlag() cli.Flag {
-	return &cli.StringSliceFlag{
-		Name: "H", Aliases: []string{"header"},
-		Usage: "send this `FIELD`, such as 'Accept: text/html'; may be repeated",
-	}
-}
-
-func requestFlags() []cli.Flag {
-	return []cli.Flag{
-		&cli.StringSliceFlag{
-			Name: "H", Aliases: []string{"header"},
-			Usage: "as for a request with this `FIELD`, such as 'Accept-Language: de'; may be repeated",
-		},
-		&cli.StringFlag{Name: "identity", Usage: "as for a request of the user `NAME`, if the program that owns the cache names its users"},
-	}
-}
-
-// requestOf returns the request that the flags and the URL describe, and sets
-// the identity that makes it.
-func requestOf(ctx context.Context, c *cli.Command, cache *cache) (*http.Request, error) {
-	if c.NArg() != 1 {
-		return nil, usagef("%s takes one URL, not %d\nRun 'cachetrip %s --help' for its options.", c.Name, c.NArg(), c.Name)
-	}
-	if name := c.String("identity"); name != "" {
-		cache.Identity = func(*http.Request) string { return name }
-	}
-	return newRequest(ctx, c.Args().First(), c.StringSlice("H"))
-}
-
 func showCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "show",
 		Usage:     "show the stored responses of a URL",
-		ArgsUsage: "URL",
+		ArgsUsage: "URL|ID",
 		Description: "Shows the header of each stored response, what selects it, and how fresh it is. With --body, writes\n" +
 			"the body of one to standard output. Showing does not count as use. If nothing is stored, the exit\n" +
 			"code is 3.",
@@ -66,39 +37,28 @@ func showCommand() *cli.Command {
 				return err
 			}
 			defer cache.Close()
-			req, err := requestOf(ctx, c, cache)
+			stored, selected, err := storedFor(ctx, c, cache)
 			if err != nil {
 				return err
-			}
-			explained, err := cache.Explain(req)
-			if err != nil {
-				return err
-			}
-			var stored []*store.Entry
-			for _, s := range explained.Stored {
-				stored = append(stored, s.Entry)
-			}
-			stored = append(stored, explained.Others...)
-			if len(stored) == 0 {
-				return notCached("nothing is stored for %s; 'cachetrip ls' lists all stored responses", redact.URL(req.URL.String(), c.Bool("show-query")))
 			}
 			n := c.Int("variant")
 			if n < 0 || n > len(stored) {
-				return usagef("--variant %d: there are %d responses", n, len(stored))
+				return usagef("--variant %d: %s stored", n, responsesAre(len(stored)))
 			}
 			if c.Bool("body") {
-				switch {
-				case n > 0:
-				case len(stored) == 1:
-					n = 1
-				case explained.Selected >= 0:
-					n = explained.Selected + 1
-				default:
-					return usagef("%d responses are stored, and the request selects none; choose one with --variant or -H", len(stored))
+				if n == 0 {
+					n = selected + 1
 				}
-				return cache.writeBody(ctx, c.Root().Writer, stored[n-1])
+				if n == 0 {
+					return usagef("%d responses are stored, and the request selects none; choose one with --variant, -H, or the id from 'cachetrip ls'", len(stored))
+				}
+				w := c.Root().Writer
+				if newScreen(w).terminal {
+					w = &textOnly{w: w}
+				}
+				return cache.writeBody(ctx, w, stored[n-1])
 			}
-			out := newScreen(c.Root().Writer)
+			out, hidden := newScreen(c.Root().Writer), false
 			for i, e := range stored {
 				if n > 0 && i != n-1 {
 					continue
@@ -106,26 +66,62 @@ func showCommand() *cli.Command {
 				if i > 0 && n == 0 {
 					fmt.Fprintln(out)
 				}
-				showEntry(out, i+1, e, cache.lastUse(e.Key), c.Bool("show-query"))
+				showEntry(out, ownOf(ctx), i+1, e, cache.lastUse(e.Key), c.Bool("show-query"))
+				hidden = hidden || hides(e, ownOf(ctx), c.Bool("show-query"))
+			}
+			if hidden {
+				explainHidden(c.Root().ErrWriter)
 			}
 			return nil
 		},
 	}
 }
 
+// responsesAre returns "1 response is" or "2 responses are".
+func responsesAre(n int) string { return count(n, "response is", "responses are") }
+
+// storedFor returns the stored responses that the argument of show names, and
+// the index of the one that a request gets, or -1.
+func storedFor(ctx context.Context, c *cli.Command, cache *cache) (stored []*store.Entry, selected int, err error) {
+	if arg := c.Args().First(); c.NArg() == 1 && isID(arg) {
+		e, err := cache.byID(ctx, arg)
+		return []*store.Entry{e}, 0, err
+	}
+	req, err := requestOf(ctx, c, cache)
+	if err != nil {
+		return nil, -1, err
+	}
+	explained, err := cache.Explain(req)
+	if err != nil {
+		return nil, -1, err
+	}
+	for _, s := range explained.Stored {
+		stored = append(stored, s.Entry)
+	}
+	switch stored = append(stored, explained.Others...); len(stored) {
+	case 0:
+		return nil, -1, notCached("nothing is stored for %s; %s", ownOf(ctx).url(req.URL.String(), c.Bool("show-query")), howToName(c.Args().First()))
+	case 1:
+		return stored, 0, nil
+	}
+	return stored, explained.Selected, nil
+}
+
+// howToName says how the user finds the name of a stored response.
+func howToName(arg string) string {
+	if strings.Contains(arg, redact.Mark) {
+		return redact.Mark + " stands for a hidden value; use the id that 'cachetrip ls' prints, or a URL of 'cachetrip ls --show-query'"
+	}
+	return "'cachetrip ls' lists all stored responses"
+}
+
 // showEntry writes the header of a stored response, what selects it, and how
 // fresh it is.
-func showEntry(out *screen, n int, e *store.Entry, lastUse time.Time, showQuery bool) {
+func showEntry(out *screen, own *own, n int, e *store.Entry, lastUse time.Time, showQuery bool) {
 	now := time.Now()
-	f := cachetrip.FreshnessOf(e, now)
-	fmt.Fprintf(out, "%s\n", out.paint(bold, fmt.Sprintf("[%d] %s %s", n, e.Method, printable(redact.URL(e.URL, showQuery)))))
+	fmt.Fprintf(out, "%s\n", out.paint(bold, fmt.Sprintf("[%d] %s %s", n, e.Method, printable(own.url(e.URL, showQuery)))))
 	fmt.Fprintf(out, "    %s %d %s\n", e.Proto, e.Status, http.StatusText(e.Status))
-	names := make([]string, 0, len(e.Header))
-	for name := range e.Header {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range sortedNames(e.Header) {
 		for _, value := range e.Header[name] {
 			fmt.Fprintf(out, "    %s: %s\n", name, printable(redact.Field(name, value, showQuery)))
 		}
@@ -133,34 +129,19 @@ func showEntry(out *screen, n int, e *store.Entry, lastUse time.Time, showQuery 
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(out, "  %s %s\n", out.paint(faint, fmt.Sprintf("%-12s", name)), out.wrap(fmt.Sprintf(format, args...), 15))
 	}
+	line("id", "%s", idOf(e)[:idShown])
 	if vary := e.Header["Vary"]; len(vary) > 0 || len(e.Selecting) > 0 {
 		r := newRow(e, now, lastUse, showQuery)
 		r.Identity = ""
-		selecting := variant(r)
-		if selecting == "" {
-			selecting = "the request had none of these fields"
-		}
-		line("selected by", "%s", selecting)
+		line("selected by", "%s", cmp.Or(variant(r), "the request had none of these fields"))
 	}
 	if id := identity(e.Key); id != "" {
 		line("identity", "%s (a digest)", id)
 	}
-	var validators []string
-	for _, name := range []string{"ETag", "Last-Modified"} {
-		if value := e.Header.Get(name); value != "" {
-			validators = append(validators, name+" "+printable(value))
-		}
-	}
-	if len(validators) == 0 {
-		validators = []string{"none: it can't be revalidated"}
-	}
-	line("validators", "%s", strings.Join(validators, ", "))
-	line("received", "%s (or last validated)", e.ResponseTime.Local().Format("2006-01-02 15:04:05"))
-	from := f.LifetimeFrom
-	if from == "" {
-		from = "nothing states one"
-	}
-	line("lifetime", "%s (%s)", span(f.Lifetime), from)
+	line("validators", "%s", validatorsOf(e))
+	line("received", "%s (or last validated)", clock(e.ResponseTime))
+	f := cachetrip.FreshnessOf(e, now)
+	line("lifetime", "%s (%s)", span(f.Lifetime), cmp.Or(f.LifetimeFrom, "nothing states one"))
 	switch ttl := f.TTL(); {
 	case f.Validate != "":
 		line("fresh", "no: %s", cachetrip.ReasonText(f.Validate))
@@ -169,18 +150,34 @@ func showEntry(out *screen, n int, e *store.Entry, lastUse time.Time, showQuery 
 	default:
 		line("fresh", "%s, since %s", out.paint(yellow, "no"), clock(now.Add(ttl)))
 	}
+	line("body", "%s", bodyOf(e))
+	if !lastUse.IsZero() {
+		line("last use", "%s (to the hour)", clock(lastUse))
+	}
+}
+
+// validatorsOf says how a response can be validated.
+func validatorsOf(e *store.Entry) string {
+	var validators []string
+	for _, name := range []string{"ETag", "Last-Modified"} {
+		if value := e.Header.Get(name); value != "" {
+			validators = append(validators, name+" "+printable(value))
+		}
+	}
+	return cmp.Or(strings.Join(validators, ", "), "none: it can't be revalidated")
+}
+
+// bodyOf says how much of a body is stored.
+func bodyOf(e *store.Entry) string {
 	switch held := heldBytes(e); {
 	case e.Method == http.MethodHead:
-		line("body", "none: it answered a HEAD")
+		return "none: it answered a HEAD"
 	case e.Complete():
-		line("body", "%s, complete%s", size(held), kind(e))
+		return size(held) + ", complete" + kind(e)
 	case e.Length >= 0:
-		line("body", "%s of %s%s", size(held), size(e.Length), kind(e))
+		return size(held) + " of " + size(e.Length) + kind(e)
 	default:
-		line("body", "%s of an unknown length%s", size(held), kind(e))
-	}
-	if !lastUse.IsZero() {
-		line("last use", "%s", clock(lastUse))
+		return size(held) + " of an unknown length" + kind(e)
 	}
 }
 
@@ -201,7 +198,11 @@ func (c *cache) writeBody(ctx context.Context, w io.Writer, e *store.Entry) erro
 		return fmt.Errorf("only %s of the body are stored; 'cachetrip get' fetches the rest", size(heldBytes(e)))
 	}
 	for _, part := range e.Parts {
-		if err := c.writePart(ctx, w, e.Key, part); err != nil {
+		err := c.writePart(ctx, w, e.Key, part)
+		if errors.Is(err, errBinary) {
+			return fmt.Errorf("%w; redirect it to a file", errBinary)
+		}
+		if err != nil {
 			return fmt.Errorf("%w; 'cachetrip verify' removes damaged responses", err)
 		}
 	}
@@ -223,100 +224,4 @@ func (c *cache) writePart(ctx context.Context, w io.Writer, key string, part sto
 		err = store.ErrDamaged
 	}
 	return err
-}
-
-func explainCommand() *cli.Command {
-	return &cli.Command{
-		Name:      "explain",
-		Usage:     "explain what is stored for a URL, what the next request would do, and why",
-		ArgsUsage: "URL",
-		Description: "Says in sentences whether a response is stored, how its lifetime and age are computed, what the next\n" +
-			"request would do and what it would send, with the sections of RFC 9111. It sends nothing unless\n" +
-			"--fetch is given. Then it makes the request first, and also says why a response was not stored.",
-		DisableSliceFlagSeparator: true,
-		Flags: append(requestFlags(),
-			&cli.BoolFlag{Name: "fetch", Usage: "make the request first, through the cache, and report its outcome"},
-			showQueryFlag(), storeFlag(), dirFlag(),
-		),
-		Action: func(ctx context.Context, c *cli.Command) (err error) {
-			var cache *cache
-			if c.Bool("fetch") {
-				cache, err = openCache(c.String("dir"), "http", unbounded) // the program that owns the cache keeps its own size limit
-			} else {
-				cache, err = openExisting(c)
-			}
-			if err != nil {
-				return err
-			}
-			defer cache.leave(ctx, c.Root().ErrWriter, false)
-			req, err := requestOf(ctx, c, cache)
-			if err != nil {
-				return err
-			}
-			out := newScreen(c.Root().Writer)
-			fmt.Fprintf(out, "%s  (sections are those of RFC 9111)\n", out.paint(bold, "GET "+printable(redact.URL(req.URL.String(), c.Bool("show-query")))))
-			say := func(text string) { fmt.Fprintf(out, "  %s\n", out.wrap(printable(text), 2)) }
-			var failed error
-			if c.Bool("fetch") {
-				if failed = fetchTold(cache, req, say); failed != nil {
-					say("The request was made just now, and failed.")
-				}
-			}
-			explained, err := cache.Explain(req)
-			if err != nil {
-				return err
-			}
-			for _, sentence := range explained.Sentences() {
-				say(sentence)
-			}
-			if len(explained.Stored) == 0 && !c.Bool("fetch") {
-				say("Run 'cachetrip explain --fetch' to make the request and see whether it is stored.")
-			}
-			if explained.Sent == nil {
-				return failed
-			}
-			fmt.Fprintf(out, "\nThe request would have these header fields, and those that net/http adds:\n")
-			fmt.Fprintf(out, "  > GET %s\n", printable(redact.URL(req.URL.String(), c.Bool("show-query"))))
-			for _, name := range sortedNames(explained.Sent) {
-				for _, value := range explained.Sent[name] {
-					fmt.Fprintf(out, "  %s\n", fieldLine(">", name, value, c.Bool("show-query")))
-				}
-			}
-			return failed
-		},
-	}
-}
-
-func sortedNames(h http.Header) []string {
-	names := make([]string, 0, len(h))
-	for name := range h {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
-
-// fetchTold makes a request without following redirects, and reports its
-// outcome.
-func fetchTold(cache *cache, req *http.Request, say func(string)) error {
-	var kept string
-	trace := &cachetrip.Trace{
-		Stored: func(info cachetrip.StoreInfo) { kept = "It was stored." },
-		NotStored: func(info cachetrip.StoreInfo) {
-			kept = "It was not stored, because " + cachetrip.ReasonText(info.Reason) + "."
-		},
-	}
-	resp, err := cache.RoundTrip(req.WithContext(cachetrip.WithTrace(req.Context(), trace)))
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
-		return err
-	}
-	say("The request was made just now and answered " + strconv.Itoa(resp.StatusCode) + ": " + describe(resp) + ".")
-	if kept != "" {
-		say(kept)
-	}
-	return nil
 }

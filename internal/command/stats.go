@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/cachetrip/cachetrip"
+	"github.com/cachetrip/cachetrip/store"
 )
 
 func statsCommand() *cli.Command {
@@ -44,9 +45,10 @@ func statsCommand() *cli.Command {
 
 // summary is the output of stats, also in its JSON form.
 type summary struct {
-	Dir       string        `json:"dir"`        // the directory, or the URL of another store
-	DiskBytes int64         `json:"disk_bytes"` // of all files, in blocks of 4 KiB; 0 for another store
-	URLs      int           `json:"urls"`       // counted once for each identity
+	Dir       string        `json:"dir"`            // the directory, or the URL of another store
+	DiskBytes int64         `json:"disk_bytes"`     // of all files, in blocks of 4 KiB, without Reserved; 0 for another store
+	Reserved  int64         `json:"reserved_bytes"` // bytes that body files have room for, and that a transfer that broke off did not bring
+	URLs      int           `json:"urls"`           // counted once for each identity
 	Responses int           `json:"responses"`
 	Fresh     int           `json:"fresh"` // may be used without asking the origin
 	Bytes     int64         `json:"bytes"` // of bodies
@@ -81,6 +83,9 @@ func (c *cache) summary(ctx context.Context) (*summary, error) {
 		if err != nil {
 			return nil, err
 		}
+		if e.IsNote() {
+			continue
+		}
 		if e.Key != last {
 			s.URLs++
 			last = e.Key
@@ -101,12 +106,14 @@ func (c *cache) summary(ctx context.Context) (*summary, error) {
 			if !counted[part.Blob.ID] {
 				host.Bytes += part.Length
 				s.Bytes += part.Length
+				s.Reserved += room(e, part.Blob)
 			}
 		}
 		for _, part := range e.Parts {
 			counted[part.Blob.ID] = true
 		}
 	}
+	s.DiskBytes = max(s.DiskBytes-s.Reserved, 0)
 	for _, host := range hosts {
 		s.Hosts = append(s.Hosts, *host)
 	}
@@ -116,20 +123,39 @@ func (c *cache) summary(ctx context.Context) (*summary, error) {
 	return s, nil
 }
 
+// room returns how many bytes of a blob are a hole: a transfer that was killed
+// has reserved them.
+func room(e *store.Entry, blob store.Blob) int64 {
+	if heldBytes(e) >= e.Length {
+		return 0
+	}
+	n := blob.Size
+	for _, part := range e.Parts {
+		if part.Blob.ID == blob.ID {
+			n -= part.Length
+		}
+	}
+	return max(n, 0)
+}
+
 func (s *summary) print(out *screen, most int) {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(out, "%s %s\n", out.paint(faint, fmt.Sprintf("%-10s", name)), fmt.Sprintf(format, args...))
 	}
 	if !s.elsewhere {
 		line("directory", "%s", s.Dir)
-		line("on disk", "%s", size(s.DiskBytes))
+		reserved := ""
+		if s.Reserved > 0 {
+			reserved = fmt.Sprintf("; the size limit also counts %s that are reserved for the rest of bodies", size(s.Reserved))
+		}
+		line("on disk", "%s%s", size(s.DiskBytes), reserved)
 	} else {
 		line("store", "%s", s.Dir)
 	}
 	line("stored", "%s for %s: %d fresh, %d to be validated; %s of bodies",
 		count(s.Responses, "response", "responses"), count(s.URLs, "URL", "URLs"), s.Fresh, s.Responses-s.Fresh, size(s.Bytes))
 	if t := s.Get; t != nil {
-		line("get", "%s in %s since %s", count(int(t.Requests), "request", "requests"), count(int(t.Runs), "run", "runs"), t.Since.Local().Format("2006-01-02"))
+		line("get", "%s in %s since %s", count(int(t.Requests), "request", "requests"), count(int(t.Runs), "run", "runs"), clock(t.Since))
 		if t.Requests > 0 {
 			share := func(n uint64) string { return fmt.Sprintf("%d (%.0f %%)", n, 100*float64(n)/float64(t.Requests)) }
 			line("", "%s answered without asking the origin, %s confirmed by a 304", share(t.Hits), share(t.Revalidations))
@@ -151,17 +177,20 @@ func (s *summary) print(out *screen, most int) {
 		}
 		hosts = append(slices.Clone(hosts[:most]), rest)
 	}
-	width := 0
+	responses := func(host hostSummary) string { return count(host.Responses, "response", "responses") }
+	width, countWidth := 0, 0
 	var largest int64
 	for _, host := range hosts {
+		countWidth = max(countWidth, len(responses(host)))
 		width = max(width, len([]rune(out.fit(host.Host, 40))))
 		largest = max(largest, host.Bytes)
 	}
 	for _, host := range hosts {
-		fmt.Fprintf(out, "  %-*s  %9s  %s", width, out.fit(printable(host.Host), 40), size(host.Bytes), count(host.Responses, "response ", "responses"))
+		fmt.Fprintf(out, "  %-*s  %9s  %s", width, out.fit(printable(host.Host), 40), size(host.Bytes), responses(host))
 		if out.terminal && largest > 0 {
-			room := min(max(out.width-width-30, 8), 50)
-			fmt.Fprintf(out, "  %s", out.paint(green, bar(host.Bytes, largest, room)))
+			room := min(max(out.width-width-countWidth-19, 8), 50)
+			gap := 2 + countWidth - len(responses(host))
+			fmt.Fprintf(out, "%*s%s", gap, "", out.paint(green, bar(host.Bytes, largest, room)))
 		}
 		fmt.Fprintln(out)
 	}

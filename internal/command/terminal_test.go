@@ -3,12 +3,18 @@
 package command
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,23 +26,56 @@ import (
 // terminal's output.
 func onTerminal(t *testing.T, args []string) (code int, seen string) {
 	t.Helper()
+	return onTerminalOf(t, 100, args)
+}
+
+// onTerminalOf is onTerminal with so many columns.
+func onTerminalOf(t *testing.T, columns uint16, args []string) (code int, seen string) {
+	t.Helper()
+	return openTerminal(t, columns).run(t.Context(), args)
+}
+
+// onTerminals runs commands at the same time, because they mostly wait, each
+// on a terminal of its own. It calls check for each.
+func onTerminals(t *testing.T, commands [][]string, check func(i, code int, seen string)) {
+	t.Helper()
+	var running sync.WaitGroup
+	defer running.Wait()
+	for i, args := range commands {
+		terminal := openTerminal(t, 100)
+		running.Go(func() {
+			code, seen := terminal.run(t.Context(), args)
+			check(i, code, seen)
+		})
+	}
+}
+
+// terminal is a terminal for one command.
+type terminal struct{ user, program *os.File }
+
+func openTerminal(t *testing.T, columns uint16) terminal {
+	t.Helper()
 	user, program, err := pty.Open()
 	if err != nil {
 		t.Skip("no terminals here:", err)
 	}
-	defer user.Close()
-	if err := pty.Setsize(program, &pty.Winsize{Rows: 40, Cols: 100}); err != nil {
+	if err := pty.Setsize(program, &pty.Winsize{Rows: 40, Cols: columns}); err != nil {
 		t.Fatal(err)
 	}
+	return terminal{user, program}
+}
+
+func (term terminal) run(ctx context.Context, args []string) (code int, seen string) {
+	defer term.user.Close()
 	shown := make(chan string)
 	go func() {
-		text, _ := io.ReadAll(user) // an error means that the program has closed its end
+		text, _ := io.ReadAll(term.user) // an error means that the program has closed its end
 		shown <- string(text)
 	}()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	code = run(ctx, args, program, program)
-	program.Close()
+	code = run(ctx, args, term.program, term.program)
+	term.program.Close()
 	return code, <-shown
 }
 
@@ -49,8 +88,14 @@ func terminalEnv(t *testing.T) {
 // TestSessionOnTerminal plays the session on a terminal, with colours, bars and
 // a width.
 func TestSessionOnTerminal(t *testing.T) {
-	terminalEnv(t)
-	playSession(t, filepath.Join("testdata", "terminal.txt"), func(args []string) (int, string) { return onTerminal(t, args) })
+	for _, columns := range []uint16{80, 120} {
+		t.Run(fmt.Sprint(columns), func(t *testing.T) {
+			terminalEnv(t)
+			playSession(t, filepath.Join("testdata", fmt.Sprintf("terminal%d.txt", columns)), func(args []string) (int, string) {
+				return onTerminalOf(t, columns, args)
+			})
+		})
+	}
 }
 
 // TestNoColour checks that NO_COLOR and the like turn colours off.
@@ -80,22 +125,128 @@ func TestProgress(t *testing.T) {
 	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "100000")
 		for range 10 {
-			w.Write(make([]byte, 10_000))
+			w.Write(bytes.Repeat([]byte("text"), 2_500))
 			w.(http.Flusher).Flush()
 			time.Sleep(progressAfter / 4)
 		}
 	})
-	for _, flags := range [][]string{{"-O", "--output-dir", t.TempDir()}, {"-q", "-o", filepath.Join(t.TempDir(), "x")}, {}} {
-		args := append([]string{"cachetrip", "get"}, flags...)
-		code, seen := onTerminal(t, append(args, url+"/slow"))
-		shown := strings.Contains(seen, "% [=") && strings.Contains(seen, "100.0 kB") && strings.Contains(seen, "\x1b[1A\r\x1b[J")
-		if wanted := len(flags) > 0 && flags[0] == "-O"; code != exitDone || shown != wanted {
-			t.Errorf("%q: exit code %d, a bar: %v, want %v:\n%q", flags, code, shown, wanted, seen)
-		}
+	commands := [][]string{
+		{"cachetrip", "get", "-O", "--output-dir", t.TempDir(), url + "/a"},
+		{"cachetrip", "get", "-q", "-o", filepath.Join(t.TempDir(), "x"), url + "/b"},
+		{"cachetrip", "get", url + "/c"},
 	}
+	onTerminals(t, commands, func(i, code int, seen string) {
+		shown := strings.Contains(seen, "% [=") && strings.Contains(seen, "100.0 kB") && strings.Contains(seen, "\x1b[1A\r\x1b[J")
+		if wanted := i == 0; code != exitDone || shown != wanted {
+			t.Errorf("%q: exit code %d, a bar: %v, want %v:\n%q", commands[i], code, shown, wanted, seen)
+		}
+	})
 	_, _, stderr := command(t, "get", "-o", os.DevNull, url+"/slow")
 	if strings.Contains(stderr, "[=") {
 		t.Errorf("a bar where nobody looks: %q", stderr)
+	}
+}
+
+// TestWaitingIsShown has a server that is silent for a while. The user is told
+// after a second, also if the body goes to the same terminal.
+func TestWaitingIsShown(t *testing.T) {
+	terminalEnv(t)
+	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/quick" {
+			time.Sleep(waitingAfter + 500*time.Millisecond)
+		}
+		io.WriteString(w, "hello\n")
+	})
+	commands := [][]string{
+		{"cachetrip", "get", url + "/a"},
+		{"cachetrip", "get", "-o", os.DevNull, url + "/b"},
+		{"cachetrip", "get", "-q", url + "/c"},
+		{"cachetrip", "get", url + "/quick"},
+	}
+	onTerminals(t, commands, func(i, code int, seen string) {
+		shown := strings.Contains(seen, "waiting for "+strings.TrimPrefix(url, "http://")+" (1s)") && strings.Contains(seen, "\x1b[1A\r\x1b[J")
+		if wanted := i < 2; code != exitDone || shown != wanted {
+			t.Errorf("%q: exit code %d, waiting is shown: %v, want %v: %q", commands[i], code, shown, wanted, seen)
+		}
+	})
+}
+
+// TestBinaryOnTerminal refuses a binary body on a terminal, as curl does. What
+// has arrived is stored.
+func TestBinaryOnTerminal(t *testing.T) {
+	terminalEnv(t)
+	binary := append([]byte("\x89PNG\r\n\x1a\n"), make([]byte, 1000)...)
+	url, requests := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=3600")
+		if r.URL.Path == "/text" {
+			io.WriteString(w, "größe\n")
+			return
+		}
+		w.Write(binary)
+	})
+	code, seen := onTerminal(t, []string{"cachetrip", "get", url + "/x"})
+	if code != exitFailed || !strings.Contains(seen, "-o FILE") || !strings.Contains(seen, "-o -") || strings.Contains(seen, "PNG") {
+		t.Errorf("exit code %d, %q", code, seen)
+	}
+	if code, seen := onTerminal(t, []string{"cachetrip", "get", "-o", "-", url + "/x"}); code != exitDone || !strings.Contains(seen, "PNG") {
+		t.Errorf("-o -: exit code %d, %q", code, seen)
+	}
+	if code, seen := onTerminal(t, []string{"cachetrip", "show", "--body", url + "/x"}); code != exitFailed || !strings.Contains(seen, "redirect it to a file\r\n") || strings.Contains(seen, "PNG") {
+		t.Errorf("show --body: exit code %d, %q", code, seen)
+	}
+	if code, seen := onTerminal(t, []string{"cachetrip", "get", "-I", url + "/x"}); code != exitDone || !strings.Contains(seen, "200 OK") {
+		t.Errorf("-I: exit code %d, %q", code, seen)
+	}
+	if code, seen := onTerminal(t, []string{"cachetrip", "get", url + "/text"}); code != exitDone || !strings.Contains(seen, "größe") {
+		t.Errorf("text: exit code %d, %q", code, seen)
+	}
+	if code, stdout, _ := command(t, "get", url+"/x"); code != exitDone || stdout != string(binary) {
+		t.Errorf("to a pipe: exit code %d, %q", code, stdout)
+	}
+	if *requests != 2 {
+		t.Errorf("%d requests, want 2: what was refused is stored", *requests)
+	}
+}
+
+// TestProgressOfResumed: the rate is that of the network, and not of what the
+// cache already had.
+func TestProgressOfResumed(t *testing.T) {
+	terminalEnv(t)
+	const half = 10_000_000
+	var resumes atomic.Bool
+	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"1"`)
+		w.Header().Set("Accept-Ranges", "bytes")
+		if !resumes.Load() {
+			w.Header().Set("Content-Length", strconv.Itoa(2*half))
+			if r.Header.Get("Range") == "" {
+				w.Write(make([]byte, half))
+			}
+			panic(http.ErrAbortHandler)
+		}
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", half, 2*half-1, 2*half))
+		w.Header().Set("Content-Length", strconv.Itoa(half))
+		w.WriteHeader(http.StatusPartialContent)
+		for range 10 {
+			w.Write(make([]byte, 10_000)) // slowly at first
+			w.(http.Flusher).Flush()
+			time.Sleep(progressAfter / 3)
+		}
+		w.Write(make([]byte, half-100_000))
+	})
+	if code, _, stderr := command(t, "get", "-o", os.DevNull, url); code != exitFailed {
+		t.Fatalf("exit code %d, %s", code, stderr)
+	}
+	resumes.Store(true)
+	code, seen := onTerminal(t, []string{"cachetrip", "get", "-o", os.DevNull, url})
+	rates := regexp.MustCompile(` 50% .* 10\.\d MB +([\d.]+ .?B)/s`).FindAllStringSubmatch(seen, -1)
+	if code != exitDone || len(rates) == 0 {
+		t.Fatalf("exit code %d, rates %q:\n%q", code, rates, seen)
+	}
+	for _, rate := range rates {
+		if strings.Contains(rate[1], "MB") {
+			t.Errorf("a rate of %s, of at most some 100 kB/s", rate[1])
+		}
 	}
 }
 
@@ -104,7 +255,7 @@ func TestProgress(t *testing.T) {
 func TestHelpFits(t *testing.T) {
 	terminalEnv(t)
 	t.Setenv("COLUMNS", "72")
-	for _, name := range []string{"", "get", "ls", "show", "explain", "stats", "verify", "prune", "purge", "clear", "demo", "completion"} {
+	for _, name := range []string{"", "get", "ls", "show", "explain", "stats", "verify", "prune", "purge", "clear", "demo", "completion", "man", "version"} {
 		args := append(strings.Fields(name), "--help")
 		_, want, _ := command(t, args...)
 		code, got := onTerminal(t, append([]string{"cachetrip"}, args...))
@@ -112,7 +263,7 @@ func TestHelpFits(t *testing.T) {
 			t.Errorf("%s: exit code %d, other words than in a pipe (-want +got):\n%s", args, code, diff)
 		}
 		for line := range strings.SplitSeq(got, "\r\n") {
-			if len(line) > 72 && !strings.HasPrefix(line, "   cachetrip completion fish") {
+			if len(line) > 72 && !strings.HasPrefix(line, "   cachetrip completion fish") && !strings.HasPrefix(line, "   cachetrip man >") {
 				t.Errorf("%s: %q does not fit", args, line)
 			}
 		}

@@ -21,6 +21,7 @@ import (
 type wireLog struct {
 	base      http.RoundTripper
 	showQuery bool
+	own       *own
 
 	mu sync.Mutex // keeps lines and headers whole: the cache may revalidate in the background at the same time
 	w  io.Writer
@@ -47,13 +48,13 @@ func (l *wireLog) RoundTrip(req *http.Request) (*http.Response, error) {
 		WroteHeaders: func() {
 			mu.Lock()
 			defer mu.Unlock()
-			l.lines(append([]string{fmt.Sprintf("> %s %s", req.Method, redact.URL(req.URL.String(), l.showQuery))}, fields...))
+			l.lines(append([]string{fmt.Sprintf("> %s %s", req.Method, l.own.url(req.URL.String(), l.showQuery))}, fields...))
 			fields = nil // the transport may send the request again on another connection
 		},
 	}
 	resp, err := l.base.RoundTrip(req.WithContext(httptrace.WithClientTrace(req.Context(), trace)))
 	if err != nil {
-		l.say("< no answer: %s", redact.Text(err.Error(), l.showQuery))
+		l.say("< no answer: %s", l.own.text(err.Error(), l.showQuery))
 		return nil, err
 	}
 	l.lines(l.head("<", resp))
@@ -64,16 +65,6 @@ func (l *wireLog) RoundTrip(req *http.Request) (*http.Response, error) {
 // and how it was obtained.
 func (l *wireLog) handedOut(resp *http.Response) {
 	l.lines(append(l.head("=", resp), "* "+describe(resp)))
-}
-
-// checkRedirect is the CheckRedirect of an [http.Client]. It writes each
-// redirect.
-func (l *wireLog) checkRedirect(next *http.Request, via []*http.Request) error {
-	if len(via) >= 10 { // the default of net/http
-		return fmt.Errorf("stopped after %d redirects", len(via))
-	}
-	l.handedOut(next.Response)
-	return nil
 }
 
 // logger returns a logger that writes its records between the other lines. It
@@ -97,7 +88,7 @@ func (l *wireLog) logger() *slog.Logger {
 type starred struct{ log *wireLog }
 
 func (s starred) Write(line []byte) (int, error) {
-	s.log.say("* %s", redact.Text(string(bytes.TrimSuffix(line, []byte("\n"))), s.log.showQuery))
+	s.log.say("* %s", s.log.own.text(string(bytes.TrimSuffix(line, []byte("\n"))), s.log.showQuery))
 	return len(line), nil
 }
 

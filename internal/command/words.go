@@ -10,16 +10,43 @@ import (
 	"github.com/cachetrip/cachetrip/internal/duration"
 )
 
-// describe says in words how resp was obtained.
+// describe says in words how resp was obtained. It ends with the word for the
+// reason, if there is one.
 func describe(resp *http.Response) string {
+	how, detail := manner(resp)
+	if detail == "" {
+		return how
+	}
+	return how + " (" + detail + ")"
+}
+
+// tell says in words how resp was obtained, and why.
+func tell(resp *http.Response) string {
+	how, detail := manner(resp)
+	if text := cachetrip.ReasonText(detail); text != "" {
+		return how + ", because " + text
+	} else if detail == "" {
+		return how
+	}
+	return how + " (" + detail + ")"
+}
+
+// manner says in words how resp was obtained. detail is the word for the
+// reason, as the standards spell it. If a flag was the reason, it is the flag.
+func manner(resp *http.Response) (how, detail string) {
 	s := cachetrip.StatusOf(resp)
+	if mode, found := strings.CutPrefix(s.Detail, "mode-"); found {
+		s.Detail = "--" + mode
+		if mode == cachetrip.ModeOnlyIfCached.String() {
+			s.Detail = "--offline"
+		}
+	}
 	fromCache := resp.Header.Get("X-From-Cache") != ""
-	var words []string
-	say := func(format string, args ...any) { words = append(words, fmt.Sprintf(format, args...)) }
+	say := func(format string, args ...any) { how = fmt.Sprintf(format, args...) }
 
 	switch {
-	case s == cachetrip.Status{}: // only a 504 that the cache made has no status
-		return "not usable from the cache, and only-if-cached forbids asking the origin"
+	case s.Generated:
+		return "not usable from the cache, and only-if-cached forbids asking the origin", ""
 	case s.Hit && s.TTL < 0:
 		say("stale by %s: served from the cache anyway", span(-s.TTL))
 	case s.Hit && s.TTL == 0:
@@ -41,13 +68,11 @@ func describe(resp *http.Response) string {
 	default:
 		say("%s: fetched, not stored", reason(s.Fwd))
 	}
-	if s.Detail != "" {
-		say("(%s)", s.Detail)
-	}
-	return strings.Join(words, " ")
+	return how, s.Detail
 }
 
-// reason says in words why a request was forwarded: the parameter fwd of RFC 9211, section 2.2.
+// reason says in words why a request was forwarded: the parameter fwd of RFC
+// 9211, section 2.2.
 func reason(fwd string) string {
 	switch fwd {
 	case "uri-miss":
