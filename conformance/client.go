@@ -17,11 +17,12 @@ import (
 	"time"
 )
 
-const (
-	// betweenRequests is the pause between requests, for tests that ask for
-	// one. The tests' lifetimes are based on it.
-	betweenRequests = 3 * time.Second
+// betweenRequests is the pause between requests, for tests that ask for one.
+// The tests' lifetimes are based on it. It is a variable for the tests of this
+// program, whose lifetimes are not.
+var betweenRequests = 3 * time.Second
 
+const (
 	// requestTimeout limits one request. The longest response_pause in the
 	// suite is 5 s.
 	requestTimeout = 30 * time.Second

@@ -611,6 +611,8 @@ func TestOriginKeepsConnections(t *testing.T) {
 	}
 }
 
+func init() { betweenRequests = 50 * time.Millisecond }
+
 func TestCommand(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "tiny.json")
 	if err := os.WriteFile(data, []byte(tinySuite), 0o600); err != nil {
@@ -663,7 +665,7 @@ func TestDeclined(t *testing.T) {
 	}
 	for _, subject := range []string{"memory", "none"} {
 		t.Run(subject, func(t *testing.T) {
-			t.Parallel() // each waits for the pauses of the suite
+			t.Parallel()
 			var stdout, stderr bytes.Buffer
 			if code := run(t.Context(), []string{"-data", data, "-subject", subject}, os.Getenv, &stdout, &stderr); code != 0 {
 				t.Errorf("exit status %d: %s", code, stderr.String())

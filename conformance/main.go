@@ -46,8 +46,11 @@ import (
 const dataVariable = "CACHE_TESTS"
 
 const noData = `no test data: name the file with -data FILE or in the environment variable ` + dataVariable + `.
-The suite is at https://github.com/http-tests/cache-tests. To get the file, in a checkout of it:
-    npm install && npm run --silent export > cache-tests.json`
+` + getData
+
+const getData = `To get the file, with git and npm:
+    git clone https://github.com/http-tests/cache-tests
+    cd cache-tests && npm install && npm run --silent export > cache-tests.json`
 
 const about = `Usage: go run ./conformance [flags]
 
@@ -58,6 +61,8 @@ the cache. Exits with 1 if a required test fails or has no verdict. Exceptions a
 One required test cannot pass in Go. In headers-store-Transfer-Encoding the origin sends an
 unknown transfer coding. net/http then returns an error, and no cache sees the response.
 Use -allow headers-store-Transfer-Encoding.
+
+A run takes less than a minute, and mostly waits. ` + getData + `
 
 Flags:
 `

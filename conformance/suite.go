@@ -163,7 +163,8 @@ func (i *interim) UnmarshalJSON(data []byte) error {
 	return unmarshalTuple(data, 1, &i.Code, &i.Fields)
 }
 
-// field is a field line, written [name, value] or [name, value, whether the client checks it].
+// field is a field line, written [name, value] or [name, value, whether the
+// client checks it].
 type field struct {
 	Name      string
 	Value     value
