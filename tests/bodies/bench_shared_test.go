@@ -11,9 +11,10 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// BenchmarkHerd has 100 callers ask for one thing that is not stored, while the origin takes 10 ms to
-// answer. It reports how many requests that were, and how long after the origin's answer was written
-// the callers had theirs, the mean and the last.
+// BenchmarkHerd has 100 callers ask for one thing that is not stored, while the
+// origin takes 10 ms to answer. It reports how many requests that were, and how
+// long after the origin's answer was written the callers had theirs, the mean
+// and the last.
 func BenchmarkHerd(b *testing.B) {
 	for _, size := range []int{1 << 10, 1 << 20} {
 		for _, in := range []string{"disk", "memory"} {
@@ -72,8 +73,8 @@ func BenchmarkHerd(b *testing.B) {
 	}
 }
 
-// BenchmarkCutDownload downloads 256 MiB, cut 20 times at a random point, and reports what that costs
-// on the wire, as a multiple of its size.
+// BenchmarkCutDownload downloads 256 MiB, cut 20 times at a random point, and
+// reports what that costs on the wire, as a multiple of its size.
 func BenchmarkCutDownload(b *testing.B) {
 	for _, in := range []string{"disk", "memory"} {
 		b.Run(in, func(b *testing.B) {

@@ -11,7 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// digests returns those of a response: the fields that vouch for its content, or for the representation.
+// digests returns those of a response: the fields that vouch for its content,
+// or for the representation.
 func digests(h http.Header) []string {
 	var got []string
 	for _, name := range []string{"Content-Digest", "Content-Md5", "Digest", "Repr-Digest"} {
@@ -22,8 +23,9 @@ func digests(h http.Header) []string {
 	return got
 }
 
-// TestDigests: what vouches for the content of one message is not said of another one's, be it part of it
-// or put together. What vouches for the representation stays. RFC 9530, sections 2 and 3.
+// TestDigests: what vouches for the content of one message is not said of
+// another one's, be it part of it or put together. What vouches for the
+// representation stays. RFC 9530, sections 2 and 3.
 func TestDigests(t *testing.T) {
 	body := harness.Noise(100_000, 70)
 	const half = 50_000

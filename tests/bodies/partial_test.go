@@ -31,7 +31,8 @@ type ranged struct {
 	Parts         []string // of multipart/byteranges: Content-Range, Content-Type and content
 }
 
-// seen reads resp. The body of a 416 is a text for people, which a cache does not make up.
+// seen reads resp. The body of a 416 is a text for people, which a cache does
+// not make up.
 func seen(t testing.TB, resp *http.Response) ranged {
 	t.Helper()
 	body, err := io.ReadAll(resp.Body)
@@ -86,7 +87,8 @@ func many(n, step int) string {
 	return strings.TrimSuffix(b.String(), ",")
 }
 
-// rangeFields are Range fields of all kinds, for contents of 0, 1, 100 and 100,000 bytes.
+// rangeFields are Range fields of all kinds, for contents of 0, 1, 100 and
+// 100,000 bytes.
 var rangeFields = []string{
 	"bytes=0-", "bytes=0-0", "bytes=0-9", "bytes=5-5", "bytes=50-", "bytes=50-60", "bytes=99-", "bytes=99-99", "bytes=99-1000",
 	"bytes=100-", "bytes=100-100", "bytes=1000-", "bytes=-1", "bytes=-5", "bytes=-100", "bytes=-101", "bytes=-1000000", "bytes=-0",
@@ -97,7 +99,8 @@ var rangeFields = []string{
 	many(10, 9), many(50, 2), many(200, 2), many(1000, 3),
 }
 
-// TestRangesAsServed: from a complete response, ranges are answered as net/http's own server does.
+// TestRangesAsServed: from a complete response, ranges are answered as
+// net/http's own server does.
 func TestRangesAsServed(t *testing.T) {
 	modified := time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)
 	for _, size := range []int{0, 1, 100, 100_000} {

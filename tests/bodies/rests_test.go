@@ -8,12 +8,13 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/cachetrip/cachetrip"
 	"github.com/cachetrip/cachetrip/internal/harness"
-	"github.com/cachetrip/cachetrip/store"
+	"github.com/cachetrip/cachetrip/store/storefault"
 )
 
 // lastHeaders are headers of a response that completes another one with
@@ -56,8 +57,9 @@ func checkJoined(r *harness.Cache, url string, body []byte, want string, asked f
 	}
 }
 
-// TestHeaderOfTheRest: the response that brings the rest of a body, after it broke off or when it is resumed, updates
-// the header of the whole: RFC 9111, section 3.4. So it decides about storing and reusing.
+// TestHeaderOfTheRest: the response that brings the rest of a body, after it
+// broke off or when it is resumed, updates the header of the whole: RFC 9111,
+// section 3.4. So it decides about storing and reusing.
 func TestHeaderOfTheRest(t *testing.T) {
 	harness.LeavesNothing(t)
 	body := harness.Noise(300_000, 60)
@@ -111,8 +113,8 @@ func TestHeaderOfTheRest(t *testing.T) {
 	}
 }
 
-// TestNoJoinAfterTheRest: requests that come while the rest of a body arrives do not share a response that the origin
-// has taken back meanwhile.
+// TestNoJoinAfterTheRest: requests that come while the rest of a body arrives
+// do not share a response that the origin has taken back meanwhile.
 func TestNoJoinAfterTheRest(t *testing.T) {
 	body := harness.Noise(300_000, 61)
 	const first = 100_000
@@ -169,7 +171,8 @@ func TestRangesJoinedHaveALength(t *testing.T) {
 	})
 }
 
-// TestRestWithoutVary: a 206 need not repeat what selects the response. RFC 9110, section 15.3.7.
+// TestRestWithoutVary: a 206 need not repeat what selects the response. RFC
+// 9110, section 15.3.7.
 func TestRestWithoutVary(t *testing.T) {
 	body := harness.Noise(300_000, 62)
 	const first = 100_000
@@ -269,7 +272,8 @@ func TestErrorsOnPurpose(t *testing.T) {
 	}
 }
 
-// TestBrokenStream: a stream of HTTP/2 that the origin resets is continued, as a connection of HTTP/1.1 is.
+// TestBrokenStream: a stream of HTTP/2 that the origin resets is continued, as
+// a connection of HTTP/1.1 is.
 func TestBrokenStream(t *testing.T) {
 	harness.EachProtocol(t, func(w *harness.World) {
 		body := harness.Noise(300_000, 64)
@@ -293,8 +297,9 @@ func TestBrokenStream(t *testing.T) {
 	})
 }
 
-// TestRestOfDamagedContentWithoutRanges: the store fails in the middle of a body, and the origin takes no ranges. Without
-// a cache the caller would have had the whole.
+// TestRestOfDamagedContentWithoutRanges: the store fails in the middle of a
+// body, and the origin takes no ranges. Without a cache the caller would have
+// had the whole.
 func TestRestOfDamagedContentWithoutRanges(t *testing.T) {
 	body := harness.Noise(2<<20, 65)
 	for _, refusal := range []int{200, 400, 403, 304, 501} {
@@ -311,7 +316,9 @@ func TestRestOfDamagedContentWithoutRanges(t *testing.T) {
 				whole(rw)
 			})
 			w.Get("/")
-			breaking := &cachetrip.Transport{Store: failsBehind{w.Store, 1 << 20}, Base: w.Transport.Base}
+			faulty := storefault.Wrap(w.Store)
+			faulty.Inject(storefault.Beyond(1<<20, syscall.EIO))
+			breaking := &cachetrip.Transport{Store: faulty, Base: w.Transport.Base}
 			defer breaking.Close()
 			req := w.Request("GET", "/").WithContext(context.Background())
 			resp, err := breaking.RoundTrip(req)
@@ -329,32 +336,6 @@ func TestRestOfDamagedContentWithoutRanges(t *testing.T) {
 			harness.WantBody(t, got, body)
 		})
 	}
-}
-
-// failsBehind is a store whose bodies cannot be read beyond an offset.
-type failsBehind struct {
-	store.Store
-	offset int64
-}
-
-func (s failsBehind) Open(ctx context.Context, key string, blob store.Blob) (store.Body, error) {
-	body, err := s.Store.Open(ctx, key, blob)
-	if err != nil {
-		return nil, err
-	}
-	return failingBody{body, s.offset}, nil
-}
-
-type failingBody struct {
-	store.Body
-	offset int64
-}
-
-func (b failingBody) ReadAt(p []byte, offset int64) (int, error) {
-	if offset >= b.offset {
-		return 0, errors.New("input/output error")
-	}
-	return b.Body.ReadAt(p[:min(int64(len(p)), b.offset-offset)], offset)
 }
 
 // TestStoredBodyThatFailsWithoutValidator: the store loses a stored body that
@@ -380,7 +361,9 @@ func TestStoredBodyThatFailsWithoutValidator(t *testing.T) {
 				r.Get(origin.URL())
 				kept := r.Store
 				defer func() { r.Store = kept }()
-				r.Store = failsBehind{kept, 200_000}
+				faulty := storefault.Wrap(kept)
+				faulty.Inject(storefault.Beyond(200_000, syscall.EIO))
+				r.Store = faulty
 				resp := r.Send(r.Context(), origin.URL())
 				got, err := io.ReadAll(resp.Body)
 				resp.Body.Close()
@@ -389,6 +372,92 @@ func TestStoredBodyThatFailsWithoutValidator(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestRestEndsWithItsCaller: the store loses a stored body in the middle, and
+// the origin, which is asked for the rest, hangs. When the caller leaves, its
+// Read ends, and so does that request.
+func TestRestEndsWithItsCaller(t *testing.T) {
+	body := harness.Noise(500_000, 69)
+	type caller struct {
+		resp   *http.Response
+		cancel func()        // of its context
+		gone   chan struct{} // Request.Cancel
+	}
+	for how, leave := range map[string]func(caller){
+		"Close":   func(c caller) { c.resp.Body.Close() },
+		"context": func(c caller) { c.cancel() },
+		"Cancel":  func(c caller) { close(c.gone) },
+	} {
+		for _, tag := range []string{"", `"1"`} {
+			for _, sends := range []int{-1, 50_000} { // -1: not even a header
+				t.Run(fmt.Sprintf("%s, ETag %q, %d bytes", how, tag, sends), func(t *testing.T) {
+					w := harness.NewWorld(t, harness.OnDisk, harness.ServeLoopback)
+					hangs, ended := make(chan struct{}), make(chan struct{})
+					w.Handle(func(rw http.ResponseWriter, r *http.Request) {
+						fields := []string{"Cache-Control", "max-age=60", "Content-Length", strconv.Itoa(len(body))}
+						if tag != "" {
+							fields = append(fields, "ETag", tag)
+						}
+						if w.Count() == 1 {
+							harness.Answer(rw, 200, string(body), fields...)
+							return
+						}
+						var from int
+						if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &from); err == nil {
+							fields[3] = strconv.Itoa(len(body) - from)
+							fields = append(fields, "Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(body)-1, len(body)))
+						}
+						switch {
+						case sends < 0:
+						case from > 0:
+							harness.Answer(rw, 206, string(body[from:from+sends]), fields...)
+						default:
+							harness.Answer(rw, 200, string(body[:200_000+sends]), fields...)
+						}
+						if sends >= 0 {
+							http.NewResponseController(rw).Flush()
+						}
+						close(hangs)
+						<-r.Context().Done()
+						close(ended)
+					})
+					w.Get("/")
+					faulty := storefault.Wrap(w.Store)
+					faulty.Inject(storefault.Beyond(200_000, syscall.EIO))
+					breaking := &cachetrip.Transport{Store: faulty, Base: w.Transport.Base}
+					defer breaking.Close()
+					ctx, cancel := context.WithCancel(context.Background())
+					defer cancel()
+					c := caller{cancel: cancel, gone: make(chan struct{})}
+					req := w.Request("GET", "/").WithContext(ctx)
+					req.Cancel = c.gone //lint:ignore SA1019 what is tested
+					var err error
+					if c.resp, err = breaking.RoundTrip(req); err != nil {
+						t.Fatal(err)
+					}
+					defer c.resp.Body.Close()
+					over := make(chan struct{})
+					go func() {
+						defer close(over)
+						if n, err := io.Copy(io.Discard, c.resp.Body); err == nil || n < 200_000 {
+							t.Errorf("read %d bytes, %v", n, err)
+						}
+					}()
+					<-hangs
+					leave(c)
+					limit := time.After(10 * time.Second)
+					for what, done := range map[string]chan struct{}{"Read has not returned": over, "the request has not ended": ended} {
+						select {
+						case <-done:
+						case <-limit:
+							t.Fatal(what)
+						}
+					}
+				})
+			}
+		}
 	}
 }
 

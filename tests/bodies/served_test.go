@@ -2,7 +2,6 @@ package bodies_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 	"github.com/cachetrip/cachetrip"
 	"github.com/cachetrip/cachetrip/internal/harness"
 	"github.com/cachetrip/cachetrip/store"
+	"github.com/cachetrip/cachetrip/store/storefault"
 )
 
 // servedRanges are ways to request a stored body: all of it, one part and two.
@@ -28,8 +28,8 @@ func servedFields(ranges string) []string {
 	return []string{"Range", ranges}
 }
 
-// TestCloseWhileReading: a body from the store may be closed while it is being read or copied, and gives
-// nothing after that.
+// TestCloseWhileReading: a body from the store may be closed while it is being
+// read or copied, and gives nothing after that.
 func TestCloseWhileReading(t *testing.T) {
 	for _, size := range []int{1000, 60_000, 1 << 20} {
 		for _, ranges := range servedRanges {
@@ -121,8 +121,8 @@ func TestReadToTheEnd(t *testing.T) {
 	}
 }
 
-// TestReadByMany: several goroutines that read and copy one body from the store have each byte of it once between
-// them.
+// TestReadByMany: several goroutines that read and copy one body from the store
+// have each byte of it once between them.
 func TestReadByMany(t *testing.T) {
 	for _, size := range []int{10_000, 60_000, 1 << 20} {
 		for _, ranges := range servedRanges {
@@ -213,39 +213,8 @@ func TestWriteErrors(t *testing.T) {
 	})
 }
 
-// halfDamaged is a store whose bodies are damaged from their middle on.
-type halfDamaged struct{ store.Store }
-
-func (s halfDamaged) Open(ctx context.Context, key string, blob store.Blob) (store.Body, error) {
-	body, err := s.Store.Open(ctx, key, blob)
-	if err != nil {
-		return nil, err
-	}
-	return halfBody{body, blob.Size / 2}, nil
-}
-
-type halfBody struct {
-	store.Body
-	good int64
-}
-
-func (b halfBody) ReadAt(p []byte, offset int64) (int, error) {
-	if offset >= b.good {
-		return 0, store.ErrDamaged
-	}
-	return b.Body.ReadAt(p[:min(int64(len(p)), b.good-offset)], offset)
-}
-
-func (b halfBody) WriteRangeTo(w io.Writer, offset, length int64) (int64, error) {
-	n, err := io.Copy(w, io.NewSectionReader(b.Body, offset, min(length, b.good-offset)))
-	if err == nil && n < length {
-		err = store.ErrDamaged
-	}
-	return n, err
-}
-
-// TestDamageWhileCopying: what turns out to be damaged while it is copied comes from the origin, as it does while it is
-// read.
+// TestDamageWhileCopying: what turns out to be damaged while it is copied comes
+// from the origin, as it does while it is read.
 func TestDamageWhileCopying(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		body := harness.Noise(1<<20, 64)
@@ -262,7 +231,9 @@ func TestDamageWhileCopying(t *testing.T) {
 		for _, copied := range []bool{true, false} {
 			good := r.Store
 			r.Get(origin.URL())
-			r.Store = halfDamaged{good}
+			faulty := storefault.Wrap(good)
+			faulty.Inject(storefault.Beyond(int64(len(body)/2), store.ErrDamaged))
+			r.Store = faulty
 			resp := r.Send(r.Context(), origin.URL())
 			harness.WantStatus(r, resp, "hit")
 			from := io.Reader(resp.Body)

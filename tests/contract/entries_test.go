@@ -27,7 +27,8 @@ func urls(w *harness.World, pattern string) []string {
 	return found
 }
 
-// TestEntries lists stored responses by patterns, removes some in the loop, and then all.
+// TestEntries lists stored responses by patterns, removes some in the loop, and
+// then all.
 func TestEntries(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		w.Handle(harness.Always(200, "page", "Cache-Control", "max-age=60", "Vary", "Accept-Language"))
@@ -95,7 +96,8 @@ func TestEntries(t *testing.T) {
 	})
 }
 
-// TestEntriesWithoutStore: a Transport without a Store has nothing to list or clear.
+// TestEntriesWithoutStore: a Transport without a Store has nothing to list or
+// clear.
 func TestEntriesWithoutStore(t *testing.T) {
 	c := new(cachetrip.Transport)
 	for range c.Entries(t.Context(), "") {

@@ -178,7 +178,8 @@ func TestExplainErrors(t *testing.T) {
 	}
 }
 
-// TestReasonsHaveTexts looks for every reason in the rules' source: each is explained.
+// TestReasonsHaveTexts looks for every reason in the rules' source: each is
+// explained.
 func TestReasonsHaveTexts(t *testing.T) {
 	source, err := os.ReadFile("../../storable.go")
 	if err != nil {

@@ -129,7 +129,23 @@ func TestWhatResponsesSayOfThemselves(t *testing.T) {
 		}},
 		{"refused", nil, func(w *harness.World) *http.Request {
 			return w.Request("GET", "/", "Cache-Control", "only-if-cached")
-		}, want{}},
+		}, want{"", "", "", cachetrip.Status{Fwd: "uri-miss", Generated: true}}},
+		{"a 504 of the origin", func(w *harness.World) { w.Handle(harness.Always(504, "late")) }, nil, want{
+			"cachetrip; fwd=uri-miss; fwd-status=504; detail=status", "", "",
+			cachetrip.Status{Fwd: "uri-miss", FwdStatus: 504, Detail: "status"},
+		}},
+		{"a stored 504 of the origin", func(w *harness.World) {
+			w.Handle(harness.Always(504, "late", "Cache-Control", ttl))
+			w.Get("/")
+		}, func(w *harness.World) *http.Request {
+			return w.Request("GET", "/", "Cache-Control", "only-if-cached")
+		}, want{"cachetrip; hit; ttl=60", "1", "0", cachetrip.Status{Hit: true, TTL: time.Minute}}},
+		{"a 504 of another cache", func(w *harness.World) {
+			w.Handle(harness.Always(504, "late", "Cache-Status", "cachetrip"))
+		}, nil, want{
+			"cachetrip, cachetrip; fwd=uri-miss; fwd-status=504; detail=status", "", "",
+			cachetrip.Status{Fwd: "uri-miss", FwdStatus: 504, Detail: "status"},
+		}},
 		{"another cache before, and marks that are not ours", func(w *harness.World) {
 			w.Handle(harness.Always(200, "x", "Cache-Control", ttl, "Cache-Status", "cachetrip; hit; ttl=9", "X-From-Cache", "1"))
 		}, nil, want{
@@ -155,7 +171,7 @@ func TestWhatResponsesSayOfThemselves(t *testing.T) {
 				harness.Check(w, "response", want{
 					strings.Join(r.Header["Cache-Status"], ", "), r.Header.Get("X-From-Cache"), r.Header.Get("Age"), r.Status,
 				}, test.want)
-				if refused := test.want == (want{}); refused != (r.Code == http.StatusGatewayTimeout) {
+				if is504 := strings.Contains(test.name, "504"); (test.want.Status.Generated || is504) != (r.Code == http.StatusGatewayTimeout) {
 					w.Errorf("status code %d", r.Code)
 				}
 			})

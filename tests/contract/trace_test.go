@@ -43,6 +43,9 @@ func newRecorded() *recorded {
 			if info.Background != (info.Response == nil) {
 				s += " (with a response in the background, or without one)"
 			}
+			if past := info.Status.Fwd == "method" || info.Status.Fwd == "request" && info.Status.Detail == "no-store"; past != (store.CheckKey(info.Key) != nil) {
+				s += " (with the key " + info.Key + ")"
+			}
 			if info.Background {
 				s += " (background)"
 			}
@@ -66,7 +69,8 @@ func (r *recorded) take() []string {
 	return events
 }
 
-// TestTrace makes requests one after the other, and looks at what the hooks were told of each.
+// TestTrace makes requests one after the other, and looks at what the hooks
+// were told of each.
 func TestTrace(t *testing.T) {
 	harness.EachWorldInBubble(t, func(w *harness.World) {
 		t := w.T

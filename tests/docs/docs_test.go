@@ -1,5 +1,5 @@
-// Package docs checks the documents in the root of the repository that describe the code itself: the map and what
-// stands beside it.
+// Package docs checks the documents in the root of the repository that describe
+// the code itself: the map and what stands beside it.
 package docs
 
 import (
@@ -40,7 +40,8 @@ func read(t *testing.T, name string) string {
 	return string(b)
 }
 
-// ARCHITECTURE.md shows which package imports which. go test ./tests/docs -update writes that.
+// ARCHITECTURE.md shows which package imports which. go test ./tests/docs
+// -update writes that.
 func TestPackages(t *testing.T) {
 	text := read(t, "ARCHITECTURE.md")
 	before, rest, found := strings.Cut(text, begin)
@@ -60,7 +61,8 @@ func TestPackages(t *testing.T) {
 	}
 }
 
-// picture returns the packages of the root module in layers, each with what it imports of the others.
+// picture returns the packages of the root module in layers, each with what it
+// imports of the others.
 func picture(t *testing.T) string {
 	t.Helper()
 	imports := packages(t)
@@ -152,8 +154,8 @@ func packages(t *testing.T) map[string][]string {
 	}
 }
 
-// Each file that ARCHITECTURE.md names is there, in the root if it stands without a directory, or in the directory
-// that the table above it is about.
+// Each file that ARCHITECTURE.md names is there, in the root if it stands
+// without a directory, or in the directory that the table above it is about.
 func TestFiles(t *testing.T) {
 	name := regexp.MustCompile("`([\\w/]+\\.go)`")
 	dir := ""
@@ -171,8 +173,35 @@ func TestFiles(t *testing.T) {
 	}
 }
 
-// Each file of the root package and of store has a place in the table of its directory. A star in a name of the table
-// stands for the rest of a name.
+// Each test that docs/windows.md leaves out exists.
+func TestLeftOutUnderWine(t *testing.T) {
+	var tests strings.Builder
+	for _, dir := range []string{".", "store", "store/storetest", "tests/stores"} {
+		files, _ := filepath.Glob(filepath.Join(root, dir, "*.go"))
+		for _, file := range files {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tests.Write(b)
+		}
+	}
+	rows := regexp.MustCompile("(?m)^\\| `(Test[^`/]*)(?:/\\.\\*/([^`]*))?` \\|").FindAllStringSubmatch(read(t, "docs/windows.md"), -1)
+	if len(rows) == 0 {
+		t.Fatal("docs/windows.md leaves no tests out")
+	}
+	for _, row := range rows {
+		if !strings.Contains(tests.String(), "func "+row[1]+"(t *testing.T)") {
+			t.Errorf("docs/windows.md: there is no %s", row[1])
+		}
+		if part := strings.ReplaceAll(row[2], "_", " "); !strings.Contains(tests.String(), part) {
+			t.Errorf("docs/windows.md: no test has a part %q", part)
+		}
+	}
+}
+
+// Each file of the root package and of store has a place in the table of its
+// directory. A star in a name of the table stands for the rest of a name.
 func TestEachFileHasAPlace(t *testing.T) {
 	for _, table := range []struct{ heading, dir string }{
 		{"file in the root package |\n", "."},

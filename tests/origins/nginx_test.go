@@ -18,7 +18,8 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// The commonest origin there is. The tests are skipped where it is not installed.
+// The commonest origin there is. The tests are skipped where it is not
+// installed.
 
 const nginxConf = `
 daemon off;
@@ -45,7 +46,8 @@ http {
 }
 `
 
-// serveNginx serves the files of www in a directory of its own, which it returns, by a nginx on a socket there.
+// serveNginx serves the files of www in a directory of its own, which it
+// returns, by a nginx on a socket there.
 func serveNginx(t *testing.T) (dir string, serve func(*testing.T, http.Handler) (string, *http.Transport, func())) {
 	t.Helper()
 	program, err := exec.LookPath("nginx")
@@ -100,8 +102,9 @@ func serveNginx(t *testing.T) (dir string, serve func(*testing.T, http.Handler) 
 	}
 }
 
-// nginx weakens a file's entity tag when it compresses the file, and not in the 304 that confirms it. The
-// stored response is freshened all the same, as the date in the 304 is a strong validator. RFC 9111, section 4.3.4.
+// nginx weakens a file's entity tag when it compresses the file, and not in the
+// 304 that confirms it. The stored response is freshened all the same, as the
+// date in the 304 is a strong validator. RFC 9111, section 4.3.4.
 func TestNginxWithGzip(t *testing.T) {
 	page := strings.Repeat("A line of the page.\n", 500)
 	for name, keep := range map[string]func(*testing.T) (store.Store, string){"disk": harness.OnDisk, "memory": harness.InMemory} {

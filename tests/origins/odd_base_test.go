@@ -28,8 +28,8 @@ func panics(f func()) (p any) {
 	return nil
 }
 
-// TestBodiesThatPanicWhenClosed has bodies of Base panic in Close wherever they are closed: nothing comes of it but a
-// record in the log.
+// TestBodiesThatPanicWhenClosed has bodies of Base panic in Close wherever they
+// are closed: nothing comes of it but a record in the log.
 func TestBodiesThatPanicWhenClosed(t *testing.T) {
 	for name, test := range map[string]struct {
 		lines  []string
@@ -88,7 +88,8 @@ func TestBodiesThatPanicWhenClosed(t *testing.T) {
 	}
 }
 
-// TestDiscardedBodiesThatPanicWhenClosed: so it is for bodies that no caller is given.
+// TestDiscardedBodiesThatPanicWhenClosed: so it is for bodies that no caller is
+// given.
 func TestDiscardedBodiesThatPanicWhenClosed(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		bodies := r.Watch(func() { panic("closed") })
@@ -131,7 +132,8 @@ func TestDiscardedBodiesThatPanicWhenClosed(t *testing.T) {
 	})
 }
 
-// TestResponseAndError: a Base that returns both a response and an error is not asked to, and its body is closed.
+// TestResponseAndError: a Base that returns both a response and an error is not
+// asked to, and its body is closed.
 func TestResponseAndError(t *testing.T) {
 	failed := errors.New("failed")
 	for _, close := range []func(){nil, func() { panic("closed") }} {
@@ -156,7 +158,8 @@ func TestResponseAndError(t *testing.T) {
 	}
 }
 
-// TestModifyResponseMayDoAnything has ModifyResponse replace and remove the header, fail and panic.
+// TestModifyResponseMayDoAnything has ModifyResponse replace and remove the
+// header, fail and panic.
 func TestModifyResponseMayDoAnything(t *testing.T) {
 	failed := errors.New("failed")
 	shared := http.Header{"Cache-Control": {"max-age=60"}, "X-Mine": {"yes"}}
@@ -227,7 +230,8 @@ func TestModifyResponseMayDoAnything(t *testing.T) {
 	harness.Check(t, "the header of ModifyResponse", shared, http.Header{"Cache-Control": {"max-age=60"}, "X-Mine": {"yes"}})
 }
 
-// TestBaseMayReturnTheSameAgain has a Base return one response, with one header and one trailer, to everybody.
+// TestBaseMayReturnTheSameAgain has a Base return one response, with one header
+// and one trailer, to everybody.
 func TestBaseMayReturnTheSameAgain(t *testing.T) {
 	for name, change := range map[string]func(*http.Response){
 		"stored":     func(*http.Response) {},
@@ -293,6 +297,7 @@ func TestHooksThatPanic(t *testing.T) {
 			panic("hook")
 		}
 	}
+	body := harness.Noise(200_000, 72)
 	answer := func(cachetrip.AnswerInfo) { hook() }
 	stored := func(cachetrip.StoreInfo) { hook() }
 	for name, hooks := range map[string]cachetrip.Trace{
@@ -317,7 +322,7 @@ func TestHooksThatPanic(t *testing.T) {
 							c.Head(200, control, `ETag: "1"`, "Content-Length: 200000")
 							return
 						}
-						c.Whole(harness.Noise(200_000, 72), control, `ETag: "1"`)
+						c.Whole(body, control, `ETag: "1"`)
 					})
 					defer origin.Close()
 					r.Trace = &hooks
@@ -394,7 +399,8 @@ type panickingHandler struct{ slog.Handler }
 func (panickingHandler) Enabled(context.Context, slog.Level) bool  { return true }
 func (panickingHandler) Handle(context.Context, slog.Record) error { panic("logger") }
 
-// TestLoggersThatPanic: a Logger that panics in every record leaves nothing, and ends no goroutine of the cache.
+// TestLoggersThatPanic: a Logger that panics in every record leaves nothing,
+// and ends no goroutine of the cache.
 func TestLoggersThatPanic(t *testing.T) {
 	for _, ends := range []bool{false, true} {
 		harness.EachCache(t, func(r *harness.Cache) {
@@ -435,7 +441,8 @@ func TestLoggersThatPanic(t *testing.T) {
 	}
 }
 
-// TestCancelWithABaseThatPanics: what watches Request.Cancel ends with the panic.
+// TestCancelWithABaseThatPanics: what watches Request.Cancel ends with the
+// panic.
 func TestCancelWithABaseThatPanics(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		r.Base = harness.RoundTripperFunc(func(*http.Request) (*http.Response, error) { panic("base") })

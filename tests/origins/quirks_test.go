@@ -18,8 +18,9 @@ import (
 // Common origins, and transports below the cache, that do not behave as the
 // RFCs suggest.
 
-// An origin that compares If-None-Match as a text never answers 304 to the tags of two variants. It is asked
-// about one, once that is known. A caller's own tag is as good as without a cache.
+// An origin that compares If-None-Match as a text never answers 304 to the tags
+// of two variants. It is asked about one, once that is known. A caller's own
+// tag is as good as without a cache.
 func TestOriginThatComparesTagsAsText(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		w.Handle(func(rw http.ResponseWriter, r *http.Request) {
@@ -176,7 +177,8 @@ func TestDecodingBelow(t *testing.T) {
 		w.WantGet("200 "+text+" | hit", "/")
 		harness.Check(w, "the length that a HEAD tells", w.Do(w.Request("HEAD", "/", "Accept-Encoding", "identity")).Response.ContentLength, int64(len(text)))
 
-		// Callers that ask for the coding get it, or the text, which suits them as well.
+		// Callers that ask for the coding get it, or the text, which suits them
+		// as well.
 		for range 2 {
 			r := w.Get("/", "Accept-Encoding", "gzip")
 			if r.Header.Get("Content-Encoding") != "gzip" {
@@ -209,7 +211,8 @@ func TestDecodingBelow(t *testing.T) {
 	})
 }
 
-// A transport that asks for a coding but does not decode leaves the response coded: that is not for all.
+// A transport that asks for a coding but does not decode leaves the response
+// coded: that is not for all.
 func TestCodingAskedForBelow(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		w.Handle(gzips("text", "Cache-Control", "max-age=60"))

@@ -10,7 +10,7 @@ import (
 
 	"github.com/cachetrip/cachetrip"
 	"github.com/cachetrip/cachetrip/internal/harness"
-	"github.com/cachetrip/cachetrip/store"
+	"github.com/cachetrip/cachetrip/store/storefault"
 )
 
 // TestRedirectBackToItself: an origin redirects to the requested URL, directly
@@ -93,28 +93,15 @@ func TestRedirectBackToItselfWhileTheOriginFails(t *testing.T) {
 	})
 }
 
-// endingLookup ends the request's context during a look-up.
-type endingLookup struct {
-	store.Store
-	end func()
-}
-
-func (s *endingLookup) Entries(ctx context.Context, key string) ([]*store.Entry, error) {
-	entries, err := s.Store.Entries(ctx, key)
-	if s.end != nil {
-		s.end()
-	}
-	return entries, errors.Join(err, ctx.Err())
-}
-
-// TestContextThatEndsDuringLookup: the request is over then, and does not reach Base. A look-up that takes a good part of
-// the time until the deadline is not waited for; see TestStoreHangs.
+// TestContextThatEndsDuringLookup: the request is over then, and does not reach
+// Base. A look-up that takes a good part of the time until the deadline is not
+// waited for; see TestStoreHangs.
 func TestContextThatEndsDuringLookup(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		w.Handle(func(rw http.ResponseWriter, r *http.Request) {
 			harness.Answer(rw, 200, "page", "Cache-Control", "max-age=60")
 		})
-		ending := &endingLookup{Store: w.Store}
+		ending := storefault.Wrap(w.Store)
 		base, calls := w.Transport.Base, 0
 		transport := &cachetrip.Transport{Store: ending, Base: harness.RoundTripperFunc(func(req *http.Request) (*http.Response, error) {
 			calls++
@@ -133,7 +120,10 @@ func TestContextThatEndsDuringLookup(t *testing.T) {
 			}, why},
 		} {
 			ctx, end := test.make()
-			ending.end = end
+			ending.InjectAfter(func(storefault.Call) error {
+				end()
+				return ctx.Err()
+			}, storefault.Entries)
 			resp, err := transport.RoundTrip(w.Request("GET", "/").WithContext(ctx))
 			if !errors.Is(err, test.want) {
 				t.Errorf("%s: got %v, %v", test.name, resp, err)
@@ -148,26 +138,19 @@ func TestContextThatEndsDuringLookup(t *testing.T) {
 	})
 }
 
-// endingSecret ends the request's context during a call of Secret.
-type endingSecret struct {
-	store.Store
-	end func()
-}
-
-func (s endingSecret) Secret(ctx context.Context) ([]byte, error) {
-	s.end()
-	<-ctx.Done()
-	return nil, ctx.Err()
-}
-
 // TestContextThatEndsDuringTheFirstStep: a request whose context ends before
 // the cache has its secret does not reach Base.
 func TestContextThatEndsDuringTheFirstStep(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		why, calls := errors.New("gone home"), 0
+		ending := storefault.Wrap(w.Store)
+		ending.Inject(func(storefault.Call) error {
+			cancel(why)
+			return ctx.Err()
+		}, storefault.Secret)
 		transport := &cachetrip.Transport{
-			Store: endingSecret{w.Store, func() { cancel(why) }},
+			Store: ending,
 			Base: harness.RoundTripperFunc(func(req *http.Request) (*http.Response, error) {
 				calls++
 				return nil, errors.New("asked")
@@ -191,7 +174,8 @@ func follows(base http.RoundTripper) harness.RoundTripperFunc {
 	}
 }
 
-// rewrites is a Base that follows redirects, and shows it by the URL of the response's request alone.
+// rewrites is a Base that follows redirects, and shows it by the URL of the
+// response's request alone.
 func rewrites(base http.RoundTripper) harness.RoundTripperFunc {
 	return func(req *http.Request) (*http.Response, error) {
 		for {
@@ -253,7 +237,8 @@ func TestBaseThatFollowsRedirects(t *testing.T) {
 			w.Get("/latest")
 			current = "/v1"
 			w.Handle(redirecting)
-			// The tag is that of the page that is stored, and the 304 is about another one.
+			// The tag is that of the page that is stored, and the 304 is about
+			// another one.
 			w.WantGet("200 /v1 | fwd=request; fwd-status=200; detail=unmatched-304", "/latest", "Cache-Control", "no-cache")
 			w.WantGet("200 page | hit", "/latest")
 			current = "/v2"
@@ -316,7 +301,8 @@ func TestBaseThatFollowsRedirects(t *testing.T) {
 	}
 }
 
-// TestResponsesOfRedirectChains: a client above the cache follows redirects itself, and all of them are stored.
+// TestResponsesOfRedirectChains: a client above the cache follows redirects
+// itself, and all of them are stored.
 func TestResponsesOfRedirectChains(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		w.Handle(func(rw http.ResponseWriter, r *http.Request) {

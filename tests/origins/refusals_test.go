@@ -14,8 +14,8 @@ import (
 	"github.com/cachetrip/cachetrip/internal/harness"
 )
 
-// refusesPreconditions answers requests without preconditions by a page that has to be validated each time, and
-// others by a refusal.
+// refusesPreconditions answers requests without preconditions by a page that
+// has to be validated each time, and others by a refusal.
 func refusesPreconditions(code int) http.HandlerFunc {
 	return func(rw http.ResponseWriter, r *http.Request) {
 		if r.Header["If-None-Match"] != nil || r.Header["If-Modified-Since"] != nil {
@@ -64,7 +64,8 @@ func TestCallersPreconditionsAreTheCallers(t *testing.T) {
 	})
 }
 
-// TestOriginThatRefusesPreconditions: once some of its URLs have refused, the others are not tried.
+// TestOriginThatRefusesPreconditions: once some of its URLs have refused, the
+// others are not tried.
 func TestOriginThatRefusesPreconditions(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		w.Handle(refusesPreconditions(400))
@@ -277,7 +278,8 @@ func TestWholeInsteadOfRestThatIsNotStored(t *testing.T) {
 	}
 }
 
-// TestResumeWhereEverythingIsRefused: the part can't be blamed, and each request costs one, after the first.
+// TestResumeWhereEverythingIsRefused: the part can't be blamed, and each
+// request costs one, after the first.
 func TestResumeWhereEverythingIsRefused(t *testing.T) {
 	harness.LeavesNothing(t)
 	body := harness.Noise(300_000, 52)
@@ -320,8 +322,9 @@ func TestResumeWhereEverythingIsRefused(t *testing.T) {
 	}
 }
 
-// TestCodedOnTheWay: a middleware that compresses as it sends may answer a range with that of the uncompressed file.
-// Without a length beforehand, nothing tells.
+// TestCodedOnTheWay: a middleware that compresses as it sends may answer a
+// range with that of the uncompressed file. Without a length beforehand,
+// nothing tells.
 func TestCodedOnTheWay(t *testing.T) {
 	body := harness.Noise(300_000, 53)
 	const first = 100_000

@@ -16,7 +16,8 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// withCancel returns a request that ends when cancel is called, in the way from before there were contexts.
+// withCancel returns a request that ends when cancel is called, in the way from
+// before there were contexts.
 func withCancel(r *harness.Cache, url string) (req *http.Request, cancel func()) {
 	req = r.Request(context.Background(), url)
 	canceled := make(chan struct{})
@@ -109,7 +110,8 @@ func TestCancelIsNoFailure(t *testing.T) {
 	})
 }
 
-// TestCancelInBody: the channel ends the reading of its caller, and nobody else's.
+// TestCancelInBody: the channel ends the reading of its caller, and nobody
+// else's.
 func TestCancelInBody(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		body := harness.Noise(400_000, 3)
@@ -143,8 +145,8 @@ func TestCancelInBody(t *testing.T) {
 	})
 }
 
-// TestRefreshOutlivesTimeout: a revalidation behind a stale response has a life of its own, and so has what others
-// take from it.
+// TestRefreshOutlivesTimeout: a revalidation behind a stale response has a life
+// of its own, and so has what others take from it.
 func TestRefreshOutlivesTimeout(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		fresher := harness.Noise(300_000, 4)
@@ -187,8 +189,8 @@ func TestRefreshOutlivesTimeout(t *testing.T) {
 	})
 }
 
-// TestDefaultTransport: a program may put the cache in the place of http.DefaultTransport, for libraries that take no
-// client.
+// TestDefaultTransport: a program may put the cache in the place of
+// http.DefaultTransport, for libraries that take no client.
 func TestDefaultTransport(t *testing.T) {
 	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=60")
@@ -246,7 +248,8 @@ func TestWrappedRoundTripper(t *testing.T) {
 	}
 }
 
-// TestCloseIdleConnections: http.Client passes the wish on, and so does the cache.
+// TestCloseIdleConnections: http.Client passes the wish on, and so does the
+// cache.
 func TestCloseIdleConnections(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		origin := harness.NewRawOrigin(r, func(c *harness.RawCall) { c.Whole([]byte("x"), harness.Fresh) })

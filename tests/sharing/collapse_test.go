@@ -128,7 +128,8 @@ func TestWhoCollapses(t *testing.T) {
 	}
 }
 
-// TestChangedForAll: who has what the answer brings, and waited for it as others did, is told so.
+// TestChangedForAll: who has what the answer brings, and waited for it as
+// others did, is told so.
 func TestChangedForAll(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		body := harness.Noise(300_000, 91)

@@ -44,7 +44,8 @@ func TestStoreFails(t *testing.T) {
 				}
 				half := make(chan struct{})
 				origin := harness.NewRawOrigin(r, func(c *harness.RawCall) {
-					// Nothing says how long it is, so that the store learns late that it is too long.
+					// Nothing says how long it is, so that the store learns
+					// late that it is too long.
 					c.Head(200, harness.Fresh, "Connection: close")
 					c.Content(body[:2<<20])
 					if c.N == 0 {
@@ -237,7 +238,8 @@ func TestDecoderLeavesComplete(t *testing.T) {
 	}
 }
 
-// TestDrainBudget: a remainder within the budget is taken on Close, and nothing beyond.
+// TestDrainBudget: a remainder within the budget is taken on Close, and nothing
+// beyond.
 func TestDrainBudget(t *testing.T) {
 	const size = 1 << 20
 	body := harness.Noise(size, 23)
@@ -321,7 +323,8 @@ func TestDrainBudget(t *testing.T) {
 	}
 }
 
-// TestEndlessStream: events are read as they come, and Close takes no longer than DrainTime.
+// TestEndlessStream: events are read as they come, and Close takes no longer
+// than DrainTime.
 func TestEndlessStream(t *testing.T) {
 	for _, chatty := range []bool{false, true} {
 		t.Run(fmt.Sprintf("chatty %t", chatty), func(t *testing.T) {
@@ -371,7 +374,8 @@ func TestEndlessStream(t *testing.T) {
 	}
 }
 
-// TestJoinsWhileDrained: while the rest is being taken for who has left, others may still join.
+// TestJoinsWhileDrained: while the rest is being taken for who has left, others
+// may still join.
 func TestJoinsWhileDrained(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		body := harness.Noise(200_000, 24)

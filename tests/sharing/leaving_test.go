@@ -19,6 +19,7 @@ import (
 	"github.com/cachetrip/cachetrip"
 	"github.com/cachetrip/cachetrip/internal/harness"
 	"github.com/cachetrip/cachetrip/store"
+	"github.com/cachetrip/cachetrip/store/storefault"
 )
 
 // TestContextEndsAlone: the end of its context ends a caller's part in a
@@ -302,7 +303,9 @@ func TestBodyEndsItsGoroutine(t *testing.T) {
 						return resp, nil
 					})
 					if where == "store" {
-						c.Store = endingStore{kept, end}
+						faulty := storefault.Wrap(kept)
+						faulty.Inject(func(storefault.Call) error { end(); return nil }, storefault.Write)
+						c.Store = faulty
 					}
 					var responses []*http.Response
 					readers := 3
@@ -344,27 +347,6 @@ func TestBodyEndsItsGoroutine(t *testing.T) {
 	}
 }
 
-// endingStore ends the goroutine that writes.
-type endingStore struct {
-	store.Store
-	end func()
-}
-
-type endingDraft struct {
-	store.Draft
-	end func()
-}
-
-func (s endingStore) Create(ctx context.Context, key string, size int64) (store.Draft, error) {
-	draft, err := s.Store.Create(ctx, key, size)
-	return endingDraft{draft, s.end}, err
-}
-
-func (d endingDraft) Write([]byte) (int, error) {
-	d.end()
-	return 0, nil
-}
-
 // deaf is a body that ignores its context. A read lasts until it is closed. If
 // closing waits for the reader, it lasts until the test ends it.
 type deaf struct {
@@ -389,7 +371,8 @@ func (d *deaf) Close() error {
 	return nil
 }
 
-// TestDeafBody: a body that does not end with its request is closed all the same, and nobody waits for it.
+// TestDeafBody: a body that does not end with its request is closed all the
+// same, and nobody waits for it.
 func TestDeafBody(t *testing.T) {
 	for _, waits := range []bool{false, true} {
 		for _, how := range []string{"cancel", "close"} {
@@ -551,8 +534,9 @@ func TestCloseOfAStream(t *testing.T) {
 	}
 }
 
-// TestLeaderGoneAndStoreFull: the caller that led leaves before the header is there, and the store takes no more of the
-// body than a part. The caller that remains gets all of it, and nothing waits for the one that has gone.
+// TestLeaderGoneAndStoreFull: the caller that led leaves before the header is
+// there, and the store takes no more of the body than a part. The caller that
+// remains gets all of it, and nothing waits for the one that has gone.
 func TestLeaderGoneAndStoreFull(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		body := harness.Noise(4<<20, 20)

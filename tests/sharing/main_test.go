@@ -1,5 +1,5 @@
-// Package sharing_test tests requests that callers share: which ones do, how long
-// they wait, and what happens when a caller leaves.
+// Package sharing_test tests requests that callers share: which ones do, how
+// long they wait, and what happens when a caller leaves.
 package sharing_test
 
 import (

@@ -28,7 +28,8 @@ var changes = []struct {
 	}},
 }
 
-// heldOrigin answers GETs by a page that is fresh for a minute, and holds back those with X-Hold until released.
+// heldOrigin answers GETs by a page that is fresh for a minute, and holds back
+// those with X-Hold until released.
 type heldOrigin struct {
 	version  atomic.Int32
 	hold     atomic.Bool // the next request with X-Hold
@@ -57,7 +58,8 @@ func (o *heldOrigin) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	harness.Answer(rw, 200, body, "Cache-Control", "max-age=60")
 }
 
-// held makes a request that the origin holds back, and returns what waits for its answer once it is released.
+// held makes a request that the origin holds back, and returns what waits for
+// its answer once it is released.
 func (o *heldOrigin) held(w *harness.World, fields ...string) (release func() *harness.Result) {
 	o.hold.Store(true)
 	got := make(chan *harness.Result, 1)

@@ -13,12 +13,13 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/cachetrip/cachetrip/internal/harness"
-	"github.com/cachetrip/cachetrip/store"
+	"github.com/cachetrip/cachetrip/store/storefault"
 )
 
 // Sharing one request to the origin: which callers share it, how long they
@@ -102,7 +103,8 @@ func TestAlikeShare(t *testing.T) {
 	}
 }
 
-// TestSessionsAreNotShared: clients that each are to be given a new session are given one each.
+// TestSessionsAreNotShared: clients that each are to be given a new session are
+// given one each.
 func TestSessionsAreNotShared(t *testing.T) {
 	for _, directives := range []string{"max-age=0", "private", "max-age=60", ""} {
 		t.Run(directives, func(t *testing.T) {
@@ -143,7 +145,8 @@ func TestSessionsAreNotShared(t *testing.T) {
 	}
 }
 
-// hang answers as far as a hung connection does: it stops before the header, or in the middle of the body.
+// hang answers as far as a hung connection does: it stops before the header, or
+// in the middle of the body.
 func hang(rw http.ResponseWriter, r *http.Request, body string, fields ...string) {
 	if body != "" {
 		for i := 0; i < len(fields); i += 2 {
@@ -232,7 +235,8 @@ func TestHungConnection(t *testing.T) {
 	}
 }
 
-// asksForGzip is a transport that asks for a coding by itself, and would decode it.
+// asksForGzip is a transport that asks for a coding by itself, and would decode
+// it.
 type asksForGzip struct{ http.RoundTripper }
 
 func (b asksForGzip) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -596,7 +600,8 @@ func TestFailingOriginIsAskedByFewAtOnce(t *testing.T) {
 	}
 }
 
-// TestFailedRefreshBacksOff: a revalidation behind a stale response that fails is not tried again at every hit.
+// TestFailedRefreshBacksOff: a revalidation behind a stale response that fails
+// is not tried again at every hit.
 func TestFailedRefreshBacksOff(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -641,7 +646,8 @@ func TestFailedRefreshBacksOff(t *testing.T) {
 	}
 }
 
-// TestBaseSeesTheDeadline: a transport below that would rather refuse than be late can.
+// TestBaseSeesTheDeadline: a transport below that would rather refuse than be
+// late can.
 func TestBaseSeesTheDeadline(t *testing.T) {
 	harness.EachWorldInBubble(t, func(w *harness.World) {
 		var deadline time.Time
@@ -668,30 +674,8 @@ func TestBaseSeesTheDeadline(t *testing.T) {
 	})
 }
 
-// forgetfulDrafts is a store whose drafts cannot be read from an offset on.
-type forgetfulDrafts struct {
-	store.Store
-	from int64
-}
-
-func (s forgetfulDrafts) Create(ctx context.Context, key string, size int64) (store.Draft, error) {
-	draft, err := s.Store.Create(ctx, key, size)
-	return forgetfulDraft{draft, s.from}, err
-}
-
-type forgetfulDraft struct {
-	store.Draft
-	from int64
-}
-
-func (d forgetfulDraft) ReadAt(p []byte, offset int64) (int, error) {
-	if offset+int64(len(p)) > d.from {
-		return 0, errors.New("input/output error")
-	}
-	return d.Draft.ReadAt(p, offset)
-}
-
-// TestDraftThatCantBeReadBack: what the store has lost of a body on its way comes from the origin.
+// TestDraftThatCantBeReadBack: what the store has lost of a body on its way
+// comes from the origin.
 func TestDraftThatCantBeReadBack(t *testing.T) {
 	body := string(harness.Noise(500_000, 7))
 	for _, fields := range [][]string{
@@ -701,7 +685,9 @@ func TestDraftThatCantBeReadBack(t *testing.T) {
 		for _, from := range []int64{0, 100_000} {
 			t.Run(fmt.Sprintf("%d fields, from %d", len(fields), from), func(t *testing.T) {
 				harness.EachWorld(t, func(w *harness.World) {
-					w.Transport.Store = forgetfulDrafts{w.Store, from}
+					faulty := storefault.Wrap(w.Store)
+					faulty.Inject(storefault.Beyond(from, syscall.EIO), storefault.DraftReadAt)
+					w.Transport.Store = faulty
 					w.Handle(func(rw http.ResponseWriter, r *http.Request) {
 						for i := 0; i < len(fields); i += 2 {
 							rw.Header().Add(fields[i], fields[i+1])
@@ -721,7 +707,8 @@ func TestDraftThatCantBeReadBack(t *testing.T) {
 	}
 }
 
-// TestManyReadersOfOneBody: several goroutines may read a body, and each byte is given to one of them.
+// TestManyReadersOfOneBody: several goroutines may read a body, and each byte
+// is given to one of them.
 func TestManyReadersOfOneBody(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		const size = 2_000_000

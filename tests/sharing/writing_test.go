@@ -14,7 +14,8 @@ import (
 	"github.com/cachetrip/cachetrip/internal/harness"
 )
 
-// written is a response as http.Response.Write has written it, and as it is read again.
+// written is a response as http.Response.Write has written it, and as it is
+// read again.
 type written struct {
 	Code    int
 	Body    string
@@ -41,8 +42,8 @@ func write(t testing.TB, resp *http.Response) written {
 	return written{again.StatusCode, string(body), again.ContentLength, again.Trailer}
 }
 
-// TestWriteTrailers: http.Response.Write writes the trailer of a response from the cache, as that of one from
-// net/http, and where there is none the length.
+// TestWriteTrailers: http.Response.Write writes the trailer of a response from
+// the cache, as that of one from net/http, and where there is none the length.
 func TestWriteTrailers(t *testing.T) {
 	const text = "content"
 	for _, body := range []string{"", text} {
@@ -109,7 +110,8 @@ func TestWriteTrailers(t *testing.T) {
 	}
 }
 
-// TestWriteTrailersOfHTTP2: so it is if the origin speaks HTTP/2, unless it has announced the length.
+// TestWriteTrailersOfHTTP2: so it is if the origin speaks HTTP/2, unless it has
+// announced the length.
 func TestWriteTrailersOfHTTP2(t *testing.T) {
 	w := harness.NewWorld(t, harness.OnDisk, harness.ServeHTTP2)
 	w.Handle(func(rw http.ResponseWriter, r *http.Request) {

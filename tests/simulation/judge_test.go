@@ -175,9 +175,26 @@ func TestJudge(t *testing.T) {
 		{"a body of which only a part was read", func(s *scene) { s.two.body, s.two.eof = s.two.body[:20], false }, nil},
 		{"a body of two halves", func(s *scene) { s.two.body = append(s.two.body[20:40:40], s.two.body[:20]...) }, []rule{ruleBytes}},
 		{"the header of another body", func(s *scene) { s.two.response.Set(representationField, "/a|||7") }, []rule{ruleBytes}},
+		{"a whole that the answer to a range has updated", func(s *scene) { s.brought.provoked, s.brought.status = "range", 206 }, nil},
+		{"a refusal of a range that the caller did not ask for", func(s *scene) {
+			s.brought.provoked, s.brought.status, s.one.status, s.two.status = "range", 400, 400, 400
+		}, []rule{ruleStatus, ruleStatus}},
 		{"a refusal that the caller did not ask for", func(s *scene) { s.says("max-age=5"); s.validates(412).provoked = "condition" }, []rule{ruleStatus}},
 		{"a 304 that the caller did not ask for", func(s *scene) { s.two.status = 304 }, []rule{ruleStatus}},
 		{"a 504 that nobody made", func(s *scene) { s.two.response, s.two.status = http.Header{}, 504 }, []rule{ruleStatus}},
+		{"a mode that wants the origin", func(s *scene) { s.second.policy = wishNoCache }, []rule{ruleUnvalidated}},
+		{"a mode that wants all of it", func(s *scene) { s.says("max-age=5"); s.validates(304); s.second.policy = wishReload }, []rule{ruleUnvalidated}},
+		{"stored against a mode", func(s *scene) { s.first.policy = wishNoStore }, []rule{ruleWhose}},
+		{"stale, by a mode", func(s *scene) { s.says("max-age=5, must-revalidate"); s.second.policy = wishForceCache }, nil},
+		{"by a lifetime of the program", func(s *scene) { s.says("no-store"); s.first.policy, s.second.policy = wishTTL, wishTTL }, nil},
+		{"by a lifetime of the program that another has", func(s *scene) { s.says("no-store"); s.first.policy = wishTTL }, []rule{ruleWhose}},
+		{"a lifetime of the program that is over", func(s *scene) {
+			s.says("max-age=60")
+			s.second.policy = wishTTL
+			s.two.start += wishedTTL
+		}, []rule{ruleUnvalidated}},
+		{"never fresh", func(s *scene) { s.second.policy = wishNever }, []rule{ruleUnvalidated}},
+		{"a query by a GET", func(s *scene) { s.two.method = "QUERY" }, []rule{ruleWhose}},
 		{"another path", func(s *scene) { s.two.path = "/b" }, []rule{ruleWhose}},
 		{"asked for again", func(s *scene) { s.validates(304) }, []rule{ruleSaved}},
 		{"asked too often", func(s *scene) {

@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// The oracle: what a run with the cache may have come to, given the same without it. It reads records and nothing else.
+// The oracle: what a run with the cache may have come to, given the same
+// without it. It reads records and nothing else.
 
 // rule names what a run has broken.
 type rule string
@@ -95,18 +96,21 @@ const (
 	// the origin refuses its conditions.
 	fairShare = 4
 
-	// patience is for how long a caller without a deadline may be made to wait for another request. It is waited for
-	// another request's header, another process, and another request's body.
+	// patience is for how long a caller without a deadline may be made to wait
+	// for another request. It is waited for another request's header, another
+	// process, and another request's body.
 	patience = 3 * 5 * time.Second
 
-	// tolerance is added where little things may take their time, such as the end of a connection that is of no use.
+	// tolerance is added where little things may take their time, such as the
+	// end of a connection that is of no use.
 	tolerance = 300 * time.Millisecond
 
 	// maxClose is for how long Close may wait for revalidations in the background.
 	maxClose = 31 * time.Second
 )
 
-// timely checks that an action has ended as it would have without the cache, and as soon.
+// timely checks that an action has ended as it would have without the cache,
+// and as soon.
 func (o *oracle) timely(a *action) {
 	plain, cached := o.plain.outcomes[a.id], o.cached.outcomes[a.id]
 	limit := a.deadline
@@ -114,14 +118,14 @@ func (o *oracle) timely(a *action) {
 		limit = a.cancel
 	}
 	took, takes := plain.end-plain.start, cached.end-cached.start
-	if limit > 0 && takes > limit+tolerance {
+	if limit > 0 && a.kind != restart && takes > limit+tolerance { // Close takes no context
 		o.add(ruleOverstay, a.id, "returned after %v, %v after it should have", takes, takes-limit)
 	}
-	if !plain.ok || a.fate.status != 0 || a.control == "only-if-cached" || a.kind == purge || a.kind == invalidate {
+	if !plain.ok || a.fate.status != 0 || a.control == "only-if-cached" || a.policy == wishOnlyIfCached || a.kind == purge || a.kind == invalidate {
 		return
 	}
 	allowed := (maxRepeats+1)*took + patience + tolerance
-	if a.kind == post {
+	if a.kind == post && o.program.store != storeHangs {
 		allowed = took + tolerance
 	}
 	switch {
@@ -138,8 +142,9 @@ func (o *oracle) timely(a *action) {
 	}
 }
 
-// changedMeanwhile reports whether an action was given the header of another's response, and would have got another body by
-// itself. If the other's stalls, nothing can be done any more.
+// changedMeanwhile reports whether an action was given the header of another's
+// response, and would have got another body by itself. If the other's stalls,
+// nothing can be done any more.
 func (o *oracle) changedMeanwhile(a *action) bool {
 	return slices.ContainsFunc(o.cached.calls, func(c *call) bool {
 		born, plain := o.exchange(c.response.Get(bornField)), o.plainCall(c)
@@ -184,7 +189,7 @@ func (o *oracle) answer(c *call) {
 	asked := controlOfRequest(c.header)
 	last := o.exchange(c.response.Get(serialField))
 	if last == nil {
-		if c.status != http.StatusGatewayTimeout || asked != "only-if-cached" {
+		if c.status != http.StatusGatewayTimeout || asked != "only-if-cached" && o.wish(c.action) != wishOnlyIfCached {
 			o.add(ruleStatus, c.action, "%d, which the origin did not send", c.status)
 		}
 		return
@@ -193,15 +198,19 @@ func (o *oracle) answer(c *call) {
 	updated := false
 	if born != nil && born.method == http.MethodHead && c.method == http.MethodGet { // it has updated what a GET had brought
 		updates := born
-		for _, e := range o.cached.exchanges[:updates.serial] {
+		for _, e := range o.cached.exchanges {
+			if e.arrived > updates.answered {
+				continue // it is no older
+			}
 			id := e.header.Get(representationField)
 			same := id == updates.header.Get(representationField) || updates.header.Get("Etag") == "" &&
 				(bytes.HasPrefix(o.content(id), c.body) || bytes.HasPrefix(compressed(o.content(id)), c.body))
-			if e.method == http.MethodGet && e.path == updates.path && same && e.status != http.StatusRequestedRangeNotSatisfiable && e.request.Get("Authorization") == c.header.Get("Authorization") {
+			if e.method == http.MethodGet && e.path == updates.path && o.wish(e.action) != wishNoStore && same && e.status != http.StatusRequestedRangeNotSatisfiable && e.request.Get("Authorization") == c.header.Get("Authorization") {
 				born, updated = e, true
 			}
 		}
 	}
+	named := last
 	if x := o.confirmation(c, born, last); x != nil {
 		last = x
 	}
@@ -214,6 +223,9 @@ func (o *oracle) answer(c *call) {
 		return
 	}
 	if own {
+		if o.wish(c.action) == wishReload && last.status == http.StatusNotModified && !conditional(c.header) {
+			o.add(ruleUnvalidated, c.action, "was confirmed by exchange %d, although its mode is reload", last.serial)
+		}
 		if born != nil && born != last && last.status == http.StatusNotModified && !confirms(last.header, born.header) {
 			o.add(ruleUnvalidated, c.action, "exchange %d did not confirm what exchange %d had brought: %v", last.serial, born.serial, last.header)
 		}
@@ -225,7 +237,7 @@ func (o *oracle) answer(c *call) {
 		}
 		return
 	}
-	o.reuse(c, born, last)
+	o.reuse(c, born, last, named)
 }
 
 // deadlines checks what Base is asked: with the deadline of its caller, and not
@@ -250,10 +262,11 @@ func (o *oracle) deadlines() {
 	}
 }
 
-// awaited reports whether others may have been waiting for the request of an action at a time.
+// awaited reports whether others may have been waiting for the request of an
+// action at a time.
 func (o *oracle) awaited(a *action, at time.Duration) bool {
 	return slices.ContainsFunc(o.cached.calls, func(c *call) bool {
-		return c.action != a.id && c.path == o.program.resources[a.resource].path && c.start <= at && (c.answered >= at || c.ended >= at)
+		return c.action != a.id && pathAsked(c.path) == o.program.resources[a.resource].path && c.start <= at && (c.answered >= at || c.ended >= at)
 	})
 }
 
@@ -302,7 +315,7 @@ func (o *oracle) statusFits(c *call, last, born *exchange) bool {
 	switch {
 	case last.provoked == "condition" && !conditional && c.response.Get(bornField) == c.response.Get(serialField),
 		c.status == http.StatusNotModified && !conditional,
-		last.provoked == "range" && !ranged && born == last,
+		last.provoked == "range" && !ranged && born == last && last.status != http.StatusPartialContent, // else it completed or updated the whole
 		(c.status == http.StatusPartialContent || c.status == http.StatusRequestedRangeNotSatisfiable) && !ranged:
 		fits = false
 	case born == nil || c.status == born.status || c.status == http.StatusNotModified:
@@ -317,7 +330,8 @@ func (o *oracle) statusFits(c *call, last, born *exchange) bool {
 	return fits
 }
 
-// bytesFit checks the body against what the header says it is, which may have been updated by a HEAD.
+// bytesFit checks the body against what the header says it is, which may have
+// been updated by a HEAD.
 func (o *oracle) bytesFit(c *call, born *exchange, updated bool) bool {
 	if born == nil {
 		return true
@@ -334,10 +348,11 @@ func (o *oracle) bytesFit(c *call, born *exchange, updated bool) bool {
 		return true
 	}
 	content := o.content(id)
-	// A body that stalled may be continued by another one that begins alike, if there is nothing to tell them apart by.
+	// A body that stalled may be continued by another one that begins alike, if
+	// there is nothing to tell them apart by.
 	for _, e := range o.cached.exchanges {
 		if own := o.content(e.header.Get(representationField)); e.action == c.action && e.path == c.path && e.status == born.status && e.status != http.StatusPartialContent &&
-			e.arrived >= c.start && (bytes.Equal(own, c.body) || !c.eof && bytes.HasPrefix(own, c.body)) {
+			e.arrived >= c.start && (c.length < 0 || c.eof || c.length == int64(len(own))) && (bytes.Equal(own, c.body) || !c.eof && bytes.HasPrefix(own, c.body)) {
 			content = own
 		}
 	}
@@ -386,6 +401,7 @@ func (o *oracle) content(id string) []byte {
 		return []byte(text)
 	}
 	path, _, _ := strings.Cut(id, "|")
+	path = pathAsked(path)
 	for _, r := range o.program.resources {
 		if r.path == path {
 			return contentOf(id, r.length)
@@ -396,7 +412,7 @@ func (o *oracle) content(id string) []byte {
 
 // gzips reports whether the resource at a path is compressed for some callers.
 func (o *oracle) gzips(path string) bool {
-	return slices.ContainsFunc(o.program.resources, func(r resource) bool { return r.path == path && r.gzip })
+	return slices.ContainsFunc(o.program.resources, func(r resource) bool { return r.path == pathAsked(path) && r.gzip })
 }
 
 // plainCall returns the call without the cache that c corresponds to.
@@ -411,26 +427,40 @@ func (o *oracle) plainCall(c *call) *call {
 
 // reuse checks whether c may get the body of born, which another request
 // fetched. last is the exchange that updated the response last, and may be the
-// same.
-func (o *oracle) reuse(c *call, born, last *exchange) {
+// same. named is the one that the response says did so; last may have come
+// since.
+func (o *oracle) reuse(c *call, born, last, named *exchange) {
 	says := controlSaid(born, last)
 	refuse := func(r rule, format string, args ...any) {
 		o.add(r, c.action, "got exchange %d of action %d (confirmed by exchange %d of action %d), %s",
 			born.serial, born.action, last.serial, last.action, fmt.Sprintf(format, args...))
 	}
+	wants, wanted := o.wish(c.action), o.wish(born.action)
+	governed := wants == wishTTL && slices.Contains([]int{200, 204, 206, 301, 404, 410}, born.status) // a 206 may have completed or updated the whole
+	if (governed || wants.takesAll()) && wanted == wishTTL {
+		says.noStore = false // the program has had it stored
+	}
 	if why := notReusable(born, says); why != "" {
 		refuse(ruleWhose, "%s", why)
 		return
 	}
-	if c.method == http.MethodGet && born.method != http.MethodGet || c.method == http.MethodPost {
+	switch {
+	case wanted == wishNoStore:
+		refuse(ruleWhose, "whose mode is no-store")
+		return
+	case wants == wishNoStore || wants == wishReload || wants == wishNoCache:
+		refuse(ruleUnvalidated, "although its mode is %v", wants)
+		return
+	}
+	if c.method == http.MethodGet && born.method != http.MethodGet || c.method == http.MethodPost || (c.method == "QUERY") != (born.method == "QUERY") {
 		refuse(ruleWhose, "of another method")
 		return
 	}
-	if name := mismatch(c, born, last); name != "" {
+	if name := mismatch(c, born, last); name != "" && mismatch(c, born, named) != "" {
 		refuse(ruleWhose, "although %s differs", name)
 		return
 	}
-	if says.noCache {
+	if says.noCache && !governed && !wants.takesAll() {
 		refuse(ruleUnvalidated, "although it says no-cache")
 		return
 	}
@@ -453,7 +483,9 @@ func (o *oracle) reuse(c *call, born, last *exchange) {
 		refuse(ruleUnvalidated, "although %s", why)
 		return
 	}
-	meets := last.went >= c.began // it came while c was waiting
+	// It came while c was waiting, or on its way to the cache in the instant
+	// that c began.
+	meets := last.went >= c.began || last.answered == c.start
 	setsCookies := (born.header.Get("Set-Cookie") != "" || last.header.Get("Set-Cookie") != "") && !says.public
 	if meets && setsCookies && c.cache.Collapsed {
 		refuse(ruleWhose, "which sets cookies")
@@ -461,11 +493,22 @@ func (o *oracle) reuse(c *call, born, last *exchange) {
 	}
 	age := max(0, c.start-last.answered-time.Second) // ages are in whole seconds
 	lifetime := lifetimeOf(o, born, last, says)
+	switch {
+	case wants.takesAll():
+		return
+	case governed:
+		lifetime = wishedTTL
+	case wants == wishNever:
+		lifetime = 0
+	}
 	if age < lifetime {
 		return
 	}
-	if !says.mustRevalidate {
+	if !says.mustRevalidate && !says.noCache {
 		allowed := time.Duration(says.staleWhileRevalidate) * time.Second
+		if wants == wishNever {
+			allowed = 0
+		}
 		switch controlOfRequest(c.header) {
 		case "max-stale":
 			return
@@ -502,6 +545,16 @@ func controlSaid(born, last *exchange) control {
 	return controlOf(said.header.Get("Cache-Control"))
 }
 
+// wish returns the policy of an action.
+func (o *oracle) wish(action int) wish {
+	for i := range o.program.actions {
+		if o.program.actions[i].id == action {
+			return o.program.actions[i].policy
+		}
+	}
+	return wishNothing
+}
+
 // notReusable says why no other request may ever get the response of an
 // exchange; empty if others may.
 func notReusable(born *exchange, says control) string {
@@ -510,7 +563,7 @@ func notReusable(born *exchange, says control) string {
 		return "which says no-store"
 	case controlOfRequest(born.request) == "no-store":
 		return "whose request says no-store"
-	case born.method != http.MethodGet && born.method != http.MethodHead:
+	case born.method == http.MethodPost:
 		return "of an unsafe method"
 	}
 	switch born.status {
@@ -592,7 +645,7 @@ func (o *oracle) invalidated(c *call, born, last *exchange) string {
 		return "" // it may have lost that
 	}
 	for _, other := range o.cached.calls {
-		if other.path != c.path || other.returned >= c.began {
+		if other.method != http.MethodPost && other.path != c.path || !o.program.invalidates(other.path, c.path) || other.returned >= c.began {
 			continue
 		}
 		var e *exchange
@@ -621,7 +674,7 @@ func (o *oracle) invalidated(c *call, born, last *exchange) string {
 	}
 	for _, e := range o.cached.exchanges {
 		a := o.program.action(e.request)
-		if e.path != c.path || e.status != http.StatusPartialContent || a == nil || a.ranged != "" || e.answered >= c.start || last.arrived >= e.arrived {
+		if e.path != c.path || e.status != http.StatusPartialContent || a == nil || o.wish(c.action) == wishTTL || o.wish(c.action).takesAll() || a.ranged != "" || e.answered >= c.start || last.arrived >= e.arrived {
 			continue
 		}
 		if says := controlOf(e.header.Get("Cache-Control")); (says.noStore || says.noCache || says.maxAge == 0) && sameCredentials(c.header, e.request) &&
@@ -631,7 +684,7 @@ func (o *oracle) invalidated(c *call, born, last *exchange) string {
 	}
 	for i := range o.program.actions {
 		a := &o.program.actions[i]
-		if a.kind != purge && a.kind != invalidate || o.program.resources[a.resource].path != c.path {
+		if a.kind != purge && a.kind != invalidate || urlAsked(o.program.pathOf(o.program.url(a), "")) != urlAsked(c.path) {
 			continue
 		}
 		if done := o.cached.outcomes[a.id]; done.ok && done.finished < c.began && last.came < done.began && (a.process == c.process || o.taken(born, last) < done.start && done.end < c.start) {
@@ -641,8 +694,8 @@ func (o *oracle) invalidated(c *call, born, last *exchange) string {
 	return ""
 }
 
-// taken returns when what born has brought, and last has confirmed, may have been stored; never if nobody has read it to
-// its end.
+// taken returns when what born has brought, and last has confirmed, may have
+// been stored; never if nobody has read it to its end.
 func (o *oracle) taken(born, last *exchange) time.Duration {
 	if last.status == http.StatusNotModified {
 		return last.answered
@@ -664,7 +717,8 @@ func conditional(h http.Header) bool {
 	return h["If-None-Match"] != nil || h["If-Modified-Since"] != nil
 }
 
-// sameCredentials reports whether two requests are of the same user, and select the same.
+// sameCredentials reports whether two requests are of the same user, and select
+// the same.
 func sameCredentials(a, b http.Header) bool {
 	for _, name := range []string{"Cookie", "Private-Token", "Authorization", "Accept-Language", "Range"} {
 		if a.Get(name) != b.Get(name) {
@@ -724,7 +778,8 @@ func confirms(confirmation, stored http.Header) bool {
 	return tag == "" || strings.TrimPrefix(tag, "W/") == strings.TrimPrefix(stored.Get("Etag"), "W/")
 }
 
-// counts checks that the origin was not asked more often than without the cache.
+// counts checks that the origin was not asked more often than without the
+// cache.
 func (o *oracle) counts() {
 	plain, cached, missed := map[string]int{}, map[string]int{}, map[string]int{}
 	for _, e := range o.plain.exchanges {
@@ -751,9 +806,8 @@ func (o *oracle) counts() {
 			allowed++
 		}
 	}
-	for _, r := range o.program.resources {
-		path, n := r.path, cached[r.path]
-		if slices.ContainsFunc(o.program.resources, func(r resource) bool { return r.redirect == path }) {
+	for path, n := range cached {
+		if path == elsewhere || slices.ContainsFunc(o.program.resources, func(r resource) bool { return r.redirect == path }) {
 			continue // a stored redirect leads there where the origin would have failed
 		}
 		if n > plain[path]+allowed {
@@ -776,7 +830,8 @@ func (o *oracle) again(e *exchange) *exchange {
 	return o.cached.exchanges[e.serial+1+i]
 }
 
-// lessonTime is for how long a process knows what an origin does not understand.
+// lessonTime is for how long a process knows what an origin does not
+// understand.
 const lessonTime = 10 * time.Minute
 
 // taught reports whether the cache should have known before e that the origin
@@ -792,7 +847,8 @@ func (o *oracle) taught(e *exchange) bool {
 	})
 }
 
-// adds reports whether the cache has put conditions or a range into the request of an exchange.
+// adds reports whether the cache has put conditions or a range into the request
+// of an exchange.
 func (o *oracle) adds(e *exchange) bool {
 	a := o.program.action(e.request)
 	if a == nil {
@@ -821,7 +877,8 @@ func (o *oracle) savings() {
 	for i, c := range o.cached.calls {
 		var before *call // the last one, if it was over, and nothing came between
 		for j, other := range o.cached.calls {
-			if j == i || other.path != c.path || other.began > c.returned {
+			if j == i || urlAsked(other.path) != urlAsked(c.path) && (other.method != http.MethodPost || !o.program.invalidates(other.path, c.path)) ||
+				other.began > c.returned {
 				continue
 			}
 			if other.began >= c.began || other.ended < 0 || other.finished >= c.began || before != nil && before.finished >= other.began {
@@ -844,7 +901,9 @@ func (o *oracle) savings() {
 
 // simple reports whether c must get the response of before.
 func (o *oracle) simple(before, c *call) bool {
-	if before.process != c.process || before.err != nil || before.status != http.StatusOK || !before.eof || before.method != http.MethodGet || c.method != http.MethodGet {
+	if before.process != c.process || before.err != nil || before.status != http.StatusOK || !before.eof || before.path != c.path ||
+		before.method != c.method || c.method != http.MethodGet && c.method != query.String() ||
+		o.wish(before.action) != wishNothing || o.wish(c.action) != wishNothing {
 		return false
 	}
 	for _, name := range fieldsOf(before.header, c.header) {
@@ -890,12 +949,13 @@ func (o *oracle) simple(before, c *call) bool {
 // a path is a strong validator.
 func (o *oracle) datedLongAgo(path string) bool {
 	return slices.ContainsFunc(o.program.resources, func(r resource) bool {
-		return r.path == path && (r.modified == modifiedOld || r.modified == modifiedEpoch)
+		return r.path == pathAsked(path) && (r.modified == modifiedOld || r.modified == modifiedEpoch)
 	})
 }
 
 const (
-	// refreshPause is how long no response is revalidated in the background after that has failed.
+	// refreshPause is how long no response is revalidated in the background
+	// after that has failed.
 	refreshPause = time.Second
 
 	// fewAtOnce is how many may ask an origin at once that was just seen to fail.
@@ -952,7 +1012,8 @@ func (o *oracle) restarted(process int, from, to time.Duration) bool {
 	})
 }
 
-// inBackground reports whether an exchange was made for a call that was answered from the store.
+// inBackground reports whether an exchange was made for a call that was
+// answered from the store.
 func (o *oracle) inBackground(e *exchange) bool {
 	var of *call
 	for _, c := range o.cached.calls { // by their beginning
@@ -979,10 +1040,11 @@ func differing(a, b http.Header) []string {
 	})
 }
 
-// patient reports whether an exchange is of a caller that had waited for another one, and has time for more.
+// patient reports whether an exchange is of a caller that had waited for
+// another one, and has time for more.
 func (o *oracle) patient(e, first *exchange) bool {
-	a := o.program.action(e.request)
-	return a != nil && (a.deadline == 0 || a.deadline >= 3*time.Second) && a.cancel == 0 && a.control == "" && a.ranged == "" && a.matching == "" &&
+	a, b := o.program.action(e.request), o.program.action(first.request)
+	return a != nil && b != nil && a.asked == b.asked && (a.deadline == 0 || a.deadline >= 3*time.Second) && a.cancel == 0 && a.control == "" && a.ranged == "" && a.matching == "" &&
 		o.cached.outcomes[a.id].start < first.answered && e.arrived >= first.answered && e.arrived < first.answered+tolerance &&
 		o.processOf(e) == o.processOf(first) && len(differing(e.request, first.request)) == 0
 }

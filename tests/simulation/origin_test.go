@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -29,16 +32,21 @@ const (
 	representationField = "X-Representation"
 )
 
+// elsewhere is where a 301 leads: to nothing.
+const elsewhere = "/elsewhere"
+
 // representation is what a resource is to somebody at some time.
 type representation struct {
 	resource *resource
 	user     string
 	language string
-	number   int // of the version
+	number   int    // of the version
+	search   string // the rest of the recorded path
 }
 
-// dated reports whether the origin evaluates conditions with a date. Where that does not tell representations apart, it
-// would confirm one user's page to another; only a careless one does so.
+// dated reports whether the origin evaluates conditions with a date. Where that
+// does not tell representations apart, it would confirm one user's page to
+// another; only a careless one does so.
 func (r *resource) dated() bool {
 	return r.careless || r.modified == modifiedTruthful && !r.personal && !r.languages
 }
@@ -52,11 +60,11 @@ func (r *resource) version(user, language string, number int) representation {
 	if !r.languages {
 		language = ""
 	}
-	return representation{r, user, language, number}
+	return representation{resource: r, user: user, language: language, number: number}
 }
 
 func (r representation) String() string {
-	return fmt.Sprintf("%s|%s|%s|%d", r.resource.path, r.user, r.language, r.number)
+	return fmt.Sprintf("%s|%s|%s|%d", r.resource.path+r.search, r.user, r.language, r.number)
 }
 
 // tag returns the entity tag as it is compared, which is that of a 304.
@@ -83,7 +91,8 @@ func (r representation) fullTag() string {
 // content returns the body. Its length tells versions apart as well.
 func (r representation) content() []byte { return contentOf(r.String(), r.resource.length) }
 
-// contentOf returns the body of the representation with an id, of a resource with a length.
+// contentOf returns the body of the representation with an id, of a resource
+// with a length.
 func contentOf(id string, length int) []byte {
 	if length == 0 {
 		return []byte{}
@@ -165,8 +174,13 @@ type answer struct {
 }
 
 func (o *origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	search, err := io.ReadAll(r.Body)
+	if err != nil {
+		panic(http.ErrAbortHandler) // the caller has gone
+	}
+	path := o.program.pathOf(r.URL, string(search))
 	o.mu.Lock()
-	e := &exchange{serial: len(o.exchanges), came: o.ticks.Add(1), action: -1, method: r.Method, path: r.URL.Path, request: r.Header.Clone(), arrived: o.now(), answered: -1}
+	e := &exchange{serial: len(o.exchanges), came: o.ticks.Add(1), action: -1, method: r.Method, path: path, request: r.Header.Clone(), arrived: o.now(), answered: -1}
 	o.exchanges = append(o.exchanges, e)
 	o.mu.Unlock()
 	is := fate{}
@@ -250,11 +264,21 @@ func (o *origin) answer(h http.Header, r *http.Request, e *exchange, is fate) an
 		return say(404, "nothing")
 	}
 	res := &o.program.resources[i]
+	for _, name := range res.groups {
+		field := "Cache-Groups"
+		if r.Method == http.MethodPost {
+			field = "Cache-Group-Invalidation"
+		}
+		h.Add(field, strconv.Quote(name))
+	}
 	if r.Method == http.MethodPost {
 		o.posts[res.path]++
 		o.posted[res.path] = o.now()
 		e.unsafe = true
 		return say(200, "done")
+	}
+	if res.noVarySearch != "" {
+		h.Set("No-Vary-Search", res.noVarySearch)
 	}
 	user, session := userOf(r.Header), sessionOf(r.Header)
 	if res.revoked > 0 && o.now() >= res.revoked && user != "" {
@@ -269,6 +293,7 @@ func (o *origin) answer(h http.Header, r *http.Request, e *exchange, is fate) an
 	}
 	language := r.Header.Get("Accept-Language")
 	now := res.version(user, language, o.current(res))
+	now.search = strings.TrimPrefix(e.path, res.path)
 	control, status := res.control, res.status
 	set := func(name, value string) {
 		if value != "" {
@@ -324,9 +349,9 @@ func (o *origin) answer(h http.Header, r *http.Request, e *exchange, is fate) an
 		return say(res.refusal, "refused")
 	}
 	if status == 301 {
-		h.Set("Location", "/elsewhere")
+		h.Set("Location", elsewhere)
 	}
-	if status == 200 && !coded && r.Method == http.MethodGet && r.Header.Get("Range") != "" {
+	if status == 200 && !coded && r.Method != http.MethodHead && r.Header.Get("Range") != "" {
 		switch a, done := o.ranges(h, r, e, res, &now, modified); {
 		case e.provoked != "" && a.status == res.refusal:
 			return say(res.refusal, "refused")
@@ -338,6 +363,10 @@ func (o *origin) answer(h http.Header, r *http.Request, e *exchange, is fate) an
 			set("Etag", now.fullTag())
 			h.Set(representationField, now.String())
 			h.Set("Content-Length", strconv.Itoa(len(a.body)))
+			if a.status == 206 && res.digests {
+				h.Set("Content-Digest", digest(a.body))
+				h.Set("Repr-Digest", digest(now.content()))
+			}
 			return a
 		}
 	}
@@ -359,8 +388,14 @@ func (o *origin) answer(h http.Header, r *http.Request, e *exchange, is fate) an
 	if !res.chunked {
 		h.Set("Content-Length", strconv.Itoa(len(content)))
 	}
+	if res.digests {
+		h.Set("Repr-Digest", digest(content))
+	}
 	if r.Method == http.MethodHead {
 		content = nil
+	}
+	if res.digests {
+		h.Set("Content-Digest", digest(content))
 	}
 	return answer{status, content}
 }
@@ -490,6 +525,12 @@ func cookieOf(h http.Header, name string) string {
 	return ""
 }
 
+// digest returns the value of a field of RFC 9530.
+func digest(content []byte) string {
+	sum := sha256.Sum256(content)
+	return "sha-256=:" + base64.StdEncoding.EncodeToString(sum[:]) + ":"
+}
+
 func compressed(content []byte) []byte {
 	var b bytes.Buffer
 	w, _ := gzip.NewWriterLevel(&b, gzip.BestSpeed)
@@ -504,7 +545,8 @@ func serve(p *program) (o *origin, base *http.Transport, stop func()) {
 	l := harness.NewPipes()
 	server := &http.Server{Handler: o, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
 	go server.Serve(l)
-	// Connections are not used again: net/http repeats requests on those, so that a fate would hit another number of them.
+	// Connections are not used again: net/http repeats requests on those, so
+	// that a fate would hit another number of them.
 	base = &http.Transport{DialContext: l.Dial, DisableKeepAlives: true}
 	return o, base, func() { base.CloseIdleConnections(); server.Close() }
 }

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/cachetrip/cachetrip"
 )
 
 // A program: what the origin has, and what callers do. It is generated from a
@@ -29,7 +31,8 @@ type program struct {
 	actions   []action // in the order of their beginning
 }
 
-// below is what lies between the cache and the connection, with the cache as well as without it.
+// below is what lies between the cache and the connection, with the cache as
+// well as without it.
 type below int
 
 const (
@@ -113,7 +116,8 @@ func (t tagging) String() string {
 	return [...]string{"strong", "none", "weak", "nginx", "shared"}[t]
 }
 
-// conditioning is what an origin does about If-None-Match and If-Modified-Since.
+// conditioning is what an origin does about If-None-Match and
+// If-Modified-Since.
 type conditioning int
 
 const (
@@ -164,27 +168,30 @@ func (m modification) String() string {
 
 // resource is what the origin has at one path.
 type resource struct {
-	path       string
-	control    string
-	control304 string // of 304s, if another
-	control206 string // of 206s, if another
-	vary       string
-	personal   bool // each user has a page of their own
-	languages  bool // and each language
-	careless   bool // dates are compared though they do not tell users apart
-	tags       tagging
-	modified   modification
-	conditions conditioning
-	ranges     ranging
-	refusal    int // the status of refusals
-	length     int
-	chunked    bool // no Content-Length
-	gzip       bool // compressed for callers that accept it
-	status     int
-	session    bool            // gives a session to callers without one
-	redirect   string          // Location of a 302: for all callers, or with session set for callers without a session
-	changes    []time.Duration // when a new version came
-	revoked    time.Duration   // from when on 403 is all that users are told; 0: never
+	path         string
+	control      string
+	control304   string // of 304s, if another
+	control206   string // of 206s, if another
+	vary         string
+	personal     bool // each user has a page of their own
+	languages    bool // and each language
+	careless     bool // dates are compared though they do not tell users apart
+	tags         tagging
+	modified     modification
+	conditions   conditioning
+	ranges       ranging
+	refusal      int // the status of refusals
+	length       int
+	chunked      bool // no Content-Length
+	gzip         bool // compressed for callers that accept it
+	digests      bool // says what digest the content has
+	status       int
+	session      bool            // gives a session to callers without one
+	redirect     string          // Location of a 302: for all callers, or with session set for callers without a session
+	changes      []time.Duration // when a new version came
+	noVarySearch string          // which queries matter
+	groups       []string        // Cache-Groups of responses to GETs, which responses to POSTs invalidate
+	revoked      time.Duration   // from when on 403 is all that users are told; 0: never
 }
 
 // kind is what an action does.
@@ -197,10 +204,11 @@ const (
 	purge
 	invalidate
 	restart // the process ends, and another begins
+	query
 )
 
 func (k kind) String() string {
-	return [...]string{"GET", "HEAD", "POST", "Purge", "Invalidate", "restart"}[k]
+	return [...]string{"GET", "HEAD", "POST", "Purge", "Invalidate", "restart", "QUERY"}[k]
 }
 
 // action is what one caller does.
@@ -220,6 +228,9 @@ type action struct {
 	ranged   string // Range
 	coded    bool   // Accept-Encoding: gzip, so that the caller decodes
 	matching string // If-None-Match: "current" (version 0's), "other"; empty if none
+	asked    string // the query of the URL
+	search   string // the content of a QUERY
+	policy   wish
 
 	deadline time.Duration // 0: none
 	cancel   time.Duration // 0: never
@@ -306,11 +317,111 @@ func generate(seed uint64) *program {
 	default:
 		p.actions = generateClusters(r, p)
 	}
+	groupsFor(rand.New(rand.NewPCG(seed, seed>>7)), p)
 	slices.SortStableFunc(p.actions, func(a, b action) int { return int(a.at - b.at) })
 	for i := range p.actions {
 		p.actions[i].id = i
 	}
+	wishFor(rand.New(rand.NewPCG(seed, seed>>9)), p)
+	searchFor(rand.New(rand.NewPCG(seed, seed>>11)), p)
 	return p
+}
+
+// groupsFor puts the resources of some programs into groups, and adds actions
+// that invalidate these.
+func groupsFor(r *rand.Rand, p *program) {
+	if !oneIn(r, 3) || len(p.actions) == 0 {
+		return
+	}
+	for i := range p.resources {
+		p.resources[i].groups = pick(r, nil, []string{"a"}, []string{"a"}, []string{"b", "a"})
+	}
+	for range r.IntN(4) {
+		near := p.actions[r.IntN(len(p.actions))]
+		a := ordinary()
+		a.kind, a.resource, a.process = post, r.IntN(len(p.resources)), r.IntN(p.processes)
+		a.at = near.at + pick(r, 0, time.Millisecond, 6*time.Millisecond, time.Second)
+		p.actions = append(p.actions, a)
+	}
+}
+
+// invalidates reports whether the response to a POST to one recorded path
+// invalidates what is stored for another.
+func (p *program) invalidates(posted, path string) bool {
+	if urlAsked(posted) == urlAsked(path) {
+		return true
+	}
+	posted, path = pathAsked(posted), pathAsked(path)
+	var groups [2][]string
+	for _, res := range p.resources {
+		if res.path == posted {
+			groups[0] = res.groups
+		}
+		if res.path == path {
+			groups[1] = res.groups
+		}
+	}
+	return slices.ContainsFunc(groups[0], func(name string) bool { return slices.Contains(groups[1], name) })
+}
+
+// wish is the Policy of an action.
+type wish int
+
+const (
+	wishNothing wish = iota
+	wishNoStore
+	wishReload
+	wishNoCache
+	wishForceCache
+	wishOnlyIfCached
+	wishTTL   // a lifetime of wishedTTL
+	wishNever // never fresh
+)
+
+// wishedTTL is the lifetime of wishTTL.
+const wishedTTL = 30 * time.Second
+
+func (w wish) String() string {
+	return [...]string{"", "no-store", "reload", "no-cache", "force-cache", "only-if-cached", "a lifetime of 30s", "never fresh"}[w]
+}
+
+// policy returns the Policy that means w.
+func (w wish) policy() cachetrip.Policy {
+	switch w {
+	case wishTTL:
+		return cachetrip.Policy{TTL: wishedTTL}
+	case wishNever:
+		return cachetrip.Policy{TTL: -1}
+	}
+	return cachetrip.Policy{Mode: cachetrip.Mode(w)}
+}
+
+// takesAll reports whether w accepts stored responses of every age.
+func (w wish) takesAll() bool { return w == wishForceCache || w == wishOnlyIfCached }
+
+// wishFor gives some programs policies, and makes some of their requests
+// queries. It uses random numbers of its own, so that the rest of the program
+// of a seed stays the same.
+func wishFor(r *rand.Rand, p *program) {
+	if oneIn(r, 4) {
+		typical := wish(1 + r.IntN(int(wishNever)))
+		for i := range p.actions {
+			switch r.IntN(4) {
+			case 0:
+			case 1:
+				p.actions[i].policy = wish(r.IntN(int(wishNever) + 1))
+			default:
+				p.actions[i].policy = typical
+			}
+		}
+	}
+	if oneIn(r, 5) {
+		for i := range p.actions {
+			if a := &p.actions[i]; a.kind == get && !oneIn(r, 4) {
+				a.kind, a.search = query, pick(r, "x", "x", "x", "y")
+			}
+		}
+	}
 }
 
 // generateClusters makes clusters of actions, many of them alike, with some
@@ -408,6 +519,7 @@ func generateResource(r *rand.Rand, i int) resource {
 	is.length = pick(r, 40, 40, 600, 600, 5000, 5000, 40_000, 0)
 	is.chunked = oneIn(r, 3)
 	is.gzip = oneIn(r, 6)
+	is.digests = oneIn(r, 3)
 	if oneIn(r, 8) {
 		is.status = pick(r, 204, 404, 301, 410, 403, 226, 428, 429, 431, 503, 511)
 	}
@@ -429,7 +541,8 @@ func generateResource(r *rand.Rand, i int) resource {
 	return is
 }
 
-// generateCluster makes actions that are like a typical one, and close together.
+// generateCluster makes actions that are like a typical one, and close
+// together.
 func generateCluster(r *rand.Rand, p *program, typical action) []action {
 	generateFate(r, &typical)
 	if typical.fate.ends != endsWell {
@@ -532,7 +645,8 @@ func generateAction(r *rand.Rand, p *program) action {
 	return a
 }
 
-// generateFate gives a its fate, and the deadline that fits it: those with a good fate are answered in a quarter of it.
+// generateFate gives a its fate, and the deadline that fits it: those with a
+// good fate are answered in a quarter of it.
 func generateFate(r *rand.Rand, a *action) {
 	a.fate = fate{head: time.Duration(1+r.IntN(40)) * time.Millisecond}
 	a.deadline = pick(r, 0, 500*time.Millisecond, 3*time.Second)
@@ -589,7 +703,9 @@ func (a *action) header(p *program) http.Header {
 	switch a.matching {
 	case "current":
 		res := &p.resources[a.resource]
-		set("If-None-Match", res.version(a.user, a.language, 0).tag())
+		is := res.version(a.user, a.language, 0)
+		is.search = strings.TrimPrefix(p.pathOf(p.url(a), a.search), res.path)
+		set("If-None-Match", is.tag())
 	case "other":
 		set("If-None-Match", `"other"`)
 	}
@@ -610,17 +726,18 @@ func (p *program) action(h http.Header) *action {
 	return nil
 }
 
-// traceField is a field that tells requests apart and means nothing: the origin finds the fate of an action by it.
+// traceField is a field that tells requests apart and means nothing: the origin
+// finds the fate of an action by it.
 const traceField = "X-Request-Id"
 
 func (p *program) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "seed %d (%s): %d processes, disk %t, stale %v, drain %d, below lies %v, the store %v\n", p.seed, cmp.Or(p.theme, "anything"), p.processes, p.disk, p.stale, p.drain, p.below, p.store)
 	for _, r := range p.resources {
-		fmt.Fprintf(&b, "  %s: %d, Cache-Control %q (304 %q, 206 %q), Vary %q, length %d (chunked %t, gzip %t), personal %t, languages %t, careless %t,\n"+
-			"      tags %v, modified %v, conditions %v, ranges %v (refused with %d), session %t, redirect %q, changes %v, revoked %v\n",
-			r.path, r.status, r.control, r.control304, r.control206, r.vary, r.length, r.chunked, r.gzip, r.personal, r.languages, r.careless,
-			r.tags, r.modified, r.conditions, r.ranges, r.refusal, r.session, r.redirect, r.changes, r.revoked)
+		fmt.Fprintf(&b, "  %s: %d, Cache-Control %q (304 %q, 206 %q), Vary %q, length %d (chunked %t, gzip %t, digests %t), personal %t, languages %t, careless %t,\n"+
+			"      tags %v, modified %v, conditions %v, ranges %v (refused with %d), session %t, redirect %q, changes %v, groups %v, revoked %v, No-Vary-Search %s\n",
+			r.path, r.status, r.control, r.control304, r.control206, r.vary, r.length, r.chunked, r.gzip, r.digests, r.personal, r.languages, r.careless,
+			r.tags, r.modified, r.conditions, r.ranges, r.refusal, r.session, r.redirect, r.changes, r.groups, r.revoked, r.noVarySearch)
 	}
 	for i := range p.actions {
 		fmt.Fprintf(&b, "  %s\n", p.actions[i].describe(p))
@@ -631,7 +748,7 @@ func (p *program) String() string {
 // describe says in a line what an action does.
 func (a *action) describe(p *program) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d at %v, process %d: %v %s", a.id, a.at, a.process, a.kind, p.resources[a.resource].path)
+	fmt.Fprintf(&b, "%d at %v, process %d: %v %s", a.id, a.at, a.process, a.kind, p.url(a).RequestURI())
 	h := a.header(p)
 	delete(h, traceField)
 	if len(h) > 0 {
@@ -642,6 +759,8 @@ func (a *action) describe(p *program) string {
 			fmt.Fprintf(&b, ", "+format, args...)
 		}
 	}
+	add(a.policy != wishNothing, "policy %v", a.policy)
+	add(a.search != "", "for %s", a.search)
 	add(a.follows, "when the one before has ended")
 	add(a.jar, "keeps cookies")
 	add(a.deadline > 0, "deadline %v", a.deadline)

@@ -23,6 +23,7 @@ import (
 
 	"github.com/cachetrip/cachetrip"
 	"github.com/cachetrip/cachetrip/store"
+	"github.com/cachetrip/cachetrip/store/storefault"
 )
 
 // A run of a program: the callers, and the record of what they got.
@@ -210,7 +211,7 @@ func (r *runner) launch() *process {
 		p.cache.Store = store.NewMemory(1 << 20)
 	}
 	if r.program.store != storeWorks {
-		p.cache.Store = &faulty{Store: p.cache.Store, fault: r.program.store}
+		p.cache.Store = faulty(p.cache.Store, r.program.store)
 	}
 	return p
 }
@@ -323,7 +324,7 @@ func (r *runner) act(a *action) (out outcome) {
 		defer timer.Stop()
 		defer cancel()
 	}
-	url := "http://origin.test" + r.program.resources[a.resource].path
+	url := r.program.url(a).String()
 	switch a.kind {
 	case restart:
 		if r.cached {
@@ -351,7 +352,8 @@ func (r *runner) act(a *action) (out outcome) {
 	if a.jar {
 		client.Jar, _ = cookiejar.New(nil)
 	}
-	req, err := http.NewRequestWithContext(ctx, a.kind.String(), url, nil)
+	ctx = cachetrip.WithPolicy(ctx, a.policy.policy())
+	req, err := http.NewRequestWithContext(ctx, a.kind.String(), url, strings.NewReader(a.search))
 	if err != nil {
 		out.err = err
 		return out
@@ -413,7 +415,10 @@ type watcher struct {
 
 func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 	now := w.runner.origin.now
-	c := &call{action: w.action.id, hop: w.hops, process: w.action.process, method: req.Method, path: req.URL.Path, header: req.Header.Clone(), start: now()}
+	c := &call{action: w.action.id, hop: w.hops, process: w.action.process, method: req.Method, path: w.runner.program.pathOf(req.URL, ""), header: req.Header.Clone(), start: now()}
+	if req.Method == query.String() {
+		c.path = w.runner.program.pathOf(req.URL, w.action.search)
+	}
 	w.hops++
 	c.began = w.runner.origin.ticks.Add(1)
 	c.answered, c.ended = -1, -1
@@ -537,82 +542,24 @@ func (l *lender) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// faulty is a store that fails at every third call.
-type faulty struct {
-	store.Store
-	fault storeFault
-	mu    sync.Mutex
-	calls int
-}
-
 // storeTime is how long a store hangs.
 const storeTime = 10 * time.Second
 
 // errStore is the error of a faulty store.
 var errStore = errors.New("the store is broken")
 
-func (f *faulty) step(ctx context.Context) error {
-	f.mu.Lock()
-	f.calls++
-	due := f.calls%3 == 0
-	f.mu.Unlock()
-	if !due {
-		return nil
-	}
-	switch f.fault {
+// faulty returns a store that fails at every third call.
+func faulty(kept store.Store, how storeFault) store.Store {
+	s := storefault.Wrap(kept)
+	fault := storefault.Fail(errStore)
+	switch how {
 	case storeHangs:
-		time.Sleep(storeTime)
+		fault = storefault.Delay(storeTime)
 	case storePanics:
-		panic(errStore)
-	default:
-		return errStore
+		fault = storefault.Panic(errStore)
 	}
-	return nil
-}
-
-func (f *faulty) Entries(ctx context.Context, key string) ([]*store.Entry, error) {
-	if err := f.step(ctx); err != nil {
-		return nil, err
-	}
-	return f.Store.Entries(ctx, key)
-}
-
-func (f *faulty) Update(ctx context.Context, key string, change func([]*store.Entry) []*store.Entry) error {
-	if err := f.step(ctx); err != nil {
-		return err
-	}
-	return f.Store.Update(ctx, key, change)
-}
-
-func (f *faulty) Open(ctx context.Context, key string, blob store.Blob) (store.Body, error) {
-	if err := f.step(ctx); err != nil {
-		return nil, err
-	}
-	return f.Store.Open(ctx, key, blob)
-}
-
-func (f *faulty) Create(ctx context.Context, key string, size int64) (store.Draft, error) {
-	if err := f.step(ctx); err != nil {
-		return nil, err
-	}
-	draft, err := f.Store.Create(ctx, key, size)
-	if err != nil {
-		return nil, err
-	}
-	return faultyDraft{draft, f}, nil
-}
-
-// faultyDraft is a draft of a faulty store.
-type faultyDraft struct {
-	store.Draft
-	f *faulty
-}
-
-func (d faultyDraft) Commit() (store.Blob, error) {
-	if err := d.f.step(context.Background()); err != nil {
-		return store.Blob{}, err
-	}
-	return d.Draft.Commit()
+	s.Inject(storefault.Every(3, fault), storefault.Entries, storefault.Update, storefault.Open, storefault.Create, storefault.Commit)
+	return s
 }
 
 // String shows the calls and the exchanges, in the order of their beginning.

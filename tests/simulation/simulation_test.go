@@ -71,11 +71,13 @@ import (
 )
 
 const (
-	// shortPrograms is how many programs the short form runs: a few seconds with the race detector.
+	// shortPrograms is how many programs the short form runs: a few seconds
+	// with the race detector.
 	shortPrograms = 60
 
-	// maxRun is how long a program may take. The time of a bubble is free, so that one that takes longer is stuck in what
-	// bubbles do not see, such as a lock.
+	// maxRun is how long a program may take. The time of a bubble is free, so
+	// that one that takes longer is stuck in what bubbles do not see, such as a
+	// lock.
 	maxRun = time.Minute
 
 	// replays is how often a program is run to see whether it fails.
@@ -189,7 +191,8 @@ func replay(t *testing.T, seed uint64) {
 	t.Logf("nothing is wrong with\n%v", p)
 }
 
-// try runs a program without the cache and with it, and returns what the cache has broken.
+// try runs a program without the cache and with it, and returns what the cache
+// has broken.
 func try(t *testing.T, p *program) []violation {
 	return considered(judge(runBoth(t, p)))
 }

@@ -9,7 +9,8 @@ import (
 // requests of many kinds. They do not find faults that need several requests of
 // one kind, in one order and at certain times.
 
-// theme makes the actions of a program about one thing, and changes its first resource so that there is such a thing.
+// theme makes the actions of a program about one thing, and changes its first
+// resource so that there is such a thing.
 type theme struct {
 	name string
 	make func(r *rand.Rand, p *program, res *resource) []action
@@ -36,7 +37,8 @@ func ordinary() action {
 	return action{read: -1, fate: fate{head: 5 * time.Millisecond}}
 }
 
-// steps gives actions their times: one after the other, after one of the pauses.
+// steps gives actions their times: one after the other, after one of the
+// pauses.
 func steps(r *rand.Rand, actions []action, pauses ...time.Duration) []action {
 	at := time.Duration(0)
 	for i := range actions {
@@ -95,7 +97,8 @@ func usersAtOnce(r *rand.Rand, p *program, res *resource) (actions []action) {
 	return actions
 }
 
-// hungLeader has one caller meet a connection that hangs, and others come while it waits.
+// hungLeader has one caller meet a connection that hangs, and others come while
+// it waits.
 func hungLeader(r *rand.Rand, p *program, res *resource) []action {
 	res.control = pick(r, "max-age=60", "max-age=0", "", "max-age=5", "no-cache", "no-store")
 	res.length = pick(r, 600, 5000, 40_000)
@@ -159,7 +162,8 @@ func languages(r *rand.Rand, p *program, res *resource) []action {
 	return steps(r, actions, 500*time.Millisecond, 2*time.Second, 6*time.Second)
 }
 
-// rounds has clients that keep cookies come to a redirect to itself, or in a circle.
+// rounds has clients that keep cookies come to a redirect to itself, or in a
+// circle.
 func rounds(r *rand.Rand, p *program, res *resource) []action {
 	res.control = pick(r, "max-age=60", "max-age=5", "public, max-age=60", "max-age=5, stale-if-error=600", "max-age=5, stale-while-revalidate=600")
 	res.session, res.redirect, res.revoked = true, pick(r, res.path, res.path, "/b"), 0
@@ -223,7 +227,8 @@ func changes(r *rand.Rand, p *program, res *resource) (actions []action) {
 	return actions
 }
 
-// endingRights has users lose their rights, and ask again, one validating and the other not.
+// endingRights has users lose their rights, and ask again, one validating and
+// the other not.
 func endingRights(r *rand.Rand, p *program, res *resource) []action {
 	res.control, res.redirect, res.session = pick(r, "max-age=60", "max-age=60", "max-age=5, stale-while-revalidate=600", "max-age=5"), "", false
 	res.status, res.personal = 200, oneIn(r, 2)

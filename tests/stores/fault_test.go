@@ -38,7 +38,7 @@ func TestStoreFaults(t *testing.T) {
 			&fs.PathError{Op: "open", Path: "/x", Err: syscall.EACCES},
 			&fs.PathError{Op: "open", Path: "/x", Err: fs.ErrNotExist},
 			&fs.PathError{Op: "open", Path: "/x", Err: syscall.EMFILE},
-			&fs.PathError{Op: "open", Path: "/x", Err: syscall.ENOTDIR},
+			&fs.PathError{Op: "open", Path: "/x", Err: syscall.EISDIR},
 			&fs.PathError{Op: "write", Path: "/x", Err: syscall.EFBIG},
 			errors.New("strange"),
 		}

@@ -139,7 +139,8 @@ func cmpOr(a, b string) string {
 	return b
 }
 
-// newFaulty returns a store that takes no notice of contexts. So a call that hangs goes on.
+// newFaulty returns a store that takes no notice of contexts. So a call that
+// hangs goes on.
 func newFaulty() *storefault.Store {
 	s := storefault.Wrap(store.NewMemory(0))
 	s.IgnoreContext = true
@@ -150,7 +151,7 @@ func newFaulty() *storefault.Store {
 // already stored.
 func (s *storeSituation) faultyCache(t *testing.T) (*cachetrip.Transport, *storefault.Store) {
 	kept := newFaulty()
-	c := &cachetrip.Transport{Store: kept, Base: harness.RoundTripperFunc(situationOrigin)}
+	c := &cachetrip.Transport{Store: kept, Base: harness.RoundTripperFunc(situationOrigin), Trace: new(cachetrip.Trace)}
 	if s.warm {
 		before := storeSituation{path: s.path}
 		if _, got, err := before.ask(t.Context(), c); got != large || err != nil {
@@ -161,10 +162,12 @@ func (s *storeSituation) faultyCache(t *testing.T) (*cachetrip.Transport, *store
 	return c, kept
 }
 
-// storeCalls are the calls that a fault is injected in. allCalls stands for all of them.
+// storeCalls are the calls that a fault is injected in. allCalls stands for all
+// of them.
 var storeCalls = []storefault.Op{
 	storefault.Secret, storefault.Entries, storefault.Update, storefault.Create, storefault.Write, storefault.Commit,
 	storefault.Open, storefault.ReadAt, storefault.All, storefault.Close, storefault.DraftClose,
+	storefault.Fits, storefault.Evictions,
 }
 
 const allCalls storefault.Op = "all of them"
@@ -262,7 +265,8 @@ func TestStoreBreaks(t *testing.T) {
 	}
 }
 
-// TestHungCallsAreFew: while a store hangs, few of its calls are waited for, and callers are not kept by it any more.
+// TestHungCallsAreFew: while a store hangs, few of its calls are waited for,
+// and callers are not kept by it any more.
 func TestHungCallsAreFew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storeSituation{path: "/fresh", warm: true}
@@ -295,7 +299,8 @@ func TestHungCallsAreFew(t *testing.T) {
 	})
 }
 
-// TestCancelWhileStoreHangs: the end of a caller's interest ends its waiting for the store at once.
+// TestCancelWhileStoreHangs: the end of a caller's interest ends its waiting
+// for the store at once.
 func TestCancelWhileStoreHangs(t *testing.T) {
 	for _, op := range []storefault.Op{storefault.Entries, storefault.Secret, storefault.Create, storefault.Open, storefault.All} {
 		for _, s := range storeSituations {
@@ -440,7 +445,7 @@ func TestNothingAfterClose(t *testing.T) {
 					synctest.Wait()
 					for _, call := range kept.Calls()[before:] {
 						switch call.Op {
-						case storefault.ReadAt, storefault.DraftReadAt, storefault.Close, storefault.DraftClose:
+						case storefault.ReadAt, storefault.DraftReadAt, storefault.Close, storefault.DraftClose, storefault.Release:
 						default:
 							t.Errorf("%s was called after Close", call.Op)
 						}
@@ -508,7 +513,8 @@ func TestHeaderTooLarge(t *testing.T) {
 	})
 }
 
-// TestOneWayToTheStore checks that only guard.go uses the Store of a Transport, so that every call goes through the guard.
+// TestOneWayToTheStore checks that only guard.go uses the Store of a Transport,
+// so that every call goes through the guard.
 func TestOneWayToTheStore(t *testing.T) {
 	files := token.NewFileSet()
 	names, err := filepath.Glob("../../*.go")
@@ -736,7 +742,8 @@ func TestInvalidationWhileTooMuchHangs(t *testing.T) {
 	})
 }
 
-// TestCloseEndsWithItsRequest: a caller that closes a body waits for a store that hangs no longer than its request lasts.
+// TestCloseEndsWithItsRequest: a caller that closes a body waits for a store
+// that hangs no longer than its request lasts.
 func TestCloseEndsWithItsRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := harness.NewWorld(t, harness.InMemory, harness.ServePipes)

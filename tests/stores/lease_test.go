@@ -3,6 +3,7 @@ package stores_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/cachetrip/cachetrip"
 	"github.com/cachetrip/cachetrip/internal/harness"
+	"github.com/cachetrip/cachetrip/internal/testtier"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -68,10 +70,102 @@ func TestLeaseInVain(t *testing.T) {
 	}
 }
 
+// before is a store with leases. Before it grants the first one, another
+// process does its work.
+type before struct {
+	*store.Disk
+	once sync.Once
+	work func()
+}
+
+func (s *before) Lease(ctx context.Context, key, variant string) (release func(bool), granted bool) {
+	s.once.Do(s.work)
+	return s.Disk.Lease(ctx, key, variant)
+}
+
+// TestStoredBeforeLease: what another process stored between the look-up of a
+// request and its lease is used, if the request may be answered by it.
+func TestStoredBeforeLease(t *testing.T) {
+	plain := func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=60")
+	}
+	for _, test := range []struct {
+		name   string
+		header func(w http.ResponseWriter, r *http.Request)
+		old    bool   // the response is stored before, and stale
+		accept string // of the request of the other process
+		asked  int32  // the requests that the origin is to get
+		status string
+	}{
+		{"a response", plain, false, "a", 1, "hit"},
+		{"a validation", plain, true, "a", 2, "hit"},
+		{"another variant", func(w http.ResponseWriter, r *http.Request) {
+			plain(w, r)
+			w.Header().Set("Vary", "Accept")
+		}, false, "b", 2, "fwd=vary-miss"},
+		{"a response that is not stored", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Cache-Control", "no-store")
+		}, false, "a", 2, "fwd=uri-miss"},
+		{"a response that must be validated", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Cache-Control", "no-cache")
+		}, true, "a", 3, "fwd=stale"},
+	} {
+		for _, memory := range []int64{0, -1} {
+			t.Run(fmt.Sprint(test.name, ", memory ", memory), func(t *testing.T) {
+				var asked atomic.Int32
+				origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					w.Header().Set("ETag", `"1"`)
+					test.header(w, r)
+					if asked.Add(1) == 1 && test.old {
+						w.Header().Set("Cache-Control", "max-age=0")
+					}
+					http.ServeContent(w, r, "", time.Time{}, strings.NewReader("hello"))
+				}))
+				defer origin.Close()
+				dir := t.TempDir()
+				ask := func(c *cachetrip.Transport, accept string) string {
+					req, _ := http.NewRequest("GET", origin.URL, nil)
+					req.Header.Set("Accept", accept)
+					resp, err := c.Client().Do(req)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer resp.Body.Close()
+					if body, err := io.ReadAll(resp.Body); string(body) != "hello" || err != nil {
+						t.Errorf("%q, %v", body, err)
+					}
+					return resp.Header.Get("Cache-Status")
+				}
+				open := func() *store.Disk {
+					d, err := store.OpenDisk(dir, store.DiskOptions{MemoryBytes: memory})
+					if err != nil {
+						t.Fatal(err)
+					}
+					t.Cleanup(func() { d.Close() })
+					return d
+				}
+				other := &cachetrip.Transport{Store: open()}
+				defer other.Close()
+				kept := &before{Disk: open(), work: func() { ask(other, test.accept) }}
+				cache := &cachetrip.Transport{Store: kept}
+				defer cache.Close()
+				if test.old {
+					ask(other, "a")
+				}
+				got := ask(cache, "a")
+				if asked.Load() != test.asked || !strings.Contains(got, test.status) {
+					t.Errorf("%d requests and %q, want %d and %s", asked.Load(), got, test.asked, test.status)
+				}
+			})
+		}
+	}
+}
+
 // shortLivedEnv names the origin to a process that is to be shortLived.
 const shortLivedEnv = "CACHETRIP_TEST_SHORT_LIVED"
 
-// shortLived is what a command-line tool does: it opens the cache, makes some requests and ends.
+// shortLived is what a command-line tool does: it opens the cache, makes some
+// requests and ends.
 func shortLived(url, dir string) {
 	cache, err := cachetrip.Open(dir)
 	if err != nil {
@@ -94,13 +188,14 @@ func shortLived(url, dir string) {
 	}
 }
 
-// TestShortLivedProcesses: processes that share a directory and begin at the same time on an empty cache make one
-// request for each URL, together. A response that may not be stored costs each its own.
+// TestShortLivedProcesses: processes that share a directory and begin at the
+// same time on an empty cache make one request for each URL, together. A
+// response that may not be stored costs each its own.
 func TestShortLivedProcesses(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("not run there yet")
 	}
-	const processes = 50
+	processes := testtier.Pick(20, 50)
 	var mu sync.Mutex
 	asked := make(map[string]int)
 	large := harness.Noise(1<<20, 1)

@@ -17,60 +17,52 @@ import (
 	"github.com/cachetrip/cachetrip"
 	"github.com/cachetrip/cachetrip/internal/harness"
 	"github.com/cachetrip/cachetrip/store"
+	"github.com/cachetrip/cachetrip/store/storefault"
 )
 
-// slowStore holds the next Update up, and can be told what becomes of it.
-type slowStore struct {
-	store.Store
-	next atomic.Pointer[heldUpdate]
-}
-
+// heldUpdate is an Update that waits until the test opens it.
 type heldUpdate struct {
 	open    chan struct{}
-	reach   func() error // called before the Update, if not nil
 	reached atomic.Bool
 }
 
-func (s *slowStore) hold(reach func() error) *heldUpdate {
-	h := &heldUpdate{open: make(chan struct{}), reach: reach}
-	s.next.Store(h)
+// hold holds the next Update up. reach, if not nil, says then what becomes of
+// it.
+func (w *pendingWorld) hold(reach func() error) *heldUpdate {
+	h := &heldUpdate{open: make(chan struct{})}
+	w.store.Inject(storefault.Nth(1, func(storefault.Call) error {
+		h.reached.Store(true)
+		<-h.open
+		if reach == nil {
+			return nil
+		}
+		return reach()
+	}), storefault.Update)
 	return h
 }
 
-func (s *slowStore) Update(ctx context.Context, key string, change func([]*store.Entry) []*store.Entry) error {
-	if h := s.next.Swap(nil); h != nil {
-		h.reached.Store(true)
-		<-h.open
-		if h.reach != nil {
-			if err := h.reach(); err != nil {
-				return err
-			}
-		}
-	}
-	return s.Store.Update(ctx, key, change)
-}
-
 // forgetfulStore decodes entries again at each look-up.
-type forgetfulStore struct{ *slowStore }
+type forgetfulStore struct{ *storefault.Store }
 
 func (s forgetfulStore) Entries(ctx context.Context, key string) ([]*store.Entry, error) {
-	entries, err := s.slowStore.Entries(ctx, key)
+	entries, err := s.Store.Entries(ctx, key)
 	for i, e := range entries {
 		entries[i] = e.Clone()
 	}
 	return entries, err
 }
 
-// pendingWorld is a cache with one response, which is stale, and confirmed by a 304 that makes it fresh for an hour.
+// pendingWorld is a cache with one response, which is stale, and confirmed by a
+// 304 that makes it fresh for an hour.
 type pendingWorld struct {
 	*testing.T
 	*cachetrip.Transport
-	store *slowStore
+	store *storefault.Store
 	asked atomic.Int32
 }
 
 func newPendingWorld(t *testing.T) *pendingWorld {
-	w := &pendingWorld{T: t, store: &slowStore{Store: store.NewMemory(0)}}
+	w := &pendingWorld{T: t, store: storefault.Wrap(store.NewMemory(0))}
 	w.Transport = &cachetrip.Transport{Store: w.store, Base: harness.RoundTripperFunc(func(req *http.Request) (*http.Response, error) {
 		n := w.asked.Add(1)
 		resp := &http.Response{StatusCode: 200, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: req, Header: http.Header{
@@ -126,7 +118,8 @@ var (
 	freshHit        = cachetrip.Status{Hit: true, TTL: time.Hour}
 )
 
-// begun returns whether f ends by itself before the store is done, and has ended after that.
+// begun returns whether f ends by itself before the store is done, and has
+// ended after that.
 func (w *pendingWorld) begun(h *heldUpdate, f func()) (early bool) {
 	w.Helper()
 	var done atomic.Bool
@@ -214,7 +207,7 @@ func TestWhatIsConfirmedIsStoredBehind(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newPendingWorld(t)
-				early := w.begun(w.store.hold(nil), func() { test.do(w) })
+				early := w.begun(w.hold(nil), func() { test.do(w) })
 				if early != test.early {
 					t.Errorf("ended before what was confirmed was stored: %v, want %v", early, test.early)
 				}
@@ -247,7 +240,7 @@ func TestPurgeWinsOverWhatIsStoredBehind(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newPendingWorld(t)
-				h := w.store.hold(nil)
+				h := w.hold(nil)
 				w.send(t.Context(), "GET")
 				synctest.Wait()
 				time.Sleep(time.Second)
@@ -273,10 +266,10 @@ func TestWhatIsConfirmedIsNotStored(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newPendingWorld(t)
-				close(w.store.hold(test.fails).open)
+				close(w.hold(test.fails).open)
 				w.want(confirmedStored, "GET") // as it was about to be
 				if name == "failure" {
-					close(w.store.hold(test.fails).open)
+					close(w.hold(test.fails).open)
 					w.want(confirmedLost, "GET")
 				}
 				w.want(confirmedStored, "GET")
@@ -296,7 +289,7 @@ func TestNothingIsStoredBehindBeforeTheStoreHasTakenAnything(t *testing.T) {
 		w.Transport = &cachetrip.Transport{Store: w.store, Base: w.Base}
 		get := func() { w.send(t.Context(), "GET") }
 		for i, want := range []bool{false, true} {
-			if early := w.begun(w.store.hold(nil), get); early != want {
+			if early := w.begun(w.hold(nil), get); early != want {
 				t.Errorf("response %d given before it was stored: %v, want %v", i, early, want)
 			}
 			time.Sleep(2 * time.Hour)
@@ -319,7 +312,7 @@ func TestWhatIsReadAnewIsStoredBehind(t *testing.T) {
 				w.Store = forgetfulStore{w.store}
 				var h *heldUpdate
 				w.ModifyResponse = func(*http.Response) error {
-					defer func() { h = w.store.hold(nil) }()
+					defer func() { h = w.hold(nil) }()
 					return test.change(w)
 				}
 				done := make(chan bool, 1)
@@ -336,19 +329,6 @@ func TestWhatIsReadAnewIsStoredBehind(t *testing.T) {
 	}
 }
 
-// leasedStore has a lease ended slowly.
-type leasedStore struct {
-	*slowStore
-	ended atomic.Int32
-}
-
-func (s *leasedStore) Lease(context.Context, string, string) (release func(shared bool), granted bool) {
-	return func(bool) {
-		time.Sleep(time.Millisecond)
-		s.ended.Add(1)
-	}, true
-}
-
 // A caller that ends when all was stored, or asks again, must not leave or meet
 // an unneeded lease.
 func TestLeaseEndsBeforeAnybodyIsToldThatAllIsStored(t *testing.T) {
@@ -360,11 +340,14 @@ func TestLeaseEndsBeforeAnybodyIsToldThatAllIsStored(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newPendingWorld(t)
-				leased := &leasedStore{slowStore: w.store}
-				w.Store = leased
+				w.store.Inject(storefault.Delay(time.Millisecond), storefault.Release)
+				before := len(w.store.Calls(storefault.Release))
 				do(w)
-				if n := leased.ended.Load(); n != 1 {
-					t.Errorf("%d leases have ended, want 1", n)
+				if n := len(w.store.Calls(storefault.Release)) - before; n != 1 {
+					t.Errorf("%d leases are ended, want 1", n)
+				}
+				if n := w.store.Held(); n != 0 {
+					t.Errorf("%d leases and bodies are held", n)
 				}
 			})
 		})
@@ -415,7 +398,7 @@ func TestNothingWaitsForWhatIsNeverStored(t *testing.T) {
 func TestExplainKnowsWhatIsStoredBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newPendingWorld(t)
-		h := w.store.hold(nil)
+		h := w.hold(nil)
 		req := w.send(t.Context(), "GET").Request
 		var action string
 		w.begun(h, func() {

@@ -14,26 +14,13 @@ import (
 	"github.com/cachetrip/cachetrip"
 	"github.com/cachetrip/cachetrip/internal/harness"
 	"github.com/cachetrip/cachetrip/store"
+	"github.com/cachetrip/cachetrip/store/storefault"
 )
 
-// unwilling is a store that fails at Update or Create.
-type unwilling struct {
-	store.Store
-	update, create error
-}
-
-func (s *unwilling) Update(ctx context.Context, key string, f func([]*store.Entry) []*store.Entry) error {
-	if s.update != nil {
-		return s.update
-	}
-	return s.Store.Update(ctx, key, f)
-}
-
-func (s *unwilling) Create(ctx context.Context, key string, length int64) (store.Draft, error) {
-	if s.create != nil {
-		return nil, s.create
-	}
-	return s.Store.Create(ctx, key, length)
+// refusal is what a store refuses, and with which error.
+type refusal struct {
+	op  storefault.Op
+	err error
 }
 
 // TestStoredIsClaimedOnlyOfWhatIs stores responses of all kinds, with a store
@@ -47,29 +34,28 @@ func TestStoredIsClaimedOnlyOfWhatIs(t *testing.T) {
 		body    string
 		fields  []string
 		request []string
-		store   unwilling // that fails
-		good    string    // the claim if all goes well
-		bad     string    // the claim if the store fails
-		told    string    // what hooks are told then
+		store   refusal // of the store that fails
+		good    string  // the claim if all goes well
+		bad     string  // the claim if the store fails
+		told    string  // what hooks are told then
 	}{
-		"empty":           {"GET", "", 204, "", nil, nil, unwilling{update: failed}, "stored 60", "store-error", "GET not stored 204 store-error"},
-		"empty 200":       {"GET", "", 200, "", nil, nil, unwilling{update: failed}, "stored 60", "store-error", "GET not stored 200 store-error"},
-		"empty redirect":  {"GET", "", 301, "", []string{"Location", "/b"}, nil, unwilling{update: failed}, "stored 60", "store-error", "GET not stored 301 store-error"},
-		"with a body":     {"GET", "", 200, "body", nil, nil, unwilling{create: failed}, "stored 60", "store-error", "GET not stored 200 store-error"},
-		"too large":       {"GET", "", 200, "body", nil, nil, unwilling{create: store.ErrTooLarge}, "stored 60", "too-large", "GET not stored 200 too-large"},
-		"HEAD":            {"HEAD", "", 200, "", nil, nil, unwilling{update: failed}, "stored 60", "store-error", "HEAD not stored 200 store-error"},
-		"HEAD of a GET":   {"HEAD", "GET", 200, "body", nil, []string{"Cache-Control", "no-cache"}, unwilling{update: failed}, "stored 60", "", ""},
-		"304":             {"GET", "GET", 200, "body", nil, []string{"Cache-Control", "no-cache"}, unwilling{update: failed}, "stored 60", "", ""},
-		"304 to a HEAD":   {"HEAD", "", 200, "body", nil, []string{"If-None-Match", `"1"`}, unwilling{update: failed}, "", "", "HEAD not stored 304 status"},
-		"POST":            {"POST", "", 200, "body", []string{"Content-Location", "/a"}, nil, unwilling{create: failed}, "stored 60", "store-error", "POST not stored 200 store-error"},
-		"POST, too large": {"POST", "", 200, "body", []string{"Content-Location", "/a"}, nil, unwilling{create: store.ErrTooLarge}, "stored 60", "too-large", "POST not stored 200 too-large"},
-		"POST to nowhere": {"POST", "", 200, "body", nil, nil, unwilling{create: failed}, "", "", ""},
+		"empty":           {"GET", "", 204, "", nil, nil, refusal{storefault.Update, failed}, "stored 60", "store-error", "GET not stored 204 store-error"},
+		"empty 200":       {"GET", "", 200, "", nil, nil, refusal{storefault.Update, failed}, "stored 60", "store-error", "GET not stored 200 store-error"},
+		"empty redirect":  {"GET", "", 301, "", []string{"Location", "/b"}, nil, refusal{storefault.Update, failed}, "stored 60", "store-error", "GET not stored 301 store-error"},
+		"with a body":     {"GET", "", 200, "body", nil, nil, refusal{storefault.Create, failed}, "stored 60", "store-error", "GET not stored 200 store-error"},
+		"too large":       {"GET", "", 200, "body", nil, nil, refusal{storefault.Create, store.ErrTooLarge}, "stored 60", "too-large", "GET not stored 200 too-large"},
+		"HEAD":            {"HEAD", "", 200, "", nil, nil, refusal{storefault.Update, failed}, "stored 60", "store-error", "HEAD not stored 200 store-error"},
+		"HEAD of a GET":   {"HEAD", "GET", 200, "body", nil, []string{"Cache-Control", "no-cache"}, refusal{storefault.Update, failed}, "stored 60", "", ""},
+		"304":             {"GET", "GET", 200, "body", nil, []string{"Cache-Control", "no-cache"}, refusal{storefault.Update, failed}, "stored 60", "", ""},
+		"304 to a HEAD":   {"HEAD", "", 200, "body", nil, []string{"If-None-Match", `"1"`}, refusal{storefault.Update, failed}, "", "", "HEAD not stored 304 status"},
+		"POST":            {"POST", "", 200, "body", []string{"Content-Location", "/a"}, nil, refusal{storefault.Create, failed}, "stored 60", "store-error", "POST not stored 200 store-error"},
+		"POST, too large": {"POST", "", 200, "body", []string{"Content-Location", "/a"}, nil, refusal{storefault.Create, store.ErrTooLarge}, "stored 60", "too-large", "POST not stored 200 too-large"},
+		"POST to nowhere": {"POST", "", 200, "body", nil, nil, refusal{storefault.Create, failed}, "", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, fails := range []bool{false, true} {
 				harness.EachWorld(t, func(w *harness.World) {
-					tested := &test.store
-					broken := &unwilling{Store: w.Store}
+					broken := storefault.Wrap(w.Store)
 					w.Transport.Store = broken
 					w.Handle(func(rw http.ResponseWriter, r *http.Request) {
 						fields := append([]string{"Cache-Control", "max-age=60"}, test.fields...)
@@ -89,7 +75,7 @@ func TestStoredIsClaimedOnlyOfWhatIs(t *testing.T) {
 					}
 					w.Transport.Trace = &cachetrip.Trace{Stored: tell("stored"), NotStored: tell("not stored")}
 					if fails {
-						broken.update, broken.create = tested.update, tested.create
+						broken.Inject(storefault.Fail(test.store.err), test.store.op)
 						if name == "304" { // the first failure is noticed when the response is on its way
 							w.Do(w.Request(test.method, "/a", test.request...))
 						}
@@ -137,8 +123,8 @@ func (w statusWriter) WriteHeader(code int) {
 	w.ResponseWriter.WriteHeader(code)
 }
 
-// TestUpgradeBelow has a transport below the cache ask for an upgrade: each caller is given the connection as it is, and
-// nobody waits for another's.
+// TestUpgradeBelow has a transport below the cache ask for an upgrade: each
+// caller is given the connection as it is, and nobody waits for another's.
 func TestUpgradeBelow(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		origin := harness.NewRawOrigin(r, func(c *harness.RawCall) {

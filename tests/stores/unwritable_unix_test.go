@@ -33,7 +33,8 @@ func withoutPrivileges(t *testing.T) {
 
 const nobody = 65534
 
-// giveAway makes dir and all in it nobody's, with the given modes, and lets nobody reach it.
+// giveAway makes dir and all in it nobody's, with the given modes, and lets
+// nobody reach it.
 func giveAway(t *testing.T, dir string, dirs, files fs.FileMode) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -137,7 +138,8 @@ func TestDirectoryThatCannotBeWritten(t *testing.T) {
 	}
 }
 
-// TestFilesThatCannotBeRead: files that may be removed, but not read, count as damaged.
+// TestFilesThatCannotBeRead: files that may be removed, but not read, count as
+// damaged.
 func TestFilesThatCannotBeRead(t *testing.T) {
 	w := harness.NewWorld(t, harness.InMemory, harness.ServeLoopback)
 	w.Handle(harness.Tagged(`"1"`, "body", "Cache-Control", "max-age=60"))

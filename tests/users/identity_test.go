@@ -33,7 +33,8 @@ func whoever(r *http.Request) string {
 	return "nobody"
 }
 
-// addsBelow is how transports below the cache add the credentials of a user to a request.
+// addsBelow is how transports below the cache add the credentials of a user to
+// a request.
 var addsBelow = []struct {
 	name, vary string
 	add        func(req *http.Request, token string) *http.Request
@@ -240,7 +241,8 @@ func TestIdentityCoversCredentialsBelow(t *testing.T) {
 	})
 }
 
-// Followers of a shared request are other requests of the same identity, never of another.
+// Followers of a shared request are other requests of the same identity, never
+// of another.
 func TestOthersDoNotShareARequest(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		w.Handle(func(rw http.ResponseWriter, r *http.Request) {
@@ -267,7 +269,8 @@ func TestOthersDoNotShareARequest(t *testing.T) {
 	})
 }
 
-// A token that took another's place brings no response twice, and nothing that is not confirmed.
+// A token that took another's place brings no response twice, and nothing that
+// is not confirmed.
 func TestRotatedTokens(t *testing.T) {
 	for _, test := range []struct{ name, etag, modified, confirmed string }{
 		{"by tag", `"1"`, "", "200 one | fwd=vary-miss; fwd-status=304; stored"},
@@ -348,7 +351,8 @@ func TestIdentityOfNobody(t *testing.T) {
 	})
 }
 
-// Header maps may spell names as they like, and net/http sends them so: the rules see through that.
+// Header maps may spell names as they like, and net/http sends them so: the
+// rules see through that.
 func TestNamesInAnySpelling(t *testing.T) {
 	spelled := func(w *harness.World, path string, fields ...string) *http.Request {
 		req := w.Request("GET", path)
@@ -406,7 +410,8 @@ func TestNamesInAnySpelling(t *testing.T) {
 		w.WantGet("200 alice | hit", "/", "X-Tenant", "alice")
 	})
 	harness.EachWorld(t, func(w *harness.World) {
-		// So do responses, from other transports than net/http's or by ModifyResponse.
+		// So do responses, from other transports than net/http's or by
+		// ModifyResponse.
 		lower := func(h http.Header) http.Header {
 			spelled := make(http.Header)
 			for name, lines := range h {

@@ -31,7 +31,8 @@ func TestIdentities(t *testing.T) {
 			harness.Check(w, "bob", ask("/", "Authorization", "Bearer token-of-bob"), "200 bob's"+want)
 			harness.Check(w, "by proxy", ask("/", "Proxy-Authorization", "Bearer token-of-bob"), "200 bob's"+want)
 		}
-		// The password in a URL is a credential, too: the client makes it an Authorization field.
+		// The password in a URL is a credential, too: the client makes it an
+		// Authorization field.
 		req := w.Request("GET", "/")
 		req.URL.User = nil
 		req.SetBasicAuth("carol", "password-of-carol")
@@ -66,7 +67,8 @@ func TestIdentityOfRotatingTokens(t *testing.T) {
 	const first, second = "Bearer token-of-monday", "Bearer token-of-tuesday"
 	for _, test := range []struct{ name, vary, second string }{
 		{"without Vary", "", "200 one | hit"},
-		// The origin says that tokens matter: it is asked, but the body need not come again.
+		// The origin says that tokens matter: it is asked, but the body need
+		// not come again.
 		{"with Vary", "Authorization", "200 one | fwd=vary-miss; fwd-status=304; stored"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -45,7 +45,10 @@ var roundTripScripts = []string{
 	"\x00\x10\x01\x00\x02\x40\x00\x00\x00\x40\x00\x00\x00\x30\x05\x40\x00\x00\x00",
 	"\x01\x12\x23\x34\x45\x56\x67\x78\x89\x9a\xab\xbc\xcd\xde\xef",
 	"\x02\x10\x11\x12\x13\x80\x81\x82\x83\x40\x01\x02\x03\x40\x04\x05\x06\x30\x01\x40\x07\x08\x09",
-	"\x00\x7c\x00\x01\x01\x7c\x00\x00\x40\x00\x00\x7c\x00\x01\x04\x7c\x00\x00\x40\x00\x00", // HEADs with a Range
+	"\x00\x10\x02\x06\x40\x60\x06\x00\x32\x40\x60\x06\x00\x40\x00\x00\x40\x60\x06\x00\x32\x32\x40\x60\x06\x00\x40\x60\x07\x00",                         // lifetimes
+	"\x00\x40\x00\x00\x10\x01\x40\x60\x03\x00\x10\x01\x40\x60\x02\x00\x10\x01\x40\x60\x01\x00\x34\x40\x60\x04\x00\x40\x60\x05\x00\x40\xe0\x05\x03\x00", // modes
+	"\x02\x40\x00\x80\x00\x40\x00\x80\x01\x40\x00\x80\x00\x40\x00\x00\x7e\x00\x00\x40\x00\x80\x00",                                                     // queries, and a POST
+	"\x00\x7c\x00\x01\x01\x7c\x00\x00\x40\x00\x00\x7c\x00\x01\x04\x7c\x00\x00\x40\x00\x00",                                                             // HEADs with a Range
 	"\x04\x10\xff\xfe\xfd\xfc\x40\xff\x0f\x1f\x40\x2f\x3f\x4f\x50\x40\x5f\x6f\x7f\x40\x8f\x9f\xaf",
 	"\x08\x10\x02\x02\x02\x02\x40\x00\x20\x00\x40\x00\x20\x00\x60\x40\x00\x00\x00\x70\x40\x00\x00\x00",
 }
@@ -89,7 +92,9 @@ type resource struct {
 // rep is a response that the origin gave or confirmed: what a cache may know.
 type rep struct {
 	path, user, language string
+	search               string // the content of a QUERY
 	version              int
+	kept                 bool // the program has it stored, whatever the origin says
 	policy
 	said    time.Time // when the origin gave or confirmed it
 	token   string    // the user, unless Identity names one
@@ -100,7 +105,7 @@ type rep struct {
 }
 
 func (r *rep) id() string {
-	return fmt.Sprintf("%s %s %s %d", r.path, r.user, r.language, r.version)
+	return fmt.Sprintf("%s%s %s %s %d", r.path, r.search, r.user, r.language, r.version)
 }
 
 func (r *rep) content() []byte {
@@ -112,7 +117,7 @@ func (r *rep) content() []byte {
 }
 
 func (r *rep) etag() string {
-	tag := strings.ReplaceAll(fmt.Sprintf("%s,%s,%s,%d", r.path, r.user, r.language, r.version), " ", "")
+	tag := strings.ReplaceAll(fmt.Sprintf("%s%s,%s,%s,%d", r.path, r.search, r.user, r.language, r.version), " ", "")
 	switch r.tag {
 	case 1:
 		return `"` + tag + `"`
@@ -152,7 +157,7 @@ func play(t *testing.T, script []byte) {
 		st.resources[path] = &resource{policy: policy{control: "max-age=60", tag: 1, length: 100, status: 200, ranges: true}, changed: time.Now()}
 	}
 	setup := s.next()
-	st.cache = &cachetrip.Transport{Base: harness.RoundTripperFunc(st.origin), Logger: playLogger}
+	st.cache = &cachetrip.Transport{Base: harness.RoundTripperFunc(st.origin), Policy: wished, Logger: playLogger}
 	if setup&0xe1 == 0xe1 { // seldom, as it takes its time
 		st.cache.Store = harness.OpenDisk(t, t.TempDir()+"/cache", store.DiskOptions{})
 	} else {
@@ -197,7 +202,8 @@ func (st *stage) change(s *scriptReader, path string) {
 	if what&2 != 0 {
 		r.control = pick(s, "max-age=60", "x-nothing", "no-cache", "max-age=10, stale-while-revalidate=20", "max-age=10, stale-if-error=40", "max-age=5, must-revalidate",
 			"no-store", "max-age=0", "private, max-age=30", "max-age=60, immutable", `max-age=60, no-cache="x-extra"`, "max-age=20, max-age=40", "max-age", "public")
-		// Not now one and now the other: a field that an update leaves out stays as it was.
+		// Not now one and now the other: a field that an update leaves out
+		// stays as it was.
 		if st.expires {
 			r.control = "x-nothing"
 			r.expires = pick(s, time.Now().Add(30*time.Second).UTC().Format(http.TimeFormat), "0", "nonsense")
@@ -274,6 +280,12 @@ func (st *stage) origin(req *http.Request) (resp *http.Response, err error) {
 	}
 	r := st.resources[req.URL.Path]
 	current := st.rep(req)
+	if req.Body != nil {
+		if content, err := io.ReadAll(req.Body); err != nil || string(content) != current.search {
+			st.Errorf("the origin was sent %q, %v, want %q", content, err, current.search)
+		}
+		req.Body.Close()
+	}
 	resp = &http.Response{StatusCode: r.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Request: sent, Body: http.NoBody}
 	if req.Method == "POST" {
 		r.version++
@@ -361,7 +373,8 @@ func (st *stage) origin(req *http.Request) (resp *http.Response, err error) {
 // rep returns what the origin has for a request.
 func (st *stage) rep(req *http.Request) *rep {
 	r := st.resources[req.URL.Path]
-	is := &rep{path: req.URL.Path, user: st.userFor(req), version: r.version, policy: r.policy, said: time.Now(), asked: req.Header.Get("Accept-Language")}
+	is := &rep{path: req.URL.Path, user: st.userFor(req), version: r.version, policy: r.policy, said: time.Now(), asked: req.Header.Get("Accept-Language"), search: searchOf(req)}
+	is.kept = wished(req).TTL > 0 && governed(r.status)
 	if st.cache.Identity == nil {
 		is.token = req.Header.Get("Authorization")
 	}
@@ -371,7 +384,8 @@ func (st *stage) rep(req *http.Request) *rep {
 	return is
 }
 
-// hasOneVariant reports whether there is only one response that a 304 could be about.
+// hasOneVariant reports whether there is only one response that a 304 could be
+// about.
 func (st *stage) hasOneVariant(req *http.Request) bool {
 	return !slices.ContainsFunc(st.known, func(k *rep) bool { return k.path == req.URL.Path && k.language != "" }) &&
 		!strings.Contains(st.resources[req.URL.Path].vary, "Language")
@@ -473,7 +487,8 @@ func (st *stage) part(req *http.Request, resp *http.Response, current *rep, cont
 	return content[first : last+1]
 }
 
-// confirmAll notes that the origin calls everything current that it can be understood to mean.
+// confirmAll notes that the origin calls everything current that it can be
+// understood to mean.
 func (st *stage) confirmAll(r *rep) {
 	for _, k := range slices.Clone(st.known) {
 		if k.path == r.path && k.user == r.user {
@@ -516,7 +531,16 @@ func (st *stage) ask(s *scriptReader, kind int) {
 			req.Header.Set("Cache-Control", control)
 		}
 	}
+	if who&0x60 == 0x60 {
+		req.Header.Set(wishField, pick(s, "default", "no-store", "reload", "no-cache", "force-cache", "only-if-cached", "ttl", "never"))
+	}
 	how := s.next()
+	if how&0x80 != 0 && method == "GET" {
+		method = "QUERY"
+		content := pick(s, "?x", "?y", "")
+		req.Method, req.Body, req.ContentLength = method, io.NopCloser(strings.NewReader(content)), int64(len(content))
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(content)), nil }
+	}
 	r := st.resources[path]
 	if how&1 != 0 && method != "POST" {
 		req.Header.Set("Range", pick(s, "bytes=0-0", "bytes=5-50", "bytes=10-", "bytes=99-200", "bytes=4000-5000"))
@@ -536,11 +560,14 @@ func (st *stage) ask(s *scriptReader, kind int) {
 	st.asked, st.failed, st.broken = 0, nil, false
 	before := req.Clone(req.Context())
 	var others []chan string
-	if how&0x18 == 0x18 && method == "GET" { // others ask for the same at the same time
+	if how&0x18 == 0x18 && (method == "GET" || method == "QUERY") { // others ask for the same at the same time
 		for range 2 {
 			other := make(chan string, 1)
 			others = append(others, other)
 			copied := req.Clone(req.Context())
+			if req.GetBody != nil {
+				copied.Body, _ = req.GetBody()
+			}
 			go func() { other <- st.exchange(copied, control, 0x20) }()
 		}
 	}
@@ -606,15 +633,16 @@ var errEarly = errors.New("left early")
 func (st *stage) judge(req *http.Request, resp *http.Response, control string, body []byte, readErr error, asked time.Time) string {
 	status := cachetrip.StatusOf(resp)
 	served := resp.Header.Get("X-From-Cache") != "" || status.Collapsed
+	only := strings.Contains(control, "only-if-cached") || wished(req).Mode == cachetrip.ModeOnlyIfCached
 	switch {
 	case req.Method == "POST":
 		return ""
 	case resp.StatusCode == 504:
-		if !strings.Contains(control, "only-if-cached") {
+		if !only {
 			return "refused what was not only-if-cached"
 		}
 		return ""
-	case strings.Contains(control, "only-if-cached") && !served:
+	case only && !served:
 		return "asked the origin, against only-if-cached"
 	case resp.StatusCode == 503 && !served:
 		return ""
@@ -634,7 +662,7 @@ func (st *stage) judge(req *http.Request, resp *http.Response, control string, b
 				last["maybe "+k.asked] = k
 			// A new response that must not be stored leaves the stored one as
 			// it is.
-			case last[k.asked] == nil || k.update || k.control != "no-store":
+			case last[k.asked] == nil || k.update || k.kept || k.control != "no-store":
 				last[k.asked] = k
 				delete(last, "maybe "+k.asked)
 			}
@@ -644,6 +672,9 @@ func (st *stage) judge(req *http.Request, resp *http.Response, control string, b
 		return fmt.Sprintf("got %q, which the origin never sent", id)
 	}
 	user := st.userFor(req)
+	if is.search != searchOf(req) || req.Method != "QUERY" && is.search != "" {
+		return fmt.Sprintf("got %q, asked for %q", id, searchOf(req))
+	}
 	if is.path != req.URL.Path || is.user != user {
 		return fmt.Sprintf("got %q, asked for %s as %q", id, req.URL.Path, user)
 	}
@@ -709,7 +740,8 @@ func (st *stage) asksConditionally(req *http.Request) bool {
 	return req.Header["If-None-Match"] != nil || req.Header["If-Modified-Since"] != nil
 }
 
-// judgeAge says whether a stored response was too old, or wanted to be asked about.
+// judgeAge says whether a stored response was too old, or wanted to be asked
+// about.
 func (st *stage) judgeAge(req *http.Request, status cachetrip.Status, is *rep, control string, asked time.Time) string {
 	age := time.Since(is.said)
 	justSaid := !is.said.Before(asked)
@@ -717,13 +749,23 @@ func (st *stage) judgeAge(req *http.Request, status cachetrip.Status, is *rep, c
 		return ""
 	}
 	says := parseControl(is.control)
+	wish := wished(req)
+	forces := wish.Mode == cachetrip.ModeForceCache || wish.Mode == cachetrip.ModeOnlyIfCached
+	ruled := wish.TTL > 0 && governed(is.status)
+	switch {
+	case wish.Mode == cachetrip.ModeNoStore || wish.Mode == cachetrip.ModeReload || wish.Mode == cachetrip.ModeNoCache:
+		return fmt.Sprintf("%s was reused without asking, in the mode %v", is.id(), wish.Mode)
+	}
 	_, must := says["no-cache"]
 	if _, fields := says[`no-cache="x-extra"`]; fields {
 		must = false
 	}
 	asks := parseControl(control)
-	if is.control == "no-store" {
+	if is.control == "no-store" && !((forces || ruled) && is.kept) {
 		return fmt.Sprintf("%s was stored against no-store", is.id())
+	}
+	if forces || ruled {
+		must = false
 	}
 	if must || is.invalid || is.vary == "*" {
 		return fmt.Sprintf("%s was reused without asking: no-cache %v, invalidated %v, Vary %q", is.id(), must, is.invalid, is.vary)
@@ -744,12 +786,22 @@ func (st *stage) judgeAge(req *http.Request, status cachetrip.Status, is *rep, c
 	} else if is.modified {
 		lifetime = age + 1 // a heuristic lifetime; there are many
 	}
+	switch {
+	case ruled:
+		lifetime = wish.TTL
+	case wish.TTL < 0:
+		lifetime = 0
+		delete(says, "stale-while-revalidate")
+	}
 	failed := status.Detail == "stale-if-error" // the origin was asked, so more is allowed
 	if seconds, ok := asks["max-age"]; ok && !failed && (seconds == 0 || age > time.Duration(seconds)*time.Second) && !strings.Contains(is.control, "immutable") {
 		return fmt.Sprintf("%s is %v old, against the request's max-age", is.id(), age)
 	}
 	if seconds, ok := asks["min-fresh"]; ok && !failed && lifetime-age < time.Duration(seconds)*time.Second && !is.modified {
 		return fmt.Sprintf("%s stays fresh for %v, against the request's min-fresh", is.id(), lifetime-age)
+	}
+	if forces {
+		return ""
 	}
 	allowed := time.Duration(0)
 	allow := func(seconds int) { allowed = max(allowed, time.Duration(seconds)*time.Second) }
@@ -771,7 +823,46 @@ func (st *stage) judgeAge(req *http.Request, status cachetrip.Status, is *rep, c
 	return ""
 }
 
-// parseControl reads the simple directives that scripts use; the least of duplicates counts.
+// wishField is the field in which requests say what Policy they have.
+const wishField = "X-Wish"
+
+// wished is the Policy of the program.
+func wished(req *http.Request) cachetrip.Policy {
+	switch wish := req.Header.Get(wishField); wish {
+	case "ttl":
+		return cachetrip.Policy{TTL: 45 * time.Second}
+	case "never":
+		return cachetrip.Policy{TTL: -1}
+	default:
+		for mode := cachetrip.ModeDefault; mode <= cachetrip.ModeOnlyIfCached; mode++ {
+			if mode.String() == wish {
+				return cachetrip.Policy{Mode: mode}
+			}
+		}
+	}
+	return cachetrip.Policy{}
+}
+
+// governed reports whether a lifetime of the program applies to responses with
+// a status.
+func governed(status int) bool { return status != 403 && status != 500 }
+
+// searchOf returns the content of a QUERY.
+func searchOf(req *http.Request) string {
+	if req.Method != "QUERY" || req.GetBody == nil {
+		return ""
+	}
+	body, err := req.GetBody()
+	if err != nil {
+		return ""
+	}
+	defer body.Close()
+	content, _ := io.ReadAll(body)
+	return string(content)
+}
+
+// parseControl reads the simple directives that scripts use; the least of
+// duplicates counts.
 func parseControl(line string) map[string]int {
 	directives := make(map[string]int)
 	for member := range strings.SplitSeq(line, ",") {

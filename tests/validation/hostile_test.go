@@ -17,13 +17,15 @@ import (
 
 	"github.com/cachetrip/cachetrip"
 	"github.com/cachetrip/cachetrip/internal/harness"
+	"github.com/cachetrip/cachetrip/internal/testtier"
 	"github.com/cachetrip/cachetrip/store"
 )
 
 // Bad input from the origin, the disk or the program. It leads to a clear error
 // or a plain miss, never to a panic or wrong bytes.
 
-// serveRaw answers each request with the text, as it is, and hangs up. It returns the URL.
+// serveRaw answers each request with the text, as it is, and hangs up. It
+// returns the URL.
 func serveRaw(t *testing.T, text string) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -287,7 +289,8 @@ func TestDamagedFilesAreMisses(t *testing.T) {
 	}
 	for name, damage := range damages {
 		t.Run(name, func(t *testing.T) {
-			for _, size := range []int{10, 30_000, 200_000} {
+			t.Parallel()
+			for _, size := range testtier.Pick([]int{10, 200_000}, []int{10, 30_000, 200_000}) {
 				w := harness.NewWorld(t, harness.OnDisk, harness.ServeLoopback)
 				body := func(path string) string { return strings.Repeat(path[len(path)-1:], size) }
 				w.Handle(func(rw http.ResponseWriter, r *http.Request) {
@@ -325,6 +328,7 @@ func TestDamagedFilesAreMisses(t *testing.T) {
 						}
 					}
 				}
+				harness.FilesChanged()
 				// A process that has it in memory, and a new one.
 				for i, cache := range []*cachetrip.Transport{
 					w.Transport,
@@ -335,7 +339,8 @@ func TestDamagedFilesAreMisses(t *testing.T) {
 						for _, path := range paths {
 							r, err := w.Try(w.Request("GET", path))
 							if err != nil {
-								// Only a body that is verified as it is read can fail so late, and no byte of it is wrong.
+								// Only a body that is verified as it is read
+								// can fail so late, and no byte of it is wrong.
 								if size <= 64<<10 {
 									t.Errorf("%d bytes, cache %d: %v", size, i, err)
 								}
@@ -346,7 +351,8 @@ func TestDamagedFilesAreMisses(t *testing.T) {
 							}
 						}
 					}
-					// It is healed, but for directories with something in them, which may be anybody's.
+					// It is healed, but for directories with something in them,
+					// which may be anybody's.
 					if r := w.Get("/a"); r.Status.Hit == (name == "replaced by a directory") {
 						t.Errorf("%d bytes, cache %d: %+v after all", size, i, r.Status)
 					}
@@ -412,14 +418,15 @@ func TestManyVariantsAreBounded(t *testing.T) {
 		w.Handle(func(rw http.ResponseWriter, r *http.Request) {
 			harness.Answer(rw, 200, "for "+r.Header.Get("X-Any"), "Cache-Control", "max-age=60", "Vary", "X-Any")
 		})
-		for i := range 200 {
+		last := testtier.Pick(80, 200) - 1
+		for i := range last + 1 {
 			if r := w.Get("/", "X-Any", fmt.Sprint(i)); r.Body != fmt.Sprint("for ", i) {
 				w.Errorf("got %v for %d", r, i)
 			}
 		}
-		w.WantGet("200 for 199 | hit", "/", "X-Any", "199")
+		w.WantGet(fmt.Sprintf("200 for %d | hit", last), "/", "X-Any", fmt.Sprint(last))
 		if r := w.Get("/", "X-Any", "0"); r.Status.Hit {
-			w.Errorf("the oldest of 200 variants is still there")
+			w.Errorf("the oldest of %d variants is still there", last+1)
 		}
 	})
 }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/cachetrip/cachetrip"
 	"github.com/cachetrip/cachetrip/internal/harness"
+	"github.com/cachetrip/cachetrip/internal/testtier"
 	"github.com/cachetrip/cachetrip/store"
 )
 
@@ -231,7 +232,8 @@ func TestEndlessBodyLeavesTheStoreInItsBounds(t *testing.T) {
 	}
 }
 
-// diskSize adds up the files below dir as a file system with blocks of 4 KiB stores them.
+// diskSize adds up the files below dir as a file system with blocks of 4 KiB
+// stores them.
 func diskSize(t *testing.T, dir string) (size int64) {
 	t.Helper()
 	filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -391,7 +393,8 @@ func TestSwitchedCredentialsBelow(t *testing.T) {
 }
 
 func TestConcurrentStrangersBelow(t *testing.T) {
-	// Credentials that differ below the cache must not meet in one download either.
+	// Credentials that differ below the cache must not meet in one download
+	// either.
 	harness.EachWorld(t, func(w *harness.World) {
 		type user struct{}
 		base := w.Transport.Base
@@ -544,8 +547,9 @@ func TestRefreshOutlivesItsCaller(t *testing.T) {
 }
 
 func TestFlippedByteIsNeverServed(t *testing.T) {
-	for _, size := range []int{20, 5_000, 100_000, 300_000} {
+	for _, size := range testtier.Pick([]int{20, 100_000}, []int{20, 5_000, 100_000, 300_000}) {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			t.Parallel()
 			body := strings.Repeat("0123456789", size/10)
 			for i := range 6 {
 				w := harness.NewWorld(t, harness.OnDisk, harness.ServeLoopback)

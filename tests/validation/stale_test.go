@@ -264,8 +264,9 @@ func TestStaleWhileRevalidateHasItsBounds(t *testing.T) {
 	}
 }
 
-// TestStaleIfErrorOnRateLimits: a used-up rate limit is a failure of the origin for the owner of the cache, and other
-// refusals are not. What the response or the request allow does not cover it.
+// TestStaleIfErrorOnRateLimits: a used-up rate limit is a failure of the origin
+// for the owner of the cache, and other refusals are not. What the response or
+// the request allow does not cover it.
 func TestStaleIfErrorOnRateLimits(t *testing.T) {
 	const stale = "200 good | fwd=stale; fwd-status=%d; detail=stale-if-error"
 	for _, test := range []struct {

@@ -21,7 +21,8 @@ import (
 	"github.com/cachetrip/cachetrip/store/storefault"
 )
 
-// Validation, freshening and invalidation as they show from outside: RFC 9111, sections 4.3 and 4.4.
+// Validation, freshening and invalidation as they show from outside: RFC 9111,
+// sections 4.3 and 4.4.
 
 func TestTagsOfAllVariantsInOneQuestion(t *testing.T) {
 	harness.EachWorldInBubble(t, func(w *harness.World) {
@@ -277,6 +278,7 @@ func TestNotModifiedThatMatchesNothing(t *testing.T) {
 					os.Remove(path)
 				}
 			})
+			harness.FilesChanged()
 			harness.Answer(rw, 304, "", "ETag", `"1"`)
 		}},
 		{"body gone meanwhile", 300_000, func(w *harness.World, rw http.ResponseWriter) {
@@ -724,8 +726,8 @@ func TestHeuristicLifetime(t *testing.T) {
 	})
 }
 
-// A week at most, and nothing from a Date that is ahead of the clock or from the beginning of a file
-// system's time.
+// A week at most, and nothing from a Date that is ahead of the clock or from
+// the beginning of a file system's time.
 func TestHeuristicLifetimeIsLimited(t *testing.T) {
 	const day = 24 * time.Hour
 	for _, test := range []struct {
