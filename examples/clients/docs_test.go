@@ -1,5 +1,5 @@
-// Package clients tests the code and tables in docs/clients against the examples
-// in this directory.
+// Package clients tests the code and tables in docs/clients against the
+// examples in this directory.
 package clients
 
 import (

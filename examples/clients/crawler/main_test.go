@@ -28,7 +28,8 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// However many requests are made at a time, they cost the same and find the same.
+// However many requests are made at a time, they cost the same and find the
+// same.
 func TestParallel(t *testing.T) {
 	defer func(j int) { *parallel = j }(*parallel)
 	for _, j := range []int{1, 32} {

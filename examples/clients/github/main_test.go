@@ -27,7 +27,8 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// serve starts a fake and returns what makes clients of it, each with a cache in the same directory.
+// serve starts a fake and returns what makes clients of it, each with a cache
+// in the same directory.
 func serve(t *testing.T, limit int) (*fake, func(token string) *github.Client) {
 	fake := newFake(limit)
 	origin, err := demo.Start(fake)
@@ -113,7 +114,8 @@ func TestHitDoesNotExhaust(t *testing.T) {
 	}
 	get(t, ctx, c, "repo-2")
 
-	// Now it has heard so from GitHub itself, and refuses even what would cost nothing.
+	// Now it has heard so from GitHub itself, and refuses even what would cost
+	// nothing.
 	_, _, err := c.Repositories.Get(ctx, "gophers", "repo-1")
 	if limited := (*github.RateLimitError)(nil); !errors.As(err, &limited) {
 		t.Errorf("got %v, want a RateLimitError", err)
@@ -135,7 +137,8 @@ func TestWhoPays(t *testing.T) {
 	}
 }
 
-// Another token has other entity tags at GitHub, so that even Identity saves nothing when it changes.
+// Another token has other entity tags at GitHub, so that even Identity saves
+// nothing when it changes.
 func TestNewToken(t *testing.T) {
 	fake := newFake(100)
 	origin, err := demo.Start(fake)

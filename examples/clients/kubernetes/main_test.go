@@ -62,8 +62,8 @@ func TestNewCRD(t *testing.T) {
 	}
 }
 
-// Clients that ask in different ways share a directory: each gets its own answer, and if they have names
-// of their own, a 304.
+// Clients that ask in different ways share a directory: each gets its own
+// answer, and if they have names of their own, a 304.
 func TestTwoKindsOfClients(t *testing.T) {
 	for _, names := range []map[bool]string{
 		{false: "admin@cluster", true: "admin@cluster"},

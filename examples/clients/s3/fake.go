@@ -10,6 +10,8 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,6 +29,8 @@ import (
 //   - It answers 403 unless the signature fits the fields that it covers. It must cover Host and all
 //     X-Amz fields. Other fields may be added on the way:
 //     https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
+//   - A signature in the query covers the other parameters, and holds for X-Amz-Expires seconds:
+//     https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
 type fake struct{}
 
 const (
@@ -41,7 +45,11 @@ func (fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Server", "AmazonS3")
 	h.Set("X-Amz-Request-Id", "TX6M7T3VZ8Y3X2W1")
 	h.Set("X-Amz-Id-2", "eftixk72aD6Ap51TnqcoF8eFidJG9Z/2mkiDFu8yU9AS1ed4OpIszj7UDNEHGran")
-	if !signed(r) {
+	isSigned := signed
+	if r.Header.Get("Authorization") == "" {
+		isSigned = signedInQuery
+	}
+	if !isSigned(r) {
 		h.Set("Content-Type", "application/xml")
 		w.WriteHeader(http.StatusForbidden)
 		fmt.Fprint(w, `<Error><Code>SignatureDoesNotMatch</Code></Error>`)
@@ -112,4 +120,32 @@ func signed(r *http.Request) bool {
 	err = v4.NewSigner().SignHTTP(context.Background(), who, again, r.Header.Get("X-Amz-Content-Sha256"),
 		"s3", scope[2], at, func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true })
 	return err == nil && covered["Host"] && again.Header.Get("Authorization") == authorization
+}
+
+// signedInQuery checks the signature in a query in the same way.
+func signedInQuery(r *http.Request) bool {
+	query := r.URL.Query()
+	scope := strings.Split(query.Get("X-Amz-Credential"), "/")
+	at, err := time.Parse("20060102T150405Z", query.Get("X-Amz-Date"))
+	lifetime, lerr := strconv.Atoi(query.Get("X-Amz-Expires"))
+	if err != nil || lerr != nil || len(scope) != 5 || query.Get("X-Amz-SignedHeaders") != "host" ||
+		time.Since(at) > time.Duration(lifetime)*time.Second {
+		return false
+	}
+	signature := query.Get("X-Amz-Signature")
+	for _, added := range []string{"Algorithm", "Credential", "Date", "SignedHeaders", "Signature"} {
+		query.Del("X-Amz-" + added)
+	}
+	again, err := http.NewRequest(r.Method, "http://"+r.Host+r.URL.Path+"?"+query.Encode(), nil)
+	if err != nil {
+		return false
+	}
+	who := aws.Credentials{AccessKeyID: scope[0], SecretAccessKey: secretOf(scope[0])}
+	signed, _, err := v4.NewSigner().PresignHTTP(context.Background(), who, again, "UNSIGNED-PAYLOAD",
+		"s3", scope[2], at, func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true })
+	if err != nil {
+		return false
+	}
+	u, err := url.Parse(signed)
+	return err == nil && u.Query().Get("X-Amz-Signature") == signature
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
@@ -96,6 +97,7 @@ func run(dir string) (demo.Table, error) {
 	var table demo.Table
 	noIdentity := func(cache *cachetrip.Transport) { cache.Identity = nil }
 	noModifyResponse := func(cache *cachetrip.Transport) { cache.ModifyResponse = nil }
+	noPolicy := func(cache *cachetrip.Transport) { cache.Policy = nil }
 	for _, r := range []struct {
 		name, key, dir string
 		change         func(*cachetrip.Transport)
@@ -108,6 +110,11 @@ func run(dir string) (demo.Table, error) {
 		{"without Identity, second run", "AKIAREADER", "apart", noIdentity},
 		{"without ModifyResponse, first run", "AKIAREADER", "guessing", noModifyResponse},
 		{"without ModifyResponse, second run", "AKIAREADER", "guessing", noModifyResponse},
+		{"presigned URLs, first run", "AKIAREADER", "links", nil},
+		{"presigned URLs, second run", "AKIAREADER", "links", nil},
+		{"presigned URLs, third run, with another access key", "AKIAWRITER", "links", nil},
+		{"presigned URLs without Policy, first run", "AKIAREADER", "many", noPolicy},
+		{"presigned URLs without Policy, second run", "AKIAREADER", "many", noPolicy},
 	} {
 		err := table.Add(r.name, origin, func() (any, error) {
 			cache, err := cachetrip.Open(filepath.Join(dir, r.dir))
@@ -121,6 +128,14 @@ func run(dir string) (demo.Table, error) {
 				return nil, err
 			}
 			client := newClient(cfg, cache)
+			if strings.HasPrefix(r.name, "presigned") {
+				signer := s3.NewPresignClient(client)
+				client := sharedLinks(cache)
+				if r.change != nil {
+					r.change(cache)
+				}
+				return readLinks(ctx, client, signer, time.Duration(len(table))*time.Minute)
+			}
 			if r.change != nil {
 				r.change(cache)
 			}

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
@@ -37,14 +39,19 @@ func TestRun(t *testing.T) {
 	hermetic(t)
 	table := demotest.Run(t, "s3", run)
 	demotest.Want(t, table, map[string][2]int{
-		"without a cache":                    {12, 0},
-		"first run":                          {12, 0},
-		"second run":                         {12, 12},
-		"third run, with another access key": {12, 0},
-		"without Identity, first run":        {12, 0},
-		"without Identity, second run":       {12, 0},
-		"without ModifyResponse, first run":  {12, 0},
-		"without ModifyResponse, second run": {0, 0},
+		"without a cache":                                    {12, 0},
+		"first run":                                          {12, 0},
+		"second run":                                         {12, 12},
+		"third run, with another access key":                 {12, 0},
+		"without Identity, first run":                        {12, 0},
+		"without Identity, second run":                       {12, 0},
+		"without ModifyResponse, first run":                  {12, 0},
+		"without ModifyResponse, second run":                 {0, 0},
+		"presigned URLs, first run":                          {12, 0},
+		"presigned URLs, second run":                         {12, 12},
+		"presigned URLs, third run, with another access key": {12, 0},
+		"presigned URLs without Policy, first run":           {12, 0},
+		"presigned URLs without Policy, second run":          {12, 0},
 	})
 	if n := len(table[0].Data.(map[string]uint32)); n != fakeObjects {
 		t.Errorf("%d objects, want %d", n, fakeObjects)
@@ -98,7 +105,8 @@ func TestFakeChecksSignatures(t *testing.T) {
 	}
 }
 
-// Ranges and conditions that the caller sets are signed, and answered as they are without a cache.
+// Ranges and conditions that the caller sets are signed, and answered as they
+// are without a cache.
 func TestSignedFields(t *testing.T) {
 	body := object("x")
 	for _, test := range []struct {
@@ -132,5 +140,61 @@ func TestSignedFields(t *testing.T) {
 				t.Errorf("got %d bytes, %v, want %d", len(got), err, len(test.want))
 			}
 		})
+	}
+}
+
+// A link that S3 does not accept gets nothing, although the object is stored:
+// each use is confirmed.
+func TestLinks(t *testing.T) {
+	hermetic(t)
+	origin, err := demo.Start(fake{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(origin.Close)
+	cache, err := cachetrip.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cache.Close() })
+	cfg, err := config.LoadDefaultConfig(t.Context(), loopback(origin.URL, "AKIAREADER"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer := s3.NewPresignClient(s3.NewFromConfig(cfg))
+	good, err := link(t.Context(), signer, "x", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := link(t.Context(), signer, "x", time.Minute)
+	if err != nil || other == good {
+		t.Fatal(other, err)
+	}
+	unsigned, _, _ := strings.Cut(good, "?")
+	client := sharedLinks(cache)
+	for _, test := range []struct {
+		name, url string
+		status    int
+		stored    bool
+	}{
+		{"first", good, http.StatusOK, false},
+		{"another link", other, http.StatusOK, true},
+		{"a changed link", strings.Replace(good, "X-Amz-Expires=3600", "X-Amz-Expires=7200", 1), http.StatusForbidden, false},
+		{"no signature", unsigned, http.StatusForbidden, false},
+		{"the first again", good, http.StatusOK, false}, // a 403 may have been meant for the condition
+		{"and again", good, http.StatusOK, true},
+	} {
+		resp, err := client.Get(test.url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != test.status || test.status == http.StatusOK && !bytes.Equal(body, object("x")) {
+			t.Errorf("%s: status %d, %d bytes, %v, want %d", test.name, resp.StatusCode, len(body), err, test.status)
+		}
+		if got := cachetrip.StatusOf(resp).Revalidated; got != test.stored {
+			t.Errorf("%s: from the cache: %v, want %v: %+v", test.name, got, test.stored, cachetrip.StatusOf(resp))
+		}
 	}
 }
