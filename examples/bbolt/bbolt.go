@@ -1,5 +1,6 @@
-// Package bbolt keeps a cache in a file of go.etcd.io/bbolt. It shows how a store is written: it is
-// complete, it uses only exported packages, and storetest checks it.
+// Package bbolt keeps a cache in a file of go.etcd.io/bbolt. It shows how a
+// store is written: it is complete, it uses only exported packages, and
+// storetest checks it.
 //
 //	s, err := bbolt.Open("cache.db", bbolt.Options{})
 //	cache := &cachetrip.Transport{Store: s}
@@ -12,22 +13,24 @@
 //     leaves no garbage. A body is in memory, too, while it is open: a transaction that stayed open
 //     could block an Update.
 //   - bbolt has no checksums of values. So each value begins with its digest.
-//   - Reading does not write. The store notes in memory which keys are used, and the next Update
-//     saves that for eviction.
+//   - The order of use is in memory, so reading does not write. It begins with the times of storing.
 package bbolt
 
 import (
 	"bytes"
+	"container/list"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/gob"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,39 +43,42 @@ const (
 	// DefaultMaxBytes is the size limit if the options have none: 256 MiB.
 	DefaultMaxBytes = 256 << 20
 
-	maxVariants = 64        // of a key
 	maxMetadata = 256 << 10 // of an entry, in bytes
 	stagedTime  = 10 * time.Minute
-	pageKeys    = 100 // how many keys All reads at a time
 )
 
-// The buckets.
-var (
-	metadata = []byte("entries") // key → entries
-	bodies   = []byte("bodies")  // key and blob ID → bytes
-	order    = []byte("order")   // number of a use → key
-	lastUse  = []byte("lastUse") // key → number of its last use
-	other    = []byte("other")   // the secret, and the size of all entries and bodies
-)
+// The bucket keys has the secret, and a bucket for each key: its entries, and
+// its bodies by their IDs.
+var keysName, secretName, entriesName = []byte("keys"), []byte("secret"), []byte("entries")
 
 // Options are the options of a [Store].
 type Options struct {
-	// MaxBytes limits the size of what is stored, in bytes. One body has at most a quarter of it. The
-	// file is a little larger, and does not shrink. If 0, DefaultMaxBytes is used.
+	// MaxBytes limits the size of what is stored, in bytes. One body has at
+	// most a quarter of it. The file is a little larger, and does not shrink.
+	// If 0, DefaultMaxBytes is used.
 	MaxBytes int64
 }
 
 // Store is a store in a file. It is safe for concurrent use.
 type Store struct {
-	db      *bolt.DB
-	max     int64
-	maxBody int64
-	secret  []byte
-	now     func() time.Time
+	db     *bolt.DB
+	max    int64
+	secret []byte
+	now    func() time.Time
+
+	writing sync.Mutex // held by Update, until mu's fields agree with the file
 
 	mu     sync.Mutex
-	used   map[string]bool   // keys that were used since the last Update
-	staged map[string]staged // committed bodies that no entry names yet, by ID
+	used   list.List                // of item, the key that was used last comes first
+	items  map[string]*list.Element // by key
+	size   int64                    // of all keys
+	staged map[string]staged        // committed bodies that no entry names yet, by ID
+}
+
+type item struct {
+	key    string
+	size   int64
+	stored time.Time // as far as Open needs it
 }
 
 type staged struct {
@@ -82,40 +88,49 @@ type staged struct {
 
 var _ store.Store = (*Store)(nil)
 
-// Open opens a store, and makes the file if it does not exist. It fails after a second if another
-// process has the file open.
+// Open opens a store, and makes the file if it does not exist. It fails after a
+// second if another process has the file open.
 func Open(path string, opts Options) (*Store, error) {
 	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second})
 	if err != nil {
 		return nil, wrap("open", err)
 	}
-	s := &Store{db: db, max: opts.MaxBytes, now: time.Now, used: map[string]bool{}, staged: map[string]staged{}}
+	s := &Store{db: db, max: opts.MaxBytes, now: time.Now, items: map[string]*list.Element{}, staged: map[string]staged{}}
 	if s.max <= 0 {
 		s.max = DefaultMaxBytes
 	}
-	s.maxBody = s.max / 4
-	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{metadata, bodies, order, lastUse, other} {
-			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-				return err
-			}
-		}
-		if err := setTotal(tx, sizeOf(tx, nil)); err != nil {
-			return err
-		}
-		if secret, ok := proven(tx.Bucket(other).Get([]byte("secret"))); ok {
-			s.secret = bytes.Clone(secret)
-			return nil
-		}
-		s.secret = make([]byte, 32)
-		rand.Read(s.secret)
-		return tx.Bucket(other).Put([]byte("secret"), prove(s.secret))
-	})
-	if err != nil {
+	if err := db.Update(s.load); err != nil {
 		db.Close()
 		return nil, wrap("open", err)
 	}
 	return s, nil
+}
+
+// load reads the secret, or makes one. It finds out which keys there are, and
+// orders them by time.
+func (s *Store) load(tx *bolt.Tx) error {
+	keys, err := tx.CreateBucketIfNotExists(keysName)
+	if err != nil {
+		return err
+	}
+	var found []item
+	keys.ForEachBucket(func(key []byte) error {
+		it := item{key: string(key), size: sizeOf(keys.Bucket(key))}
+		if entries := entriesOf(keys, it.key); len(entries) > 0 {
+			it.stored = entries[0].ResponseTime
+		}
+		found = append(found, it)
+		return nil
+	})
+	slices.SortFunc(found, func(a, b item) int { return a.stored.Compare(b.stored) })
+	for _, it := range found {
+		s.set(it)
+	}
+	if s.secret = proven(keys.Get(secretName)); s.secret == nil {
+		s.secret = []byte(rand.Text() + rand.Text())
+		err = keys.Put(secretName, prove(s.secret))
+	}
+	return err
 }
 
 // Close closes the file. Bodies that are open stay readable.
@@ -123,329 +138,321 @@ func (s *Store) Close() error { return wrap("close", s.db.Close()) }
 
 // Entries implements [store.Store]. Damaged entries count as missing.
 func (s *Store) Entries(ctx context.Context, key string) (entries []*store.Entry, err error) {
-	if err := check(ctx, key); err != nil {
-		return nil, err
-	}
-	err = s.db.View(func(tx *bolt.Tx) error {
-		entries = load(tx, []byte(key))
-		return nil
-	})
-	if len(entries) > 0 {
-		s.mu.Lock()
-		s.used[key] = true
-		s.mu.Unlock()
+	err = s.view(ctx, key, func(keys *bolt.Bucket) { entries = entriesOf(keys, key) })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if element := s.items[key]; element != nil {
+		s.used.MoveToFront(element)
 	}
 	return entries, wrap("look up", err)
 }
 
-// Fits reports whether Update takes an entry. The cache asks before the body arrives.
-func (s *Store) Fits(e *store.Entry) bool {
-	encoded, err := encode([]*store.Entry{e})
-	return err == nil && len(encoded) <= maxMetadata
+// view reads the bucket of keys.
+func (s *Store) view(ctx context.Context, key string, read func(keys *bolt.Bucket)) error {
+	return s.db.View(func(tx *bolt.Tx) error {
+		read(tx.Bucket(keysName))
+		return errors.Join(ctx.Err(), store.CheckKey(key))
+	})
 }
+
+// Fits reports whether Update takes an entry. The cache asks before the body
+// arrives.
+func (s *Store) Fits(e *store.Entry) bool {
+	return len(encode([]*store.Entry{e})) <= maxMetadata
+}
+
+// errUnchanged ends a transaction without writing.
+var errUnchanged = errors.New("unchanged")
 
 // Update implements [store.Store].
 func (s *Store) Update(ctx context.Context, key string, change func([]*store.Entry) []*store.Entry) error {
-	if err := check(ctx, key); err != nil {
+	if err := errors.Join(ctx.Err(), store.CheckKey(key)); err != nil {
 		return err
 	}
-	var named []string
-	err := s.db.Update(func(tx *bolt.Tx) error {
-		if err := ctx.Err(); err != nil {
-			return err // it ended while this call waited for another one
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	sizes := map[string]int64{} // of the keys that change
+	var next []*store.Entry
+	err := s.db.Update(func(tx *bolt.Tx) (err error) {
+		if ctx.Err() != nil {
+			return ctx.Err() // it ended while this call waited for another one
 		}
-		k := []byte(key)
-		current := load(tx, k)
-		next := change(slices.Clone(current))
-		if slices.Equal(current, next) {
-			return nil
+		keys := tx.Bucket(keysName)
+		current := entriesOf(keys, key)
+		if next = change(slices.Clone(current)); slices.Equal(current, next) {
+			return errUnchanged
 		}
-		before := sizeOf(tx, k)
-		next, err := arrange(key, current, next)
-		if err != nil {
+		if next, err = store.Arrange(key, current, next); err != nil {
 			return err
 		}
-		if named, err = s.keep(tx, k, next); err != nil {
+		if sizes[key], err = s.write(keys, key, next); err != nil {
 			return err
 		}
-		if err := s.saveUse(tx, k, len(next) > 0); err != nil {
-			return err
-		}
-		return s.evict(tx, k, total(tx)+sizeOf(tx, k)-before)
+		return s.evict(keys, key, sizes)
 	})
-	if err != nil {
+	if err != nil && err != errUnchanged {
 		return wrap("update", err)
 	}
 	s.mu.Lock()
-	for _, id := range named {
+	defer s.mu.Unlock()
+	for key, size := range sizes {
+		s.set(item{key: key, size: size})
+	}
+	for id := range bodiesOf(next) {
 		delete(s.staged, id)
 	}
-	s.mu.Unlock()
 	return nil
 }
 
-// keep writes the entries of a key, with the staged bodies that they name. It removes the bodies that
-// they do not name. It returns the IDs of those that they name.
-func (s *Store) keep(tx *bolt.Tx, key []byte, next []*store.Entry) (named []string, err error) {
-	for _, e := range next {
+// bodiesOf returns the IDs of the bodies that entries name.
+func bodiesOf(entries []*store.Entry) map[string]bool {
+	ids := map[string]bool{}
+	for _, e := range entries {
 		for _, p := range e.Parts {
-			named = append(named, p.Blob.ID)
+			ids[p.Blob.ID] = true
 		}
 	}
-	b := tx.Bucket(bodies)
-	for _, name := range namesWith(b, key) {
-		if !slices.Contains(named, string(name[len(key):])) {
-			if err := b.Delete(name); err != nil {
-				return nil, err
-			}
-		}
-	}
-	for _, id := range named {
-		if body, ok := s.stagedBody(id); ok {
-			if err := b.Put(slices.Concat(key, []byte(id)), prove(body)); err != nil {
-				return nil, err
-			}
-		}
-	}
-	if len(next) == 0 {
-		return nil, tx.Bucket(metadata).Delete(key)
-	}
-	encoded, err := encode(next)
+	return ids
+}
+
+// write makes entries and their bodies all that is under a key, and returns
+// their size.
+func (s *Store) write(keys *bolt.Bucket, key string, entries []*store.Entry) (int64, error) {
+	b, err := keys.CreateBucketIfNotExists([]byte(key))
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	return named, tx.Bucket(metadata).Put(key, prove(encoded))
+	if len(entries) == 0 {
+		return 0, keys.DeleteBucket([]byte(key))
+	}
+	if slices.ContainsFunc(entries, func(e *store.Entry) bool { return !s.Fits(e) }) {
+		return 0, store.ErrTooLarge
+	}
+	named := bodiesOf(entries)
+	var gone [][]byte
+	b.ForEach(func(name, _ []byte) error {
+		if !named[string(name)] {
+			gone = append(gone, name)
+		}
+		return nil
+	})
+	for _, name := range gone {
+		err = errors.Join(err, b.Delete(name))
+	}
+	for id := range named {
+		if body := s.stagedBody(id); body != nil {
+			err = errors.Join(err, b.Put([]byte(id), prove(body)))
+		}
+	}
+	err = errors.Join(err, b.Put(entriesName, prove(encode(entries))))
+	return sizeOf(b), err
 }
 
-// saveUse makes the keys that were used since the last Update the last ones to be evicted.
-func (s *Store) saveUse(tx *bolt.Tx, key []byte, kept bool) error {
+// evict deletes the keys that were not used for longest until the size is
+// within the limit, but not the key that was written. It notes in sizes which.
+func (s *Store) evict(keys *bolt.Bucket, written string, sizes map[string]int64) error {
 	s.mu.Lock()
-	used := s.used
-	s.used = map[string]bool{}
-	s.mu.Unlock()
-	used[string(key)] = true
-	for name := range used {
-		k := []byte(name)
-		if err := forget(tx, k); err != nil {
-			return err
-		}
-		if tx.Bucket(metadata).Get(k) == nil {
-			continue
-		}
-		n, err := tx.Bucket(order).NextSequence()
-		if err != nil {
-			return err
-		}
-		at := fmt.Appendf(nil, "%016x", n)
-		if err := errors.Join(tx.Bucket(order).Put(at, k), tx.Bucket(lastUse).Put(k, at)); err != nil {
-			return err
-		}
+	defer s.mu.Unlock()
+	size := s.size + sizes[written]
+	if element := s.items[written]; element != nil {
+		size -= element.Value.(item).size
 	}
-	return nil
-}
-
-// forget removes a key from the order of use.
-func forget(tx *bolt.Tx, key []byte) error {
-	if at := tx.Bucket(lastUse).Get(key); at != nil {
-		return errors.Join(tx.Bucket(order).Delete(at), tx.Bucket(lastUse).Delete(key))
-	}
-	return nil
-}
-
-// evict removes the keys that were not used for longest, but not spared, until size is within the
-// limit. size is the size of what the transaction has left so far.
-func (s *Store) evict(tx *bolt.Tx, spared []byte, size int64) error {
-	for size > s.max {
-		_, key := tx.Bucket(order).Cursor().First()
-		if key == nil || bytes.Equal(key, spared) {
+	for element := s.used.Back(); size > s.max; element = element.Prev() {
+		if element == nil {
 			return store.ErrTooLarge
 		}
-		key = bytes.Clone(key)
-		size -= sizeOf(tx, key)
-		for _, name := range namesWith(tx.Bucket(bodies), key) {
-			if err := tx.Bucket(bodies).Delete(name); err != nil {
+		if it := element.Value.(item); it.key != written {
+			if err := keys.DeleteBucket([]byte(it.key)); err != nil {
 				return err
 			}
-		}
-		if err := errors.Join(forget(tx, key), tx.Bucket(metadata).Delete(key)); err != nil {
-			return err
+			size, sizes[it.key] = size-it.size, 0
 		}
 	}
-	return setTotal(tx, size)
+	return nil
 }
 
-// All implements [store.Store]. It reads some keys at a time, so that Update may be called meanwhile.
+// set notes a key that was written now. The caller has mu, or is Open.
+func (s *Store) set(it item) {
+	if element := s.items[it.key]; element != nil {
+		s.size -= s.used.Remove(element).(item).size
+		delete(s.items, it.key)
+	}
+	if it.size > 0 {
+		s.items[it.key] = s.used.PushFront(it)
+		s.size += it.size
+	}
+}
+
+// All implements [store.Store]. Update may be called while it reads.
 func (s *Store) All(ctx context.Context, prefix string) iter.Seq2[*store.Entry, error] {
 	return func(yield func(*store.Entry, error) bool) {
-		if !isHex(prefix) || len(prefix) > 64 {
-			yield(nil, wrap("list", fmt.Errorf("%.80q is not the beginning of a key", prefix)))
-			return
-		}
-		for from := []byte(prefix); from != nil; {
-			if err := ctx.Err(); err != nil {
-				yield(nil, err)
-				return
+		err := errors.Join(store.CheckPrefix(prefix), s.db.View(func(*bolt.Tx) error { return ctx.Err() }))
+		s.mu.Lock()
+		keys := slices.Sorted(maps.Keys(s.items))
+		s.mu.Unlock()
+		for _, key := range keys {
+			var entries []*store.Entry
+			if err == nil && strings.HasPrefix(key, prefix) {
+				err = s.view(ctx, key, func(keys *bolt.Bucket) { entries = entriesOf(keys, key) })
 			}
-			var page []*store.Entry
-			err := s.db.View(func(tx *bolt.Tx) error {
-				c := tx.Bucket(metadata).Cursor()
-				k, _ := c.Seek(from)
-				for range pageKeys {
-					if !bytes.HasPrefix(k, []byte(prefix)) {
-						k = nil
-					}
-					if k == nil {
-						break
-					}
-					page = append(page, load(tx, k)...)
-					k, _ = c.Next()
-				}
-				from = bytes.Clone(k)
-				return nil
-			})
-			if err != nil {
-				yield(nil, wrap("list", err))
-				return
-			}
-			for _, e := range page {
+			for _, e := range entries {
 				if !yield(e, nil) {
 					return
 				}
 			}
+		}
+		if err != nil {
+			yield(nil, wrap("list", err))
 		}
 	}
 }
 
 // Secret implements [store.Store].
 func (s *Store) Secret(ctx context.Context) ([]byte, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	return bytes.Clone(s.secret), wrap("secret", s.db.View(func(*bolt.Tx) error { return nil }))
+	err := s.db.View(func(*bolt.Tx) error { return ctx.Err() })
+	return bytes.Clone(s.secret), wrap("secret", err)
 }
 
-// arrange returns the entries to store, the most recently stored first, and not too many. An entry is
-// kept if the key had it before.
-func arrange(key string, current, next []*store.Entry) ([]*store.Entry, error) {
-	var fresh, kept []*store.Entry
-	for i, e := range next {
-		if e == nil || slices.Contains(next[:i], e) {
-			continue
+// Open implements [store.Store].
+func (s *Store) Open(ctx context.Context, key string, blob store.Blob) (store.Body, error) {
+	content := s.stagedBody(blob.ID)
+	err := s.view(ctx, key, func(keys *bolt.Bucket) {
+		if b := keys.Bucket([]byte(key)); b != nil && content == nil {
+			content = proven(b.Get([]byte(blob.ID)))
 		}
-		if slices.Contains(current, e) {
-			kept = append(kept, e)
-			continue
-		}
-		if e.Key != key {
-			return nil, fmt.Errorf("an entry of key %.80q", e.Key)
-		}
-		for _, p := range e.Parts {
-			size := p.Blob.Size
-			if p.Offset < 0 || p.Length < 0 || p.Skip < 0 || size < 0 || p.Skip > size || p.Length > size-p.Skip ||
-				p.Blob.Inline != nil && int64(len(p.Blob.Inline)) != size {
-				return nil, fmt.Errorf("a part that lies outside of its blob of %d bytes", size)
-			}
-		}
-		if encoded, err := encode([]*store.Entry{e}); err != nil || len(encoded) > maxMetadata {
-			return nil, errors.Join(store.ErrTooLarge, err)
-		}
-		fresh = append(fresh, e)
+	})
+	if err == nil && (content == nil || int64(len(content)) != blob.Size) {
+		err = store.ErrDamaged
 	}
-	for len(fresh)+len(kept) > maxVariants {
-		from := &kept
-		if len(kept) == 0 {
-			from = &fresh
-		}
-		oldest := 0
-		for i, e := range *from {
-			if !e.ResponseTime.After((*from)[oldest].ResponseTime) {
-				oldest = i
-			}
-		}
-		*from = slices.Delete(*from, oldest, oldest+1)
-	}
-	return append(fresh, kept...), nil
+	return body{bytes.NewReader(content)}, wrap("open body", err)
 }
 
-// load returns the entries of a key, none if they are missing or damaged.
-func load(tx *bolt.Tx, key []byte) (entries []*store.Entry) {
-	value, ok := proven(tx.Bucket(metadata).Get(key))
-	if !ok || gob.NewDecoder(bytes.NewReader(value)).Decode(&entries) != nil {
+// body is an open body.
+type body struct{ io.ReaderAt }
+
+func (body) Close() error { return nil }
+
+// stagedBody returns a committed body that no entry names yet, nil if there is
+// none.
+func (s *Store) stagedBody(id string) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if b := s.staged[id]; s.now().Sub(b.since) < stagedTime {
+		return b.body
+	}
+	return nil
+}
+
+// Create implements [store.Store].
+func (s *Store) Create(ctx context.Context, key string, size int64) (store.Draft, error) {
+	if size > s.max/4 {
+		return nil, wrap("create", store.ErrTooLarge)
+	}
+	return &draft{s: s, content: []byte{}}, wrap("create", s.view(ctx, key, func(*bolt.Bucket) {}))
+}
+
+// draft is a body that is being written.
+type draft struct {
+	s *Store
+
+	mu      sync.Mutex
+	content []byte // nil after Close
+	err     error  // of Write and Commit from now on
+}
+
+func (d *draft) Write(p []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.err == nil && int64(len(d.content)+len(p)) > d.s.max/4 {
+		d.err = wrap("write", store.ErrTooLarge)
+	}
+	if d.err != nil {
+		return 0, d.err
+	}
+	d.content = append(d.content, p...)
+	return len(p), nil
+}
+
+func (d *draft) ReadAt(p []byte, offset int64) (int, error) {
+	d.mu.Lock()
+	content := d.content
+	d.mu.Unlock()
+	if content == nil {
+		return 0, wrap("read draft", fs.ErrClosed)
+	}
+	return bytes.NewReader(content).ReadAt(p, offset)
+}
+
+// Commit keeps the body in memory until an Update names it, or until nobody can
+// be expected to.
+func (d *draft) Commit() (store.Blob, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.err != nil {
+		return store.Blob{}, d.err
+	}
+	d.err = wrap("write", fs.ErrClosed)
+	s := d.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, b := range s.staged {
+		if s.now().Sub(b.since) >= stagedTime {
+			delete(s.staged, id)
+		}
+	}
+	blob := store.Blob{ID: rand.Text(), Size: int64(len(d.content))}
+	s.staged[blob.ID] = staged{d.content, s.now()}
+	return blob, nil
+}
+
+func (d *draft) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.content, d.err = nil, errors.Join(d.err, wrap("write", fs.ErrClosed))
+	return nil
+}
+
+// entriesOf returns the entries of a key, none if they are missing or damaged.
+func entriesOf(keys *bolt.Bucket, key string) (entries []*store.Entry) {
+	b := keys.Bucket([]byte(key))
+	if b == nil || gob.NewDecoder(bytes.NewReader(proven(b.Get(entriesName)))).Decode(&entries) != nil {
 		return nil
 	}
 	return entries
 }
 
-func encode(entries []*store.Entry) ([]byte, error) {
-	entries = slices.Clone(entries)
-	for i, e := range entries {
-		entries[i] = e.Clone()
-		for j := range entries[i].Parts {
-			entries[i].Parts[j].Blob.Inline = nil // the bytes are in a bucket of their own
-		}
-	}
+func encode(entries []*store.Entry) []byte {
 	var b bytes.Buffer
-	err := gob.NewEncoder(&b).Encode(entries)
-	return b.Bytes(), err
+	gob.NewEncoder(&b).Encode(entries) // cannot fail for this type
+	return b.Bytes()
 }
 
-// prove returns a value with its digest in front, proven the value without it.
+// prove returns a value with its digest in front.
 func prove(value []byte) []byte {
 	sum := sha256.Sum256(value)
 	return append(sum[:], value...)
 }
 
-func proven(value []byte) ([]byte, bool) {
-	if len(value) < sha256.Size {
-		return nil, false
+// proven returns a copy of a value without its digest, nil if that is wrong.
+// bbolt lets nobody use a value after its transaction.
+func proven(value []byte) []byte {
+	if len(value) < sha256.Size || !bytes.Equal(prove(value[sha256.Size:]), value) {
+		return nil
 	}
-	sum := sha256.Sum256(value[sha256.Size:])
-	return value[sha256.Size:], bytes.Equal(sum[:], value[:sha256.Size])
+	return append([]byte{}, value[sha256.Size:]...)
 }
 
-// namesWith returns the names in a bucket that begin with a prefix.
-func namesWith(b *bolt.Bucket, prefix []byte) (names [][]byte) {
-	c := b.Cursor()
-	for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = c.Next() {
-		names = append(names, bytes.Clone(k))
-	}
-	return names
-}
-
-// total returns the size of all entries and bodies, as setTotal has saved it.
-func total(tx *bolt.Tx) (n int64) {
-	fmt.Sscan(string(tx.Bucket(other).Get([]byte("size"))), &n)
+// sizeOf returns the size of all values in a bucket, with their names.
+func sizeOf(b *bolt.Bucket) (n int64) {
+	b.ForEach(func(name, value []byte) error {
+		n += int64(len(name) + len(value))
+		return nil
+	})
 	return n
 }
 
-func setTotal(tx *bolt.Tx, n int64) error {
-	return tx.Bucket(other).Put([]byte("size"), fmt.Append(nil, n))
-}
-
-// sizeOf returns the size of the entries and the bodies whose names begin with key.
-func sizeOf(tx *bolt.Tx, key []byte) (n int64) {
-	for _, name := range [][]byte{metadata, bodies} {
-		c := tx.Bucket(name).Cursor()
-		for k, v := c.Seek(key); k != nil && bytes.HasPrefix(k, key); k, v = c.Next() {
-			n += int64(len(k) + len(v))
-		}
-	}
-	return n
-}
-
-func check(ctx context.Context, key string) error {
-	if len(key) != 64 || !isHex(key) {
-		return wrap("check key", fmt.Errorf("%.80q is not 64 hexadecimal digits", key))
-	}
-	return ctx.Err()
-}
-
-func isHex(s string) bool {
-	_, err := hex.DecodeString(s + s[:len(s)%2])
-	return err == nil && bytes.Equal(bytes.ToLower([]byte(s)), []byte(s))
-}
-
-// wrap adds the operation to an error, and says in the words of package store what it means.
+// wrap adds the operation to an error, and says in the words of package store
+// what it means.
 func wrap(op string, err error) error {
 	if err == nil {
 		return nil
@@ -455,8 +462,3 @@ func wrap(op string, err error) error {
 	}
 	return fmt.Errorf("bbolt store: %s: %w", op, err)
 }
-
-// body is an open body.
-type body struct{ io.ReaderAt }
-
-func (body) Close() error { return nil }

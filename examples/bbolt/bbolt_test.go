@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,28 +30,16 @@ func open(t testing.TB, path string, opts Options) *Store {
 	return s
 }
 
-// total returns the size of all entries and bodies.
-func (s *Store) total(t *testing.T) (n int64) {
-	t.Helper()
-	err := s.db.View(func(tx *bolt.Tx) error {
-		n = total(tx)
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
-
-// TestStore runs the acceptance tests. There is no Second, because bbolt locks its file.
+// TestStore runs the acceptance tests. There is no Second, because bbolt locks
+// its file.
 func TestStore(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Subject {
 		path := filepath.Join(t.TempDir(), "cache.db")
 		s := open(t, path, Options{MaxBytes: 64 << 20})
-		// flip changes a byte of a value, and put removes it if it is nil.
-		flip := func(bucket []byte, name string, remove bool) error {
+		// flip changes a byte of a value of a key, or removes the value.
+		flip := func(key, name string, remove bool) error {
 			return s.db.Update(func(tx *bolt.Tx) error {
-				b := tx.Bucket(bucket)
+				b := tx.Bucket(keysName).Bucket([]byte(key))
 				value := bytes.Clone(b.Get([]byte(name)))
 				if value == nil {
 					return fmt.Errorf("there is no value %s", name)
@@ -72,9 +61,9 @@ func TestStore(t *testing.T) {
 				s = open(t, path, Options{MaxBytes: 64 << 20})
 				return s, nil
 			},
-			Damage:        func(key string, blob store.Blob) error { return flip(bodies, key+blob.ID, false) },
-			Lose:          func(key string, blob store.Blob) error { return flip(bodies, key+blob.ID, true) },
-			DamageEntries: func(key string) error { return flip(metadata, key, false) },
+			Damage:        func(key string, blob store.Blob) error { return flip(key, blob.ID, false) },
+			Lose:          func(key string, blob store.Blob) error { return flip(key, blob.ID, true) },
+			DamageEntries: func(key string) error { return flip(key, string(entriesName), false) },
 			Collect: func() error {
 				s.now = func() time.Time { return time.Now().Add(time.Hour) }
 				return nil
@@ -83,31 +72,18 @@ func TestStore(t *testing.T) {
 	})
 }
 
-// TestEviction fills a small store. The keys that were used last stay, and the size is what it says.
+// TestEviction fills a small store. The keys that were used last stay, and the
+// size is what it says.
 func TestEviction(t *testing.T) {
 	const limit = 1 << 20
 	path := filepath.Join(t.TempDir(), "cache.db")
 	s := open(t, path, Options{MaxBytes: limit})
 	const size, keys = 50_000, 60
 	for i := range keys {
-		draft, err := s.Create(t.Context(), storetest.Key(i, 0), size)
-		if err != nil {
+		if err := put(t, s, i, size); err != nil {
 			t.Fatal(err)
 		}
-		draft.Write(make([]byte, size))
-		blob, err := draft.Commit()
-		draft.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
-		key := storetest.Key(i, 0)
-		err = s.Update(t.Context(), key, func([]*store.Entry) []*store.Entry {
-			return []*store.Entry{{Key: key, Method: "GET", Length: size, Parts: []store.Part{{Length: size, Blob: blob}}}}
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if n := s.total(t); n > limit {
+		if n := s.size; n > limit {
 			t.Fatalf("%d bytes after %d keys, more than %d", n, i, limit)
 		}
 		if got, err := s.Entries(t.Context(), storetest.Key(0, 0)); len(got) != 1 || err != nil {
@@ -126,10 +102,71 @@ func TestEviction(t *testing.T) {
 			t.Errorf("key %d is gone, although it was stored late: %v", i, err)
 		}
 	}
-	counted := s.total(t)
+	for range 10 { // what is replaced makes room for what replaces it
+		if err := put(t, s, keys-1, size); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(s.items); n != kept {
+		t.Errorf("%d keys are left after one of %d was replaced", n, kept)
+	}
+	counted := s.size
 	s.Close()
-	if again := open(t, path, Options{MaxBytes: limit}); again.total(t) != counted {
-		t.Errorf("%d bytes were counted, but there are %d", counted, again.total(t))
+	s = open(t, path, Options{MaxBytes: limit})
+	if s.size != counted {
+		t.Errorf("%d bytes were counted, but there are %d", counted, s.size)
+	}
+	if err := put(t, s, keys, size); err != nil { // the order of use is that of storing now
+		t.Fatal(err)
+	}
+	for i, want := range map[int]int{0: 0, keys - 2: 1, keys - 1: 1} {
+		if got, err := s.Entries(t.Context(), storetest.Key(i, 0)); len(got) != want || err != nil {
+			t.Errorf("%d entries of key %d are left, %v; want %d", len(got), i, err, want)
+		}
+	}
+}
+
+// put stores a body of size bytes under the key with the number i.
+func put(t *testing.T, s *Store, i, size int) error {
+	key := storetest.Key(i, 0)
+	draft, err := s.Create(t.Context(), key, int64(size))
+	if err != nil {
+		return err
+	}
+	defer draft.Close()
+	draft.Write(make([]byte, size))
+	blob, err := draft.Commit()
+	if err != nil {
+		return err
+	}
+	return s.Update(t.Context(), key, func([]*store.Entry) []*store.Entry {
+		stored := time.Unix(int64(i), 0)
+		return []*store.Entry{{Key: key, Method: "GET", ResponseTime: stored, Length: blob.Size, Parts: []store.Part{{Length: blob.Size, Blob: blob}}}}
+	})
+}
+
+// TestManyWriters evicts in several goroutines. The size is what it says
+// afterwards, too.
+func TestManyWriters(t *testing.T) {
+	const limit = 1 << 20
+	path := filepath.Join(t.TempDir(), "cache.db")
+	s := open(t, path, Options{MaxBytes: limit})
+	s.db.NoSync = true // it shows more if it is quick
+	var writers sync.WaitGroup
+	for w := range 8 {
+		writers.Go(func() {
+			for i := range 50 {
+				if err := put(t, s, (i*w)%40, 10_000*(1+i%5)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	writers.Wait()
+	counted := s.size
+	s.Close()
+	if again := open(t, path, Options{MaxBytes: limit}); again.size != counted || counted > limit {
+		t.Errorf("%d bytes were counted, but there are %d", counted, again.size)
 	}
 }
 
