@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"html"
 	"math"
+	"slices"
 	"strings"
 )
 
-// The chart: how many times the limit each subject takes, on a logarithmic scale.
+// The chart: how many times the limit each subject takes, on a logarithmic
+// scale.
 
 const (
 	chartWidth  = 980
@@ -35,6 +37,8 @@ const chartStyle = `
 	.cachetrip-memory { fill: none; stroke: #0969da; stroke-width: 2 }
 	.gregjones { fill: #bc4c00; stroke: #bc4c00 }
 	.gregjones-memory { fill: none; stroke: #bc4c00; stroke-width: 2 }
+	.bartventer { fill: #8250df; stroke: #8250df }
+	.sandrolain { fill: #1b7c83; stroke: #1b7c83 }
 	.no-cache { fill: none; stroke: #6e7781; stroke-width: 1.5 }
 	@media (prefers-color-scheme: dark) {
 		text { fill: #e6edf3 }
@@ -47,9 +51,14 @@ const chartStyle = `
 		.cachetrip-memory { stroke: #4493f8 }
 		.gregjones { fill: #f0883e; stroke: #f0883e }
 		.gregjones-memory { stroke: #f0883e }
+		.bartventer { fill: #ab7df8; stroke: #ab7df8 }
+		.sandrolain { fill: #42a0a8; stroke: #42a0a8 }
 		.no-cache { stroke: #9198a1 }
 	}
 `
+
+// charted is the subjects in the chart. More would hide each other.
+var charted = []string{cachetripDisk, cachetripMemory, gregjonesDisk, gregjonesMemory, bartventerDisk, sandrolainDisk, noCache}
 
 // chart draws all figures that can be seen as multiples of a limit.
 func (r *report) chart() string {
@@ -67,7 +76,7 @@ func (r *report) chart() string {
 	// Legend.
 	text(&b, 12, 22, "head", "start", "Multiples of the physical limit; left is better")
 	x := 12.0
-	for _, s := range subjects[1:] {
+	for _, s := range charted {
 		mark(&b, s, x+6, 44)
 		text(&b, x+18, 48, "", "start", subjectTitles[s])
 		x += 34 + 7*float64(len(subjectTitles[s]))
@@ -95,8 +104,7 @@ func (r *report) chart() string {
 		if target > 0 {
 			fmt.Fprintf(&b, `<line class="target" x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f"/>`+"\n", place(target), y-8, place(target), y+8)
 		}
-		for n := len(subjects) - 1; n > 0; n-- { // ours on top
-			s := subjects[n]
+		for _, s := range slices.Backward(charted) { // ours on top
 			m, ok := marks[s]
 			if !ok {
 				continue
@@ -126,7 +134,7 @@ func (f *figure) multiples() (marks map[string]spread, target float64) {
 	l, limited := f.Cells[limit]
 	for s, c := range f.Cells {
 		switch {
-		case c.Void || s == limit:
+		case c.Void || s == limit || len(c.Samples) == 0:
 		case limited:
 			if r := ratios(c.Samples, l.Samples); len(r) > 0 {
 				marks[s] = spreadOf(r)
@@ -158,6 +166,10 @@ func mark(b *strings.Builder, subject string, x, y float64) {
 	switch subject {
 	case gregjonesDisk, gregjonesMemory:
 		fmt.Fprintf(b, `<rect class="%s" x="%.1f" y="%.1f" width="9" height="9"/>`+"\n", subject, x-4.5, y-4.5)
+	case bartventerDisk:
+		fmt.Fprintf(b, `<path class="%s" d="M%.1f %.1fl5 5l-5 5l-5 -5z"/>`+"\n", subject, x, y-5)
+	case sandrolainDisk:
+		fmt.Fprintf(b, `<path class="%s" d="M%.1f %.1fl5 -9h-10z"/>`+"\n", subject, x, y+4.5)
 	case noCache:
 		fmt.Fprintf(b, `<path class="%s" d="M%.1f %.1fl5 9h-10z"/>`+"\n", subject, x, y-5)
 	default:

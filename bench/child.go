@@ -32,8 +32,11 @@ type job struct {
 	Dir     string // for its files
 	Origin  string // address of the origin
 	Tag     string // under which the origin counts its requests
+	Roots   string `json:",omitempty"` // certificate of the origin, if it has one
 	Profile string // prefix of the names of profiles to be written, if any
 	Params
+	program  string // that the child runs; empty: this one
+	straceTo string // file for a summary of the child's system calls; empty: they are not traced
 }
 
 // Params are the sizes of a workload.
@@ -45,6 +48,12 @@ type Params struct {
 	Time    time.Duration `json:",omitempty"` // of one measurement, if it does not end after N operations
 	First   int           `json:",omitempty"` // the number of the first body
 	Name    string        `json:",omitempty"` // of a trace
+	Hosts   int           `json:",omitempty"` // that entries are spread over; 0: all are of the origin
+	Timeout bool          `json:",omitempty"` // requests go through an http.Client with a timeout
+	TLS     bool          `json:",omitempty"` // the origin speaks HTTP/2 over TLS
+	User    string        `json:",omitempty"` // whose requests they are, whatever credentials they have
+	Now     int64         `json:",omitempty"` // when the run of a tool begins, in nanoseconds since 1970
+	Kept    bool          `json:",omitempty"` // what was stored is not removed to make room
 }
 
 // command tells a child to measure N operations, or to end.
@@ -101,6 +110,15 @@ func runChild(in io.Reader, out io.Writer) error {
 	if err := commands.Decode(&j); err != nil {
 		return err
 	}
+	run := func() error { return serveChild(j, commands, answers) }
+	if j.Kind == "tool" {
+		inBubble(run) // does not return
+	}
+	return run()
+}
+
+// serveChild does the job of a child process.
+func serveChild(j job, commands *json.Decoder, answers *json.Encoder) error {
 	fail := func(err error) error { return answers.Encode(sample{Failure: err.Error()}) }
 	start := contestants[j.Kind]
 	if start == nil {
@@ -177,8 +195,13 @@ const patienceEach = 2 * time.Millisecond
 func startChild(ctx context.Context, j job) (*child, error) {
 	c := &child{job: j}
 	var err error
-	if c.cmd, err = childCommand(ctx, "job"); err != nil {
+	if c.cmd, err = childCommand(ctx, j.program, "job"); err != nil {
 		return nil, err
+	}
+	if j.straceTo != "" {
+		plain := c.cmd
+		c.cmd = exec.CommandContext(ctx, "strace", "-f", "-c", "-o", j.straceTo, plain.Path)
+		c.cmd.Env = plain.Env
 	}
 	c.cmd.Stderr = &c.errors
 	if c.in, err = c.cmd.StdinPipe(); err != nil {
@@ -199,13 +222,16 @@ func startChild(ctx context.Context, j job) (*child, error) {
 	return c, nil
 }
 
-// childCommand returns the command that runs this program as a child.
-func childCommand(ctx context.Context, how string) (*exec.Cmd, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
+// childCommand returns the command that runs a program as a child. An empty
+// name is that of this program.
+func childCommand(ctx context.Context, program, how string) (*exec.Cmd, error) {
+	if program == "" {
+		var err error
+		if program, err = os.Executable(); err != nil {
+			return nil, err
+		}
 	}
-	cmd := exec.CommandContext(ctx, self)
+	cmd := exec.CommandContext(ctx, program)
 	cmd.Env = append(os.Environ(), childVariable+"="+how)
 	return cmd, nil
 }
@@ -316,7 +342,8 @@ type watch struct {
 func (w *watch) start() { w.started = time.Now() }
 func (w *watch) stop()  { w.sum += time.Since(w.started) }
 
-// startBoth and stopBoth measure processor time as well, which takes a system call.
+// startBoth and stopBoth measure processor time as well, which takes a system
+// call.
 func (w *watch) startBoth() { w.busy = processorTime(); w.start() }
 func (w *watch) stopBoth()  { w.stop(); w.processor += processorTime() - w.busy }
 

@@ -2,9 +2,7 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 )
 
@@ -12,8 +10,7 @@ import (
 
 type churnContestant struct {
 	*storeSource
-	slots  *slots
-	rounds int
+	slots *slots
 }
 
 func init() {
@@ -24,9 +21,8 @@ func init() {
 			return nil, err
 		}
 		c.storeSource = s
-		if j.Subject == cachetripDisk || j.Subject == cachetripMemory {
-			// Fill the cache, and a little more.
-			n := int(j.Bound / j.Size * 5 / 4)
+		if !isPeer(j.Subject) { // which would only grow
+			n := c.held() * 5 / 4
 			var s sample
 			for ; n > 0; n -= 1000 {
 				c.run(c.batch(min(n, 1000), j.Size, freshKind), new(watch), &s)
@@ -43,13 +39,6 @@ func init() {
 // the clock stands still.
 func (c *churnContestant) measure(n int) sample {
 	s := sample{Values: make(map[string]float64)}
-	if c.job.Subject == limit {
-		c.rounds++
-		if err := makeDirs(c.limitDir()); err != nil {
-			s.fault(err)
-			return s
-		}
-	}
 	var w watch
 	var largest int64
 	var times []time.Duration
@@ -65,7 +54,7 @@ func (c *churnContestant) measure(n int) sample {
 				s.fault(c.isStored(orders[k-1], make([]byte, readSize)))
 			}
 		}
-		if c.job.Subject == cachetripDisk || c.job.Subject == gregjonesDisk {
+		if c.job.Subject == cachetripDisk || peerOnDisk(c.job.Subject) {
 			size, _, err := walkSize(c.job.Dir)
 			s.fault(err)
 			largest = max(largest, size)
@@ -76,11 +65,11 @@ func (c *churnContestant) measure(n int) sample {
 	if largest > 0 {
 		s.Values["bound"] = float64(largest) / float64(c.job.Bound)
 	}
-	if c.job.Subject == limit {
-		s.fault(os.RemoveAll(c.limitDir()))
-	}
 	return s
 }
+
+// held is how many bodies the size limit allows.
+func (c *churnContestant) held() int { return int(c.job.Bound / c.job.Size) }
 
 // most is the time limit of a measurement.
 func (c *churnContestant) most() time.Duration {
@@ -88,10 +77,6 @@ func (c *churnContestant) most() time.Duration {
 		return c.job.Time
 	}
 	return 3 * c.job.Time
-}
-
-func (c *churnContestant) limitDir() string {
-	return filepath.Join(c.job.Dir, fmt.Sprint("round", c.rounds))
 }
 
 // run stores the bodies of orders, as many at a time as there are slots. It
@@ -122,8 +107,8 @@ func (c *churnContestant) run(orders []order, w *watch, s *sample) []time.Durati
 	return times
 }
 
-// put stores one body. For the limit, it creates a file, writes it and renames
-// it.
+// put stores one body. For the limit, it creates a file, writes it, renames it,
+// and removes the oldest file.
 func (c *churnContestant) put(o order, p []byte) (int, error) {
 	if c.job.Subject != limit {
 		r, err := c.begin(o)
@@ -133,13 +118,20 @@ func (c *churnContestant) put(o order, p []byte) (int, error) {
 		n, err := readAll(r, p)
 		return n, errors.Join(err, r.Close())
 	}
-	path := shardPath(c.limitDir(), o.body.seed)
+	path := shardPath(c.job.Dir, o.body.seed)
 	temp := path + ".tmp"
 	n := int(o.body.size)
 	if err := writeRaw(temp, p[:n]); err != nil {
 		return 0, err
 	}
-	return n, os.Rename(temp, path)
+	if err := os.Rename(temp, path); err != nil {
+		return 0, err
+	}
+	// The seeds of bodies are consecutive numbers.
+	if oldest := int64(o.body.seed) - int64(c.held()); oldest > int64(c.job.First) {
+		return n, os.Remove(shardPath(c.job.Dir, uint64(oldest)))
+	}
+	return n, nil
 }
 
 func (c *churnContestant) close() error {

@@ -27,7 +27,8 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// sea are the random bytes that all bodies are cut from, with the first runSize repeated at its end.
+// sea are the random bytes that all bodies are cut from, with the first runSize
+// repeated at its end.
 var sea = sync.OnceValue(func() []byte {
 	b := make([]byte, seaSize+runSize)
 	rand.NewChaCha8([32]byte{}).Read(b[:seaSize])

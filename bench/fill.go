@@ -19,13 +19,15 @@ func openFilled(j *job, bodies []body) (*source, error) {
 		return fileSource(j.Dir, bodies)
 	}
 	base := &switchBase{RoundTripper: localBase{}}
-	if j.Subject == gregjonesDisk {
-		for i := range bodies {
-			if err := writeGregjones(j.Dir, resourceURL(j.Origin, j.Tag, freshKind, bodies[i].content)); err != nil {
-				return nil, err
-			}
-		}
+	urls := make([]string, len(bodies))
+	for i := range bodies {
+		urls[i] = resourceURL(j.Origin, j.Tag, freshKind, bodies[i].content)
 	}
+	filled, err := fillPeer(j.Subject, j.Dir, urls)
+	if err != nil {
+		return nil, err
+	}
+	base.refuse.Store(filled)
 	c, err := openCache(j.Subject, j.Dir, base, j.Bound)
 	if err != nil {
 		return nil, err
@@ -43,6 +45,9 @@ func openFilled(j *job, bodies []body) (*source, error) {
 		time.Sleep(50 * time.Millisecond)
 		base.refuse.Store(true)
 		for i := range bodies {
+			if filled {
+				break // they have just been hits
+			}
 			if err := s.check(i); err != nil {
 				return nil, err
 			}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -22,11 +23,12 @@ type workload struct {
 	subjects []string
 	metrics  []metric
 
-	ops    int                                              // operations per measurement; 0: as many as fit into its time
-	most   int                                              // limit of ops; 0: none
-	rounds int                                              // limit of rounds; 0: none
-	fresh  bool                                             // each measurement has a new process and a new directory
-	run    func(context.Context, *harness, *workload) error // runs the workload; nil: runInterleaved
+	ops        int                                              // operations per measurement; 0: as many as fit into its time
+	most       int                                              // limit of ops; 0: none
+	rounds     int                                              // limit of rounds; 0: none
+	peerRounds int                                              // the same for peers, which may take a minute for one
+	fresh      bool                                             // each measurement has a new process and a new directory
+	run        func(context.Context, *harness, *workload) error // runs the workload; nil: runInterleaved
 }
 
 // metric is a quantity that a workload measures.
@@ -57,8 +59,10 @@ type harness struct {
 	rounds   int
 	budget   time.Duration  // time of one measurement
 	only     *regexp.Regexp // subjects to run in addition to the limit; nil: all
+	before   string         // program that the subjects named "-before" run; empty: there are none
 	profiles string
 	log      io.Writer
+	progress string                                     // what to add to the lines of the log
 	results  map[string]map[string]map[string][]float64 // by workload, metric, subject: a sample for each round
 	faults   []fault
 }
@@ -71,15 +75,28 @@ type fault struct {
 }
 
 // subjectsOf returns the subjects of a workload that the flags select.
-func (h *harness) subjectsOf(w *workload) []string {
-	return slices.DeleteFunc(slices.Clone(w.subjects), func(s string) bool {
-		return s != limit && h.only != nil && !h.only.MatchString(s)
-	})
+func (h *harness) subjectsOf(w *workload) (of []string) {
+	for _, s := range w.subjects {
+		if s != limit && h.only != nil && !h.only.MatchString(s) {
+			continue
+		}
+		of = append(of, s)
+		if h.before != "" && (s == cachetripDisk || s == cachetripMemory) {
+			of = append(of, s+beforeSuffix)
+		}
+	}
+	return of
 }
 
 // job returns the job of a child.
 func (h *harness) job(w *workload, subject, dir string) job {
 	j := job{Kind: w.kind, Subject: subject, Dir: dir, Origin: h.origin.url, Tag: w.name + "." + subject, Params: w.Params}
+	if w.TLS {
+		j.Origin, j.Roots = h.origin.secureURL, h.origin.roots
+	}
+	if s, ok := strings.CutSuffix(subject, beforeSuffix); ok {
+		j.Subject, j.program = s, h.before
+	}
 	if h.profiles != "" {
 		j.Profile = filepath.Join(h.profiles, w.name+"-"+subject)
 	}
@@ -152,7 +169,7 @@ func (h *harness) runWorkload(ctx context.Context, w *workload) error {
 		run = runInterleaved
 	}
 	err := run(ctx, h, w)
-	fmt.Fprintf(h.log, "%-12s %5.1f s\n", w.name, time.Since(start).Seconds())
+	fmt.Fprintf(h.log, "%-16s %5.1f s  %s\n", w.name, time.Since(start).Seconds(), h.progress)
 	if err != nil {
 		return fmt.Errorf("%s: %w", w.name, err)
 	}
@@ -163,7 +180,8 @@ func (h *harness) runWorkload(ctx context.Context, w *workload) error {
 func runInterleaved(ctx context.Context, h *harness, w *workload) (err error) {
 	type contender struct {
 		*child
-		ops int
+		subject string
+		ops     int
 	}
 	var all []*contender
 	dir := filepath.Join(h.dir, w.name)
@@ -184,14 +202,28 @@ func runInterleaved(ctx context.Context, h *harness, w *workload) (err error) {
 		}
 		c, err := startChild(ctx, h.job(w, subject, own))
 		if err != nil {
+			if h.excused(ctx, w, subject, err) {
+				continue
+			}
 			return err
 		}
-		all = append(all, &contender{child: c, ops: w.ops})
+		all = append(all, &contender{child: c, subject: subject, ops: w.ops})
 	}
-	for _, c := range all {
+	drop := func(c *contender, err error) error {
+		if !h.excused(ctx, w, c.subject, err) {
+			return err
+		}
+		c.kill()
+		all = slices.DeleteFunc(slices.Clone(all), func(other *contender) bool { return other == c })
+		return nil
+	}
+	for _, c := range slices.Clone(all) {
 		if c.ops == 0 {
-			if c.ops, err = h.calibrate(c.child, w.most); err != nil {
-				return err
+			var failed error
+			if c.ops, failed = h.calibrate(c.child, w.most); failed != nil {
+				if err := drop(c, failed); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -202,12 +234,25 @@ func runInterleaved(ctx context.Context, h *harness, w *workload) (err error) {
 			}
 			s, err := h.measure(c.child, c.ops)
 			if err != nil {
-				return err
+				if err := drop(c, err); err != nil {
+					return err
+				}
+				continue
 			}
-			h.record(w, c.job.Subject, s)
+			h.record(w, c.subject, s)
 		}
 	}
 	return nil
+}
+
+// excused records that a peer failed at a workload, and reports whether the
+// workload can go on without it.
+func (h *harness) excused(ctx context.Context, w *workload, subject string, err error) bool {
+	if !isPeer(subject) || ctx.Err() != nil { // the end of the run kills children
+		return false
+	}
+	h.record(w, subject, sample{Errors: 1, First: err.Error()})
+	return true
 }
 
 // calibrate returns how many operations of a child fit into the time of one
@@ -285,21 +330,18 @@ func (s *sample) judge(asked int) {
 func runFresh(ctx context.Context, h *harness, w *workload) error {
 	for round := range h.rounds {
 		for _, subject := range turns(h.subjectsOf(w), round) {
+			if w.peerRounds > 0 && round >= w.peerRounds && isPeer(subject) {
+				continue
+			}
 			dir := filepath.Join(h.dir, fmt.Sprintf("%s-%s-%d", w.name, subject, round))
 			if err := os.MkdirAll(dir, 0o700); err != nil {
 				return err
 			}
 			j := h.job(w, subject, dir)
 			j.First = round
-			c, err := startChild(ctx, j)
-			if err != nil {
-				return err
-			}
-			s, err := h.measure(c, 1)
-			if err == nil {
-				err = c.end()
-			} else {
-				c.kill()
+			s, err := h.measureOnce(ctx, j)
+			if err != nil && h.excused(ctx, w, subject, err) {
+				err, s = nil, sample{}
 			}
 			if err = errors.Join(err, os.RemoveAll(dir)); err != nil {
 				return err
@@ -308,4 +350,18 @@ func runFresh(ctx context.Context, h *harness, w *workload) error {
 		}
 	}
 	return nil
+}
+
+// measureOnce runs a child for one measurement.
+func (h *harness) measureOnce(ctx context.Context, j job) (sample, error) {
+	c, err := startChild(ctx, j)
+	if err != nil {
+		return sample{}, err
+	}
+	s, err := h.measure(c, 1)
+	if err != nil {
+		c.kill()
+		return s, err
+	}
+	return s, c.end()
 }

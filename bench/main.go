@@ -10,6 +10,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -59,7 +60,7 @@ func asChild() bool {
 
 // Numbers of rounds and times of a run.
 const (
-	longRounds, longBudget   = 7, 150 * time.Millisecond
+	longRounds, longBudget   = 5, 150 * time.Millisecond
 	shortRounds, shortBudget = 5, 25 * time.Millisecond
 )
 
@@ -67,19 +68,26 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() {
-		fmt.Fprint(stderr, "Usage: go run . [flags]\n\nMeasures the cache against its peer and the limits of the system.\n\nFlags:\n")
+		fmt.Fprint(stderr, "Usage: go run . [flags]\n\nMeasures the cache against its peers and the limits of the system.\n"+
+			"All rows take some twenty-five minutes on an idle machine with two processors, and\n"+
+			"temporarily 20 GB of disk. -list names the rows, and -run selects some.\n"+
+			"To compare two commits, use the script compare.\n\nFlags:\n")
 		flags.PrintDefaults()
 	}
-	short := flags.Bool("short", false, "smaller workloads and shorter measurements: under two minutes")
+	short := flags.Bool("short", false, "smaller workloads and shorter measurements: about four minutes")
 	pattern := flags.String("run", "", "only workloads whose name matches `REGEXP`")
 	only := flags.String("subject", "", "only subjects whose name matches `REGEXP`, and the limits")
-	rounds := flags.Int("n", 0, "make `N` rounds; by default 7, in short form 5")
+	rounds := flags.Int("n", 0, "make `N` rounds; by default 5")
 	parent := flags.String("dir", os.TempDir(), "keep files below `DIR` while it runs")
 	svg := flags.String("svg", "", "draw a chart to `FILE`")
 	markdown := flags.String("md", "", "write the table to `FILE` as well")
+	doc := flags.String("doc", "", "replace the tables in `FILE` that stand between comments such as <!-- bench:measured --> and <!-- /bench:measured -->")
 	data := flags.String("json", "", "write all samples to `FILE`")
+	before := flags.String("before", "", "compare with another build of this program in `FILE`: its cachetrip is \"before\"; see compare")
 	profiles := flags.String("profile", "", "write CPU and allocation profiles of each subject to `DIR`")
 	each := flags.Duration("time", 0, "let each measurement take about `T`; by default 150ms, in short form 25ms")
+	entries := flags.Int("entries", 0, "`N` entries in the workload \"entries\"; by default 100000, in short form 2000. A million takes some minutes to store")
+	syscalls := flags.Bool("syscalls", false, "count the system calls of an operation with strace instead, of the rows hit-1k, 304-1k, miss-1k and miss-1m")
 	list := flags.Bool("list", false, "list the workloads and end")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -88,11 +96,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
 	h := &harness{
-		rounds: longRounds, budget: longBudget, profiles: *profiles, log: stderr,
+		rounds: longRounds, budget: longBudget, profiles: *profiles, before: *before, log: stderr,
 		results: make(map[string]map[string]map[string][]float64),
 	}
 	if *short {
 		h.rounds, h.budget = shortRounds, shortBudget
+	}
+	if *entries <= 0 {
+		*entries = 100_000
+		if *short {
+			*entries = 2_000
+		}
 	}
 	if *rounds > 0 {
 		h.rounds = *rounds
@@ -107,6 +121,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if *only != "" {
 		if h.only, err = regexp.Compile(*only); err != nil {
 			return fmt.Errorf("-subject: %w", err)
+		}
+	}
+	if h.before != "" {
+		if h.before, err = filepath.Abs(h.before); err != nil {
+			return err
 		}
 	}
 	if h.profiles != "" {
@@ -126,8 +145,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	}
 	defer h.origin.close()
 
+	all := workloads(sizes{short: *short, entries: *entries})
+	if *syscalls {
+		var table bytes.Buffer
+		err := h.countCalls(ctx, all, matching, io.MultiWriter(stdout, &table))
+		if err == nil && *doc != "" {
+			err = pasteInto(*doc, map[string]string{"syscalls": table.String()})
+		}
+		return err
+	}
 	var done []*workload
-	for _, w := range workloads(*short) {
+	for i, w := range all {
+		h.progress = fmt.Sprintf("row %d of %d", i+1, len(all))
 		switch {
 		case !matching.MatchString(w.name):
 			continue
@@ -160,6 +189,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	fmt.Fprint(stdout, table)
 	if *markdown != "" {
 		err = errors.Join(err, os.WriteFile(*markdown, []byte(table), 0o644))
+	}
+	if *doc != "" {
+		err = errors.Join(err, pasteInto(*doc, r.tables()))
 	}
 	if *svg != "" {
 		err = errors.Join(err, os.WriteFile(*svg, []byte(r.chart()), 0o644))

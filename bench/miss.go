@@ -23,17 +23,24 @@ type storeSource struct {
 	slow int // trickling bodies so far
 }
 
-// openStore opens the job's subject, with its directories made.
+// openStore opens the job's subject, with its directories made. Its responses
+// come from base, or from the origin if that is nil.
 func openStore(j *job, base http.RoundTripper) (*storeSource, error) {
-	s := &storeSource{job: j, base: base, next: j.First}
+	var err error
+	if base == nil {
+		if base, err = j.base(); err != nil {
+			return nil, err
+		}
+	}
+	s := &storeSource{job: j, base: j.client(base), next: j.First}
 	if j.Subject == limit {
 		return s, makeDirs(j.Dir)
 	}
 	s.below = &switchBase{RoundTripper: localBase{}}
-	var err error
 	if s.cache, err = openCache(j.Subject, j.Dir, s.below, j.Bound); err != nil {
 		return nil, err
 	}
+	s.cache.RoundTripper = j.client(s.cache.RoundTripper)
 	warm := 16
 	if j.Subject == cachetripDisk && j.Kind == "miss" {
 		warm = 2000 // uses nearly all of its 256 directories
@@ -168,7 +175,7 @@ type missContestant struct {
 
 func init() {
 	contestants["miss"] = func(j *job) (contestant, error) {
-		s, err := openStore(j, newBase())
+		s, err := openStore(j, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -200,13 +207,14 @@ func (m *missContestant) measure(n int) sample {
 	for i := 0; i < n; i += max(n/8, 1) {
 		s.fault(m.isStored(orders[i], m.buf))
 	}
-	if m.job.Size > 64<<10 {
+	if m.job.Size > 64<<10 && !m.job.Kept {
 		s.fault(m.forgetAll(orders))
 	}
 	return s
 }
 
-// small gets bodies one after the other and verifies them when the clock stands still.
+// small gets bodies one after the other and verifies them when the clock stands
+// still.
 func (m *missContestant) small(orders []order, w *watch, s *sample) {
 	for len(orders) > 0 {
 		now := orders[:min(len(orders), len(m.slots.room))]
@@ -234,7 +242,8 @@ func (m *missContestant) close() error {
 	return m.cache.close()
 }
 
-// largeContestant sends a very large body through once as a miss and once as a hit.
+// largeContestant sends a very large body through once as a miss and once as a
+// hit.
 type largeContestant struct{ *storeSource }
 
 func init() {

@@ -22,6 +22,7 @@ const (
 	slowKind    = "slow"    // like fresh, but its header takes a while
 	trickleKind = "trickle" // is sent a little at a time
 	traceKind   = "trace"   // belongs to a trace
+	toolKind    = "tool"    // belongs to the trace of a tool
 )
 
 const (
@@ -31,10 +32,12 @@ const (
 )
 
 type origin struct {
-	url      string // without a slash at its end
-	server   *http.Server
-	listener net.Listener
-	counters sync.Map // of tags, to *tally
+	url       string // without a slash at its end
+	secureURL string // the same over HTTP/2 and TLS
+	roots     string // the certificate of secureURL, in PEM
+	server    *http.Server
+	secure    *http.Server
+	counters  sync.Map // of tags, to *tally
 }
 
 // tally counts the requests of a subject.
@@ -47,13 +50,20 @@ func startOrigin() (*origin, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &origin{url: "http://" + l.Addr().String(), listener: l}
+	o := &origin{url: "http://" + l.Addr().String()}
 	o.server = &http.Server{Handler: o}
 	go o.server.Serve(l) // returns when close closes the listener
+	if err := o.startSecure(); err != nil {
+		o.server.Close()
+		return nil, err
+	}
 	return o, nil
 }
 
-func (o *origin) close() { o.server.Close() }
+func (o *origin) close() {
+	o.server.Close()
+	o.secure.Close()
+}
 
 // tally returns the counters of a tag.
 func (o *origin) tally(tag string) *tally {
@@ -75,6 +85,10 @@ func (o *origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	t := o.tally(part[0])
 	t.requests.Add(1)
+	if part[1] == toolKind {
+		serveTool(w, r, strings.Join(part[2:], "/"), t)
+		return
+	}
 	if part[1] == traceKind {
 		serveTrace(w, r, part[2:], t)
 		return

@@ -9,9 +9,11 @@ import (
 	"time"
 )
 
-// Many at a time: hits by many goroutines, hits beside large stores, and a herd.
+// Many at a time: hits by many goroutines, hits beside large stores, and a
+// herd.
 
-// zipfSkew makes a hundredth of the entries get about two thirds of the requests.
+// zipfSkew makes a hundredth of the entries get about two thirds of the
+// requests.
 const zipfSkew = 1.1
 
 type parallelContestant struct {
@@ -109,7 +111,8 @@ func (c *zipfClient) run(n int) {
 
 func (p *parallelContestant) close() error { return p.close_() }
 
-// besideContestant measures hits while large bodies are stored and one trickles in.
+// besideContestant measures hits while large bodies are stored and one trickles
+// in.
 type besideContestant struct {
 	job   *job
 	hits  *source
@@ -126,7 +129,7 @@ const (
 func init() {
 	contestants["beside"] = func(j *job) (contestant, error) {
 		bodies := resources(j.Count, j.Size, 1<<32)
-		store, err := openStore(j, newBase())
+		store, err := openStore(j, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -247,7 +250,7 @@ type herdContestant struct {
 
 func init() {
 	contestants["herd"] = func(j *job) (contestant, error) {
-		s, err := openStore(j, newBase())
+		s, err := openStore(j, nil)
 		return &herdContestant{s}, err
 	}
 }

@@ -25,7 +25,11 @@ func init() {
 		if err != nil {
 			return nil, err
 		}
-		base := newBase()
+		base, err := j.base()
+		if err != nil {
+			return nil, err
+		}
+		base = j.client(base)
 		reqs := make([]*http.Request, len(files.bodies))
 		for i := range reqs {
 			b := files.bodies[i].content

@@ -80,8 +80,8 @@ func runStart(spec string, out *os.File) error {
 const startVariable = "CACHETRIP_BENCH_START"
 
 // startOnce runs a child and returns the time to its first hit.
-func startOnce(ctx context.Context, spec string) (time.Duration, error) {
-	cmd, err := childCommand(ctx, "start")
+func startOnce(ctx context.Context, program, spec string) (time.Duration, error) {
+	cmd, err := childCommand(ctx, program, "start")
 	if err != nil {
 		return 0, err
 	}
@@ -116,38 +116,27 @@ func init() {
 				return nil, err
 			}
 			for i := range j.Count {
-				c := content{uint64(i + 1), j.Size}
+				c := j.entry(i)
 				if err := writeFile(shardPath(j.Dir, c.seed), c); err != nil {
 					return nil, err
 				}
 			}
 			return fillContestant{func() error { return nil }}, nil
 		}
-		if j.Subject == gregjonesDisk {
-			for i := range j.Count {
-				url := resourceURL(j.Origin, j.Tag, freshKind, content{uint64(i + 1), j.Size})
-				if err := writeGregjones(j.Dir, url); err != nil {
-					return nil, err
-				}
-			}
-			return fillContestant{func() error { return nil }}, nil
+		urls := make([]string, j.Count)
+		for i := range urls {
+			urls[i] = j.entryURL(i)
+		}
+		if filled, err := fillPeer(j.Subject, j.Dir, urls); filled {
+			return fillContestant{func() error { return nil }}, err
 		}
 		c, err := openCache(j.Subject, j.Dir, localBase{}, j.Bound)
 		if err != nil {
 			return nil, err
 		}
 		buf := make([]byte, j.Size+8)
-		for i := range j.Count {
-			req, err := newRequest(resourceURL(j.Origin, j.Tag, freshKind, content{uint64(j.First + i + 1), j.Size}))
-			if err != nil {
-				return nil, err
-			}
-			resp, err := c.RoundTrip(req)
-			if err != nil {
-				return nil, err
-			}
-			_, err = readAll(resp.Body, buf)
-			if err = errors.Join(err, resp.Body.Close()); err != nil {
+		for _, url := range urls {
+			if err := fetchInto(c, url, buf); err != nil {
 				return nil, err
 			}
 		}
@@ -166,29 +155,72 @@ const startsPerRound = 15
 func runStarts(ctx context.Context, h *harness, w *workload) error {
 	n := w.Count
 	specs := make(map[string]string)
-	bound := int64(n)*16<<10 + 64<<20
+	programs := make(map[string]string)
 	for _, subject := range h.subjectsOf(w) {
 		dir := filepath.Join(h.dir, w.name+"-"+subject)
 		defer os.RemoveAll(dir)
 		j := h.job(w, subject, dir)
-		j.Kind, j.Size, j.Bound, j.Count = "fill", startSize, bound, n
+		j.Kind, j.Size, j.Bound = "fill", startSize, roomFor(n)
 		if err := h.once(ctx, j); err != nil {
+			if h.excused(ctx, w, subject, err) {
+				continue
+			}
 			return err
 		}
-		middle := content{uint64(n/2 + 1), startSize}
-		target := resourceURL(h.origin.url, j.Tag, freshKind, middle)
-		if subject == limit {
-			target = shardPath(dir, middle.seed)
-		}
-		specs[subject] = strings.Join([]string{subject, dir, target, strconv.Itoa(startSize),
-			fmt.Sprintf("%08x", middle.checksum()), strconv.FormatInt(bound, 10)}, "\n")
+		programs[subject], specs[subject] = j.program, j.startSpec(n/2)
 	}
+	if err := h.starts(ctx, w, programs, specs); err != nil {
+		return err
+	}
+	bounded := slices.ContainsFunc(w.metrics, func(m metric) bool { return m.name == "bound" })
+	if !bounded || specs[cachetripDisk] == "" {
+		return nil
+	}
+	return h.shortLived(ctx, w, specs)
+}
+
+// roomFor is a size limit that n entries do not reach.
+func roomFor(n int) int64 { return int64(n)*16<<10 + 64<<20 }
+
+// entry is the body of entry i.
+func (j *job) entry(i int) content { return content{uint64(j.First + i + 1), j.Size} }
+
+// entryURL is the URL of entry i.
+func (j *job) entryURL(i int) string {
+	base := j.Origin
+	if j.Hosts > 0 {
+		base = "http://" + entryHost(i%j.Hosts)
+	}
+	return resourceURL(base, j.Tag, freshKind, j.entry(i))
+}
+
+// startSpec is the spec of a process that hits entry i.
+func (j *job) startSpec(i int) string {
+	c := j.entry(i)
+	target := j.entryURL(i)
+	if j.Subject == limit {
+		target = shardPath(j.Dir, c.seed)
+	}
+	return strings.Join([]string{j.Subject, j.Dir, target, strconv.FormatInt(c.size, 10),
+		fmt.Sprintf("%08x", c.checksum()), strconv.FormatInt(j.Bound, 10)}, "\n")
+}
+
+// starts measures processes that start and hit. Each subject has a program and
+// a spec.
+func (h *harness) starts(ctx context.Context, w *workload, programs, specs map[string]string) error {
 	for round := range h.rounds {
 		times := make(map[string][]time.Duration)
 		for i := range startsPerRound {
 			for _, subject := range turns(h.subjectsOf(w), round+i) {
-				took, err := startOnce(ctx, specs[subject])
+				if specs[subject] == "" {
+					continue // it failed
+				}
+				took, err := startOnce(ctx, programs[subject], specs[subject])
 				if err != nil {
+					if h.excused(ctx, w, subject, err) {
+						delete(specs, subject)
+						continue
+					}
 					return err
 				}
 				times[subject] = append(times[subject], took)
@@ -198,11 +230,7 @@ func runStarts(ctx context.Context, h *harness, w *workload) error {
 			h.record(w, subject, sample{Values: map[string]float64{"time": percentile(t, 50)}})
 		}
 	}
-	bounded := slices.ContainsFunc(w.metrics, func(m metric) bool { return m.name == "bound" })
-	if !bounded || specs[cachetripDisk] == "" {
-		return nil
-	}
-	return h.shortLived(ctx, w, specs)
+	return nil
 }
 
 // shortLived measures the size of the directory while many processes store a

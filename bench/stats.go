@@ -79,6 +79,7 @@ const (
 	octets      unit = "bytes"
 	count       unit = "count"
 	factor      unit = "x"
+	percent     unit = "%"
 )
 
 // format formats a quantity with three significant digits.
@@ -109,6 +110,8 @@ func (u unit) format(v float64) string {
 		return digits(v) + " B"
 	case factor:
 		return digits(v) + "x"
+	case percent:
+		return fmt.Sprintf("%.1f %%", v)
 	}
 	return digits(v)
 }

@@ -7,13 +7,11 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
-
-	"github.com/gregjones/httpcache"
-	"github.com/gregjones/httpcache/diskcache"
 
 	"github.com/cachetrip/cachetrip"
 	"github.com/cachetrip/cachetrip/store"
@@ -22,25 +20,40 @@ import (
 // The subjects of the comparison. Each is opened as its README shows.
 
 const (
-	limit           = "limit"            // the physical limit that the workload describes
-	cachetripDisk   = "cachetrip"        // on disk
-	cachetripMemory = "cachetrip-memory" // in memory
-	gregjonesDisk   = "gregjones"        // github.com/gregjones/httpcache, on disk by diskv
-	gregjonesMemory = "gregjones-memory" // the same, in memory
-	noCache         = "no-cache"         // http.Transport
+	limit            = "limit"             // the physical limit that the workload describes
+	cachetripDisk    = "cachetrip"         // on disk
+	cachetripMemory  = "cachetrip-memory"  // in memory
+	gregjonesDisk    = "gregjones"         // github.com/gregjones/httpcache, on disk by diskv
+	gregjonesMemory  = "gregjones-memory"  // the same, in memory
+	bartventerDisk   = "bartventer"        // github.com/bartventer/httpcache, with fscache
+	bartventerMemory = "bartventer-memory" // the same, with memcache
+	sandrolainDisk   = "sandrolain"        // github.com/sandrolain/httpcache, on disk by diskv
+	sandrolainMemory = "sandrolain-memory" // the same, in memory
+	noCache          = "no-cache"          // http.Transport
 )
 
+// beforeSuffix is the end of the names of subjects that another build of this
+// program runs, usually one with an older version of the cache.
+const beforeSuffix = "-before"
+
 // subjects lists all subjects in the order of the tables.
-var subjects = []string{limit, cachetripDisk, cachetripMemory, gregjonesDisk, gregjonesMemory, noCache}
+var subjects = slices.Concat([]string{limit, cachetripDisk, cachetripMemory}, peers, []string{noCache})
 
 // subjectTitles has their names in the tables.
 var subjectTitles = map[string]string{
-	limit:           "limit",
-	cachetripDisk:   "cachetrip",
-	cachetripMemory: "cachetrip, memory",
-	gregjonesDisk:   "gregjones",
-	gregjonesMemory: "gregjones, memory",
-	noCache:         "no cache",
+	limit:            "limit",
+	cachetripDisk:    "cachetrip",
+	cachetripMemory:  "cachetrip, memory",
+	gregjonesDisk:    "gregjones",
+	gregjonesMemory:  "gregjones, memory",
+	bartventerDisk:   "bartventer",
+	bartventerMemory: "bartventer, memory",
+	sandrolainDisk:   "sandrolain",
+	sandrolainMemory: "sandrolain, memory",
+	noCache:          "no cache",
+
+	cachetripDisk + beforeSuffix:   "cachetrip, before",
+	cachetripMemory + beforeSuffix: "cachetrip, memory, before",
 }
 
 // cache is an open subject.
@@ -85,22 +98,10 @@ func openCache(subject, dir string, base http.RoundTripper, maxBytes int64) (*ca
 			forget:       func(url string) error { return t.Purge(context.Background(), url) },
 			close:        t.Close,
 		}, nil
-	case gregjonesDisk, gregjonesMemory:
-		var c httpcache.Cache = httpcache.NewMemoryCache()
-		if subject == gregjonesDisk {
-			c = diskcache.New(dir)
-		}
-		t := httpcache.NewTransport(c)
-		t.Transport = base
-		return &cache{
-			RoundTripper: t,
-			forget:       func(url string) error { c.Delete(url); return nil },
-			close:        func() error { return nil },
-		}, nil
 	case noCache:
 		return &cache{RoundTripper: base, close: func() error { return nil }}, nil
 	}
-	return nil, fmt.Errorf("unknown subject %q", subject)
+	return openPeer(subject, dir, base)
 }
 
 // newBase returns the transport below a cache, which speaks real HTTP.
