@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Who else may get the response to a request that is under way. See the top of
-// share.go.
+// The other requests that may get the response to a request that is under way.
+// See the top of share.go.
 
 // audience says which other requests may get the response to a request.
 type audience int

@@ -7,9 +7,9 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// Checkpoints of a long download: what has arrived is stored from time to time,
-// so that the next process can request the rest if this one is killed. RFC
-// 9111, section 3.3.
+// Checkpoints of a long download: from time to time, the bytes that have
+// arrived are stored. If this process is killed, the next one can request the
+// rest. RFC 9111, section 3.3.
 
 // checkpointBytes and checkpointPause limit what is lost. A checkpoint is made
 // after so many bytes, but not more often than once in the pause: bytes that

@@ -11,10 +11,10 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// What the hot paths cost, as far as that does not depend on the machine.
+// The cost of the hot paths, as far as it does not depend on the machine.
 
 // TestAllocations limits the allocations of one request whose body is read.
-// Those of the origin in the test count as well.
+// Allocations of the origin in the test count as well.
 func TestAllocations(t *testing.T) {
 	disk, err := store.OpenDisk(t.TempDir(), store.DiskOptions{})
 	if err != nil {

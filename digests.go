@@ -7,8 +7,9 @@ import (
 	"github.com/cachetrip/cachetrip/internal/span"
 )
 
-// Which bytes the digests of a response are about: RFC 9530. Only digests in
-// the header count. Those in a trailer come too late to know what to hash.
+// The bytes that the digests of a response are about: RFC 9530. Only digests in
+// the header count. Digests in a trailer come too late: by then the body has
+// been read without hashing it.
 
 // stated returns c with the digest that a field of h states of the stretch s.
 func stated(c *digest.Check, h http.Header, field string, s span.Span) *digest.Check {

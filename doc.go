@@ -232,9 +232,10 @@ From v1.0.0 on these promises hold within a major version:
   - Cache-Status words. The parameters are those of RFC 9211. The words of fwd and detail,
     which [Status] and [StoreInfo] also carry, keep their meaning; new words may be added
     in a minor version. A program must accept words that it does not know.
-  - Behaviour. What is stored, and for how long it is used, follows the RFCs. It may
-    change in a minor version where it was wrong, or where it saves a request without
-    anybody noticing. Default limits and time budgets may change in a minor version.
+  - Behaviour. The choice of responses to store, and for how long each is used, follows the
+    RFCs. It may change in a minor version where it was wrong, or where the change saves a
+    request without anybody noticing. Default limits and time budgets may change in a minor
+    version.
     Security fixes may change anything.
   - Go. The go directive in go.mod names the oldest release of Go that works. Raising
     it is a minor version.

@@ -19,8 +19,8 @@ import (
 func newResponse(e *store.Entry) response { return newResponseLike(e, nil) }
 
 // newResponseLike is newResponse for an entry whose header may be like that of
-// a response which was read before. What both have in common is not parsed
-// again. like may be nil.
+// a response which was read before. Fields that both have in common are not
+// parsed again. like may be nil.
 func newResponseLike(e *store.Entry, like *response) response {
 	r := response{
 		status:        e.Status,

@@ -8,8 +8,8 @@ import (
 )
 
 // Stored responses of equivalent URLs: the No-Vary-Search draft, section 6. An
-// exact match comes first. What is found under another URL must pass the same
-// rules for Vary, identities and credentials.
+// exact match comes first. A response found under another URL must pass the
+// same rules for Vary, identities and credentials.
 
 // equivalents are stored responses of an equivalent URL.
 type equivalents struct {

@@ -6,7 +6,8 @@ import (
 	"slices"
 )
 
-// What the response to an unsafe request invalidates: RFC 9111, section 4.4.
+// The URLs that the response to an unsafe request invalidates: RFC 9111,
+// section 4.4.
 
 // isSafe reports whether a method is known to be safe. RFC 9110, section 9.2.1,
 // and the IANA registry of methods.

@@ -11,8 +11,7 @@ import (
 	"github.com/cachetrip/cachetrip/internal/urlpattern"
 )
 
-// What a program wants for a request, beyond what the header of the request
-// says.
+// The wishes of a program for a request, beyond what the request's header says.
 
 // Policy is what a program wants for a request beyond what its header says. It
 // comes from [Transport.Policy] and [WithPolicy], and is decided once, from the

@@ -17,7 +17,8 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// What programs do with stored responses: list, invalidate and remove them.
+// The operations of programs on stored responses: list, invalidate and remove
+// them.
 
 // Invalidate marks all stored responses of a URL, for every identity, as in
 // need of validation. The next request for the URL asks the origin, which can

@@ -12,8 +12,8 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// What an attempt has led to for its caller, and what a request to the origin
-// has led to for all who share it.
+// The outcome of an attempt for its caller, and the result of a request to the
+// origin for all callers that share it.
 
 type (
 	// sharedRequest is a request to the origin and all callers that wait for

@@ -33,7 +33,7 @@ type conditions struct {
 //
 // oneTag says that the origin compares If-None-Match as a text. Then only the
 // tag of the selected response is sent. If the caller also sends tags of its
-// own, those are sent alone, as without a cache.
+// own, only the caller's tags are sent, as without a cache.
 func conditionsFor(req *request, stored []response, selected int, oneTag bool) conditions {
 	var c conditions
 	if req.conditionalAny() || req.signs("If-None-Match") || req.signs("If-Modified-Since") {

@@ -7,9 +7,9 @@ import (
 	"github.com/cachetrip/cachetrip/internal/inflight"
 )
 
-// What is known about requests that share, or could share, a request to the
-// origin: the state of an exchange, and who could share the last response for a
-// key.
+// Knowledge about requests that share, or could share, a request to the origin:
+// the state of an exchange, and which requests could share the last response
+// for a key.
 
 // joining says how a request may join requests that are under way.
 type joining int

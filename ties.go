@@ -11,7 +11,7 @@ import (
 	"github.com/cachetrip/cachetrip/internal/urlsearch"
 )
 
-// What ties a stored response to other URLs than its own: the groups that it
+// Ties of a stored response to other URLs than its own: the groups that it
 // belongs to (RFC 9875), and No-Vary-Search, by which equivalent URLs have one
 // response. An invalidation that concerns a group, or all equivalent URLs, is
 // one mark in a ledger. It costs the same however many responses it concerns,

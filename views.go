@@ -88,8 +88,8 @@ func (vs *views) in(hash uint64, e *store.Entry) []response {
 	return v.response[:]
 }
 
-// sharesVary reports whether what was parsed of r has no strings that e has
-// not. Those would keep alive the text that r was decoded from.
+// sharesVary reports whether the parsed fields of r have only strings that e
+// has, too. Other strings would keep the text alive that r was decoded from.
 func (r *response) sharesVary(e *store.Entry) bool {
 	own, lines := r.header["Vary"], e.Header["Vary"]
 	return r.cc.NoCacheFields == nil && (r.names == nil || len(own) > 0 && len(lines) > 0 && &own[0] == &lines[0])

@@ -141,8 +141,8 @@ func heapAfterGC() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// TestNewResponseLike: what is taken over from an earlier response is what the
-// entry says.
+// TestNewResponseLike: newResponseLike takes fields over from an earlier
+// response only if the entry says the same.
 func TestNewResponseLike(t *testing.T) {
 	headers := []http.Header{
 		headerOf(),

@@ -11,8 +11,7 @@ import (
 	"github.com/cachetrip/cachetrip/internal/field"
 )
 
-// What the program wants for a request: the decision that Policy and contexts
-// lead to.
+// The wishes of the program for a request, as Policy and contexts state them.
 
 // wishesFor returns the wishes for req: those of its context, and those of
 // Transport.Policy. They include the directive of the policy's mode, if the

@@ -51,9 +51,9 @@ type Params struct {
 	Hosts   int           `json:",omitempty"` // that entries are spread over; 0: all are of the origin
 	Timeout bool          `json:",omitempty"` // requests go through an http.Client with a timeout
 	TLS     bool          `json:",omitempty"` // the origin speaks HTTP/2 over TLS
-	User    string        `json:",omitempty"` // whose requests they are, whatever credentials they have
+	User    string        `json:",omitempty"` // the user that all requests belong to, whatever credentials they have
 	Now     int64         `json:",omitempty"` // when the run of a tool begins, in nanoseconds since 1970
-	Kept    bool          `json:",omitempty"` // what was stored is not removed to make room
+	Kept    bool          `json:",omitempty"` // stored responses are not removed to make room
 }
 
 // command tells a child to measure N operations, or to end.

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// The tables of a report: what was measured, the peers, the traces, and the
+// The tables of a report: the measurements, the peers, the traces, and the
 // failures.
 
 // isTrace reports whether a workload counts what a trace transfers.

@@ -10,7 +10,7 @@ import (
 // feedsTool is a reader of 200 feeds that asks every hour for a day. It leaves
 // conditional requests to the cache. A tenth of the feeds are behind a
 // permanent redirect. If directive is max-age=0, the reader says that it wants
-// what is there now. Otherwise a cache may guess lifetimes from dates.
+// the current version. Otherwise a cache may guess lifetimes from dates.
 //
 // The servers are what readers meet. Many send entity tags and dates as they
 // should. Apache with mod_deflate adds -gzip to a tag and does not recognise it

@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// What an ideal cache transfers for a tool.
+// The requests and bytes that an ideal cache transfers for a tool.
 
-// transfer is what a tool asks for, and what of that reaches the origin.
+// transfer counts the requests of a tool, and those that reach the origin.
 type transfer struct {
-	asked    int64 // requests, with those that follow redirects
+	asked    int64 // requests, including the ones that follow redirects
 	requests int64 // at the origin
-	same     int64 // of those, confirmed by a 304
+	same     int64 // of the requests at the origin, confirmed by a 304
 	bytes    int64 // of bodies
 }
 

@@ -13,8 +13,8 @@ import (
 	"github.com/cachetrip/cachetrip/store"
 )
 
-// This file makes the pages about one URL: what is stored under a key, and what
-// a request would do.
+// This file makes the pages about one URL: the entries stored under a key, and
+// the cache's decision about a request.
 
 type entryPage struct {
 	frame

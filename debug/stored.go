@@ -220,8 +220,8 @@ func heldBytes(e *store.Entry) (n int64) {
 	return n
 }
 
-// variant names the request fields that select e, with their values unless
-// those are digests.
+// variant names the request fields that select e, with their values unless the
+// values are digests.
 func (h *Handler) variant(e *store.Entry) []string {
 	fields := []string{}
 	for _, name := range slices.Sorted(maps.Keys(e.Selecting)) {

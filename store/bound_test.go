@@ -217,7 +217,7 @@ func TestTooLarge(t *testing.T) {
 	}
 	got := make([]byte, 1<<20)
 	if n, err := draft.ReadAt(got, 0); n != len(got) || !bytes.Equal(got, pattern(1, 1<<20)) {
-		t.Errorf("what was written before is not readable: %d, %v", n, err)
+		t.Errorf("the bytes written before are not readable: %d, %v", n, err)
 	}
 	if _, err := draft.Commit(); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("Commit: %v, want ErrTooLarge", err)

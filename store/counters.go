@@ -14,10 +14,10 @@ import (
 // The file "counters" tells every process whether the file of a key has
 // changed, without a system call. All processes map it into memory. It has 4096
 // counters of 8 bytes, in the order of bytes of the machine, and several keys
-// share one. Whoever changes the file of a key adds to the counter before and
-// after the change, atomically and without a lock. A reader loads the counter
-// before it reads the file. As long as the counter has the same value, what was
-// read is still there.
+// share one. A writer adds to the counter before and after it changes the file
+// of a key, atomically and without a lock. A reader loads the counter before it
+// reads the file. As long as the counter has the same value, the file has not
+// changed.
 //
 // The counters tell what this package does. The file of a key is also looked at
 // every checkEvery, because others may remove it or put a backup in its place.

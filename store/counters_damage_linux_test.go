@@ -14,7 +14,8 @@ import (
 
 // Counters that are damaged, or do not tell of a change.
 
-// TestOutsidersAreSeen: what others do to the files is seen after lookEvery.
+// TestOutsidersAreSeen: a look-up sees after lookEvery what other programs did
+// to the files.
 func TestOutsidersAreSeen(t *testing.T) {
 	key := testKey(1)
 	for name, test := range map[string]struct {

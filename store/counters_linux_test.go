@@ -136,8 +136,8 @@ var keyWriters = map[string]func(t *testing.T, d *Disk, key string) int{
 	},
 }
 
-// Whatever one Disk does to the file of a key, the next look-up of another one
-// shows it, even if it trusts the counters for long.
+// Each change that one Disk makes to the file of a key is seen by the next
+// look-up of another Disk, even if that one trusts the counters for long.
 func TestCountersTellOfEveryWriter(t *testing.T) {
 	for name, write := range keyWriters {
 		for _, mapped := range []bool{true, false} {
@@ -235,7 +235,8 @@ func childFreshen(dir string) error {
 	return nil
 }
 
-// What another process did is known as soon as it says so.
+// A look-up sees the change of another process as soon as that process says
+// that the change is made.
 func TestCountersBetweenProcesses(t *testing.T) {
 	dir := t.TempDir()
 	d := openTest(t, dir, DiskOptions{})

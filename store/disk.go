@@ -54,8 +54,9 @@ type DiskOptions struct {
 // A Disk has no goroutine between calls. Each call that stores also does a
 // little of the work of evicting and of removing leftovers.
 //
-// What programs without this package do to the files is seen within 100 ms: if
-// they remove the directory, for example, or put a backup in its place.
+// A Disk notices within 100 ms if a program without this package changes the
+// files: if it removes the directory, for example, or puts a backup in its
+// place.
 //
 // All Disks of a process together keep at most a sixteenth of its file
 // descriptors open, for directories. On Linux, a Disk maps a file of 36 KiB

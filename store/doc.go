@@ -70,8 +70,8 @@
 // # Crashes and damage
 //
 // A program may be killed at any time. So write a blob completely, then the
-// entries that name it, and only then remove what is released. What a crash
-// leaves is then a blob that no entry names.
+// entries that name it, and only then remove the blobs that are released. A
+// crash then leaves at most blobs that no entry names.
 //
 // A cache may lose what was stored last. So nothing needs to be flushed to
 // disk, but a power cut can leave a value torn. Keep a checksum with the
@@ -107,10 +107,10 @@
 // caller reads or writes a body, or while the loop over All runs: it may call
 // Update.
 //
-// A call whose context has ended fails and does nothing. What a context ends
-// after that is up to the store, but an Update is made completely or not at
-// all. A body and a draft must work when the context of Open or Create has
-// ended: others may read them.
+// A call whose context has ended fails and does nothing. If the context ends
+// during a call, the store may go on or give up, but an Update is made
+// completely or not at all. A body and a draft must work when the context of
+// Open or Create has ended: other callers may read them.
 //
 // A store needs no time limits for its callers. A Transport calls it in
 // goroutines of its own and waits at most a quarter of the time until the

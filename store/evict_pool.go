@@ -7,8 +7,8 @@ import (
 
 // pool has, for each shard, the keys that are to be evicted first. It remembers
 // what listing a shard has found until those keys are gone. So most evictions
-// look at no other key: what was stored since is younger, and what was used
-// since shows another use time. The zero value is ready for use.
+// look at no other key: a key that was stored since is younger, and a key that
+// was used since shows another use time. The zero value is ready for use.
 type pool struct {
 	lists    []poolList // of the shards; nil before the first listing
 	keys     int        // in all lists

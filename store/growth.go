@@ -162,8 +162,8 @@ func (c *counters) addGrowth(p *usagePage, before *[shardCount]uint64) {
 
 // settle moves the growth of the locked shard to its slot, before the shard is
 // listed. If the process is killed in between, the size of the shard is said to
-// be too large, not too small: what was added counts twice then, and what was
-// removed is not known to be.
+// be too large, not too small: blocks that were added count twice then, and
+// blocks that were removed still count.
 func (l *locked) settle() error {
 	f, err := l.d.usageOpen()
 	if err != nil {

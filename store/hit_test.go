@@ -65,7 +65,7 @@ func TestHitsDoNotWait(t *testing.T) {
 	}
 }
 
-// TestAppendEntries: what a look-up finds comes behind what the slice has,
+// TestAppendEntries: a look-up appends the entries that it finds to the slice,
 // without an allocation if there is room. With an error, the slice stays as it
 // was.
 func TestAppendEntries(t *testing.T) {

@@ -85,7 +85,7 @@ func TestNoSpaceForCounters(t *testing.T) {
 			time.Sleep(lookEvery)
 			mustPut(t, d, key, pattern(1, 1000))
 			mustTrust(t, other, key)
-			// What was mapped needs no space any more.
+			// A mapped file of counters needs no more space.
 			fillDisk(t, filepath.Join(dir, "filler"))
 			for i := range counterCount {
 				if v := d.counts.add(i); v == 0 {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// What opening a cache costs, and a process that does little else.
+// The cost of opening a cache, and of a process that does little else.
 
 // BenchmarkOpenDisk opens a cache and looks one key up. With
 // CACHETRIP_BENCH_MILLION set it also does so in one of a million entries,

@@ -92,9 +92,9 @@ func childOwner(dir string) error {
 	return fillAs(d)
 }
 
-// TestRootsFilesBelongToTheUser: what a run as root makes in a user's cache, or
-// in a user's directory, is the user's. What cannot be so is removed by the
-// user's next run.
+// TestRootsFilesBelongToTheUser: files that root makes in a user's cache, or in
+// a user's directory, belong to the user. If files stay root's, the user's next
+// run removes them.
 func TestRootsFilesBelongToTheUser(t *testing.T) {
 	for _, test := range []struct {
 		name  string

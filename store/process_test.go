@@ -222,8 +222,8 @@ func childMark(dir string) error {
 	return nil
 }
 
-// TestFreshenBesideInvalidations: what one process freshens without a lock does
-// not undo what another one invalidates meanwhile.
+// TestFreshenBesideInvalidations: a process that freshens an entry without a
+// lock does not undo the invalidation that another process makes meanwhile.
 func TestFreshenBesideInvalidations(t *testing.T) {
 	dir := t.TempDir()
 	d := openTest(t, dir, DiskOptions{})

@@ -41,9 +41,9 @@ const (
 
 	// trustDirs is how old such a check may be for a new key. A directory that
 	// was removed takes no file. If the whole cache was moved away, its
-	// counters were, and they do not tell any more that a key is absent. What
-	// is stored in a single directory that was moved away is gone with it, as
-	// if it had been evicted.
+	// counters were moved with it, and they do not tell any more that a key is
+	// absent. An entry stored in a single directory that was moved away is gone
+	// with it, as if it had been evicted.
 	trustDirs = 10 * time.Second
 )
 

@@ -204,8 +204,8 @@ func (d *Disk) sweepTemps(now int64) {
 // All versions agree on this: the file "usage" begins with usageMagic. A
 // process that uses a version keeps a shared lock on that file, and sets its
 // modification time at least once a day. A process that removes files of
-// another version holds an exclusive lock on the file meanwhile. Whatever else
-// a version does, the loss of a file costs it a miss.
+// another version holds an exclusive lock on the file meanwhile. A version that
+// loses a file all the same loses no more than a hit.
 func (d *Disk) sweepVersions(now int64) {
 	names, err := readNames(d.dir)
 	if err != nil {

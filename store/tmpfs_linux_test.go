@@ -170,7 +170,7 @@ func TestNoSpaceLeft(t *testing.T) {
 	}
 	got := make([]byte, written)
 	if n, err := draft.ReadAt(got, 0); n != written || !bytes.Equal(got, body[:written]) {
-		t.Errorf("what was written before can't be read back: %d of %d, %v", n, written, err)
+		t.Errorf("the bytes written before can't be read back: %d of %d, %v", n, written, err)
 	}
 	if _, err := draft.Commit(); CauseOf(err) != CauseFull {
 		t.Errorf("Commit: %v, want %v", err, CauseFull)

@@ -32,8 +32,8 @@ func putAbsent(t *testing.T, d *Disk, key string) {
 	mustPut(t, d, key, pattern(2, 1000))
 }
 
-// Whatever happens to a file whose properties were not asked for, the store
-// that has made it sees that.
+// A store that has made a file, and has not asked the system for its
+// properties, sees each change that is made to the file afterwards.
 func TestNewFileIsVouchedFor(t *testing.T) {
 	key := testKey(1)
 	backup := func(t *testing.T, d *Disk) { // of the same size, and damaged

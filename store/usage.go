@@ -19,8 +19,9 @@ import (
 
 // The file "usage" has the size of the cache, so that opening the cache needs
 // no scan. It has a slot for each shard, with the size of the shard's files in
-// whole blocks. A slot is written under the shard's lock. What was added since
-// is kept in growth.go. Growth is noted before it happens, and shrinkage after.
+// whole blocks. A slot is written under the shard's lock. The bytes added since
+// then are counted in growth.go. Growth is noted before it happens, and
+// shrinkage after.
 // If a process is killed in between, the slot is too large rather than too
 // small. Listing the shard corrects it; eviction does that, and it is due every
 // hour.

@@ -12,8 +12,9 @@ import (
 )
 
 // usageMap is the usage file in memory, so that reading it takes no system
-// call. What others write with one shows at once where counters can be mapped.
-// It is unmapped when it is garbage, as a mapping is.
+// call. Other processes write the file with a system call, and the memory shows
+// that at once on every file system where counters can be mapped. A usageMap is
+// unmapped when it is garbage, as a mapping is.
 type usageMap struct {
 	file   *os.File
 	page   *usagePage

@@ -131,7 +131,7 @@ func TestParseURL(t *testing.T) {
 	}
 }
 
-// FuzzParseURL: what is refused is never a panic, and never shows a password.
+// FuzzParseURL: parseURL never panics, and its errors never show a password.
 func FuzzParseURL(f *testing.F) {
 	for _, seed := range []string{"example.com", "[::1]:8080", "http://h:x/", "//", "%", "a:b", "mailto:"} {
 		f.Add(seed)

@@ -215,7 +215,7 @@ func TestInterruptedPartIsKept(t *testing.T) {
 		t.Errorf("again: exit code %d, stderr %q", code, stderr.String())
 	}
 	checkFile(t, file, page)
-	// What the resumed body has from the store is counted as such.
+	// Bytes of the resumed body that come from the store are counted as served.
 	if got := loadTally(os.Getenv("CACHETRIP_DIR")); got.BytesServed != 500_000 || got.BytesReceived != 1_000_000 {
 		t.Errorf("counted: %+v", got)
 	}

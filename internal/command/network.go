@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// What get does with the network, below the cache: it counts the bytes of
-// bodies, and gives up on a server that sends nothing.
+// The network as get uses it, below the cache: get counts the bytes of bodies,
+// and gives up on a server that sends nothing.
 
 // network is an [http.RoundTripper] for the requests that reach the origin.
 type network struct {

@@ -171,8 +171,8 @@ func TestWaitingIsShown(t *testing.T) {
 	})
 }
 
-// TestBinaryOnTerminal refuses a binary body on a terminal, as curl does. What
-// has arrived is stored.
+// TestBinaryOnTerminal: get and show refuse to write a binary body to a
+// terminal, as curl does. The cache keeps the body that get refused to write.
 func TestBinaryOnTerminal(t *testing.T) {
 	terminalEnv(t)
 	binary := append([]byte("\x89PNG\r\n\x1a\n"), make([]byte, 1000)...)

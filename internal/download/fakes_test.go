@@ -41,7 +41,7 @@ type draft struct {
 	lent    []byte
 }
 
-// AvailableBuffer lends a buffer. What it lent before is not valid any more.
+// AvailableBuffer lends a buffer. It overwrites the buffer that it lent before.
 func (d *draft) AvailableBuffer() []byte {
 	if d.slow || d.copies {
 		return nil
@@ -230,8 +230,8 @@ func (f *fixture) wantResult(want download.Result) {
 	}
 }
 
-// wantClosed checks that nothing is left open. What no caller waits for may be
-// closed a moment later.
+// wantClosed checks that nothing is left open. A straggler, for which no caller
+// waits, has a second to close its source or draft.
 func (f *fixture) wantClosed(s *source) {
 	f.Helper()
 	f.stragglers.Wait(time.Now().Add(time.Second))

@@ -9,15 +9,21 @@
 //   - After Shut no call begins, except calls that read or close a body opened before.
 //   - There are at most 64 abandoned calls. Beyond that, or if 4 of them hang, calls fail at once.
 //
-// Calls run in goroutines of their own, except those that cannot hang. Those
-// are all calls of a [store.Memory], and the look-ups, reads and drafts of a
-// [store.Disk], its updates for a caller without a deadline, and
-// [Store.Freshen], which does nothing on a network. Its look-ups wait for no
-// lock, except for 20 ms if a file is damaged. Neither does a call for its
-// secret, unless the cache is new. That call, and an update, wait as long as
-// the patience of their context. So a file system that hangs, such as one on a
-// network, can still delay a caller. To avoid that, each hit would have to pay
-// for a goroutine.
+// Calls run in goroutines of their own, except calls that cannot hang while the
+// file system works. These run in the goroutine of their caller:
+//
+//   - all calls of a [store.Memory];
+//   - look-ups, reads, drafts, Secret and Lease of a [store.Disk];
+//   - updates of a Disk for a caller without a deadline;
+//   - [Store.Freshen], which changes nothing on a network file system.
+//
+// A look-up of a Disk waits for no lock, except for 20 ms if a file is damaged.
+// Secret waits for one only if the cache is new. Secret and Update wait no
+// longer than the patience of their context, and Lease no longer than its
+// caller says.
+//
+// So a file system that hangs, such as one on a network, can still delay a
+// caller. To avoid that, each hit would have to pay for a goroutine.
 package guard
 
 import (

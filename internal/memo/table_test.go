@@ -56,7 +56,7 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestSizes: what is not used takes hardly any memory.
+// TestSizes: an unused Table or Set takes hardly any memory.
 func TestSizes(t *testing.T) {
 	for name, size := range map[string]uintptr{"Table": unsafe.Sizeof(Table[int]{}), "Set": unsafe.Sizeof(Set{})} {
 		if size > 1<<10 {
@@ -84,8 +84,8 @@ func TestAgain(t *testing.T) {
 	}
 }
 
-// TestDrop: what is dropped leaves room for others, and nothing else is
-// dropped.
+// TestDrop: a dropped value leaves room for another one, and Drop drops no
+// other values.
 func TestDrop(t *testing.T) {
 	var table Table[int]
 	for i := 1; i <= Ways; i++ {

@@ -15,7 +15,8 @@ import (
 )
 
 // TestCheck: a body that is checked ends in an error before its last piece if
-// it is wrong, however it is read. What the store has lost counts, too.
+// it is wrong, however it is read. Bytes that the store has lost, and that come
+// from the origin instead, are checked, too.
 func TestCheck(t *testing.T) {
 	for way, read := range ways {
 		for _, copies := range []bool{false, true} {

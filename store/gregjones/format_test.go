@@ -25,8 +25,8 @@ func TestReadsValuesOfV1(t *testing.T) {
 	golden.Check(t, gregjones.New(&memory{items: written(t)}, gregjones.Options{}))
 }
 
-// TestLeavesNewerVersions: what a newer version has stored in the same cache is
-// neither read, changed nor removed.
+// TestLeavesNewerVersions: this version neither reads, changes nor removes the
+// values that a newer version has stored in the same cache.
 func TestLeavesNewerVersions(t *testing.T) {
 	values := newMemory()
 	for name, value := range written(t) {

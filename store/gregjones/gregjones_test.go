@@ -188,7 +188,8 @@ func (u *unreliable) Get(key string) ([]byte, bool) {
 	return value, true
 }
 
-// Whatever the cache loses, what is served is what the origin sent.
+// The Transport serves the bytes that the origin sent, even if the cache loses
+// or damages values.
 func TestUnreliable(t *testing.T) {
 	origin := newOrigin(t)
 	cache := &cachetrip.Transport{Store: gregjones.New(&unreliable{memory: newMemory(), r: rand.New(rand.NewPCG(1, 2))}, gregjones.Options{})}

@@ -69,7 +69,7 @@ func TestMemory(t *testing.T) {
 		body := fmt.Appendf(nil, "body %d", i)
 		mustPut(other, t, key, body)
 		if !holds(other, t, key, body) {
-			t.Fatal("who has stored does not see it")
+			t.Fatal("the replica that stored the body does not see it")
 		}
 		eventually(t, "a change elsewhere is seen", func() bool { return holds(one, t, key, body) })
 	}
@@ -77,7 +77,7 @@ func TestMemory(t *testing.T) {
 		body := fmt.Appendf(nil, "own body %d", i)
 		mustPut(other, t, key, body)
 		if !holds(other, t, key, body) {
-			t.Fatalf("round %d: who has stored does not see it", i)
+			t.Fatalf("round %d: the replica that stored the body does not see it", i)
 		}
 	}
 	// Removal of all keys shows as well.

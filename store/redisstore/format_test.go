@@ -75,8 +75,8 @@ func TestReadsValuesOfV1(t *testing.T) {
 	}
 }
 
-// TestLeavesNewerVersions: what a replica with a newer format has stored is
-// neither read, changed nor removed.
+// TestLeavesNewerVersions: this version neither reads, changes nor removes the
+// values that a replica with a newer format has stored.
 func TestLeavesNewerVersions(t *testing.T) {
 	server := sharedServer(t)
 	opts := patient(redisstore.Options{})

@@ -240,8 +240,8 @@ func (s *Store) Inject(fault Fault, ops ...Op) {
 
 // InjectAfter is Inject for a fault that runs when the wrapped store has done
 // the call. If the fault returns an error, the call fails, although it had its
-// effect. What the call opened is closed. The fault does not run if the wrapped
-// store fails. For All it runs at the end of the list.
+// effect. A body, draft or lease that the call opened is closed. The fault does
+// not run if the wrapped store fails. For All it runs at the end of the list.
 func (s *Store) InjectAfter(fault Fault, ops ...Op) {
 	s.inject(s.late, fault, ops)
 }

@@ -159,7 +159,7 @@ func testDraftEnds(t testing.TB, s store.Store) {
 		e := whole(entry(key, 1), blob)
 		update(t, s, key, func([]*store.Entry) []*store.Entry { return []*store.Entry{e} })
 		if got := read(t, s, key, blobOf(t, s, key)); !bytes.Equal(got, body) {
-			t.Errorf("%d bytes: what was committed differs", size)
+			t.Errorf("%d bytes: the committed body differs", size)
 		}
 	}
 }

@@ -304,7 +304,7 @@ func testEntriesApart(t testing.TB, s store.Store) {
 		_ = append(got[:1], entry(key, 9))
 		clear(got)
 		if diff := cmp.Diff(want, urls(entries(t, s, key))); diff != "" {
-			t.Errorf("what was returned before was rearranged, now (-want +got):\n%s", diff)
+			t.Errorf("the caller changed its slice, and the store's entries changed with it (-want +got):\n%s", diff)
 		}
 	}
 }

@@ -19,8 +19,8 @@ func ExampleTest() {
 }
 
 // A store that outlives its process has more to keep. Here it is a
-// [store.Disk], which can be reopened and shared. What is not set, such as
-// Damage, is skipped.
+// [store.Disk], which can be reopened and shared. Checks that need a field
+// which is not set, such as Damage, are skipped.
 func ExampleRun() {
 	_ = func(t *testing.T) { // func TestMyStore(t *testing.T)
 		storetest.Run(t, func(t *testing.T) storetest.Subject {

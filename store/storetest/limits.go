@@ -79,7 +79,7 @@ func testMaxBody(t testing.TB, sub Subject) {
 	}
 	got := make([]byte, min(int64(len(piece)), sub.MaxBody))
 	if n, err := draft.ReadAt(got, 0); n != len(got) || err != nil && err != io.EOF || !bytes.Equal(got, piece[:n]) {
-		t.Errorf("what was written before the error is not readable: %d bytes, %v", n, err)
+		t.Errorf("the bytes written before the error are not readable: %d bytes, %v", n, err)
 	}
 	if _, err := draft.Commit(); err == nil {
 		t.Error("Commit of a draft that was too large is no error")

@@ -17,8 +17,8 @@ import (
 // must be set. A check that needs a field which is not set is skipped, and its
 // message names the field.
 //
-// The functions run one at a time. What they open, they must also close when
-// the test ends, for example with t.Cleanup.
+// The functions run one at a time. A function that opens a store must also
+// close it when the test ends, for example with t.Cleanup.
 type Subject struct {
 	// Store is new and empty. Its size limit is at least 64 MiB. If it has a
 	// method Close, the test may call it.

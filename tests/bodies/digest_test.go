@@ -23,9 +23,9 @@ func digests(h http.Header) []string {
 	return got
 }
 
-// TestDigests: what vouches for the content of one message is not said of
-// another one's, be it part of it or put together. What vouches for the
-// representation stays. RFC 9530, sections 2 and 3.
+// TestDigests: the cache leaves out a digest of one message's content when it
+// serves a part of that content, or joins parts of several messages. It keeps
+// the digest of the representation. RFC 9530, sections 2 and 3.
 func TestDigests(t *testing.T) {
 	body := harness.Noise(100_000, 70)
 	const half = 50_000

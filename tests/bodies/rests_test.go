@@ -432,7 +432,7 @@ func TestRestEndsWithItsCaller(t *testing.T) {
 					defer cancel()
 					c := caller{cancel: cancel, gone: make(chan struct{})}
 					req := w.Request("GET", "/").WithContext(ctx)
-					req.Cancel = c.gone //lint:ignore SA1019 what is tested
+					req.Cancel = c.gone //lint:ignore SA1019 this test is about it
 					var err error
 					if c.resp, err = breaking.RoundTrip(req); err != nil {
 						t.Fatal(err)

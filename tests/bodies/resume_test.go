@@ -162,8 +162,8 @@ func TestHerdOnPartial(t *testing.T) {
 	})
 }
 
-// TestResumedPastPurge: what a download goes on from may be purged meanwhile.
-// The reader gets all of it, and the bytes that came are kept.
+// TestResumedPastPurge purges the stored part that a download resumes, while it
+// does so. The reader gets the whole body.
 func TestResumedPastPurge(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		body := harness.Noise(1<<20, 8)
@@ -211,8 +211,8 @@ func TestResumedPastPurge(t *testing.T) {
 	})
 }
 
-// TestNotResumed: what could not be told from the bytes of another
-// representation is not kept.
+// TestNotResumed: a part is not kept if the rest that comes later could belong
+// to another representation, or if the origin does not accept ranges.
 func TestNotResumed(t *testing.T) {
 	harness.LeavesNothing(t)
 	body := harness.Noise(600_000, 9)

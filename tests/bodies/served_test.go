@@ -213,8 +213,8 @@ func TestWriteErrors(t *testing.T) {
 	})
 }
 
-// TestDamageWhileCopying: what turns out to be damaged while it is copied comes
-// from the origin, as it does while it is read.
+// TestDamageWhileCopying: if a body turns out to be damaged while it is copied,
+// its rest comes from the origin, as it does while the body is read.
 func TestDamageWhileCopying(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		body := harness.Noise(1<<20, 64)

@@ -16,7 +16,8 @@ import (
 	"github.com/cachetrip/cachetrip/internal/harness"
 )
 
-// What responses say of themselves, and what programs say to the cache.
+// The fields by which responses tell how they were obtained, and the directives
+// by which programs ask the cache for something.
 
 func TestWhatResponsesSayOfThemselves(t *testing.T) {
 	const ttl = "max-age=60"

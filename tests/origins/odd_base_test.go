@@ -441,15 +441,15 @@ func TestLoggersThatPanic(t *testing.T) {
 	}
 }
 
-// TestCancelWithABaseThatPanics: what watches Request.Cancel ends with the
-// panic.
+// TestCancelWithABaseThatPanics: the goroutine that watches Request.Cancel ends
+// when Base panics.
 func TestCancelWithABaseThatPanics(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		r.Base = harness.RoundTripperFunc(func(*http.Request) (*http.Response, error) { panic("base") })
 		for _, method := range []string{"GET", "HEAD", "POST"} {
 			req := r.Request(r.Context(), "http://origin.test/")
 			req.Method = method
-			//lint:ignore SA1019 who still uses it is to be heard
+			//lint:ignore SA1019 a caller may still set it
 			req.Cancel = make(chan struct{}) // which is never closed
 			if p := panics(func() { r.RoundTrip(req) }); p != "base" {
 				r.Errorf("%s: panicked with %v", method, p)

@@ -294,8 +294,8 @@ func TestPresigned(t *testing.T) {
 }
 
 // TestBlobs has a registry that redirects to a signed URL, which differs each
-// time. Whoever was not redirected by the registry gets nothing that is stored
-// for others.
+// time. A caller that the registry did not redirect gets no response that was
+// stored for another caller.
 func TestBlobs(t *testing.T) {
 	for control, again := range map[string]string{"max-age=600": "hit", "no-cache": "304"} {
 		t.Run(control, func(t *testing.T) {

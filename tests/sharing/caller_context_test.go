@@ -21,7 +21,7 @@ import (
 func withCancel(r *harness.Cache, url string) (req *http.Request, cancel func()) {
 	req = r.Request(context.Background(), url)
 	canceled := make(chan struct{})
-	//lint:ignore SA1019 what is tested
+	//lint:ignore SA1019 this test is about it
 	req.Cancel = canceled
 	return req, sync.OnceFunc(func() { close(canceled) })
 }

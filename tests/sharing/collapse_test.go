@@ -128,8 +128,8 @@ func TestWhoCollapses(t *testing.T) {
 	}
 }
 
-// TestChangedForAll: who has what the answer brings, and waited for it as
-// others did, is told so.
+// TestChangedForAll: a waiting caller whose If-None-Match names the tag of the
+// shared response gets a 304.
 func TestChangedForAll(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		body := harness.Noise(300_000, 91)

@@ -179,7 +179,7 @@ func TestSlowReader(t *testing.T) {
 	})
 }
 
-// TestBackPressure: what nobody reads is not fetched.
+// TestBackPressure: the cache hardly fetches more bytes than callers read.
 func TestBackPressure(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		origin := harness.NewRawOrigin(r, func(c *harness.RawCall) {

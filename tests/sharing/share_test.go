@@ -674,8 +674,8 @@ func TestBaseSeesTheDeadline(t *testing.T) {
 	})
 }
 
-// TestDraftThatCantBeReadBack: what the store has lost of a body on its way
-// comes from the origin.
+// TestDraftThatCantBeReadBack: bytes of a draft that the store has lost come
+// from the origin.
 func TestDraftThatCantBeReadBack(t *testing.T) {
 	body := string(harness.Noise(500_000, 7))
 	for _, fields := range [][]string{

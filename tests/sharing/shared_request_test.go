@@ -396,8 +396,8 @@ func TestVariantsShareAmongThemselves(t *testing.T) {
 	})
 }
 
-// TestCancelledMarksNothing: that a caller changed its mind says nothing about
-// the key.
+// TestCancelledMarksNothing: a request that its caller cancelled does not count
+// as a failure of the key.
 func TestCancelledMarksNothing(t *testing.T) {
 	harness.EachCache(t, func(r *harness.Cache) {
 		asked := make(chan struct{})

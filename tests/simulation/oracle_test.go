@@ -13,24 +13,24 @@ import (
 	"time"
 )
 
-// The oracle: what a run with the cache may have come to, given the same
-// without it. It reads records and nothing else.
+// The oracle says which results of a run with the cache are right, given the
+// results of the same run without it. It reads records and nothing else.
 
 // rule names what a run has broken.
 type rule string
 
 const (
 	ruleRun         rule = "run"         // no panic, no goroutine left, nothing that Close waits for in vain
-	ruleAnswered    rule = "answered"    // who is answered without the cache is answered in time with it
-	ruleOverstay    rule = "overstay"    // nobody is kept beyond the deadline
-	ruleWhose       rule = "whose"       // an answer is one made for that caller, or declared reusable
+	ruleAnswered    rule = "answered"    // a caller that is answered without the cache is answered in time with it
+	ruleOverstay    rule = "overstay"    // no caller is kept beyond its deadline
+	ruleWhose       rule = "whose"       // a response was made for the caller that gets it, or may be reused for it
 	ruleBytes       rule = "bytes"       // a body is what the origin has sent, from its beginning to its end
 	ruleStatus      rule = "status"      // no caller sees the answer to conditions and ranges that only the cache has added
-	ruleUnvalidated rule = "unvalidated" // nothing is used unvalidated that has to be validated
-	ruleCookies     rule = "cookies"     // nobody is given the session of somebody else
+	ruleUnvalidated rule = "unvalidated" // a response that has to be validated is not used without asking the origin
+	ruleCookies     rule = "cookies"     // no caller gets another caller's session
 	ruleCount       rule = "count"       // the origin is not asked more often
 	ruleDeadline    rule = "deadline"    // Base sees the deadline of the caller, and is not asked when it is over
-	ruleLoad        rule = "load"        // an origin that fails is asked by few at once
+	ruleLoad        rule = "load"        // few requests at once ask an origin that fails
 	ruleSaved       rule = "saved"       // a fresh response that was read to its end is not requested again
 )
 

@@ -16,18 +16,27 @@
 // is. So the oracle (oracle_test.go) can tell from the records of two runs
 // alone:
 //
-//   - answered: whoever is answered in time without the cache is answered in time with it; overstay: and nobody is kept
-//     beyond their deadline.
-//   - whose: what a caller is given was made for it, or may be reused for it by RFC 9111, section 4, or lacks nothing but a
-//     lifetime and was made for a request like it. cookies: nobody is given the session of somebody else.
-//   - bytes: bodies are what the origin has sent, and complete where they end. status: no caller is told of conditions and
-//     ranges that only the cache has asked for.
-//   - unvalidated: nothing is used without asking that has to be validated.
-//   - count: no URL is asked for more often than without the cache, but for a few times, in which a process learns what its
-//     origin does not understand, and for what breaks or was refused, which is asked for again. load: an origin that fails
-//     is asked by few at once.
-//   - deadline: Base sees the deadline of the caller. saved: what is fresh is not asked for again.
-//   - run: nothing panics, no goroutine outlives Close, no response of Base is written to.
+//   - answered: a caller that gets an answer in time without the cache gets one
+//     in time with it.
+//   - overstay: no caller is kept beyond its deadline.
+//   - whose: a response was made for the caller that gets it, or may be reused
+//     for it by RFC 9111, section 4. Or it lacks nothing but a lifetime, and
+//     was made for a request like the caller's.
+//   - cookies: no caller gets another caller's session.
+//   - bytes: a body has the bytes that the origin has sent, from its beginning
+//     to its end.
+//   - status: no caller sees the answer to conditions and ranges that only the
+//     cache has added.
+//   - unvalidated: a response that has to be validated is not used without
+//     asking the origin.
+//   - count: no URL is requested more often than without the cache. Some
+//     requests may come on top: a process learns what its origin does not
+//     understand, and repeats requests that broke off or were refused.
+//   - load: few requests at once ask an origin that fails.
+//   - deadline: Base sees the deadline of the caller.
+//   - saved: a fresh response that was read to its end is not requested again.
+//   - run: nothing panics, no goroutine outlives Close, and the cache does not
+//     write to a response of Base.
 //
 // The short form runs the same few programs each time. The long form looks for
 // new ones for as long as it is told:

@@ -83,8 +83,8 @@ func (s *before) Lease(ctx context.Context, key, variant string) (release func(b
 	return s.Disk.Lease(ctx, key, variant)
 }
 
-// TestStoredBeforeLease: what another process stored between the look-up of a
-// request and its lease is used, if the request may be answered by it.
+// TestStoredBeforeLease: a request uses the response that another process
+// stored between the request's look-up and its lease, if the rules allow that.
 func TestStoredBeforeLease(t *testing.T) {
 	plain := func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=60")

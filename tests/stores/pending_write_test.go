@@ -184,7 +184,7 @@ func TestWhatIsConfirmedIsStoredBehind(t *testing.T) {
 			req, _ := http.NewRequest("GET", "http://example.com/", nil)
 			canceled := make(chan struct{})
 			close(canceled)
-			req.Cancel = canceled //lint:ignore SA1019 who still uses it is to be heard
+			req.Cancel = canceled //lint:ignore SA1019 a caller may still set it
 			if resp, err := w.RoundTrip(req); err == nil {
 				w.Errorf("answered %s, want an error", resp.Status)
 			}

@@ -150,7 +150,7 @@ func TestUpgradeBelow(t *testing.T) {
 			var bodies []io.ReadWriteCloser
 			for range 3 { // one after the other, while those before are open
 				req := r.Request(ctx, origin.URL())
-				//lint:ignore SA1019 who still uses it is to be heard
+				//lint:ignore SA1019 a caller may still set it
 				req.Cancel = make(chan struct{})
 				resp, err := r.RoundTrip(req)
 				if err != nil {

@@ -216,7 +216,7 @@ func TestGroupsWhileClockStands(t *testing.T) {
 }
 
 // TestManyInvalidations invalidates more groups than a ledger has room for.
-// What it forgets is validated.
+// Responses of a group that the ledger has forgotten are validated.
 func TestManyInvalidations(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		w.Handle(groupOrigin)

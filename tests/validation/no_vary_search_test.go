@@ -89,8 +89,8 @@ func TestNoVarySearch(t *testing.T) {
 	})
 }
 
-// TestNoVarySearchOfOthers: what is found under an equivalent URL passes the
-// same rules as what is stored for the very URL.
+// TestNoVarySearchOfOthers: a response found under an equivalent URL passes the
+// same rules as one that is stored for the very URL.
 func TestNoVarySearchOfOthers(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
 		w.Handle(searchOrigin("params", "Vary", "Accept-Language"))

@@ -264,9 +264,9 @@ func TestStaleWhileRevalidateHasItsBounds(t *testing.T) {
 	}
 }
 
-// TestStaleIfErrorOnRateLimits: a used-up rate limit is a failure of the origin
-// for the owner of the cache, and other refusals are not. What the response or
-// the request allow does not cover it.
+// TestStaleIfErrorOnRateLimits: Transport.StaleIfError takes a used-up rate
+// limit for a failure of the origin, and other refusals not. A stale-if-error
+// directive does not cover a rate limit.
 func TestStaleIfErrorOnRateLimits(t *testing.T) {
 	const stale = "200 good | fwd=stale; fwd-status=%d; detail=stale-if-error"
 	for _, test := range []struct {

@@ -126,8 +126,8 @@ func TestRuleThatChanges(t *testing.T) {
 	})
 }
 
-// TestForgottenRules has a path send more rules than the cache remembers. What
-// depends on one that it has forgotten is validated.
+// TestForgottenRules has a path send more rules than the cache remembers. A
+// response is validated if it depends on a rule that the cache has forgotten.
 func TestForgottenRules(t *testing.T) {
 	harness.EachWorldInBubble(t, func(w *harness.World) {
 		w.Handle(searchOrigin(`params=("p0")`))
