@@ -73,3 +73,24 @@ func mustPut(tb testing.TB, s Store, key string, body []byte) {
 }
 
 var testKeyOne = testKey(1)
+
+// patiently calls f again while f gives up waiting for a lock. On a busy
+// machine, the caller that has the lock may make no progress for a while.
+func patiently(f func() error) error {
+	for last := time.Now().Add(time.Minute); ; {
+		if err := f(); CauseOf(err) != CauseLocked || time.Now().After(last) {
+			return err
+		}
+	}
+}
+
+// eventually waits until f returns true. It gives up and reports false after a
+// minute, which is longer than any machine needs.
+func eventually(f func() bool) bool {
+	for last := time.Now().Add(time.Minute); !f(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(last) {
+			return false
+		}
+	}
+	return true
+}

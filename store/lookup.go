@@ -11,8 +11,9 @@ import (
 
 // This file reads the entries of keys.
 
-// discardWait limits how long a request waits while damage that it found is
-// removed.
+// discardWait is how long a request that found damage waits for the lock under
+// which it removes that. It is no time limit of a context: a process that was
+// stopped for as long still removes the damage if the lock is free.
 const discardWait = 20 * time.Millisecond
 
 // Entries implements [Store]. It leaves damaged entries out.
@@ -191,10 +192,8 @@ func isUnreadable(path string, err error) bool {
 // damaged entries. It does so only if that is possible at once. It returns what
 // the file has now: another caller may have written it since.
 func (d *Disk) discardDamage(ctx context.Context, key string, st keyState, it *tierItem) (keyState, *tierItem) {
-	ctx, cancel := context.WithTimeout(ctx, discardWait)
-	defer cancel()
 	var page usagePage
-	l, err := d.lock(ctx, shardOf(key), lockWait)
+	l, err := d.lock(ctx, shardOf(key), discardWait)
 	defer func() { // after the lock is released
 		if st.damaged {
 			d.log.Debug("cachetrip: store: damaged entries discarded", "key", key, "error", err)
@@ -217,12 +216,32 @@ func (d *Disk) discardDamage(ctx context.Context, key string, st keyState, it *t
 // discardBlob removes the entries that name a damaged blob. It does so only if
 // that is possible at once.
 func (d *Disk) discardBlob(key, id string) {
-	ctx, cancel := context.WithTimeout(context.Background(), discardWait)
-	defer cancel()
-	err := d.Update(ctx, key, func(entries []*Entry) []*Entry {
+	ctx := context.Background()
+	drop := func(entries []*Entry) []*Entry {
 		return slices.DeleteFunc(entries, func(e *Entry) bool { return names(e, id) })
-	})
+	}
+	err := retryBusy(func() error { return d.updateAtOnce(ctx, key, drop) })
+	if unwritten(err) && !errors.Is(err, errLocked) {
+		d.retract(ctx, key, drop)
+	}
 	d.log.Debug("cachetrip: store: damaged body discarded", "key", key, "blob", id, "error", err)
+}
+
+// updateAtOnce is Update for a caller that found damage. It waits no longer
+// than discardWait for the lock, and makes no room.
+func (d *Disk) updateAtOnce(ctx context.Context, key string, change func([]*Entry) []*Entry) error {
+	l, err := d.lock(ctx, shardOf(key), discardWait)
+	if err != nil {
+		return err
+	}
+	defer l.unlock()
+	st, err := l.current(key)
+	if err != nil {
+		return err
+	}
+	var page usagePage
+	_, err = l.apply(key, st, change, &page, anyRoom)
+	return err
 }
 
 // names reports whether a part of e names the blob.

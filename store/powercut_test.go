@@ -246,22 +246,13 @@ func (r *recorder) check(t *testing.T, last, turn int, w world) (whole int) {
 		for _, e := range entries {
 			whole += r.checkBody(t, d, e)
 		}
-		// Damaged entries are removed by those who find them, unless the
-		// machine is too busy to do so at once.
-		damaged := func(e *store.Entry) bool { return r.checkBody(t, d, e) == 0 }
-		for try := 0; ; try++ {
-			again, err := d.Entries(ctx, key)
-			if err != nil || len(again) > len(entries) {
-				t.Errorf("entries of %s, once more: %d after %d, %v", key[:2], len(again), len(entries), err)
-			}
-			if !slices.ContainsFunc(again, damaged) {
-				break
-			}
-			if try == 50 {
-				t.Errorf("a damaged entry of %s was kept", key[:2])
-				break
-			}
-			time.Sleep(20 * time.Millisecond)
+		// Damaged entries are removed by those who find them.
+		again, err := d.Entries(ctx, key)
+		if err != nil || len(again) > len(entries) {
+			t.Errorf("entries of %s, once more: %d after %d, %v", key[:2], len(again), len(entries), err)
+		}
+		if slices.ContainsFunc(again, func(e *store.Entry) bool { return r.checkBody(t, d, e) == 0 }) {
+			t.Errorf("a damaged entry of %s was kept", key[:2])
 		}
 	}
 
