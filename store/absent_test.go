@@ -114,15 +114,10 @@ func TestNewKeysTogether(t *testing.T) {
 				e := testHead(key)
 				e.Header.Set("Vary", "Accept")
 				e.Selecting = map[string]string{"Accept": strconv.Itoa(n)}
-				for {
-					err := d.Update(t.Context(), key, func(es []*Entry) []*Entry { return append(es, e) })
-					if CauseOf(err) == CauseLocked {
-						continue // a busy machine
-					}
-					if err != nil {
-						t.Errorf("key %d: %v", i, err)
-					}
-					return
+				if err := patiently(func() error {
+					return d.Update(t.Context(), key, func(es []*Entry) []*Entry { return append(es, e) })
+				}); err != nil {
+					t.Errorf("key %d: %v", i, err)
 				}
 			})
 		}

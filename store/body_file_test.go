@@ -49,14 +49,9 @@ func TestBodyFilesAreClosed(t *testing.T) {
 					test.use(t, body.(*fileBody), to)
 				}
 			}()
-			for range 1000 {
-				if openFiles(blob.ID) == before {
-					return
-				}
-				runtime.GC()
-				time.Sleep(10 * time.Millisecond)
+			if !eventually(func() bool { runtime.GC(); return openFiles(blob.ID) == before }) {
+				t.Errorf("%d files of the body are open, want %d", openFiles(blob.ID), before)
 			}
-			t.Errorf("%d files of the body are open, want %d", openFiles(blob.ID), before)
 		})
 	}
 }

@@ -55,7 +55,8 @@ func TestBound(t *testing.T) {
 							size = largest
 						}
 						storing.RLock()
-						err := putBody(d, testKey(r.IntN(4000)), make([]byte, size))
+						key := testKey(r.IntN(4000))
+						err := patiently(func() error { return putBody(d, key, make([]byte, size)) })
 						storing.RUnlock()
 						if err != nil && !errors.Is(err, ErrTooLarge) {
 							t.Errorf("storing: %v", err)

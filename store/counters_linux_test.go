@@ -17,16 +17,16 @@ func mustTrust(t *testing.T, d *Disk, key string) *tierItem {
 	if !mappable(d.root) {
 		t.Skip("files cannot be mapped on this file system")
 	}
-	for range 100 { // until the file's times are beyond doubt
+	var it *tierItem
+	if !eventually(func() bool { // the file's times are beyond doubt
 		mustEntries(t, d, key)
 		mustEntries(t, d, key)
-		if it := d.tier.get(key); it != nil && it.count.Load() != 0 && it.count.Load() == d.counts.value(it.counter, time.Now().UnixNano()) {
-			return it
-		}
-		time.Sleep(10 * time.Millisecond)
+		it = d.tier.get(key)
+		return it != nil && it.count.Load() != 0 && it.count.Load() == d.counts.value(it.counter, time.Now().UnixNano())
+	}) {
+		t.Fatal("the counter of the key is not known")
 	}
-	t.Fatal("the counter of the key is not known")
-	return nil
+	return it
 }
 
 // freshen gives the entries of a key a status, as a 304 changes metadata.

@@ -172,7 +172,9 @@ func TestOpenWhileNamed(t *testing.T) {
 		together.Go(func() {
 			e := testHead(key)
 			e.Length, e.Parts = size, []Part{{Blob: blob, Length: size}}
-			if err := d.Update(t.Context(), key, func(es []*Entry) []*Entry { return append(es, e) }); err != nil {
+			if err := patiently(func() error {
+				return d.Update(t.Context(), key, func(es []*Entry) []*Entry { return append(es, e) })
+			}); err != nil {
 				t.Errorf("body %d: %v", i, err)
 			}
 		})

@@ -4,6 +4,7 @@ package store
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -56,6 +58,24 @@ func holdLease(t *testing.T, dir string) (process *exec.Cmd, end func()) {
 	return c, func() { in.Close() }
 }
 
+// whenWaiting calls do once a caller of d waits for the holder of testKey(1) and
+// the variant "a", for whom nobody has waited before. It gives up when ctx ends.
+func whenWaiting(ctx context.Context, d *Disk, do func()) {
+	first := make([]byte, waitSize)
+	for ctx.Err() == nil {
+		d.leases.mu.Lock()
+		if f := d.leases.file; f != nil {
+			f.ReadAt(first, waitsAt+leaseOf(testKey(1), "a").slot*waitSize)
+		}
+		d.leases.mu.Unlock()
+		if !bytes.Equal(first, make([]byte, waitSize)) {
+			do()
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // TestLeaseOfAnotherProcess: a caller waits for the process that has the lease
 // until that ends, but no longer than its context allows.
 func TestLeaseOfAnotherProcess(t *testing.T) {
@@ -96,7 +116,7 @@ func TestLeaseOfAnotherProcess(t *testing.T) {
 			}
 			defer cancel()
 			if test.do != nil {
-				time.AfterFunc(50*time.Millisecond, func() { test.do(holder, end) })
+				go whenWaiting(ctx, d, func() { test.do(holder, end) })
 			}
 			release, granted := d.Lease(ctx, testKey(1), "a")
 			if granted != test.granted || granted != (release != nil) {
@@ -149,13 +169,13 @@ func TestLeaseOfTheHung(t *testing.T) {
 		name  string
 		first time.Duration // when somebody first waited for the holder; 0: nobody did
 		limit time.Duration
-		waits bool
+		waits time.Duration
 	}{
-		{"the first", 0, 50 * time.Millisecond, true},
-		{"the next one", -2 * time.Minute, time.Minute, false},
-		{"one that would wait longer", -time.Minute, time.Minute + 50*time.Millisecond, true},
-		{"the clock was set back", time.Hour, 50 * time.Millisecond, true},
-		{"another holder", 0, 50 * time.Millisecond, true},
+		{"the first", 0, time.Minute, time.Minute},
+		{"the next one", -2 * time.Minute, time.Minute, 0},
+		{"one that would wait longer", -time.Minute, time.Minute + time.Second, time.Second},
+		{"the clock was set back", time.Hour, time.Minute, time.Minute},
+		{"another holder", 0, time.Minute, time.Minute},
 	} {
 		if test.name == "another holder" {
 			end()
@@ -169,19 +189,21 @@ func TestLeaseOfTheHung(t *testing.T) {
 			d.Close()
 			holdLease(t, dir)
 		}
-		d := openTest(t, dir, DiskOptions{}) // as a process that begins
-		if test.first != 0 {
-			noteWait(t, d, time.Now().Add(test.first))
-		}
-		began := time.Now()
-		ctx, cancel := context.WithTimeout(t.Context(), test.limit)
-		if _, granted := d.Lease(ctx, testKey(1), "a"); !granted {
-			t.Errorf("%s: not granted", test.name)
-		}
-		cancel()
-		if waited := time.Since(began); (waited >= 45*time.Millisecond) != test.waits && (test.waits || waited > test.limit/2) {
-			t.Errorf("%s: waited for %v", test.name, waited)
-		}
+		synctest.Test(t, func(t *testing.T) {
+			d := openTest(t, dir, DiskOptions{}) // as a process that begins
+			if test.first != 0 {
+				noteWait(t, d, time.Now().Add(test.first))
+			}
+			began := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), test.limit)
+			defer cancel()
+			if _, granted := d.Lease(ctx, testKey(1), "a"); !granted {
+				t.Errorf("%s: not granted", test.name)
+			}
+			if waited := time.Since(began); waited != test.waits {
+				t.Errorf("%s: waited for %v, want %v", test.name, waited, test.waits)
+			}
+		})
 	}
 }
 
@@ -217,7 +239,7 @@ func TestLeaseWithoutFile(t *testing.T) {
 	t.Parallel()
 	granted := func(t *testing.T, d *Disk) func(bool) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		release, granted := d.Lease(ctx, testKey(1), "a")
 		if !granted || ctx.Err() != nil {
@@ -289,15 +311,14 @@ func TestLeaseOfTheNextProcess(t *testing.T) {
 	if !granted {
 		t.Fatal("the first lease is not granted")
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	result := make(chan bool)
 	go func() {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
 		_, granted := waiter.Lease(ctx, testKey(1), "a")
 		result <- granted || ctx.Err() != nil
 	}()
-	time.Sleep(20 * time.Millisecond)
-	release(true)
+	whenWaiting(ctx, waiter, func() { release(true) })
 	for { // between the waiter's looks
 		if free, _, err := next.leases.take(next, leaseOf(testKey(1), "a")); err != nil {
 			t.Fatal(err)
@@ -318,6 +339,10 @@ func TestLeaseOfUselessResponses(t *testing.T) {
 	}
 	t.Parallel()
 	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) { testUselessResponses(t, dir) })
+}
+
+func testUselessResponses(t *testing.T, dir string) {
 	holder, other := openTest(t, dir, DiskOptions{}), openTest(t, dir, DiskOptions{})
 	for _, test := range []struct {
 		shared bool
@@ -332,17 +357,17 @@ func TestLeaseOfUselessResponses(t *testing.T) {
 		release, _ := holder.Lease(t.Context(), test.key, "a")
 		release(test.shared)
 		release, _ = holder.Lease(t.Context(), test.key, "a")
-		limit := 50 * time.Millisecond
-		if !test.waits {
-			limit = time.Minute
-		}
-		began := time.Now()
+		began, limit := time.Now(), time.Second
 		ctx, cancel := context.WithTimeout(t.Context(), limit)
 		if _, granted := other.Lease(ctx, test.key, "a"); !granted {
 			t.Errorf("%v: not granted", test)
 		}
-		if waited := time.Since(began) >= limit-time.Millisecond; waited != test.waits {
-			t.Errorf("%v: waited is %v", test, waited)
+		want := time.Duration(0)
+		if test.waits {
+			want = limit
+		}
+		if waited := time.Since(began); waited != want {
+			t.Errorf("%v: waited for %v, want %v", test, waited, want)
 		}
 		cancel()
 		release(true)

@@ -192,7 +192,11 @@ func TestVerifyBesideWriters(t *testing.T) {
 	}
 	entries := 0
 	for range 25 {
-		r, err := d.Verify(t.Context())
+		var r Report
+		err := patiently(func() (err error) {
+			r, err = d.Verify(t.Context())
+			return err
+		})
 		if err != nil || r.Damaged != 0 {
 			t.Fatalf("%+v, %v, want no damage", r, err)
 		}

@@ -49,13 +49,9 @@ func TestCountersAreUnmapped(t *testing.T) {
 		runtime.GC()
 		wg.Wait()
 	}
-	for range 100 {
-		if runtime.GC(); mapped() == 0 {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
+	if !eventually(func() bool { runtime.GC(); return mapped() == 0 }) {
+		t.Errorf("%d mappings are left of stores that nobody uses", mapped())
 	}
-	t.Errorf("%d mappings are left of stores that nobody uses", mapped())
 }
 
 // On a full disk the file cannot be made, and look-ups ask the system.

@@ -97,7 +97,7 @@ func TestStoppedProcess(t *testing.T) {
 		select {
 		case err := <-done:
 			return err
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("%s hangs", what)
 			return nil
 		}

@@ -34,7 +34,7 @@ func TestOpenedTogether(t *testing.T) {
 		together(func(i int) {
 			var err error
 			if stores[i], err = OpenDisk(dir, DiskOptions{}); err == nil {
-				err = putBody(stores[i], testKey(i), pattern(1, 20_000))
+				err = patiently(func() error { return putBody(stores[i], testKey(i), pattern(1, 20_000)) })
 			}
 			if err != nil {
 				t.Error(err)
@@ -58,7 +58,10 @@ func TestOpenedTogether(t *testing.T) {
 			together(func(i int) {
 				d, err := OpenDisk(dir, DiskOptions{})
 				if err == nil {
-					all[i], err = d.Secret(t.Context())
+					err = patiently(func() (err error) {
+						all[i], err = d.Secret(t.Context())
+						return err
+					})
 				}
 				if err != nil {
 					t.Error(err)

@@ -121,7 +121,7 @@ func update(t testing.TB, s store.Store, key string, change func([]*store.Entry)
 // patiently calls f again while a store gives up waiting for a lock: on a busy
 // machine, the holder of the lock may make no progress for a while.
 func patiently(f func() error) error {
-	last := time.Now().Add(10 * time.Second)
+	last := time.Now().Add(time.Minute)
 	for {
 		err := f()
 		if store.CauseOf(err) != store.CauseLocked || time.Now().After(last) {
