@@ -58,112 +58,91 @@ func asChild() bool {
 	return true
 }
 
-// Numbers of rounds and times of a run.
-const (
-	longRounds, longBudget   = 5, 150 * time.Millisecond
-	shortRounds, shortBudget = 5, 25 * time.Millisecond
-)
-
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
-	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		fmt.Fprint(stderr, "Usage: go run . [flags]\n\nMeasures the cache against its peers and the limits of the system.\n"+
-			"All rows take some twenty-five minutes on an idle machine with two processors, and\n"+
-			"temporarily 20 GB of disk. -list names the rows, and -run selects some.\n"+
-			"To compare two commits, use the script compare.\n\nFlags:\n")
-		flags.PrintDefaults()
-	}
-	short := flags.Bool("short", false, "smaller workloads and shorter measurements: about four minutes")
-	pattern := flags.String("run", "", "only workloads whose name matches `REGEXP`")
-	only := flags.String("subject", "", "only subjects whose name matches `REGEXP`, and the limits")
-	rounds := flags.Int("n", 0, "make `N` rounds; by default 5")
-	parent := flags.String("dir", os.TempDir(), "keep files below `DIR` while it runs")
-	svg := flags.String("svg", "", "draw a chart to `FILE`")
-	markdown := flags.String("md", "", "write the table to `FILE` as well")
-	doc := flags.String("doc", "", "replace the tables in `FILE` that stand between comments such as <!-- bench:measured --> and <!-- /bench:measured -->")
-	data := flags.String("json", "", "write all samples to `FILE`")
-	before := flags.String("before", "", "compare with another build of this program in `FILE`: its cachetrip is \"before\"; see compare")
-	profiles := flags.String("profile", "", "write CPU and allocation profiles of each subject to `DIR`")
-	each := flags.Duration("time", 0, "let each measurement take about `T`; by default 150ms, in short form 25ms")
-	entries := flags.Int("entries", 0, "`N` entries in the workload \"entries\"; by default 100000, in short form 2000. A million takes some minutes to store")
-	syscalls := flags.Bool("syscalls", false, "count the system calls of an operation with strace instead, of the rows hit-1k, 304-1k, miss-1k and miss-1m")
-	list := flags.Bool("list", false, "list the workloads and end")
-	if err := flags.Parse(args); err != nil {
+	o, err := parseOptions(args, stderr)
+	if err != nil {
 		return err
 	}
-	if flags.NArg() > 0 {
-		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	all := workloads(sizes{short: o.short, entries: o.entries})
+	if o.list {
+		list(stdout, all, o.matching)
+		return nil
 	}
-	h := &harness{
-		rounds: longRounds, budget: longBudget, profiles: *profiles, before: *before, log: stderr,
-		results: make(map[string]map[string]map[string][]float64),
-	}
-	if *short {
-		h.rounds, h.budget = shortRounds, shortBudget
-	}
-	if *entries <= 0 {
-		*entries = 100_000
-		if *short {
-			*entries = 2_000
-		}
-	}
-	if *rounds > 0 {
-		h.rounds = *rounds
-	}
-	if *each > 0 {
-		h.budget = *each
-	}
-	matching, err := regexp.Compile(*pattern)
+	h, err := newHarness(o, stderr)
 	if err != nil {
-		return fmt.Errorf("-run: %w", err)
+		return err
 	}
-	if *only != "" {
-		if h.only, err = regexp.Compile(*only); err != nil {
-			return fmt.Errorf("-subject: %w", err)
-		}
+	defer func() { err = errors.Join(err, h.close()) }()
+	if o.syscalls {
+		return h.reportCalls(ctx, all, o, stdout)
 	}
-	if h.before != "" {
-		if h.before, err = filepath.Abs(h.before); err != nil {
-			return err
-		}
+	done, err := h.runSelected(ctx, all, o.matching)
+	if len(done) == 0 {
+		return err
+	}
+	r := h.report(done)
+	r.Machine, r.Rounds, r.Short = machine(), h.rounds, o.short
+	r.Date = time.Now().UTC().Format(time.DateOnly)
+	return errors.Join(err, r.write(o, stdout))
+}
+
+// newHarness returns a harness with an origin and a directory, which close
+// removes.
+func newHarness(o *options, log io.Writer) (_ *harness, err error) {
+	h := &harness{
+		rounds: o.rounds, budget: o.budget, only: o.only, before: o.before, profiles: o.profiles, log: log,
+		results: make(map[string]map[string]map[string][]float64),
 	}
 	if h.profiles != "" {
 		if err := os.MkdirAll(h.profiles, 0o755); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	if h.dir, err = os.MkdirTemp(*parent, "cachetrip-bench-"); err != nil {
-		return err
+	parent, err := filepath.Abs(o.parent)
+	if err != nil {
+		return nil, err
 	}
-	if h.dir, err = filepath.Abs(h.dir); err != nil {
-		return err
+	if h.dir, err = os.MkdirTemp(parent, "cachetrip-bench-"); err != nil {
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(h.dir)) }()
 	if h.origin, err = startOrigin(); err != nil {
-		return err
+		return nil, errors.Join(err, os.RemoveAll(h.dir))
 	}
-	defer h.origin.close()
+	return h, nil
+}
 
-	all := workloads(sizes{short: *short, entries: *entries})
-	if *syscalls {
-		var table bytes.Buffer
-		err := h.countCalls(ctx, all, matching, io.MultiWriter(stdout, &table))
-		if err == nil && *doc != "" {
-			err = pasteInto(*doc, map[string]string{"syscalls": table.String()})
-		}
-		return err
+func (h *harness) close() error {
+	h.origin.close()
+	return os.RemoveAll(h.dir)
+}
+
+// reportCalls counts system calls in place of measuring times.
+func (h *harness) reportCalls(ctx context.Context, all []*workload, o *options, stdout io.Writer) error {
+	var table bytes.Buffer
+	err := h.countCalls(ctx, all, o.matching, io.MultiWriter(stdout, &table))
+	if err == nil && o.doc != "" {
+		err = pasteInto(o.doc, map[string]string{"syscalls": table.String()})
 	}
-	var done []*workload
-	for i, w := range all {
-		h.progress = fmt.Sprintf("row %d of %d", i+1, len(all))
-		switch {
-		case !matching.MatchString(w.name):
-			continue
-		case *list:
+	return err
+}
+
+// list prints the names of the workloads that match.
+func list(stdout io.Writer, all []*workload, matching *regexp.Regexp) {
+	for _, w := range all {
+		if matching.MatchString(w.name) {
 			fmt.Fprintf(stdout, "%-14s %s\n", w.name, w.metrics[0].title)
+		}
+	}
+}
+
+// runSelected runs the workloads whose name matches. It returns the workloads
+// that did not fail. If there are none, err is not nil.
+func (h *harness) runSelected(ctx context.Context, all []*workload, matching *regexp.Regexp) (done []*workload, err error) {
+	for i, w := range all {
+		if !matching.MatchString(w.name) {
 			continue
 		}
+		h.progress = fmt.Sprintf("row %d of %d", i+1, len(all))
 		failed := h.runWorkload(ctx, w)
 		if failed == nil {
 			done = append(done, w)
@@ -173,32 +152,29 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 			break // show the samples so far, which may have taken an hour
 		}
 	}
-	if *list {
-		return nil
+	if len(done) == 0 && err == nil {
+		err = errors.New("no workload matches -run")
 	}
-	if len(done) == 0 {
-		if err == nil {
-			err = errors.New("no workload matches -run")
-		}
-		return err
-	}
-	r := h.report(done)
-	r.Machine, r.Rounds, r.Short = machine(), h.rounds, *short
-	r.Date = time.Now().UTC().Format(time.DateOnly)
+	return done, err
+}
+
+// write writes a report to stdout and to the files that the options name. It
+// also returns an error if a subject failed.
+func (r *report) write(o *options, stdout io.Writer) (err error) {
 	table := r.markdown()
 	fmt.Fprint(stdout, table)
-	if *markdown != "" {
-		err = errors.Join(err, os.WriteFile(*markdown, []byte(table), 0o644))
+	if o.markdown != "" {
+		err = errors.Join(err, os.WriteFile(o.markdown, []byte(table), 0o644))
 	}
-	if *doc != "" {
-		err = errors.Join(err, pasteInto(*doc, r.tables()))
+	if o.doc != "" {
+		err = errors.Join(err, pasteInto(o.doc, r.tables()))
 	}
-	if *svg != "" {
-		err = errors.Join(err, os.WriteFile(*svg, []byte(r.chart()), 0o644))
+	if o.svg != "" {
+		err = errors.Join(err, os.WriteFile(o.svg, []byte(r.chart()), 0o644))
 	}
-	if *data != "" {
+	if o.data != "" {
 		b, jerr := json.MarshalIndent(r, "", "\t")
-		err = errors.Join(err, jerr, os.WriteFile(*data, b, 0o644))
+		err = errors.Join(err, jerr, os.WriteFile(o.data, b, 0o644))
 	}
 	if n := r.failures(); n > 0 {
 		err = errors.Join(err, fmt.Errorf("%d subjects failed; see the table of failures", n))
