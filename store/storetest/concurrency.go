@@ -113,15 +113,10 @@ func testPanic(t testing.TB, s store.Store) {
 }
 
 // testEverything lets several goroutines store, freshen, read and drop the same
-// few keys. The first byte of each body determines the rest.
+// few keys.
 func testEverything(t testing.TB, s store.Store) {
 	const workers, rounds = 6, 60
-	sizes := []int{1, 900, 16_000, 30_000, 90_000, 400_000}
-	bodies := make([][]byte, len(sizes))
-	for i, size := range sizes {
-		bodies[i] = content(uint64(i), size)
-		bodies[i][0] = byte(i)
-	}
+	c := newCrowd(s)
 	var wg sync.WaitGroup
 	for w := range workers {
 		wg.Go(func() {
@@ -130,71 +125,110 @@ func testEverything(t testing.TB, s store.Store) {
 				key := Key(r.IntN(4), 0)
 				switch r.IntN(5) {
 				case 0, 1:
-					i := r.IntN(len(bodies))
-					var blob store.Blob
-					err := patiently(func() error {
-						draft, err := s.Create(t.Context(), key, -1)
-						if err != nil {
-							return err
-						}
-						defer draft.Close()
-						if _, err := draft.Write(bodies[i]); err != nil {
-							return err
-						}
-						blob, err = draft.Commit()
-						return err
-					})
-					if err != nil {
-						t.Errorf("staging: %v", err)
+					if !c.store(t, key, r.IntN(len(c.bodies))) {
 						return
 					}
-					e := whole(entry(key, i), blob)
-					err = patientUpdate(t, s, key, func(current []*store.Entry) []*store.Entry {
-						return append([]*store.Entry{e}, current[:min(3, len(current))]...)
-					})
-					if err != nil {
-						t.Errorf("Update: %v", err)
-					}
 				case 2:
-					err := patientUpdate(t, s, key, func(current []*store.Entry) []*store.Entry {
-						if len(current) == 0 {
-							return current
-						}
-						next := slices.Clone(current)
-						next[0] = next[0].Clone()
-						next[0].Header.Set("X-Fresh", "1")
-						return next
-					})
-					if err != nil {
-						t.Errorf("Update: %v", err)
-					}
+					c.freshen(t, key)
 				default:
-					got, err := s.Entries(t.Context(), key)
-					if err != nil {
-						t.Errorf("Entries: %v", err)
-					}
-					for _, e := range got {
-						if len(e.Parts) != 1 {
-							t.Errorf("an entry lost its body")
-							continue
-						}
-						body, err := s.Open(t.Context(), key, e.Parts[0].Blob)
-						if errors.Is(err, store.ErrDamaged) {
-							continue // released since
-						}
-						if err != nil {
-							t.Errorf("Open: %v", err)
-							continue
-						}
-						b, err := io.ReadAll(io.NewSectionReader(body, 0, e.Length))
-						body.Close()
-						if err != nil || len(b) == 0 || int(b[0]) >= len(bodies) || !bytes.Equal(b, bodies[b[0]]) {
-							t.Errorf("read %d wrong bytes, %v", len(b), err)
-						}
-					}
+					c.read(t, key)
 				}
 			}
 		})
 	}
 	wg.Wait()
+}
+
+// crowd has the operations of testEverything. The first byte of each body
+// determines the rest.
+type crowd struct {
+	s      store.Store
+	bodies [][]byte
+}
+
+func newCrowd(s store.Store) *crowd {
+	c := &crowd{s: s}
+	for i, size := range []int{1, 900, 16_000, 30_000, 90_000, 400_000} {
+		body := content(uint64(i), size)
+		body[0] = byte(i)
+		c.bodies = append(c.bodies, body)
+	}
+	return c
+}
+
+// store stores an entry with body i, and drops all but three others of the key.
+// It reports whether the store took the body.
+func (c *crowd) store(t testing.TB, key string, i int) bool {
+	var blob store.Blob
+	err := patiently(func() (err error) {
+		blob, err = c.stage(t, key, c.bodies[i])
+		return err
+	})
+	if err != nil {
+		t.Errorf("staging: %v", err)
+		return false
+	}
+	e := whole(entry(key, i), blob)
+	err = patientUpdate(t, c.s, key, func(current []*store.Entry) []*store.Entry {
+		return append([]*store.Entry{e}, current[:min(3, len(current))]...)
+	})
+	if err != nil {
+		t.Errorf("Update: %v", err)
+	}
+	return true
+}
+
+func (c *crowd) stage(t testing.TB, key string, body []byte) (store.Blob, error) {
+	draft, err := c.s.Create(t.Context(), key, -1)
+	if err != nil {
+		return store.Blob{}, err
+	}
+	defer draft.Close()
+	if _, err := draft.Write(body); err != nil {
+		return store.Blob{}, err
+	}
+	return draft.Commit()
+}
+
+// freshen changes the header of the first entry of the key.
+func (c *crowd) freshen(t testing.TB, key string) {
+	err := patientUpdate(t, c.s, key, func(current []*store.Entry) []*store.Entry {
+		if len(current) == 0 {
+			return current
+		}
+		next := slices.Clone(current)
+		next[0] = next[0].Clone()
+		next[0].Header.Set("X-Fresh", "1")
+		return next
+	})
+	if err != nil {
+		t.Errorf("Update: %v", err)
+	}
+}
+
+// read checks the bodies of all entries of the key.
+func (c *crowd) read(t testing.TB, key string) {
+	got, err := c.s.Entries(t.Context(), key)
+	if err != nil {
+		t.Errorf("Entries: %v", err)
+	}
+	for _, e := range got {
+		if len(e.Parts) != 1 {
+			t.Errorf("an entry lost its body")
+			continue
+		}
+		body, err := c.s.Open(t.Context(), key, e.Parts[0].Blob)
+		if errors.Is(err, store.ErrDamaged) {
+			continue // released since
+		}
+		if err != nil {
+			t.Errorf("Open: %v", err)
+			continue
+		}
+		b, err := io.ReadAll(io.NewSectionReader(body, 0, e.Length))
+		body.Close()
+		if err != nil || len(b) == 0 || int(b[0]) >= len(c.bodies) || !bytes.Equal(b, c.bodies[b[0]]) {
+			t.Errorf("read %d wrong bytes, %v", len(b), err)
+		}
+	}
 }
