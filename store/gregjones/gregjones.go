@@ -35,11 +35,8 @@ import (
 	"context"
 	crand "crypto/rand"
 	"crypto/sha256"
-	"encoding/gob"
 	"fmt"
 	"io"
-	"iter"
-	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -130,42 +127,6 @@ func headsName(url string) string    { return "heads:" + url }
 func bodyName(key, id string) string { return "body:" + key + ":" + id }
 func indexName(part string) string   { return "index:" + part }
 
-// slot has the entries of one key. The slot of a URL that was changed last
-// comes first.
-type slot struct {
-	Key     string
-	Entries []*store.Entry
-}
-
-// heads returns the slots of a URL. It leaves out those that this package
-// cannot have written: somebody else can write to the cache.
-func (s *Store) heads(url string) []slot {
-	value, ok := s.get(headsName(url))
-	var slots []slot
-	if !ok || gob.NewDecoder(bytes.NewReader(value)).Decode(&slots) != nil {
-		return nil
-	}
-	return slices.DeleteFunc(slots, func(sl slot) bool { return !sl.valid(url) })
-}
-
-// valid reports whether the slot can be one of the URL.
-func (sl *slot) valid(url string) bool {
-	if entryset.CheckKey(sl.Key) != nil || !strings.HasPrefix(sl.Key, url) || len(sl.Entries) > maxVariants {
-		return false
-	}
-	_, err := store.Arrange(sl.Key, nil, sl.Entries) // checks each entry
-	return err == nil
-}
-
-func find(slots []slot, key string) []*store.Entry {
-	for _, sl := range slots {
-		if sl.Key == key {
-			return sl.Entries
-		}
-	}
-	return nil
-}
-
 // Entries implements [store.Store].
 func (s *Store) Entries(ctx context.Context, key string) ([]*store.Entry, error) {
 	if err := check(ctx, key); err != nil {
@@ -231,167 +192,6 @@ func checkBlobs(e *store.Entry) error {
 		}
 	}
 	return nil
-}
-
-// encode returns slots as a value. If they are too large, it drops slots at the
-// end.
-func encode(slots []slot) ([]byte, []slot, error) {
-	for {
-		b := bytes.NewBuffer(make([]byte, sha256.Size, 1<<10))
-		if err := gob.NewEncoder(b).Encode(slots); err != nil {
-			return nil, nil, opError("encode", err)
-		}
-		bound := maxHeads
-		if len(slots) == 1 { // the limit of one key in any store
-			bound = maxVariants * maxMetadata
-			for _, e := range slots[0].Entries {
-				if size(e) > maxMetadata {
-					return nil, nil, opError("update", store.ErrTooLarge)
-				}
-			}
-		}
-		if b.Len() <= bound {
-			return b.Bytes(), slots, nil
-		}
-		if len(slots) == 1 {
-			return nil, nil, opError("update", store.ErrTooLarge)
-		}
-		slots = slots[:len(slots)/2]
-	}
-}
-
-// size returns about how many bytes the metadata of an entry has.
-func size(e *store.Entry) (n int) {
-	for _, h := range []map[string][]string{e.Header, e.Trailer} {
-		for name, values := range h {
-			for _, v := range values {
-				n += len(name) + len(v)
-			}
-		}
-	}
-	for name, v := range e.Selecting {
-		n += len(name) + len(v)
-	}
-	return n + len(e.URL) + 64*len(e.Parts)
-}
-
-// blobs returns the names of all bodies that the slots name.
-func blobs(slots []slot) map[string]bool {
-	names := make(map[string]bool)
-	for _, sl := range slots {
-		for _, e := range sl.Entries {
-			for _, p := range e.Parts {
-				names[bodyName(sl.Key, p.Blob.ID)] = true
-			}
-		}
-	}
-	return names
-}
-
-// release deletes the bodies that no entry names any more.
-func (s *Store) release(before, after []slot) {
-	named := blobs(after)
-	for name := range blobs(before) {
-		if !named[name] {
-			s.cache.Delete(prefix + name)
-		}
-	}
-}
-
-// index notes whether anything is stored for url.
-func (s *Store) index(part, url string, stored bool) {
-	urls := s.listed(part)
-	if at, found := slices.BinarySearch(urls, url); found == stored {
-		return
-	} else if stored {
-		urls = s.prune(slices.Insert(urls, at, url), at)
-	} else {
-		urls = slices.Delete(urls, at, at+1)
-	}
-	if len(urls) == 0 {
-		s.cache.Delete(prefix + indexName(part))
-		return
-	}
-	s.set(indexName(part), append(make([]byte, sha256.Size), strings.Join(urls, "\n")...))
-}
-
-// pruneTries is how many URLs are looked up for each one that is added to the
-// index. If the cache drops as many as are added, about a third of those in the
-// index are dropped ones.
-const pruneTries = 3
-
-// prune looks up some URLs of a part of the index at random, except the one at
-// keep, and removes those whose entries the cache has dropped.
-func (s *Store) prune(urls []string, keep int) []string {
-	for range min(pruneTries, len(urls)-1) {
-		i := rand.IntN(len(urls))
-		if i == keep {
-			continue
-		}
-		if _, ok := s.cache.Get(prefix + headsName(urls[i])); !ok {
-			urls = slices.Delete(urls, i, i+1)
-			if i < keep {
-				keep--
-			}
-		}
-	}
-	return urls
-}
-
-// listed returns the URLs in a part of the index, in order.
-func (s *Store) listed(part string) []string {
-	value, ok := s.get(indexName(part))
-	if !ok || len(value) == 0 {
-		return nil
-	}
-	return strings.Split(string(value), "\n")
-}
-
-// All implements [store.Store].
-func (s *Store) All(ctx context.Context, keyPrefix string) iter.Seq2[*store.Entry, error] {
-	return func(yield func(*store.Entry, error) bool) {
-		if err := entryset.CheckPrefix(keyPrefix); err != nil {
-			yield(nil, opError("list", err))
-			return
-		}
-		for url := range s.urls(keyPrefix) {
-			if err := ctx.Err(); err != nil {
-				yield(nil, err)
-				return
-			}
-			for _, sl := range s.heads(url) {
-				for _, e := range sl.Entries {
-					if strings.HasPrefix(sl.Key, keyPrefix) && !yield(e, nil) {
-						return
-					}
-				}
-			}
-		}
-		if err := ctx.Err(); err != nil {
-			yield(nil, err)
-		}
-	}
-}
-
-// urls returns the URLs whose keys can begin with keyPrefix.
-func (s *Store) urls(keyPrefix string) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		if len(keyPrefix) >= entryset.URLLen {
-			yield(keyPrefix[:entryset.URLLen])
-			return
-		}
-		for i := range len(s.turns) {
-			part := fmt.Sprintf("%02x", i)
-			if n := min(len(part), len(keyPrefix)); part[:n] != keyPrefix[:n] {
-				continue
-			}
-			for _, url := range s.listed(part) {
-				if strings.HasPrefix(url, keyPrefix) && !yield(url) {
-					return
-				}
-			}
-		}
-	}
 }
 
 // Open implements [store.Store].
