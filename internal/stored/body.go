@@ -180,19 +180,24 @@ func (b *Body) read(p []byte) (int, error) {
 // askRest calls Rest. It returns nil if Rest does not get anything. Close may
 // be called meanwhile.
 func (b *Body) askRest() *rest {
+	ask := b.options.Rest
+	b.options.Rest = nil // even if it panics
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &rest{end: cancel}
 	b.rest.Store(r)
+	defer func() {
+		if r.body.Load() == nil {
+			b.rest.Store(nil)
+			cancel()
+		}
+	}()
 	if b.closed.Load() {
-		r.Close()
+		cancel()
 	}
-	body := b.options.Rest(ctx, b.left)
+	body := ask(ctx, b.left)
 	if body == nil {
-		r.Close()
-		b.rest.Store(nil)
 		return nil
 	}
-	b.options.Rest = nil
 	if r.body.Store(&body); b.closed.Load() {
 		r.Close()
 	}

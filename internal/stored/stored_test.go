@@ -346,6 +346,42 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+func TestRestIsAskedOnce(t *testing.T) {
+	// The caller's hook may panic below Rest. A caller that recovers may read on.
+	for name, ask := range map[string]func(){
+		"it gets nothing": func() {},
+		"it panics":       func() { panic("on purpose") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := open(t, false)
+			f.first.fails, f.first.err = 7, store.ErrDamaged
+			var asked context.Context
+			b := f.body(span.Of(15, 30), func(ctx context.Context, _ span.Span) io.ReadCloser {
+				if asked != nil {
+					t.Error("asked again")
+				}
+				asked = ctx
+				ask()
+				return nil
+			})
+			func() {
+				defer func() { recover() }()
+				b.Read(make([]byte, 1))
+			}()
+			for range 2 {
+				if n, err := b.Read(make([]byte, 1)); n != 0 || !errors.Is(err, store.ErrDamaged) {
+					t.Errorf("then %d bytes, %v", n, err)
+				}
+			}
+			if asked == nil || asked.Err() == nil {
+				t.Error("the context of Rest has not ended")
+			}
+			b.Close()
+			f.wantClosed(true)
+		})
+	}
+}
+
 type closeCounter struct {
 	io.Reader
 	closed int
