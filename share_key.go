@@ -15,7 +15,7 @@ import (
 func (x *exchange) sharingKey(stored []response) inflight.Key {
 	key := inflight.Key{Subject: x.exactKey(), Variant: x.variant(stored)}
 	if lines, ok := x.rules.header["Range"]; ok {
-		key.Variant += "\n\n" + strings.Join(lines, ",") + "\n" + strings.Join(x.rules.header["If-Range"], ",")
+		key.Variant = x.shortened(key.Variant + "\n\n" + strings.Join(lines, ",") + "\n" + strings.Join(x.rules.header["If-Range"], ","))
 	}
 	return key
 }
@@ -41,7 +41,19 @@ func (x *exchange) variant(stored []response) string {
 		value, _ := selectingValue(name, x.rules)
 		b.WriteString("\n" + name + ":" + value)
 	}
-	return b.String()
+	return x.shortened(b.String())
+}
+
+// maxVariant limits what is remembered of the fields of a request.
+const maxVariant = 256
+
+// shortened returns a variant, or its digest if it is long. Maps that live
+// longer than the request keep it, and they limit only the number of keys.
+func (x *exchange) shortened(variant string) string {
+	if len(variant) <= maxVariant {
+		return variant
+	}
+	return x.rules.digest.value(variant)
 }
 
 // joinKey returns the key by which the request may share with others: with as

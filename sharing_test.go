@@ -1,11 +1,14 @@
 package cachetrip
 
 import (
+	"net/http"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/cachetrip/cachetrip/internal/inflight"
+	"github.com/cachetrip/cachetrip/store"
 )
 
 func TestAudiencesAreRemembered(t *testing.T) {
@@ -52,6 +55,34 @@ func TestAudiencesAreLimited(t *testing.T) {
 		}
 		if len(as.byKey) > maxAudiences {
 			t.Fatalf("%d are remembered", len(as.byKey))
+		}
+	}
+}
+
+// TestLongVariants: what is remembered of requests takes little memory, however
+// long their fields are.
+func TestLongVariants(t *testing.T) {
+	cache := &Transport{Store: store.NewMemory(1 << 20)}
+	defer cache.Close()
+	long := strings.Repeat("bytes=0-0,", 1<<10)
+	stored := []response{newResponse(&store.Entry{Header: http.Header{"Vary": {"Accept"}}})}
+	seen := make(map[string]bool)
+	for _, header := range []http.Header{
+		{},
+		{"Accept": {long + "1"}}, {"Accept": {long + "2"}},
+		{"Range": {long + "1"}}, {"Range": {long + "2"}}, {"Range": {long + "2"}, "If-Range": {long}},
+		{"Accept": {long + "1"}, "Range": {long + "1"}},
+	} {
+		req, _ := http.NewRequest(http.MethodGet, "https://example.com/", nil)
+		req.Header = header
+		x, _ := cache.begin(req, new(wishes))
+		variant := x.sharingKey(stored).Variant
+		if seen[variant] {
+			t.Error("two requests that differ may wait for each other")
+		}
+		seen[variant] = true
+		if n := max(len(variant), len(x.variant(stored))); n > maxVariant {
+			t.Errorf("%d bytes, want at most %d", n, maxVariant)
 		}
 	}
 }
