@@ -62,7 +62,9 @@ func (l *locked) nameBody(key, id string) error {
 }
 
 // nameBody is locked.nameBody for a caller that opens a body between Commit and
-// Update. It waits for the lock only if the body has no name yet.
+// Update. It waits for the lock only if the body has no name yet, and until ctx
+// ends. A cache never does that: it opens bodies that an entry names, and Update
+// has named those.
 func (d *Disk) nameBody(ctx context.Context, key, id string) error {
 	if isMissing(d.path(blobName(key, id) + tempSuffix)) {
 		return nil

@@ -321,40 +321,33 @@ func (d *Download) wait(limit time.Duration, condition func() bool) bool {
 	return true
 }
 
-// waiting returns a context with the earliest deadline of all readers. It does
-// not end. The lock is held.
+// waiting returns a context with the earliest deadline of all readers that wait
+// for the draft, if they have one. It does not end. The lock is held.
 func (d *Download) waiting() context.Context {
 	var earliest time.Time
+	now := time.Now()
 	for r := range d.readers {
 		ctx := r.caller.Context
 		if ctx == nil {
 			ctx = d.config.Draft.Context() // the first reader was not taken yet
 		}
-		if deadline, ok := ctx.Deadline(); ok && (earliest.IsZero() || deadline.Before(earliest)) {
+		// A reader whose deadline has passed does not wait any more.
+		if deadline, ok := ctx.Deadline(); ok && deadline.After(now) && (earliest.IsZero() || deadline.Before(earliest)) {
 			earliest = deadline
 		}
 	}
 	return patience.Until(d.config.Draft.Context(), earliest)
 }
 
-// shortestWait returns the shortest time that a reader with a deadline waits
-// for the store, or a negative one if there is no such reader. A reader whose
-// deadline has passed does not wait any more. The lock is held.
-func (d *Download) shortestWait() time.Duration {
-	shortest := time.Duration(-1)
-	for r := range d.readers {
-		ctx := r.caller.Context
-		if ctx == nil {
-			ctx = d.config.Draft.Context() // the first reader was not taken yet
-		}
-		if _, ok := ctx.Deadline(); !ok {
-			continue
-		}
-		if wait := patience.Of(ctx, time.Now(), patience.Longest); wait > 0 && (shortest < 0 || wait < shortest) {
-			shortest = wait
-		}
+// limitWait tells the draft how long its readers wait for its next call. The
+// lock is held.
+func (d *Download) limitWait() {
+	ctx, most := d.waiting(), time.Duration(-1)
+	if _, ok := ctx.Deadline(); ok {
+		most = patience.Of(ctx, time.Now(), patience.Longest)
 	}
-	return shortest
+	d.config.Draft.SetWaiting(ctx)
+	d.config.Draft.LimitWait(most)
 }
 
 // readAt reads staged or held content, within the context of a reader.

@@ -135,7 +135,7 @@ func (d *Download) buffer() (b []byte, piece *piece) {
 	defer d.mu.Unlock()
 	if d.end == nil && d.refused == nil {
 		d.writing = true
-		d.config.Draft.LimitWait(d.shortestWait()) // the draft may write what it has
+		d.limitWait() // the draft may write what it has
 		d.unlocked(func() { b = d.config.Draft.AvailableBuffer() })
 		d.wrote()
 	}
@@ -216,7 +216,7 @@ func (d untilAbandoned) Write(p []byte) (int, error) {
 		return 0, ErrAbandoned
 	}
 	d.mu.Lock()
-	d.config.Draft.LimitWait(d.shortestWait())
+	d.limitWait()
 	d.mu.Unlock()
 	return d.config.Draft.Write(p)
 }
@@ -227,11 +227,7 @@ func (d untilAbandoned) Write(p []byte) (int, error) {
 func (d *Download) write(b []byte, piece *piece) {
 	if d.refused == nil {
 		d.writing = true
-		if d.config.Draft.AtOnce() {
-			d.config.Draft.LimitWait(d.shortestWait())
-		} else {
-			d.config.Draft.SetWaiting(d.waiting())
-		}
+		d.limitWait()
 		d.unlocked(func() {
 			if _, err := d.config.Draft.Write(b); err != nil {
 				d.refuse(err)

@@ -369,26 +369,31 @@ func TestFinishHangs(t *testing.T) {
 }
 
 func TestWaiting(t *testing.T) {
-	// A slow draft gets the earliest deadline of the readers that wait for it.
-	synctest.Test(t, func(t *testing.T) {
-		f := start(t, text(long, io.EOF), func(f *fixture, _ *download.Config) { f.draft.slow = true })
-		soon, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		late, cancel2 := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel2()
-		r, other := f.Take(f.caller(late, 2, nil)), f.Join(f.caller(soon, 2, nil))
-		want, _ := soon.Deadline()
-		r.Read(make([]byte, 1))
-		if got, ok := f.draft.waiting.Deadline(); !ok || !got.Equal(want) {
-			t.Errorf("the deadline is %v, want %v", got, want)
-		}
-		other.Close()
-		f.wantRead(r, long[1:], nil)
-		want, _ = late.Deadline()
-		if got, ok := f.draft.waiting.Deadline(); !ok || !got.Equal(want) {
-			t.Errorf("the deadline is %v, want %v", got, want)
-		}
-	})
+	// A draft gets the earliest deadline of the readers that wait for it. A
+	// reader whose deadline has passed does not wait.
+	for _, slow := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			f := start(t, text(long, io.EOF), func(f *fixture, _ *download.Config) { f.draft.slow = slow })
+			soon, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			late, cancel2 := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel2()
+			past := patience.Until(t.Context(), time.Now())
+			r, other, gone := f.Take(f.caller(late, 3, nil)), f.Join(f.caller(soon, 3, nil)), f.Join(f.caller(past, 3, nil))
+			want, _ := soon.Deadline()
+			r.Read(make([]byte, 1))
+			if got, ok := f.draft.waiting.Deadline(); !ok || !got.Equal(want) {
+				t.Errorf("slow %t: the deadline is %v, want %v", slow, got, want)
+			}
+			other.Close()
+			gone.Close()
+			f.wantRead(r, long[1:], nil)
+			want, _ = late.Deadline()
+			if got, ok := f.draft.waiting.Deadline(); !ok || !got.Equal(want) {
+				t.Errorf("slow %t: the deadline is %v, want %v", slow, got, want)
+			}
+		})
+	}
 }
 
 func TestLimitWait(t *testing.T) {

@@ -9,6 +9,9 @@ import (
 // end it. A zero deadline is none. So a call can be told how long its caller
 // waits, without being ended when the caller goes on.
 func Until(parent context.Context, deadline time.Time) context.Context {
+	if _, ok := parent.Deadline(); !ok && deadline.IsZero() {
+		return parent
+	}
 	return until{parent, deadline}
 }
 
