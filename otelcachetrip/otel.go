@@ -38,6 +38,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/cachetrip/cachetrip"
+	"github.com/cachetrip/cachetrip/store"
 )
 
 const scope = "github.com/cachetrip/cachetrip/otelcachetrip"
@@ -141,11 +142,26 @@ func (r *reporter) register(meter metric.Meter) (metric.Registration, error) {
 		} {
 			o.ObserveInt64(faults, int64(n), r.with(errorKey.String(cause)))
 		}
-		if s, known := r.cache.Store.(interface{ Bytes() int64 }); known {
-			o.ObserveInt64(size, s.Bytes(), common)
+		if n, known := sizeOf(r.cache.Store); known {
+			o.ObserveInt64(size, n, common)
 		}
 		return nil
 	}, served, received, stored, evictions, faults, size)
+}
+
+// sizeOf returns how much a store holds, if it tells. A panic of the store would
+// end the program, because it is called by a goroutine that exports metrics.
+func sizeOf(s store.Store) (n int64, known bool) {
+	defer func() {
+		if recover() != nil {
+			known = false
+		}
+	}()
+	sizer, known := s.(interface{ Bytes() int64 })
+	if known {
+		n = sizer.Bytes()
+	}
+	return n, known
 }
 
 // with returns the common attributes and the given ones.

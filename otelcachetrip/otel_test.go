@@ -197,6 +197,28 @@ func TestFaults(t *testing.T) {
 }
 
 // The size of a directory is reported as the size limit counts it.
+// brokenStore panics when it is asked for its size.
+type brokenStore struct{ store.Store }
+
+func (brokenStore) Bytes() int64 { panic("on purpose") }
+
+func TestBrokenStore(t *testing.T) {
+	reader := metric.NewManualReader()
+	cache := &cachetrip.Transport{Store: brokenStore{store.NewMemory(1 << 20)}, Base: origin{}}
+	defer cache.Close()
+	if _, err := otelcachetrip.Register(cache, otelcachetrip.Options{MeterProvider: metric.NewMeterProvider(metric.WithReader(reader))}); err != nil {
+		t.Fatal(err)
+	}
+	use(t, cache, "/fresh", "")
+	got := collect(t, reader)
+	if size, known := got["cachetrip.store.size{}"]; known {
+		t.Errorf("the size is reported as %s", size)
+	}
+	if stored := got["cachetrip.responses.stored{}"]; stored != "1" {
+		t.Errorf("%q stored responses are reported, want 1", stored)
+	}
+}
+
 func TestDiskSize(t *testing.T) {
 	disk, err := store.OpenDisk(t.TempDir(), store.DiskOptions{})
 	if err != nil {

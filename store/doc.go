@@ -135,13 +135,17 @@
 //   - Clear(ctx context.Context) error removes all entries. Without it each key is updated.
 //   - LastUse(key string) time.Time is shown by package debug.
 //   - Bytes() int64 is how much is stored, for package debug and the metrics of
-//     otelcachetrip. It must be quick.
+//     otelcachetrip.
 //   - MaxBytes() int64 is the size limit, and Dir() string where the store is. Package debug
 //     shows both.
 //   - Close() error. Only a store that cachetrip.Open has made is closed by its Transport.
 //   - WriteRangeTo(w io.Writer, offset, length int64) (int64, error), of a body, writes so many
 //     verified bytes without a copy by the cache. A range outside of the body is an error, and
 //     nothing is written. An error of w is returned with the number of bytes before it.
+//
+// LastUse, Bytes, MaxBytes and Dir are called without the time limits of a
+// Transport, in the goroutine that shows or exports what they return. So they
+// must not wait for anything, such as another machine, and must not panic.
 //
 // # Notes
 //
