@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -342,5 +343,56 @@ func TestFullDisk(t *testing.T) {
 	d.readUsage(&page)
 	if got, want := page.sum(), diskBytes(t, dir); got != want {
 		t.Errorf("usage says %d bytes, the files take %d", got, want)
+	}
+}
+
+// childCut appends without the lock, and the system takes only a part of that:
+// the beginning of another block.
+func childCut(dir string) error {
+	d, err := OpenDisk(dir, DiskOptions{})
+	if err != nil {
+		return err
+	}
+	key := testKey(1)
+	if err := putBody(d, key, pattern(1, 100)); err != nil {
+		return err
+	}
+	freshen := func() bool {
+		return d.Freshen(key, func(current []*Entry) []*Entry { return []*Entry{later(current[0], 1)} })
+	}
+	var st fileStat
+	for statFile(d.path(key), &st) == nil && st.size+400 <= block {
+		if !freshen() {
+			return errors.New("not updated within a block")
+		}
+	}
+	var limit syscall.Rlimit
+	syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit)
+	limit.Cur = block + 1
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
+		return err
+	}
+	for range 4 {
+		if !freshen() {
+			break
+		}
+	}
+	if err := statFile(d.path(key), &st); err != nil || st.size != block+1 {
+		return fmt.Errorf("the file has %d bytes, %w; want %d", st.size, err, block+1)
+	}
+	if n := d.Bytes(); n != allocated(st.size) {
+		return fmt.Errorf("%d bytes are counted, but the file takes %d", n, allocated(st.size))
+	}
+	return nil
+}
+
+// TestCutAppend: what an append without the lock adds counts, even if the disk
+// has no room for all of it.
+func TestCutAppend(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("nothing is appended without the lock")
+	}
+	if err := child("cut", t.TempDir()).Run(); err != nil {
+		t.Error(err)
 	}
 }

@@ -26,7 +26,7 @@ var noContext = context.Background()
 
 // children are the roles of such processes.
 var children = map[string]func(dir string) error{
-	"count": childCount, "churn": childChurn, "limit": childLimit, "writers": childWriters, "short": childShort, "readonly": childReadOnly, "descriptors": childDescriptors,
+	"count": childCount, "churn": childChurn, "limit": childLimit, "cut": childCut, "writers": childWriters, "short": childShort, "readonly": childReadOnly, "descriptors": childDescriptors,
 	"stop": childStop, "mark": childMark, "lease": childLease, "denied": childDenied, "owner": childOwner, "manystores": childManyStores,
 }
 

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"errors"
+	"io"
 	"slices"
 	"time"
 )
@@ -88,7 +90,7 @@ func (d *Disk) freshen(it *tierItem, next []*Entry, fresh []replacement) bool {
 	var file written
 	alone, err := dir.appendUnlocked(it, buf.file, &file)
 	if err != nil || !alone {
-		if grows > 0 && file.stat.size == 0 {
+		if grows > 0 && file.stat.size == 0 && !errors.Is(err, io.ErrShortWrite) {
 			d.counts.grow(shard, -grows) // nothing was written
 		}
 		return false
