@@ -400,7 +400,9 @@ func (l *locked) create(key string, b []byte, file *written, assumed bool) error
 // see BenchmarkPublish.
 //
 // If there was a file, it must still be there. Otherwise b may have entries that
-// were retracted with it.
+// were retracted with it. A file that is retracted between that look and the
+// rename, a few microseconds later, comes back. Only some file systems can
+// exchange two names, which would notice that.
 func (l *locked) replace(key string, b []byte, file *written, wasThere bool) error {
 	temp := strconv.FormatUint(rand.Uint64(), 36) + tempSuffix
 	if err := l.dir.create(temp, b, file); err != nil {
