@@ -201,6 +201,51 @@ func TestConnectionsMadeAgain(t *testing.T) {
 	}
 }
 
+// TestLateUpdate: an update whose caller has left while the connection was made
+// again does nothing later. By then, what it stores may have been invalidated.
+func TestLateUpdate(t *testing.T) {
+	server := startServer(t)
+	key := storetest.Key(1, 1)
+	var lost atomic.Bool
+	dialing, proceed := make(chan bool, 100), make(chan bool)
+	s := open(t, server.url(), redisstore.Options{WriteTimeout: 100 * time.Millisecond, Configure: func(o *rueidis.ClientOption) {
+		o.DialCtxFn = func(ctx context.Context, to string, dialer *net.Dialer, _ *tls.Config) (net.Conn, error) {
+			if lost.Load() {
+				dialing <- true
+				<-proceed
+			}
+			return dialer.DialContext(ctx, "tcp", to)
+		}
+	}})
+	eventually(t, "the server is there", func() bool { return s.Ping(t.Context()) == nil })
+	eventually(t, "something is looked up", func() bool { _, err := s.Entries(t.Context(), key); return err == nil })
+	var lose sync.Once
+	err := s.Update(t.Context(), key, func([]*store.Entry) []*store.Entry {
+		lose.Do(func() {
+			lost.Store(true)
+			server.do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+			for len(dialing) == 0 { // until the connection is being made again
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+				for range s.All(ctx, "") {
+				}
+				cancel()
+			}
+		})
+		return []*store.Entry{newEntry(key)}
+	})
+	if err == nil {
+		t.Fatal("an update without a connection is no error")
+	}
+	close(proceed)
+	if err := s.Close(); err != nil { // waits for operations
+		t.Fatal(err)
+	}
+	entries, err := open(t, server.url(), patient(redisstore.Options{Prefix: redisstore.DefaultPrefix})).Entries(t.Context(), key)
+	if err != nil || len(entries) > 0 {
+		t.Errorf("%d entries, %v; want none", len(entries), err)
+	}
+}
+
 // TestPanics: functions of the program panic while the client makes a lost
 // connection again. That ends the operation, and not the process.
 func TestPanics(t *testing.T) {

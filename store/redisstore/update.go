@@ -330,16 +330,21 @@ func (s *Store) compareAndSet(ctx context.Context, u update) (done bool, now str
 		done bool
 		now  string
 	}
-	got, err := run(s, s.metadata, ctx, u.key, s.opts.WriteTimeout, func(ctx context.Context, c *connection) (answer, error) {
+	// When this call has returned, nothing is sent any more: what u stores may be
+	// invalidated by then, and an absent value has no revision that would tell.
+	// What was sent before arrives before later commands of this process.
+	sending, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	got, err := run(s, s.metadata, ctx, u.key, s.opts.WriteTimeout, func(_ context.Context, c *connection) (answer, error) {
 		b := c.metadata.B()
 		script := b.Evalsha().Sha1(compareAndSetSHA).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
 		// The connection delivers the answer to EXISTS after the notice that
 		// the value changed. So when this process has the answer, it no longer
 		// uses the old value.
-		resps := c.metadata.DoMulti(ctx, script, c.metadata.B().Exists().Key(name).Build())
+		resps := c.metadata.DoMulti(sending, script, c.metadata.B().Exists().Key(name).Build())
 		if err := resps[0].Error(); err != nil && strings.HasPrefix(err.Error(), "NOSCRIPT") {
 			whole := c.metadata.B().Eval().Script(compareAndSetScript).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
-			resps = c.metadata.DoMulti(ctx, whole, c.metadata.B().Exists().Key(name).Build())
+			resps = c.metadata.DoMulti(sending, whole, c.metadata.B().Exists().Key(name).Build())
 		}
 		text, err := resps[0].ToString()
 		switch {
