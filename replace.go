@@ -32,6 +32,7 @@ func (a *originReply) storeEntry(ctx context.Context, brought *store.Entry, blob
 // and whether a newer or more complete response is stored already.
 func (a *originReply) put(ctx context.Context, brought *store.Entry, blobID string) (e *store.Entry, outdated bool, err error) {
 	e = brought
+	trusted := false
 	err = a.x.store().Update(ctx, a.x.key, func(current []*store.Entry) []*store.Entry {
 		e = stillHeld(brought, current, blobID)
 		r := a.x.rules.policy.of(newResponseLike(e, a.like))
@@ -48,14 +49,37 @@ func (a *originReply) put(ctx context.Context, brought *store.Entry, blobID stri
 			}
 		}
 		kept = a.noteAsker(kept)
-		if admission.distrust || a.x.invalidatedSince(a.sentEvent) {
+		trusted = !admission.distrust && !a.x.invalidatedSince(a.sentEvent)
+		if !trusted {
 			a.x.t.events.Distrust(a.x.key, a.received)
 			kept = markedInvalid(kept, a.received)
 		}
 		a.x.t.events.Stored(a.x.key)
 		return withoutForbidden(&a.x.rules.policy, replaceEntries(kept, current, admission.replaces), current, []response{r})
 	})
+	if trusted && a.x.invalidatedSince(a.sentEvent) {
+		a.distrustStored()
+	}
 	return e, outdated, err
+}
+
+// distrustStored marks the response, which was stored as valid. It was
+// invalidated meanwhile, and the invalidation may have looked for it just before
+// it was there. This process knows that, but others do not.
+func (a *originReply) distrustStored() {
+	now := wallClock()
+	err := a.x.store().Invalidate(a.x.lasting(), a.x.key, func(current []*store.Entry) []*store.Entry {
+		next := slices.Clone(current)
+		for i, e := range current {
+			if e.InvalidatedAt.IsZero() && e.RequestTime.Equal(a.requested) && e.ResponseTime.Equal(a.received) {
+				next[i] = markedInvalid(e, now)
+			}
+		}
+		return next
+	})
+	if err != nil {
+		a.x.storeFailed("invalidate", err)
+	}
 }
 
 // failedToStore tells that the store did not take e, and marks the entries that
