@@ -108,6 +108,11 @@ func TestHistory(t *testing.T) {
 			changes:  []change{{begun: 10, done: 12, before: 0, after: 1}},
 			readings: []reading{{begun: 5, ended: 6, found: 1}},
 		}, false, "not what it held"},
+		{"a process has waited for a lock in vain", history{
+			changes:  []change{{begun: 10, done: 12, before: 0, after: 1}, {begun: 20, before: 1, after: 2}, {begun: 30, done: 32, before: 0, after: 3}},
+			readings: []reading{{begun: 25, ended: 26, found: 0}, {begun: 33, ended: 34, found: 3}},
+			dropped:  true,
+		}, false, ""},
 		{"what was never stored", history{
 			changes:  []change{{begun: 10, done: 12, before: 0, after: 1}},
 			readings: []reading{{begun: 13, ended: 14, found: 3}},

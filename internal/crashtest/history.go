@@ -94,11 +94,13 @@ type history struct {
 	changes  []change
 	readings []reading
 	possible map[state]bool // the possible states before all recorded changes; nil means no entries
+	dropped  bool           // a process may have removed the entries without the lock
 }
 
 // check returns the contradictions in the history. If vanishing is set,
 // eviction may remove the entries of the key at any time.
 func (h *history) check(key string, vanishing bool) (wrong []string) {
+	vanishing = vanishing || h.dropped
 	slices.SortStableFunc(h.changes, func(a, b change) int {
 		switch {
 		case a.begun < b.begun:
@@ -148,7 +150,7 @@ func (h *history) check(key string, vanishing bool) (wrong []string) {
 // forget removes all records that the next check does not need. No worker may
 // be running. now is the state that the key was found in.
 func (h *history) forget(now state) {
-	h.changes, h.readings = nil, nil
+	h.changes, h.readings, h.dropped = nil, nil, false
 	h.possible = map[state]bool{now: true}
 }
 

@@ -123,6 +123,9 @@ func (w *worker) answeredPost(index int, begun int64, resp *http.Response) {
 // answered judges the response to a GET or HEAD, and reports it.
 func (w *worker) answered(a *attempt, resp *http.Response) {
 	h, result := resp.Header, resultOf(resp)
+	if result == resultOrigin || result == resultValidated {
+		w.noteArrival(h.Get(requestField))
+	}
 	name := fmt.Sprintf("%s %s (%s; %s; Range %q; Cache-Status %s)", a.req.Method, a.req.URL, a.want.variant,
 		h.Get(versionField), a.req.Header.Get("Range"), h.Get("Cache-Status"))
 	got, err := parseRepresentation(h.Get(versionField))
@@ -161,10 +164,7 @@ func (w *worker) answered(a *attempt, resp *http.Response) {
 			w.violation("%s: after %d bytes: %v", name, n, err)
 		}
 	}
-	w.mu.Lock()
-	arrived := w.arrived[h.Get(requestField)]
-	w.mu.Unlock()
-	w.tell(event{Kind: eventAnswer, Begun: a.begun, Ended: time.Now().UnixNano(), Arrived: arrived, Result: result, Version: got.String(), Bytes: n, Text: name})
+	w.tell(event{Kind: eventAnswer, Begun: a.begun, Ended: time.Now().UnixNano(), Arrived: w.arrival(h.Get(requestField)), Result: result, Version: got.String(), Bytes: n, Text: name})
 }
 
 // resultOf returns the way in which a request was answered.

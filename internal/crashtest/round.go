@@ -33,10 +33,6 @@ const (
 	// clockSlack allows for the time between reading the clock and using its
 	// value.
 	clockSlack = 20 * time.Millisecond
-
-	// handoverSlack allows for the time from the arrival of a response until
-	// no more requests join the one that it answers.
-	handoverSlack = time.Second
 )
 
 type round struct {
@@ -230,6 +226,8 @@ func (r *round) take(p *process, e *event, begun map[uint64]change) {
 		c.done = e.Ended
 		r.history(e.Key).changes = append(r.history(e.Key).changes, c)
 		r.counts.done++
+	case eventDropped:
+		r.history(e.Key).dropped = true
 	case eventReading:
 		r.history(e.Key).readings = append(r.history(e.Key).readings, reading{begun: e.Begun, ended: e.Ended, found: e.After, who: p.name})
 		r.counts.readings++
@@ -262,7 +260,7 @@ func (r *round) checkAnswer(p *process, e *event) {
 	switch {
 	case !ok || start > e.Ended:
 		r.violation("%s: %s: a version that does not exist", p.name, e.Text)
-	case e.Result == resultCollapsed && e.Arrived+int64(handoverSlack) > e.Begun:
+	case e.Result == resultCollapsed && e.Arrived > e.Begun:
 		// The request joined one that was under way. The origin had chosen its
 		// answer before.
 	case end != 0 && end+grace < e.Begun:

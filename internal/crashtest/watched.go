@@ -112,6 +112,9 @@ func (s *watched) Update(ctx context.Context, key string, fn func([]*store.Entry
 	})
 	switch {
 	case err != nil:
+		if store.CauseOf(err) == store.CauseLocked {
+			s.w.tell(event{Kind: eventDropped, Key: key})
+		}
 		s.w.failed("update", err)
 	case writes:
 		s.w.tell(event{Kind: eventDone, ID: id, Key: key, Ended: time.Now().UnixNano()})

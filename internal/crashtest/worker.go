@@ -46,7 +46,7 @@ type event struct {
 	Key           string `json:"y,omitempty"`
 	Begun         int64  `json:"b,omitempty"`
 	Ended         int64  `json:"e,omitempty"`
-	Arrived       int64  `json:"a,omitempty"` // when the origin's response arrived in this process; 0 if another one asked
+	Arrived       int64  `json:"a,omitempty"` // when this process had the origin's response, at the latest; 0 if another one asked
 	Before, After state  `json:",omitempty"`
 	Fresh         bool   `json:"f,omitempty"` // the Update only freshens what is stored
 
@@ -60,6 +60,7 @@ type event struct {
 const (
 	eventChange    = "change"    // an Update is about to write
 	eventDone      = "done"      // the Update returned without an error
+	eventDropped   = "dropped"   // the Update waited for a lock in vain, and may have removed the entries
 	eventReading   = "reading"   // the entries of a key were read
 	eventAnswer    = "answer"    // a request was answered, and its content verified
 	eventError     = "error"     // an expected failure
@@ -85,7 +86,7 @@ type worker struct {
 
 	mu      sync.Mutex
 	posted  map[int]int      // the version of each resource after this process's last unsafe request
-	arrived map[string]int64 // when the response to each request to the origin arrived, by its requestField
+	arrived map[string]int64 // when the response to each request to the origin was there, by its requestField; 0: not known yet
 }
 
 // runWorker is the worker's main function. It returns when a promise is broken,
@@ -126,8 +127,9 @@ func runWorker(config string, out io.Writer) error {
 	return err
 }
 
-// numbered numbers the requests to the origin, and notes when their responses
-// arrive. The origin repeats the number in its response.
+// numbered numbers the requests to the origin. The origin repeats the number in
+// its response. The response is there once the cache has given it to the caller
+// that led, and not when Base returns it: the process may be stopped in between.
 type numbered struct {
 	base http.RoundTripper
 	w    *worker
@@ -137,11 +139,31 @@ func (n *numbered) RoundTrip(req *http.Request) (*http.Response, error) {
 	number := n.w.Name + "." + strconv.FormatUint(n.w.ids.Add(1), 10)
 	req = req.Clone(req.Context())
 	req.Header.Set(requestField, number)
-	resp, err := n.base.RoundTrip(req)
 	n.w.mu.Lock()
-	n.w.arrived[number] = time.Now().UnixNano()
+	n.w.arrived[number] = 0
 	n.w.mu.Unlock()
-	return resp, err
+	return n.base.RoundTrip(req)
+}
+
+// noteArrival notes that a caller has a response of the origin.
+func (w *worker) noteArrival(number string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if at, ok := w.arrived[number]; ok && at == 0 {
+		w.arrived[number] = time.Now().UnixNano()
+	}
+}
+
+// arrival returns when the response to a request to the origin was there, at the
+// latest. It returns 0 if another process has made the request.
+func (w *worker) arrival(number string) int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	at, ok := w.arrived[number]
+	if ok && at == 0 {
+		return time.Now().UnixNano() // the caller that led has not got it yet
+	}
+	return at
 }
 
 // tell writes one line. A pipe takes up to 4 KiB at once or not at all, so a
@@ -181,6 +203,10 @@ func kindOf(err error) string {
 		return "gone"
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return "cut by the origin"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "too slow"
+	case store.CauseOf(err) == store.CauseLocked:
+		return "locked"
 	}
 	return "other"
 }
