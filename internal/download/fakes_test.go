@@ -234,7 +234,7 @@ func (f *fixture) wantResult(want download.Result) {
 // waits, has a second to close its source or draft.
 func (f *fixture) wantClosed(s *source) {
 	f.Helper()
-	f.stragglers.Wait(time.Now().Add(time.Second))
+	f.stragglers.Wait(time.Now().Add(time.Minute))
 	f.draft.mu.Lock()
 	defer f.draft.mu.Unlock()
 	if !f.draft.closed {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cachetrip/cachetrip/store"
@@ -30,29 +31,31 @@ func TestSecretOfDisk(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
-			if test.known {
-				if _, err := openDisk(t, dir).Secret(t.Context()); err != nil {
-					t.Fatal(err)
+			synctest.Test(t, func(t *testing.T) {
+				if test.known {
+					if _, err := openDisk(t, dir).Secret(t.Context()); err != nil {
+						t.Fatal(err)
+					}
 				}
-			}
-			d := openDisk(t, dir)
-			lockShard(t, filepath.Join(dir, "v1", "data", "00"))
-			ctx := t.Context()
-			if test.left > 0 {
-				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(ctx, test.left)
-				defer cancel()
-			}
-			var g Guard
-			secret, err := g.For(d, new(reports), nil).Secret(ctx)
-			switch {
-			case test.known && (err != nil || len(secret) == 0):
-				t.Errorf("%d bytes, %v", len(secret), err)
-			case !test.known && err == nil:
-				t.Error("a secret was made while the lock was held")
-			case !test.known && test.left > 0 && !errors.Is(err, context.DeadlineExceeded):
-				t.Errorf("%v, want that the patience of the caller has ended", err)
-			}
+				d := openDisk(t, dir)
+				lockShard(t, filepath.Join(dir, "v1", "data", "00"))
+				ctx := t.Context()
+				if test.left > 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, test.left)
+					defer cancel()
+				}
+				var g Guard
+				secret, err := g.For(d, new(reports), nil).Secret(ctx)
+				switch {
+				case test.known && (err != nil || len(secret) == 0):
+					t.Errorf("%d bytes, %v", len(secret), err)
+				case !test.known && err == nil:
+					t.Error("a secret was made while the lock was held")
+				case !test.known && test.left > 0 && !errors.Is(err, context.DeadlineExceeded):
+					t.Errorf("%v, want that the patience of the caller has ended", err)
+				}
+			})
 		})
 	}
 }

@@ -16,7 +16,7 @@ func LeavesNothing(t *testing.T) {
 	t.Cleanup(func() { noneLeft(t, before, descriptors) })
 }
 
-// longest is how long Soon and Within wait. A busy machine may need some of it.
+// longest is how long Soon, Within and noneLeft wait. A busy machine may need some of it.
 const longest = time.Minute
 
 // Soon waits until a condition holds. Its time limit is longer than any machine
@@ -68,7 +68,7 @@ func noneLeft(t testing.TB, before map[string]string, files int) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // finalizers would close the files that were left open
 	var left []string
 	var open int
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(longest); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		left = left[:0]
 		for name, stack := range running(t) {
 			if _, was := before[name]; !was && !strings.Contains(stack, "testing.") && !strings.Contains(stack, "harness.(*RawOrigin)") {
