@@ -2,7 +2,7 @@
 // because the content is part of the cache key. It promises:
 //
 //   - The content can be sent any number of times, always the same.
-//   - At most [MaxBuffered] bytes are in memory.
+//   - At most 64 KiB are in memory.
 //   - If the content cannot be known, the request can still be sent, with the
 //     same bytes as without a cache.
 //   - Nobody waits longer than a context for a body that does not come.
@@ -24,12 +24,12 @@ import (
 )
 
 const (
-	// MaxBuffered is the largest content that is read into memory.
-	MaxBuffered = 64 << 10
+	// maxBuffered is the largest content that is read into memory.
+	maxBuffered = 64 << 10
 
-	// MaxHashed is the largest content that is read by GetBody, which costs time
+	// maxHashed is the largest content that is read by GetBody, which costs time
 	// and no memory. Queries are much shorter.
-	MaxHashed = 16 << 20
+	maxHashed = 16 << 20
 )
 
 // Content is the content of a request. It does not change, and is safe for
@@ -55,7 +55,7 @@ func Take(ctx context.Context, patience time.Duration, body io.ReadCloser, getBo
 	switch {
 	case body == nil || body == http.NoBody:
 		return &Content{Sum: sha256.Sum256(nil)}, nil
-	case length > MaxHashed || length > MaxBuffered && getBody == nil:
+	case length > maxHashed || length > maxBuffered && getBody == nil:
 		return nil, body
 	}
 	var take func() *Content
@@ -106,8 +106,8 @@ func hashed(getBody func() (io.ReadCloser, error), length int64) *Content {
 	}
 	defer copied.Close()
 	h := sha256.New()
-	n, err := io.Copy(h, io.LimitReader(copied, MaxHashed+1))
-	if err != nil || n > MaxHashed || length > 0 && n != length {
+	n, err := io.Copy(h, io.LimitReader(copied, maxHashed+1))
+	if err != nil || n > maxHashed || length > 0 && n != length {
 		return nil
 	}
 	return &Content{Sum: [sha256.Size]byte(h.Sum(nil)), Length: n, getBody: getBody}
@@ -140,7 +140,7 @@ func (r *reading) all(length int64) *Content {
 	end = nil
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.err != io.EOF || len(r.ahead) > MaxBuffered || length > 0 && int64(len(r.ahead)) != length || r.given {
+	if r.err != io.EOF || len(r.ahead) > maxBuffered || length > 0 && int64(len(r.ahead)) != length || r.given {
 		return nil
 	}
 	return &Content{Sum: sha256.Sum256(r.ahead), Length: int64(len(r.ahead)), buffered: r.ahead}
@@ -153,7 +153,7 @@ func (r *reading) step(b []byte, err error) (goesOn bool) {
 	defer r.mu.Unlock()
 	r.ahead, r.err = append(r.ahead, b...), err
 	r.tell()
-	return err == nil && !r.given && len(r.ahead) <= MaxBuffered
+	return err == nil && !r.given && len(r.ahead) <= maxBuffered
 }
 
 // end notes that no more is read ahead. err is not nil if nothing more can be

@@ -36,7 +36,7 @@ func (w *watched) Close() error {
 var errBroken = errors.New("the body is broken")
 
 func TestTake(t *testing.T) {
-	large := strings.Repeat("x", MaxBuffered)
+	large := strings.Repeat("x", maxBuffered)
 	again := func(text string) func() (io.ReadCloser, error) {
 		return func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(text)), nil }
 	}
@@ -53,7 +53,7 @@ func TestTake(t *testing.T) {
 		"unknown length":        {strings.NewReader("abc"), nil, -1, true, "abc", nil, true},
 		"largest":               {strings.NewReader(large), nil, 0, true, large, nil, true},
 		"too large":             {strings.NewReader(large + "y"), nil, 0, false, large + "y", nil, true},
-		"announced too large":   {strings.NewReader(large + "y"), nil, MaxBuffered + 1, false, large + "y", nil, false},
+		"announced too large":   {strings.NewReader(large + "y"), nil, maxBuffered + 1, false, large + "y", nil, false},
 		"shorter than it says":  {strings.NewReader("abc"), nil, 4, false, "abc", nil, true},
 		"longer than it says":   {strings.NewReader("abcd"), nil, 3, false, "abcd", nil, true},
 		"breaks":                {io.MultiReader(strings.NewReader("abc"), errorReader{errBroken}), nil, 0, false, "abc", errBroken, true},

@@ -102,7 +102,7 @@ func (cc *CacheControl) restrict(name, argument string, has bool) {
 		}
 		cc.MaxStale = least(cc.MaxStale, argument)
 	case "min-fresh":
-		seconds, ok := Seconds(argument)
+		seconds, ok := parseSeconds(argument)
 		if !ok {
 			seconds = MaxSeconds
 		}
@@ -135,7 +135,7 @@ func (cc *CacheControl) allow(name string) {
 // least returns the smaller of before, if it is not None, and argument. An
 // argument that is not a number of seconds counts as 0.
 func least(before int64, argument string) int64 {
-	seconds, _ := Seconds(argument)
+	seconds, _ := parseSeconds(argument)
 	if before == None {
 		return seconds
 	}

@@ -79,11 +79,11 @@ func fixdate(s string) (t time.Time, ok bool) {
 	}
 	month := strings.Index("JanFebMarAprMayJunJulAugSepOctNovDec", s[8:11])
 	weekday := strings.Index("SunMonTueWedThuFriSat", s[:3])
-	year, ok1 := Seconds(s[12:16])
-	day, ok2 := Seconds(s[5:7])
-	hour, ok3 := Seconds(s[17:19])
-	minute, ok4 := Seconds(s[20:22])
-	second, ok5 := Seconds(s[23:25])
+	year, ok1 := parseSeconds(s[12:16])
+	day, ok2 := parseSeconds(s[5:7])
+	hour, ok3 := parseSeconds(s[17:19])
+	minute, ok4 := parseSeconds(s[20:22])
+	second, ok5 := parseSeconds(s[23:25])
 	if month < 0 || month%3 != 0 || weekday < 0 || weekday%3 != 0 || !ok1 || !ok2 || !ok3 || !ok4 || !ok5 ||
 		day < 1 || day > 31 || hour > 23 || minute > 59 || second > 59 {
 		return time.Time{}, false
@@ -129,7 +129,7 @@ func (p *dateParser) digits(n int) int {
 		p.ok = false
 		return 0
 	}
-	value, ok := Seconds(p.rest[:n])
+	value, ok := parseSeconds(p.rest[:n])
 	p.ok = p.ok && ok
 	p.rest = p.rest[n:]
 	return int(value)

@@ -204,9 +204,9 @@ func IsValue(s string) bool {
 // section 1.2.2.
 const MaxSeconds = 1 << 31
 
-// Seconds parses delta-seconds: digits only. A larger number than MaxSeconds
-// becomes MaxSeconds. RFC 9111, section 1.2.2.
-func Seconds(s string) (seconds int64, ok bool) {
+// parseSeconds parses delta-seconds: digits only. A larger number than
+// MaxSeconds becomes MaxSeconds. RFC 9111, section 1.2.2.
+func parseSeconds(s string) (seconds int64, ok bool) {
 	for i := 0; i < len(s); i++ {
 		if s[i] < '0' || s[i] > '9' {
 			return 0, false
@@ -223,7 +223,7 @@ func Age(lines []string) (seconds int64, ok bool) {
 		return 0, false
 	}
 	first, _, _ := strings.Cut(lines[0], ",")
-	return Seconds(trim(first))
+	return parseSeconds(trim(first))
 }
 
 func trim(s string) string { return strings.Trim(s, " \t") }

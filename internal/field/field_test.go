@@ -112,11 +112,11 @@ func TestSeconds(t *testing.T) {
 	}
 	for s, want := range tests {
 		var got result
-		if got.Seconds, got.OK = Seconds(s); !got.OK {
+		if got.Seconds, got.OK = parseSeconds(s); !got.OK {
 			got.Seconds = 0
 		}
 		if diff := cmp.Diff(got, want); diff != "" {
-			t.Errorf("Seconds(%q) (-got +want):\n%s", s, diff)
+			t.Errorf("parseSeconds(%q) (-got +want):\n%s", s, diff)
 		}
 	}
 }

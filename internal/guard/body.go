@@ -108,7 +108,7 @@ func (b *guardedBody) use(ctx context.Context, o options, f func(*call) error) e
 		defer b.unuse()
 		return f(c)
 	})
-	if errors.Is(err, ErrHangs) {
+	if errors.Is(err, errHangs) {
 		b.mu.Lock()
 		b.failed = err
 		b.mu.Unlock()

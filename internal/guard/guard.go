@@ -56,9 +56,9 @@ const (
 )
 
 var (
-	// ErrHangs reports that the store did not answer in time, or that too many
+	// errHangs reports that the store did not answer in time, or that too many
 	// calls hang already.
-	ErrHangs = errors.New("cachetrip: the store does not answer")
+	errHangs = errors.New("cachetrip: the store does not answer")
 
 	// ErrShut reports that the store may not be used any more.
 	ErrShut = errors.New("cachetrip: the Transport was closed")
@@ -72,7 +72,7 @@ var (
 
 // isBroken reports whether an error says that the store does not do what a
 // Store must.
-func isBroken(err error) bool { return errors.Is(err, errBroken) || errors.Is(err, ErrHangs) }
+func isBroken(err error) bool { return errors.Is(err, errBroken) || errors.Is(err, errHangs) }
 
 // Guard counts the calls of one store, and remembers its secret. Its zero value
 // is ready for use. It is safe for concurrent use.
@@ -229,7 +229,7 @@ func (s Store) run(ctx context.Context, o options, f func(context.Context, *call
 	}
 	if !o.releases && (g.hung.Load() >= maxHung || g.abandoned.Load() >= maxAbandoned) {
 		g.leave()
-		return ErrHangs
+		return errHangs
 	}
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	c := &call{began: time.Now(), done: make(chan struct{})}
@@ -269,7 +269,7 @@ func (c *call) wait(ctx context.Context, most time.Duration, progress bool) erro
 		case <-timer.C:
 			now := c.steps.Load()
 			if !progress || now == steps {
-				return ErrHangs
+				return errHangs
 			}
 			steps = now
 			timer.Reset(most)

@@ -139,7 +139,7 @@ func TestHang(t *testing.T) {
 				deadline, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 				defer cancel()
 				began := time.Now()
-				want, after := ErrHangs, time.Second
+				want, after := errHangs, time.Second
 				if op == storefault.All { // its caller wants nothing else
 					want, after = context.DeadlineExceeded, 4*time.Second
 				}
@@ -262,8 +262,8 @@ func TestAbandonedCallPanics(t *testing.T) {
 		m, told := storefault.Wrap(store.NewMemory(0)), new(reports)
 		m.Inject(storefault.Sequence(storefault.Delay(time.Minute), storefault.Panic("broken")))
 		_, err := g.For(m, told, nil).Entries(t.Context(), key)
-		if !errors.Is(err, ErrHangs) {
-			t.Errorf("got %v, want %v", err, ErrHangs)
+		if !errors.Is(err, errHangs) {
+			t.Errorf("got %v, want %v", err, errHangs)
 		}
 		time.Sleep(2 * time.Minute)
 		if diff := cmp.Diff([]string{"look up"}, told.all()); diff != "" {
@@ -283,8 +283,8 @@ func TestHungCallsAreFew(t *testing.T) {
 		s := g.For(m, new(reports), nil)
 		began := time.Now()
 		for range 3 * maxHung {
-			if _, err := s.Entries(t.Context(), key); err != ErrHangs {
-				t.Errorf("got %v, want %v", err, ErrHangs)
+			if _, err := s.Entries(t.Context(), key); err != errHangs {
+				t.Errorf("got %v, want %v", err, errHangs)
 			}
 			time.Sleep(hangTime)
 		}
@@ -311,8 +311,8 @@ func TestAbandonedChanges(t *testing.T) {
 		s := g.For(m, new(reports), nil)
 		var changed atomic.Int32
 		change := func(current []*store.Entry) []*store.Entry { changed.Add(1); return current }
-		if err := s.Update(t.Context(), key, change); err != ErrHangs {
-			t.Errorf("Update: got %v, want %v", err, ErrHangs)
+		if err := s.Update(t.Context(), key, change); err != errHangs {
+			t.Errorf("Update: got %v, want %v", err, errHangs)
 		}
 		time.Sleep(2 * time.Minute)
 		if changed.Load() != 0 {

@@ -21,8 +21,8 @@ var credentials struct {
 	seen map[string]bool
 }
 
-// SearchFor returns a search for secrets as they are.
-func SearchFor(secrets []string) Search {
+// searchFor returns a search for secrets as they are.
+func searchFor(secrets []string) Search {
 	s := make(Search)
 	for _, secret := range secrets {
 		s.Add(secret, secret)
@@ -33,7 +33,7 @@ func SearchFor(secrets []string) Search {
 // Leaks lists violations of secrecy in a directory: secrets in names and files,
 // and modes that let others read.
 func Leaks(dir string, secrets []string) (found []string) {
-	wanted := SearchFor(secrets)
+	wanted := searchFor(secrets)
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err

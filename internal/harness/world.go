@@ -276,7 +276,7 @@ func (w *World) searchCredentials() {
 	credentials.mu.Lock()
 	secrets := slices.Sorted(maps.Keys(credentials.seen))
 	credentials.mu.Unlock()
-	for _, secret := range SearchFor(secrets).In(w.Logged.String()) {
+	for _, secret := range searchFor(secrets).In(w.Logged.String()) {
 		w.Errorf("the credential %q was logged", secret)
 	}
 	if w.Dir != "" {

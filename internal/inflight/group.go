@@ -78,7 +78,7 @@ func (g *Group[R]) Join(ctx context.Context, owner Owner[R], key Key, waits bool
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	current := g.byKey[key]
-	if current != nil && current.participants > 0 && (waits || current.Ready()) {
+	if current != nil && current.participants > 0 && (waits || current.isReady()) {
 		current.participants++
 		return &Participation[R]{Request: current}
 	}

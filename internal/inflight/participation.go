@@ -54,7 +54,7 @@ func (p *Participation[R]) end(unread bool) {
 	}
 	r.participants--
 	r.unread = r.unread || unread
-	ready, last := r.Ready(), r.participants == 0
+	ready, last := r.isReady(), r.participants == 0
 	if last && !ready {
 		g.stragglers.Add() // until Publish has released the result
 	}

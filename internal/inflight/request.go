@@ -138,8 +138,8 @@ func (r *Request[R]) Wait(ctx context.Context, limit time.Duration) error {
 // Done returns a channel that is closed when the result is there.
 func (r *Request[R]) Done() <-chan struct{} { return r.done }
 
-// Ready reports whether the result is there.
-func (r *Request[R]) Ready() bool {
+// isReady reports whether the result is there.
+func (r *Request[R]) isReady() bool {
 	select {
 	case <-r.done:
 		return true

@@ -3,11 +3,8 @@ package memo
 import "sync/atomic"
 
 const (
-	// TableSize is how many values a full Table has.
-	TableSize = pages * pageSets * Ways
-
-	// Ways is how many values with one place a Table has. The last ones stay.
-	Ways = 4
+	// ways is how many values with one place a Table has. The last ones stay.
+	ways = 4
 
 	pages    = 64
 	pageSets = 64
@@ -27,7 +24,7 @@ type Table[T any] struct {
 
 // Place has the values with one place, the latest first. There may be a nil
 // between them.
-type Place[T any] [Ways]atomic.Pointer[T]
+type Place[T any] [ways]atomic.Pointer[T]
 
 // Again reports whether it was called with the hash before. Many programs need
 // most values once, and to remember a value costs more than to compute it.

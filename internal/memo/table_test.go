@@ -36,7 +36,7 @@ func TestTable(t *testing.T) {
 		{0, 3, 0, []int{3, 2, 1}},
 		{0, 4, 0, []int{4, 3, 2, 1}},
 		{0, 5, 1, []int{5, 4, 3, 2}},
-		{TableSize / Ways, 6, 2, []int{6, 5, 4, 3}}, // the same place as hash 0
+		{pages * pageSets, 6, 2, []int{6, 5, 4, 3}}, // the same place as hash 0
 		{other, 8, 0, []int{8, 9}},
 	}
 	if got := values(&table, 0); got != nil {
@@ -88,13 +88,13 @@ func TestAgain(t *testing.T) {
 // other values.
 func TestDrop(t *testing.T) {
 	var table Table[int]
-	for i := 1; i <= Ways; i++ {
+	for i := 1; i <= ways; i++ {
 		table.Put(0, new(i))
 		table.Put(pages, new(10*i)) // in another place
 	}
 	dropped := 0
 	left := table.Drop(func(v *int) bool { return *v%2 == 0 && *v < 10 }, func(v *int) { dropped += *v })
-	if left != 2*Ways-2 || dropped != 2+4 {
+	if left != 2*ways-2 || dropped != 2+4 {
 		t.Errorf("%d values are left, and those dropped sum up to %d", left, dropped)
 	}
 	if diff := cmp.Diff([]int{3, 1}, values(&table, 0)); diff != "" {

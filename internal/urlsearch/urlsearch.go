@@ -7,7 +7,8 @@
 // (draft-ietf-httpbis-no-vary-search), with the spellings that browsers read
 // and the older drafts had. It knows no store and no request. A value that it
 // does not understand gives no rule, which costs a cache miss and nothing else.
-// Its memory is bounded by MaxField and MaxQuery.
+// A field of more than 4 KiB and a query of more than 8 KiB have no effect, so
+// its memory is limited.
 package urlsearch
 
 import (
@@ -20,13 +21,13 @@ import (
 )
 
 const (
-	// MaxField limits the length of a field in bytes, over all its lines.
+	// maxField limits the length of a field in bytes, over all its lines.
 	// Longer ones give no rule. Real ones name some twenty parameters.
-	MaxField = 4 << 10
+	maxField = 4 << 10
 
-	// MaxQuery limits the length of a query in bytes. Longer ones are
+	// maxQuery limits the length of a query in bytes. Longer ones are
 	// equivalent to no other. Servers and proxies stop at 8 KiB.
-	MaxQuery = 8 << 10
+	maxQuery = 8 << 10
 )
 
 // A Rule says which URLs of one path are equivalent. The zero Rule says that
@@ -38,7 +39,7 @@ type Rule struct {
 }
 
 // Parse returns the rule of a No-Vary-Search field with the given lines. ok is
-// false if there is no field, if it is malformed or longer than MaxField, or if
+// false if there is no field, if it is malformed or longer than 4 KiB, or if
 // it says nothing: then each URL is equivalent to itself only.
 //
 // A member key-order may stand alone. The parameters that do not matter are
@@ -49,7 +50,7 @@ func Parse(lines []string) (r Rule, ok bool) {
 	for _, line := range lines {
 		size += len(line)
 	}
-	if size == 0 || size > MaxField {
+	if size == 0 || size > maxField {
 		return Rule{}, false
 	}
 	d, err := httpsfv.UnmarshalDictionary(lines)
@@ -139,9 +140,9 @@ func (r Rule) String() string {
 
 // Canonical returns a form of a query that all equivalent queries have in
 // common, and no others. A query is empty or begins with its question mark. ok
-// is false if it is longer than MaxQuery.
+// is false if it is longer than 8 KiB.
 func (r Rule) Canonical(query string) (form string, ok bool) {
-	if len(query) > MaxQuery {
+	if len(query) > maxQuery {
 		return "", false
 	}
 	query = strings.TrimPrefix(query, "?")

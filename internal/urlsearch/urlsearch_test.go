@@ -63,7 +63,7 @@ func TestParse(t *testing.T) {
 		`key-order, except=?1`:                   "",
 		`key-order,`:                             "",
 		``:                                       "",
-		`params=("` + strings.Repeat("a", MaxField) + `")`: "",
+		`params=("` + strings.Repeat("a", maxField) + `")`: "",
 	} {
 		rule, ok := Parse([]string{field})
 		if diff := cmp.Diff(want, rule.String()); diff != "" || ok != (want != "") {
@@ -105,7 +105,7 @@ func TestDecode(t *testing.T) {
 
 func TestLongQueries(t *testing.T) {
 	rule, _ := Parse([]string{"params"})
-	long := "?" + strings.Repeat("a", MaxQuery)
+	long := "?" + strings.Repeat("a", maxQuery)
 	if rule.Equivalent(long, "") || !rule.Equivalent(long, long) {
 		t.Error("a query that is too long is not equivalent to itself only")
 	}
@@ -118,14 +118,14 @@ func FuzzRule(f *testing.F) {
 	f.Add(`except=("c")`, "c==&&", "=c")
 	f.Fuzz(func(t *testing.T, field, a, b string) {
 		rule, ok := Parse([]string{field})
-		if again, same := Parse([]string{rule.String()}); len(rule.String()) <= MaxField && (same != ok || again.String() != rule.String()) {
+		if again, same := Parse([]string{rule.String()}); len(rule.String()) <= maxField && (same != ok || again.String() != rule.String()) {
 			t.Errorf("%q is written as %q, which is read as %q", field, rule, again)
 		}
 		if rule.Equivalent(a, b) != rule.Equivalent(b, a) {
 			t.Error("the order of comparing matters")
 		}
 		form, short := rule.Canonical(a)
-		if twice, _ := rule.Canonical("?" + form); short && len(form) < MaxQuery && twice != form {
+		if twice, _ := rule.Canonical("?" + form); short && len(form) < maxQuery && twice != form {
 			t.Errorf("the form of %q is %q, whose form is %q", a, form, twice)
 		}
 		if !ok && a != b && rule.Equivalent(a, b) {
