@@ -27,7 +27,7 @@ func requestKindFlags() []cli.Flag {
 		headerFlag(),
 		&cli.StringFlag{Name: "A", Aliases: []string{"user-agent"}, Usage: "send `NAME` as User-Agent; '' sends none"},
 		&cli.BoolFlag{Name: "I", Aliases: []string{"head"}, Usage: "request only the header, by HEAD, and write it to the output"},
-		&cli.BoolFlag{Name: "i", Aliases: []string{"include"}, Usage: "write the header before the body, as it came, and before it those of all redirects"},
+		&cli.BoolFlag{Name: "i", Aliases: []string{"include"}, Usage: "write the header before the body, as it came; the headers of redirects come first"},
 		&cli.BoolFlag{Name: "k", Aliases: []string{"insecure"}, Usage: "do not verify the server's certificate; implies --no-store: uses nothing that is stored, and stores nothing that a later run could serve"},
 		&cli.BoolFlag{Name: "L", Aliases: []string{"location"}, Usage: "follow redirects, which is the default"},
 		&cli.BoolFlag{Name: "f", Aliases: []string{"fail"}, Usage: "if the status is 400 or more, write nothing to standard output either"},
