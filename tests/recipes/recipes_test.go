@@ -91,9 +91,9 @@ func archives(req *http.Request) cachetrip.Policy {
 	return cachetrip.Policy{}
 }
 
-// askForMissing keeps a lifetime of the policy away from a 404: what is not
-// there today may be published tomorrow. Vary: * says that each use must be
-// confirmed by the origin.
+// askForMissing keeps a lifetime of the policy away from a 404: a version that
+// is missing today may be published tomorrow. Vary: * says that the origin must
+// confirm each use.
 func askForMissing(resp *http.Response) error {
 	if resp.StatusCode == http.StatusNotFound {
 		resp.Header.Set("Vary", "*")
@@ -252,8 +252,8 @@ func blobs(req *http.Request) cachetrip.Policy {
 	return cachetrip.Policy{}
 }
 
-// admitted names whoever the registry has redirected to a blob: it has checked
-// who may read it.
+// admitted gives one name to all requests that the registry has redirected to a
+// blob: the registry has checked who may read it.
 func admitted(req *http.Request) string {
 	if blobOf(req) != nil {
 		return "admitted by the registry"

@@ -64,8 +64,8 @@ func blobs(req *http.Request) cachetrip.Policy {
 	return cachetrip.Policy{}
 }
 
-// admitted names whoever the registry has redirected to a blob: it has checked
-// who may read it.
+// admitted gives one name to all requests that the registry has redirected to a
+// blob: the registry has checked who may read it.
 func admitted(req *http.Request) string {
 	if blobOf(req) != nil {
 		return "admitted by the registry"
