@@ -129,6 +129,7 @@ func (a *originReply) confirmed(made *confirmation) result {
 func (a *originReply) confirmation(c *conditions, current []*store.Entry) confirmation {
 	stored := a.x.t.views.all(a.x.key, current)
 	chosen, updated := c.identify(a.x.rules, stored, a.resp.Header)
+	updated = slices.DeleteFunc(updated, func(i int) bool { return stored[i].overtakes(a.said()) })
 	if chosen < 0 || !a.sentAs(&stored[chosen]) {
 		return confirmation{next: current, index: -1}
 	}
@@ -169,6 +170,11 @@ func (a *originReply) confirmation(c *conditions, current []*store.Entry) confir
 	return confirmation{next, use, slices.Index(next, use), len(updated) == 0 || forbidden}
 }
 
+// said returns the response alone, without what is stored.
+func (a *originReply) said() *response {
+	return &response{header: a.resp.Header, requested: a.requested, received: a.received}
+}
+
 // updated returns e, updated by the response, for requests like that of the
 // response.
 func (a *originReply) updated(e *store.Entry) *store.Entry {
@@ -180,7 +186,7 @@ func (a *originReply) updated(e *store.Entry) *store.Entry {
 		noteChecked(fresh)
 	}
 	fresh.RequestTime, fresh.ResponseTime = a.requested, a.received
-	if !a.requested.Before(e.InvalidatedAt) && !a.x.invalidatedSince(a.sentEvent) {
+	if !a.x.orderBefore(a.sentEvent).invalidatedBehind(a.said(), e.InvalidatedAt) && !a.x.invalidatedSince(a.sentEvent) {
 		fresh.InvalidatedAt = time.Time{}
 	}
 	if len(e.Parts) == 0 || e.Complete() {

@@ -230,8 +230,8 @@ func (x *exchange) shares(o *result, found lookup, asked uint64, now time.Time) 
 		return alone // an unsafe request was made since
 	case o.entry.Key != x.key && o.entry.Key != x.exactKey() || x.tiesInvalidatedSince(o.sent, &o.response):
 		return alone // the same, or the response of an equivalent URL that this request did not find
-	case found.decision.selected >= 0 && found.response().received.After(o.response.received):
-		return alone // another process has stored a newer response
+	case found.decision.selected >= 0 && !found.response().received.Equal(o.response.received) && found.response().overtakes(&o.response):
+		return alone // a newer response was stored meanwhile
 	}
 	switch shared := decide(now, x.rules.sharing(o.code), []response{x.rules.policy.of(o.response)}); {
 	case shared.serves():
