@@ -85,10 +85,14 @@ func NewUncheckedCache(t testing.TB, dir string, test func(r *Cache)) {
 	r.close()
 }
 
+// patient is the ShareTimeout of caches outside of bubbles. A caller that became
+// impatient on a busy machine would ask the origin itself.
+const patient = time.Hour
+
 func (r *Cache) open() {
 	r.Helper()
 	r.HTTP = &http.Transport{DisableCompression: true}
-	r.Transport = &cachetrip.Transport{Base: r.HTTP}
+	r.Transport = &cachetrip.Transport{Base: r.HTTP, ShareTimeout: patient}
 	if r.Dir == "" {
 		r.Store = newMemory(256 << 20)
 		return

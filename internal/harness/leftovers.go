@@ -4,6 +4,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +17,8 @@ func LeavesNothing(t *testing.T) {
 	t.Cleanup(func() { noneLeft(t, before, descriptors) })
 }
 
-// longest is how long Soon, Within and noneLeft wait. A busy machine may need some of it.
+// longest is how long a test waits for what must happen. A busy machine may need
+// some of it.
 const longest = time.Minute
 
 // Soon waits until a condition holds. Its time limit is longer than any machine
@@ -36,16 +38,39 @@ func Within(t testing.TB, what string, c <-chan struct{}) {
 	select {
 	case <-c:
 	case <-time.After(longest):
-		buf := make([]byte, 1<<20)
-		t.Fatalf("still waiting: %s\n%s", what, buf[:runtime.Stack(buf, true)])
+		t.Fatalf("still waiting: %s\n%s", what, allStacks())
+	}
+}
+
+// Followers returns how many callers of all caches wait for the response to the
+// request of another caller.
+func Followers(t testing.TB) int { return Calls(t, "cachetrip.(*exchange).follow(") }
+
+// Calls returns how many goroutines are in all of the given functions, each
+// named as in a stack: "cachetrip.(*Transport).RoundTrip(".
+func Calls(t testing.TB, functions ...string) (n int) {
+	for _, stack := range running(t) {
+		if !slices.ContainsFunc(functions, func(name string) bool { return !strings.Contains(stack, name) }) {
+			n++
+		}
+	}
+	return n
+}
+
+// allStacks returns the stacks of all goroutines.
+func allStacks() string {
+	for size := 1 << 20; ; size *= 2 {
+		buf := make([]byte, size)
+		if n := runtime.Stack(buf, true); n < size {
+			return string(buf[:n])
+		}
 	}
 }
 
 // running returns the stacks of all goroutines, by the line that names them.
 func running(t testing.TB) map[string]string {
-	buf := make([]byte, 1<<20)
 	stacks := make(map[string]string)
-	for stack := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+	for stack := range strings.SplitSeq(allStacks(), "\n\n") {
 		name, _, _ := strings.Cut(strings.TrimPrefix(stack, "goroutine "), " ")
 		stacks[name] = stack
 	}

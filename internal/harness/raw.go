@@ -21,7 +21,7 @@ type RawOrigin struct {
 	t        testing.TB
 	listener net.Listener
 	script   func(*RawCall)
-	Written  atomic.Int64 // bytes of content, as far as write was used for it
+	Written  atomic.Int64 // bytes of content, as far as Content was used for it
 
 	mu    sync.Mutex
 	calls []*RawCall
@@ -119,10 +119,12 @@ func (c *RawCall) Head(code int, lines ...string) {
 	c.Write("\r\n")
 }
 
-// Content writes bytes of a body, and counts them.
+// Content writes bytes of a body, and counts them. It counts them first, so
+// that a client which has them all finds them counted.
 func (c *RawCall) Content(b []byte) {
+	c.w.Written.Add(int64(len(b)))
 	n, _ := c.conn.Write(b)
-	c.w.Written.Add(int64(n))
+	c.w.Written.Add(int64(n - len(b)))
 }
 
 // Whole answers 200 with a body and its length.

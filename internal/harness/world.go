@@ -45,7 +45,11 @@ var places = map[string]func(*testing.T) (store.Store, string){"disk": OnDisk, "
 // EachWorld runs a test with a cache on disk and with one in memory, with a
 // real server.
 func EachWorld(t *testing.T, test func(w *World)) {
-	eachPlace(t, func(t *testing.T, place string) { test(NewWorld(t, places[place], ServeLoopback)) })
+	eachPlace(t, func(t *testing.T, place string) {
+		w := NewWorld(t, places[place], ServeLoopback)
+		w.Transport.ShareTimeout = patient
+		test(w)
+	})
 }
 
 // EachWorldInBubble does so in testing/synctest bubbles, where the server is

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/cachetrip/cachetrip"
 	"github.com/cachetrip/cachetrip/internal/harness"
@@ -90,7 +89,6 @@ func TestWhoCollapses(t *testing.T) {
 					first = 1
 				}
 				const callers = 20
-				before := r.Stats().Requests
 				var wg sync.WaitGroup
 				var collapsed atomic.Int32
 				for range callers {
@@ -115,8 +113,7 @@ func TestWhoCollapses(t *testing.T) {
 						}
 					})
 				}
-				harness.Soon(r, "all ask", func() bool { return r.Stats().Requests-before == callers })
-				time.Sleep(20 * time.Millisecond)
+				harness.Soon(r, "all ask, or wait", func() bool { return len(origin.Requests())-first+harness.Followers(r) == callers })
 				close(release)
 				wg.Wait()
 				n := len(origin.Requests()) - first
@@ -165,8 +162,7 @@ func TestChangedForAll(t *testing.T) {
 			}
 			harness.WantStatus(r, resp, "collapsed")
 		}()
-		harness.Soon(r, "the second waits", func() bool { return r.Stats().Requests == 3 })
-		time.Sleep(20 * time.Millisecond)
+		harness.Soon(r, "the second waits", func() bool { return harness.Followers(r) == 1 })
 		close(release)
 		harness.Within(r, "the second is told", told)
 		close(finish)
@@ -212,8 +208,7 @@ func TestFailureSeparatesNobody(t *testing.T) {
 						harness.WantBody(r, got, []byte("hello"))
 					})
 				}
-				harness.Soon(r, "all ask", func() bool { return r.Stats().Requests == callers+1 })
-				time.Sleep(20 * time.Millisecond)
+				harness.Soon(r, "one asks, and the others wait", func() bool { return len(origin.Requests()) == 2 && harness.Followers(r) == callers-1 })
 				close(release)
 				wg.Wait()
 				if n := len(origin.Requests()); n != 2 {

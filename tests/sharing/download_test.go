@@ -220,7 +220,7 @@ func TestDecoderLeavesComplete(t *testing.T) {
 					}
 				})
 				defer origin.Close()
-				r.DrainTime = 5 * time.Second // more than a loaded machine takes
+				r.DrainTime = time.Minute // more than a loaded machine takes
 				for _, want := range []string{"stored", "hit"} {
 					resp := r.Send(r.Context(), origin.URL())
 					var v struct{ Name string }
@@ -252,12 +252,12 @@ func TestDrainBudget(t *testing.T) {
 		known  bool // the length is
 		stored bool
 	}{
-		{name: "within the default", left: 256 << 10, known: true, time: 5 * time.Second, stored: true},
-		{name: "beyond the default", left: 256<<10 + 1, known: true, time: 5 * time.Second},
-		{name: "within", bytes: 700_000, time: 5 * time.Second, left: 700_000, known: true, stored: true},
-		{name: "beyond", bytes: 700_000, time: 5 * time.Second, left: 700_001, known: true},
-		{name: "within, of unknown length", bytes: 700_000, time: 5 * time.Second, left: 500_000, stored: true},
-		{name: "beyond, of unknown length", bytes: 300_000, time: 5 * time.Second, left: 700_000},
+		{name: "within the default", left: 256 << 10, known: true, time: time.Minute, stored: true},
+		{name: "beyond the default", left: 256<<10 + 1, known: true, time: time.Minute},
+		{name: "within", bytes: 700_000, time: time.Minute, left: 700_000, known: true, stored: true},
+		{name: "beyond", bytes: 700_000, time: time.Minute, left: 700_001, known: true},
+		{name: "within, of unknown length", bytes: 700_000, time: time.Minute, left: 500_000, stored: true},
+		{name: "beyond, of unknown length", bytes: 300_000, time: time.Minute, left: 700_000},
 		{name: "too late", bytes: 700_000, time: 50 * time.Millisecond, left: 500_000, known: true, stalls: true},
 		{name: "too late, by default", left: 100_000, known: true, stalls: true},
 		{name: "never", bytes: -1, left: 1, known: true, stalls: true},
@@ -294,7 +294,7 @@ func TestDrainBudget(t *testing.T) {
 				}
 				close(go2)
 				start := time.Now()
-				resp.Body.Close()
+				resp.Body.Close() // if it waited for the origin, it would never return
 				took := time.Since(start)
 				limit := test.time
 				switch {
@@ -303,10 +303,7 @@ func TestDrainBudget(t *testing.T) {
 				case limit == 0:
 					limit = 100 * time.Millisecond
 				}
-				if took > max(limit, 0)+time.Second {
-					r.Errorf("Close took %v of %v", took, limit)
-				}
-				if test.stalls && limit > 0 && took < limit {
+				if test.stalls && took < limit {
 					r.Errorf("Close took %v, want to wait %v", took, limit)
 				}
 				received := r.Stats().BytesReceived
@@ -323,8 +320,8 @@ func TestDrainBudget(t *testing.T) {
 	}
 }
 
-// TestEndlessStream: events are read as they come, and Close takes no longer
-// than DrainTime.
+// TestEndlessStream: events are read as they come, and Close does not wait for
+// the end of the stream. For how long it waits, see TestCloseOfAStream.
 func TestEndlessStream(t *testing.T) {
 	for _, chatty := range []bool{false, true} {
 		t.Run(fmt.Sprintf("chatty %t", chatty), func(t *testing.T) {
@@ -363,11 +360,7 @@ func TestEndlessStream(t *testing.T) {
 						next <- struct{}{}
 					}
 				}
-				start := time.Now()
 				resp.Body.Close()
-				if took := time.Since(start); took > r.DrainTime+time.Second {
-					r.Errorf("Close took %v", took)
-				}
 				harness.Within(r, "the stream ends at the origin", origin.Requests()[0].Gone)
 			})
 		})
@@ -387,7 +380,7 @@ func TestJoinsWhileDrained(t *testing.T) {
 			c.Content(body[100_000:])
 		})
 		defer origin.Close()
-		r.DrainTime = 10 * time.Second
+		r.DrainTime = time.Minute
 		resp := r.Send(r.Context(), origin.URL())
 		io.ReadFull(resp.Body, make([]byte, 10))
 		closed := make(chan struct{})

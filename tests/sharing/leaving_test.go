@@ -563,8 +563,7 @@ func TestLeaderGoneAndStoreFull(t *testing.T) {
 			_, got := r.Get(origin.URL())
 			harness.WantBody(r, got, body)
 		}()
-		harness.Soon(r, "both ask", func() bool { return r.Stats().Requests == 2 })
-		time.Sleep(50 * time.Millisecond)
+		harness.Soon(r, "the second waits", func() bool { return harness.Followers(r) == 1 })
 		cancel()
 		<-gone
 		close(head)
