@@ -36,7 +36,7 @@ func TestCheckpoint(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var requests, stored atomic.Int32
-			proceed := make(chan struct{})
+			begun, proceed := make(chan struct{}), make(chan struct{})
 			origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				requests.Add(1)
 				h := w.Header()
@@ -47,6 +47,7 @@ func TestCheckpoint(t *testing.T) {
 				h.Set(test.field, test.value)
 				w.Write(body[:1<<20])
 				w.(http.Flusher).Flush()
+				<-begun
 				time.Sleep(1100 * time.Millisecond) // a checkpoint is made once a second at most
 				w.Write(body[1<<20 : 20<<20])
 				w.(http.Flusher).Flush()
@@ -72,6 +73,7 @@ func TestCheckpoint(t *testing.T) {
 			}
 			first := get(ctx)
 			defer first.Close()
+			close(begun)
 			got := make([]byte, len(body))
 			if _, err := io.ReadFull(first, got[:20<<20]); err != nil {
 				t.Fatal(err)

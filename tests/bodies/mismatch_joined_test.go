@@ -2,7 +2,6 @@ package bodies_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cachetrip/cachetrip/internal/harness"
+	"github.com/cachetrip/cachetrip/internal/patience"
 	"github.com/cachetrip/cachetrip/store/storefault"
 )
 
@@ -259,7 +259,7 @@ func TestDigestOfADrainedBody(t *testing.T) {
 				c.HangUp()
 			})
 			defer origin.Close()
-			r.DrainBytes = 50_000
+			r.DrainBytes, r.DrainTime = 50_000, time.Minute
 			for _, n := range []int{150_000, 1000} {
 				resp := r.Send(r.Context(), origin.URL())
 				if n > 1000 {
@@ -311,8 +311,9 @@ func TestDigestOfARest(t *testing.T) {
 						}
 					})
 					defer origin.Close()
-					ctx, cancel := context.WithTimeout(r.Context(), 4*time.Second)
-					defer cancel()
+					// A caller that waits a second for others, and never misses
+					// its deadline.
+					ctx := patience.Until(r.Context(), time.Now().Add(4*time.Second))
 					if how == "lost" {
 						r.Get(origin.URL())
 						kept := r.Store

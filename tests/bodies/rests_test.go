@@ -447,14 +447,8 @@ func TestRestEndsWithItsCaller(t *testing.T) {
 					}()
 					<-hangs
 					leave(c)
-					limit := time.After(10 * time.Second)
-					for what, done := range map[string]chan struct{}{"Read has not returned": over, "the request has not ended": ended} {
-						select {
-						case <-done:
-						case <-limit:
-							t.Fatal(what)
-						}
-					}
+					harness.Within(t, "Read returns", over)
+					harness.Within(t, "the request ends", ended)
 				})
 			}
 		}

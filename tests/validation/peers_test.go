@@ -44,7 +44,7 @@ func TestPartialReadIsNotTheWhole(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			harness.EachWorld(t, func(w *harness.World) {
 				w.Transport.DrainBytes = test.drain
-				w.Transport.DrainTime = 10 * time.Second // the test is not about a loaded machine
+				w.Transport.DrainTime = time.Minute // the test is not about a loaded machine
 				w.Handle(func(rw http.ResponseWriter, r *http.Request) {
 					harness.Answer(rw, 200, body[:5000], "Cache-Control", "max-age=60", "Content-Length", "10000")
 					rw.(http.Flusher).Flush() // the rest comes separately
@@ -125,6 +125,7 @@ func (d *dripping) Read(p []byte) (int, error) {
 
 func TestDecoderThatStopsBeforeTheEnd(t *testing.T) {
 	harness.EachWorld(t, func(w *harness.World) {
+		w.Transport.DrainTime = time.Minute // the test is not about a loaded machine
 		w.Handle(func(rw http.ResponseWriter, r *http.Request) {
 			harness.Answer(rw, 200, `{"name": "value"}`, "Cache-Control", "max-age=60")
 			rw.(http.Flusher).Flush()
