@@ -150,16 +150,14 @@ func (c *cache) remove(ctx context.Context, match func(*store.Entry) bool) (remo
 	return removed, err
 }
 
-const (
-	// leaveTime is how long the program waits for the revalidation of a
-	// response that it served stale. The user has the response already. But if
-	// no run waited, the same stale response would be served until its grace
-	// period ends.
-	leaveTime = 2 * time.Second
+// leaveTime is how long the program waits for the revalidation of a response
+// that it served stale. The user has the response already. But if no run
+// waited, the same stale response would be served until its grace period ends.
+// It is a variable for tests.
+var leaveTime = 2 * time.Second
 
-	// leaveSilently is how long leave waits before it tells the user why.
-	leaveSilently = 200 * time.Millisecond
-)
+// leaveSilently is how long leave waits before it tells the user why.
+const leaveSilently = 200 * time.Millisecond
 
 // leave closes a cache after the last request. It waits for revalidations for
 // leaveTime at most, because one may take half a minute. After that the program

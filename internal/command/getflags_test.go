@@ -187,6 +187,7 @@ func TestMissingDirectory(t *testing.T) {
 func TestInterruptedPartIsKept(t *testing.T) {
 	page := strings.Repeat("0123456789", 100_000)
 	ctx, interrupt := context.WithCancel(t.Context())
+	dir := t.TempDir()
 	first := true
 	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("ETag", `"1"`)
@@ -196,14 +197,14 @@ func TestInterruptedPartIsKept(t *testing.T) {
 			w.Header().Set("Content-Length", strconv.Itoa(len(page)))
 			io.WriteString(w, page[:len(page)/2])
 			w.(http.Flusher).Flush()
-			time.Sleep(100 * time.Millisecond)
+			waitForOutput(t, dir, len(page)/2)
 			interrupt()
 			<-r.Context().Done()
 			return
 		}
 		http.ServeContent(w, r, "", time.Time{}, strings.NewReader(page))
 	})
-	file := filepath.Join(t.TempDir(), "file")
+	file := filepath.Join(dir, "file")
 	args := []string{"cachetrip", "get", "-o", file, url + "/page?a=b"}
 	var stderr strings.Builder
 	code := run(ctx, args, io.Discard, &stderr)

@@ -60,7 +60,8 @@ func TestGetParallel(t *testing.T) {
 		defer now.Add(-1)
 		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond) // for more than should come
+		soon(t, "another request comes meanwhile", func() bool { return most.Load() > 1 })
 		w.Header().Set("Cache-Control", "max-age=86400")
 		switch r.URL.Path {
 		case "/missing":

@@ -25,9 +25,11 @@ import (
 // rest.
 func TestKilled(t *testing.T) {
 	const (
-		size    = 32 << 20
-		arrives = 20 << 20 // before the program is killed
-		lost    = 9 << 20  // at most: a checkpoint is made after 8 MiB
+		size  = 32 << 20
+		first = 11 << 20
+		next  = 8 << 20 // a checkpoint is made after so much, and once a second at most
+		kept  = 7 << 20 // by each at least: it leaves out what is still in buffers
+		drip  = 4 << 10
 	)
 	self, err := os.Executable()
 	if err != nil {
@@ -35,7 +37,12 @@ func TestKilled(t *testing.T) {
 	}
 	page := strings.Repeat("0123456789abcdef", size/16)
 	var ranges atomic.Pointer[string]
-	sent := make(chan struct{})
+	var stats summary
+	readStats := func() bool {
+		code, stdout, _ := command(t, "stats", "--json")
+		return code == exitDone && json.Unmarshal([]byte(stdout), &stats) == nil
+	}
+	checked := make(chan struct{}) // two checkpoints were made
 	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("ETag", `"1"`)
 		w.Header().Set("Accept-Ranges", "bytes")
@@ -45,12 +52,21 @@ func TestKilled(t *testing.T) {
 			return
 		}
 		w.Header().Set("Content-Length", strconv.Itoa(size))
-		io.WriteString(w, page[:arrives-lost])
-		w.(http.Flusher).Flush()
-		time.Sleep(1500 * time.Millisecond) // a checkpoint is made once a second at most
-		io.WriteString(w, page[arrives-lost:arrives])
-		w.(http.Flusher).Flush()
-		close(sent)
+		rest := page
+		send := func(n int) {
+			io.WriteString(w, rest[:n])
+			w.(http.Flusher).Flush()
+			rest = rest[n:]
+		}
+		for i, n := range []int{first, next} {
+			send(n)
+			soon(t, "a checkpoint is made", func() bool {
+				time.Sleep(100 * time.Millisecond)
+				send(drip)
+				return readStats() && stats.Bytes >= int64(i+1)*kept
+			})
+		}
+		close(checked)
 		<-r.Context().Done()
 	})
 	file := filepath.Join(t.TempDir(), "file")
@@ -59,17 +75,15 @@ func TestKilled(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	<-sent
-	time.Sleep(300 * time.Millisecond) // it has read what was sent
+	<-checked
 	cmd.Process.Kill()
 	cmd.Wait()
 
 	// The room for the rest is not on disk, and is counted apart.
-	var stats summary
-	if code, stdout, _ := command(t, "stats", "--json"); code != exitDone || json.Unmarshal([]byte(stdout), &stats) != nil {
-		t.Errorf("stats: exit code %d, %s", code, stdout)
+	if !readStats() {
+		t.Error("stats --json fails")
 	}
-	if stats.Bytes < arrives-lost || stats.DiskBytes < stats.Bytes || stats.DiskBytes > stats.Bytes+1<<20 || stats.Bytes+stats.Reserved != size {
+	if stats.Bytes < 2*kept || stats.DiskBytes < stats.Bytes || stats.DiskBytes > stats.Bytes+1<<20 || stats.Bytes+stats.Reserved != size {
 		t.Errorf("stats: %+v", stats)
 	}
 	if _, stdout, _ := command(t, "stats"); !strings.Contains(stdout, "reserved for the rest of bodies\n") {
@@ -95,8 +109,8 @@ func TestKilled(t *testing.T) {
 		t.Fatal("the whole was requested again")
 	}
 	from := regexp.MustCompile(`^bytes=(\d+)-`).FindStringSubmatch(*asked)
-	if n, err := strconv.Atoi(from[1]); err != nil || n < arrives-lost {
-		t.Errorf("it asked for %s; %d bytes had arrived", *asked, arrives)
+	if n, err := strconv.Atoi(from[1]); err != nil || int64(n) < stats.Bytes {
+		t.Errorf("it asked for %s; %d bytes were stored", *asked, stats.Bytes)
 	}
 	// The parts are one file now: the first one had room for the rest.
 	if code, stdout, _ := command(t, "get", "--offline", url); code != exitDone || stdout != page {

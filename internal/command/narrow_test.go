@@ -1,10 +1,49 @@
 package command
 
 import (
+	"bytes"
+	"io"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
+
+// TestProgressBegins: a line is drawn only for a response, or a body, that takes
+// a while.
+func TestProgressBegins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var drawn bytes.Buffer
+		p := newProgress(&screen{Writer: &drawn, moves: true, width: 80}, true, true)
+		defer p.close()
+		wants := func(what, want string) {
+			t.Helper()
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if got := drawn.String(); !strings.Contains(got, want) || want == "" && got != "" {
+				t.Errorf("%s: drawn %q, want %q", what, got, want)
+			}
+			drawn.Reset()
+		}
+		d := p.follow("name", "origin.example")
+		defer d.close()
+		time.Sleep(waitingAfter - time.Millisecond)
+		wants("just before a second", "")
+		time.Sleep(progressEvery)
+		synctest.Wait()
+		wants("after a second", "waiting for origin.example (1s)")
+		d.begin(io.Discard, 1000, new(meter))
+		d.Write(make([]byte, 500))
+		p.mu.Lock()
+		drawn.Reset()
+		p.mu.Unlock()
+		time.Sleep(progressAfter - progressEvery)
+		wants("of a body that has just begun", "")
+		time.Sleep(2 * progressEvery)
+		synctest.Wait()
+		wants("of a body that takes a while", "50%")
+	})
+}
 
 // TestProgressWidth draws a download on terminals of all widths: a line never
 // wraps, and shows how far the download is if it can.

@@ -26,34 +26,60 @@ import (
 // terminal's output.
 func onTerminal(t *testing.T, args []string) (code int, seen string) {
 	t.Helper()
-	return onTerminalOf(t, 100, args)
-}
-
-// onTerminalOf is onTerminal with so many columns.
-func onTerminalOf(t *testing.T, columns uint16, args []string) (code int, seen string) {
-	t.Helper()
-	return openTerminal(t, columns).run(t.Context(), args)
+	return openTerminal(t, 100).run(t.Context(), args)
 }
 
 // onTerminals runs commands at the same time, because they mostly wait, each
-// on a terminal of its own. It calls check for each.
-func onTerminals(t *testing.T, commands [][]string, check func(i, code int, seen string)) {
+// on its own of the terminals. It calls check for each.
+func onTerminals(t *testing.T, terminals []*terminal, commands [][]string, check func(i, code int, seen string)) {
 	t.Helper()
 	var running sync.WaitGroup
 	defer running.Wait()
 	for i, args := range commands {
-		terminal := openTerminal(t, 100)
 		running.Go(func() {
-			code, seen := terminal.run(t.Context(), args)
+			code, seen := terminals[i].run(t.Context(), args)
 			check(i, code, seen)
 		})
 	}
 }
 
 // terminal is a terminal for one command.
-type terminal struct{ user, program *os.File }
+type terminal struct {
+	user, program *os.File
+	reading       sync.WaitGroup
 
-func openTerminal(t *testing.T, columns uint16) terminal {
+	mu   sync.Mutex
+	seen strings.Builder
+}
+
+// Write adds to what the user has seen.
+func (term *terminal) Write(b []byte) (int, error) {
+	term.mu.Lock()
+	defer term.mu.Unlock()
+	return term.seen.Write(b)
+}
+
+// shows waits until the user has seen what a regular expression matches.
+func (term *terminal) shows(t *testing.T, pattern string) {
+	t.Helper()
+	re := regexp.MustCompile(pattern)
+	soon(t, "the terminal shows "+pattern, func() bool {
+		term.mu.Lock()
+		defer term.mu.Unlock()
+		return re.MatchString(term.seen.String())
+	})
+}
+
+// openTerminals opens n terminals.
+func openTerminals(t *testing.T, n int, columns uint16) (all []*terminal) {
+	t.Helper()
+	for range n {
+		all = append(all, openTerminal(t, columns))
+	}
+	return all
+}
+
+func openTerminal(t *testing.T, columns uint16) *terminal {
 	t.Helper()
 	user, program, err := pty.Open()
 	if err != nil {
@@ -62,21 +88,23 @@ func openTerminal(t *testing.T, columns uint16) terminal {
 	if err := pty.Setsize(program, &pty.Winsize{Rows: 40, Cols: columns}); err != nil {
 		t.Fatal(err)
 	}
-	return terminal{user, program}
+	term := &terminal{user: user, program: program}
+	term.reading.Go(func() { io.Copy(term, user) }) // an error means that the program has closed its end
+	t.Cleanup(func() {
+		program.Close()
+		term.reading.Wait()
+		user.Close()
+	})
+	return term
 }
 
-func (term terminal) run(ctx context.Context, args []string) (code int, seen string) {
-	defer term.user.Close()
-	shown := make(chan string)
-	go func() {
-		text, _ := io.ReadAll(term.user) // an error means that the program has closed its end
-		shown <- string(text)
-	}()
+func (term *terminal) run(ctx context.Context, args []string) (code int, seen string) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	code = run(ctx, args, term.program, term.program)
 	term.program.Close()
-	return code, <-shown
+	term.reading.Wait()
+	return code, term.seen.String()
 }
 
 func terminalEnv(t *testing.T) {
@@ -91,8 +119,13 @@ func TestSessionOnTerminal(t *testing.T) {
 	for _, columns := range []uint16{80, 120} {
 		t.Run(fmt.Sprint(columns), func(t *testing.T) {
 			terminalEnv(t)
-			playSession(t, filepath.Join("testdata", fmt.Sprintf("terminal%d.txt", columns)), func(args []string) (int, string) {
-				return onTerminalOf(t, columns, args)
+			// They are read outside of the session's bubble. In a bubble, no time
+			// would pass while a terminal is read.
+			terminals := openTerminals(t, len(session), columns)
+			playSession(t, filepath.Join("testdata", fmt.Sprintf("terminal%d.txt", columns)), func(ctx context.Context, args []string) (int, string) {
+				terminal := terminals[0]
+				terminals = terminals[1:]
+				return terminal.run(ctx, args)
 			})
 		})
 	}
@@ -122,12 +155,22 @@ func TestNoColour(t *testing.T) {
 // the end.
 func TestProgress(t *testing.T) {
 	terminalEnv(t)
+	terminals := openTerminals(t, 3, 100)
+	shown := make(chan struct{})
 	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "100000")
-		for range 10 {
+		for i := range 10 {
 			w.Write(bytes.Repeat([]byte("text"), 2_500))
 			w.(http.Flusher).Flush()
 			time.Sleep(progressAfter / 4)
+			switch {
+			case i < 8:
+			case i == 8 && r.URL.Path == "/a":
+				terminals[0].shows(t, `% \[=`)
+				close(shown)
+			default:
+				<-shown // a bar would be shown by now
+			}
 		}
 	})
 	commands := [][]string{
@@ -135,7 +178,7 @@ func TestProgress(t *testing.T) {
 		{"cachetrip", "get", "-q", "-o", filepath.Join(t.TempDir(), "x"), url + "/b"},
 		{"cachetrip", "get", url + "/c"},
 	}
-	onTerminals(t, commands, func(i, code int, seen string) {
+	onTerminals(t, terminals, commands, func(i, code int, seen string) {
 		shown := strings.Contains(seen, "% [=") && strings.Contains(seen, "100.0 kB") && strings.Contains(seen, "\x1b[1A\r\x1b[J")
 		if wanted := i == 0; code != exitDone || shown != wanted {
 			t.Errorf("%q: exit code %d, a bar: %v, want %v:\n%q", commands[i], code, shown, wanted, seen)
@@ -151,20 +194,24 @@ func TestProgress(t *testing.T) {
 // after a second, also if the body goes to the same terminal.
 func TestWaitingIsShown(t *testing.T) {
 	terminalEnv(t)
+	terminals := openTerminals(t, 3, 100)
+	var shown sync.WaitGroup
+	shown.Add(2)
 	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/quick" {
-			time.Sleep(waitingAfter + 500*time.Millisecond)
+		if i := strings.Index("/a/b", r.URL.Path); i >= 0 {
+			terminals[i/2].shows(t, `waiting for `+regexp.QuoteMeta(r.Host)+` \([1-9]\d*s\)`)
+			shown.Done()
 		}
+		shown.Wait() // it would be shown by now
 		io.WriteString(w, "hello\n")
 	})
 	commands := [][]string{
 		{"cachetrip", "get", url + "/a"},
 		{"cachetrip", "get", "-o", os.DevNull, url + "/b"},
 		{"cachetrip", "get", "-q", url + "/c"},
-		{"cachetrip", "get", url + "/quick"},
 	}
-	onTerminals(t, commands, func(i, code int, seen string) {
-		shown := strings.Contains(seen, "waiting for "+strings.TrimPrefix(url, "http://")+" (1s)") && strings.Contains(seen, "\x1b[1A\r\x1b[J")
+	onTerminals(t, terminals, commands, func(i, code int, seen string) {
+		shown := strings.Contains(seen, "waiting for ") && strings.Contains(seen, "\x1b[1A\r\x1b[J")
 		if wanted := i < 2; code != exitDone || shown != wanted {
 			t.Errorf("%q: exit code %d, waiting is shown: %v, want %v: %q", commands[i], code, shown, wanted, seen)
 		}
@@ -213,6 +260,7 @@ func TestBinaryOnTerminal(t *testing.T) {
 func TestProgressOfResumed(t *testing.T) {
 	terminalEnv(t)
 	const half = 10_000_000
+	terminal := openTerminal(t, 100)
 	var resumes atomic.Bool
 	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("ETag", `"1"`)
@@ -232,13 +280,14 @@ func TestProgressOfResumed(t *testing.T) {
 			w.(http.Flusher).Flush()
 			time.Sleep(progressAfter / 3)
 		}
+		terminal.shows(t, ` 50% .* 10\.\d MB`)
 		w.Write(make([]byte, half-100_000))
 	})
 	if code, _, stderr := command(t, "get", "-o", os.DevNull, url); code != exitFailed {
 		t.Fatalf("exit code %d, %s", code, stderr)
 	}
 	resumes.Store(true)
-	code, seen := onTerminal(t, []string{"cachetrip", "get", "-o", os.DevNull, url})
+	code, seen := terminal.run(t.Context(), []string{"cachetrip", "get", "-o", os.DevNull, url})
 	rates := regexp.MustCompile(` 50% .* 10\.\d MB +([\d.]+ .?B)/s`).FindAllStringSubmatch(seen, -1)
 	if code != exitDone || len(rates) == 0 {
 		t.Fatalf("exit code %d, rates %q:\n%q", code, rates, seen)
