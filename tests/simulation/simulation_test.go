@@ -87,7 +87,7 @@ const (
 	// maxRun is how long a program may take. The time of a bubble is free, so
 	// that one that takes longer is stuck in what bubbles do not see, such as a
 	// lock.
-	maxRun = time.Minute
+	maxRun = 5 * time.Minute
 
 	// replays is how often a program is run to see whether it fails.
 	replays = 8
