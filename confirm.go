@@ -110,7 +110,9 @@ func (a *originReply) stillStored(entries []*store.Entry) bool {
 // confirmed returns the result of a 304 for all callers that share it.
 func (a *originReply) confirmed(made *confirmation) result {
 	o := result{entry: made.use, unsaved: made.unsaved}
-	if made.use.ResponseTime.Equal(a.received) { // otherwise it is used this once, with its old age
+	// An older response, which the 304 does not update, is used this once, with
+	// its old age. A newer one has overtaken the 304.
+	if !made.use.ResponseTime.Before(a.requested) {
 		o.sent, o.arrived = a.sentEvent, a.arrivedEvent
 	}
 	if made.index >= 0 {
@@ -129,7 +131,8 @@ func (a *originReply) confirmed(made *confirmation) result {
 func (a *originReply) confirmation(c *conditions, current []*store.Entry) confirmation {
 	stored := a.x.t.views.all(a.x.key, current)
 	chosen, updated := c.identify(a.x.rules, stored, a.resp.Header)
-	updated = slices.DeleteFunc(updated, func(i int) bool { return stored[i].overtakes(a.said()) })
+	reply, now := a.said(), wallClock()
+	updated = slices.DeleteFunc(updated, func(i int) bool { return stored[i].overtakes(reply, now) })
 	if chosen < 0 || !a.sentAs(&stored[chosen]) {
 		return confirmation{next: current, index: -1}
 	}

@@ -105,8 +105,11 @@ func admit(req *request, fresh *response, stored []response, known order) admiss
 // overtakes reports whether r, a stored response, may be newer than other: it
 // was received while other was under way. Date tells which was made later, but
 // only to the second. If other is a 304 that confirms r, it does not update r.
-func (r *response) overtakes(other *response) bool {
-	return r.received.After(other.requested) && !other.date().After(r.date())
+//
+// If r was received later than now, the clock was set back. Then the times of r
+// say nothing. Until the clock reaches them, no response could update r.
+func (r *response) overtakes(other *response, now time.Time) bool {
+	return r.received.After(other.requested) && !r.received.After(now.Add(clockSlack)) && !other.date().After(r.date())
 }
 
 // invalidateBefore returns a copy of stored in which every response that was

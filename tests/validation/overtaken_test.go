@@ -165,3 +165,119 @@ func TestFollowerOfTheOvertaken(t *testing.T) {
 		}
 	})
 }
+
+// TestHerdOfTheOvertaken: many callers wait for a response without a lifetime.
+// Another process stores a newer one meanwhile. It must not make each of them
+// ask the origin.
+func TestHerdOfTheOvertaken(t *testing.T) {
+	for _, test := range []struct {
+		status int
+		asks   int32 // how often the origin is asked when the callers go on
+	}{
+		{http.StatusNotModified, 0}, // the response that it confirms is shared
+		{http.StatusOK, 1},          // callers that have found the newer one ask again, together
+	} {
+		t.Run(fmt.Sprint(test.status), func(t *testing.T) {
+			var asked atomic.Int32
+			var hold atomic.Pointer[chan bool]
+			base := harness.RoundTripperFunc(func(req *http.Request) (*http.Response, error) {
+				asked.Add(1)
+				status, body := http.StatusOK, "body"
+				if req.Header.Get("If-None-Match") != "" && test.status == http.StatusNotModified {
+					status, body = http.StatusNotModified, ""
+				}
+				resp := harness.Scripted(req, status, strings.NewReader(body), "Cache-Control: max-age=0", `Etag: "1"`)
+				if c := hold.Swap(nil); c != nil {
+					<-*c
+					resp.Body = slowBody{resp.Body}
+				}
+				time.Sleep(time.Millisecond) // meanwhile, others come to wait
+				return resp, nil
+			})
+			processes(t, base, func(t *testing.T, a, b *cachetrip.Transport) {
+				a.ShareTimeout = time.Hour
+				fetch(t, a)
+				time.Sleep(2 * time.Second)
+				proceed := make(chan bool)
+				hold.Store(&proceed)
+				callers := func(n int) {
+					for range n {
+						go fetch(t, a)
+					}
+					synctest.Wait()
+					time.Sleep(time.Millisecond)
+				}
+				callers(5)
+				fetch(t, b)
+				callers(5)
+				before := asked.Load()
+				close(proceed)
+				time.Sleep(100 * time.Millisecond) // all are answered that do not wait for the slow body
+				if got := asked.Load() - before; got != test.asks {
+					t.Errorf("the origin is asked %d more times, want %d", got, test.asks)
+				}
+				time.Sleep(time.Minute) // the bodies end
+			})
+		})
+	}
+}
+
+// slowBody is a body that comes after a second.
+type slowBody struct{ io.ReadCloser }
+
+func (b slowBody) Read(p []byte) (int, error) {
+	time.Sleep(time.Second)
+	return b.ReadCloser.Read(p)
+}
+
+// TestConfirmedAfterTheClockWasSetBack: a response that was received later than
+// now is updated all the same, even if Date does not tell the order. Otherwise
+// it would be validated by each request until the clock reaches its time.
+func TestConfirmedAfterTheClockWasSetBack(t *testing.T) {
+	for _, date := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			const ahead = 24 * time.Hour
+			began := time.Now().UTC().Format(http.TimeFormat)
+			var asked int
+			s := store.NewMemory(0)
+			cache := &cachetrip.Transport{Store: s}
+			cache.Base = harness.RoundTripperFunc(func(req *http.Request) (*http.Response, error) {
+				asked++
+				status, body := http.StatusOK, "body"
+				if req.Header.Get("If-None-Match") != "" {
+					status, body = http.StatusNotModified, ""
+				}
+				resp := harness.Scripted(req, status, strings.NewReader(body), "Cache-Control: max-age=60", `Etag: "1"`)
+				if resp.Header.Del("Date"); date {
+					resp.Header.Set("Date", began)
+				}
+				return resp, nil
+			})
+			defer cache.Close()
+			fetch(t, cache)
+			for e, err := range s.All(t.Context(), "") {
+				if err != nil {
+					t.Fatal(err)
+				}
+				err := s.Update(t.Context(), e.Key, func(es []*store.Entry) []*store.Entry {
+					e := es[0].Clone()
+					e.RequestTime, e.ResponseTime = e.RequestTime.Add(ahead), e.ResponseTime.Add(ahead)
+					if !date {
+						e.Header.Set("Date", e.ResponseTime.UTC().Format(http.TimeFormat)) // as the cache adds it
+					}
+					return []*store.Entry{e}
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 3 {
+				time.Sleep(time.Second)
+				fetch(t, cache)
+			}
+			if asked != 2 {
+				t.Errorf("Date %t: the origin is asked %d times, want 2: for the response, and to confirm it once", date, asked)
+			}
+		})
+	}
+}
