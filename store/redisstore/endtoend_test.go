@@ -41,7 +41,7 @@ func TestEndToEnd(t *testing.T) {
 	// what fits. TestSoak and TestResume count store errors and connections,
 	// which a busy server has more of. TestDigestOfAJoinedBody counts goroutines
 	// and descriptors, of which the client has some.
-	cmd := exec.Command("go", "test", "-overlay", filepath.Join(dir, "overlay.json"), "-count=1", "-short",
+	cmd := exec.Command("go", "test", "-overlay", filepath.Join(dir, "overlay.json"), "-count=1", "-short", "-timeout", "24m",
 		"-p", "1", "-skip", "Disk|Director|Files|Flipped|Disagreement|NotContinued|HeaderTooLarge|Soak|^TestResume$|DigestOfAJoinedBody|^Fuzz|^Example|/^disk$|/.*/^disk$|/.*/.*/^disk$",
 		".", "./tests/bodies", "./tests/contract", "./tests/origins", "./tests/sharing", "./tests/stores", "./tests/users", "./tests/validation")
 	cmd.Dir = root

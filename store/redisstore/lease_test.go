@@ -2,6 +2,8 @@ package redisstore_test
 
 import (
 	"bytes"
+	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -40,99 +42,125 @@ func replicas(t *testing.T, n int, url string, opts redisstore.Options) []*http.
 
 func TestLease(t *testing.T) {
 	server := sharedServer(t)
-	const fleet = 6
+	const fleet = 3
 	for _, test := range []struct {
 		name  string
 		lease time.Duration
 		size  int
-		most  int64 // requests to the origin
+		asked int64 // requests to the origin
 	}{
-		{"one fetches for all", time.Minute, 100, 1},
-		{"one fetches a large body for all", time.Minute, 2 << 20, 1},
+		{"one fetches for all", hanging, 100, 1},
+		{"one fetches a large body for all", hanging, 2 << 20, 1},
 		{"without a lease all fetch", 0, 100, fleet},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			var asked atomic.Int64
+			var all chan struct{}
 			body := bytes.Repeat([]byte("x"), test.size)
 			origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				asked.Add(1)
-				time.Sleep(200 * time.Millisecond)
-				w.Header().Set("Cache-Control", "max-age=60")
+				if asked.Add(1) == test.asked {
+					time.Sleep(200 * time.Millisecond) // in which no other request may come
+					close(all)
+				}
+				wait(t, all, "all that fetch ask the origin")
+				w.Header().Set("Cache-Control", "max-age=3600")
 				w.Write(body)
 			}))
 			defer origin.Close()
 			clients := replicas(t, fleet, server.url(), patient(redisstore.Options{Lease: test.lease}))
-			var wg sync.WaitGroup
-			for i := range 3 * fleet {
-				wg.Go(func() {
-					got, _, err := fetch(clients[i%fleet], origin.URL)
-					if err != nil || !bytes.Equal(got, body) {
-						t.Errorf("%d bytes, %v", len(got), err)
-					}
-				})
-			}
-			wg.Wait()
-			if n := asked.Load(); n > test.most || n < min(test.most, 2) {
-				t.Errorf("the origin was asked %d times, want %d", n, test.most)
-			}
+			round := 0
+			// A Transport waits for another one for five seconds. On a machine that is
+			// very slow, that may be too little once.
+			eventually(t, fmt.Sprintf("the origin is asked %d times", test.asked), func() bool {
+				round++
+				asked.Store(0)
+				all = make(chan struct{})
+				var wg sync.WaitGroup
+				for i := range 2 * fleet {
+					wg.Go(func() {
+						got, _, err := fetch(clients[i%fleet], fmt.Sprintf("%s/%d", origin.URL, round))
+						if err != nil || !bytes.Equal(got, body) {
+							t.Errorf("%d bytes, %v", len(got), err)
+						}
+					})
+				}
+				wg.Wait()
+				t.Logf("it was asked %d times", asked.Load())
+				return asked.Load() == test.asked
+			})
 		})
 	}
 }
 
-// TestLeaseOfNoUse has an origin answer only when all replicas ask at once, once it is known that its
-// responses are of no use to others.
+// wait waits for a channel to be closed.
+func wait(t testing.TB, c <-chan struct{}, what string) {
+	select {
+	case <-c:
+	case <-time.After(hanging):
+		t.Errorf("it does not happen that %s", what)
+	}
+}
+
+// TestLeaseOfNoUse: nobody waits for a response that is known to be of no use to
+// others.
 func TestLeaseOfNoUse(t *testing.T) {
 	server := sharedServer(t)
-	const fleet = 4
-	var asked atomic.Int64
-	all := make(chan struct{})
-	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "no-store")
-		switch asked.Add(1) {
-		case 1:
-			return
-		case 1 + fleet:
-			close(all)
-		}
-		select {
-		case <-all:
-		case <-time.After(20 * time.Second):
-			t.Error("replicas wait for each other")
-		}
-	}))
-	defer origin.Close()
-	clients := replicas(t, fleet, server.url(), patient(redisstore.Options{Lease: time.Minute}))
-	if _, _, err := fetch(clients[0], origin.URL); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "it is known", func() bool {
-		for _, name := range strings.Split(server.do(t, "KEYS", "*:l:*"), "\n") {
-			if server.do(t, "GET", name) == "alone" {
-				return true
+	// becomesKnown lets the server remember that a response is of no use, which
+	// it would forget in 10 seconds.
+	becomesKnown := func(t *testing.T, opts redisstore.Options) {
+		t.Helper()
+		eventually(t, "it becomes known", func() bool {
+			for _, name := range strings.Fields(server.do(t, "KEYS", opts.Prefix+":*:l:*")) {
+				if server.do(t, "GET", name) == "alone" && server.do(t, "PERSIST", name) == "1" {
+					return true
+				}
 			}
-		}
-		return false
-	})
-	var wg sync.WaitGroup
-	for _, client := range clients {
-		wg.Go(func() {
-			if _, _, err := fetch(client, origin.URL); err != nil {
-				t.Error(err)
-			}
+			return false
 		})
 	}
-	wg.Wait()
+	t.Run("a Transport tells", func(t *testing.T) {
+		origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Cache-Control", "no-store")
+		}))
+		defer origin.Close()
+		opts := patient(redisstore.Options{Lease: hanging})
+		if _, _, err := fetch(replicas(t, 1, server.url(), opts)[0], origin.URL); err != nil {
+			t.Fatal(err)
+		}
+		becomesKnown(t, opts)
+	})
+	t.Run("nobody waits", func(t *testing.T) {
+		opts := patient(redisstore.Options{Lease: 4 * hanging})
+		key := storetest.Key(1, 1)
+		one := open(t, server.url(), opts)
+		release, granted := one.Lease(t.Context(), key, "a")
+		if !granted {
+			t.Fatal("no lease")
+		}
+		release(false)
+		becomesKnown(t, opts)
+		for _, s := range []*redisstore.Store{one, open(t, server.url(), opts)} {
+			for range 3 {
+				ctx, cancel := context.WithTimeout(t.Context(), hanging)
+				if _, granted := s.Lease(ctx, key, "a"); !granted || ctx.Err() != nil {
+					t.Errorf("granted: %t, %v", granted, ctx.Err())
+				}
+				cancel()
+			}
+		}
+	})
 }
 
 func TestLeaseOfTheDead(t *testing.T) {
 	t.Parallel()
 	server := startServer(t)
-	opts := patient(redisstore.Options{Lease: 300 * time.Millisecond})
+	const lease = 300 * time.Millisecond
+	opts := patient(redisstore.Options{Lease: lease})
 	var key atomic.Pointer[string]
 	dead := open(t, server.url(), opts)
 	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "max-age=60")
+		w.Header().Set("Cache-Control", "max-age=3600")
 		io.WriteString(w, "hello")
 	}))
 	defer origin.Close()
@@ -140,21 +168,24 @@ func TestLeaseOfTheDead(t *testing.T) {
 	if _, _, err := fetch(client, origin.URL); err != nil {
 		t.Fatal(err)
 	}
-	for e := range dead.All(t.Context(), "") {
+	for e, err := range dead.All(t.Context(), "") {
+		if err != nil {
+			t.Fatal(err)
+		}
 		key.Store(&e.Key)
 	}
 	if err := client.Transport.(*cachetrip.Transport).Purge(t.Context(), origin.URL); err != nil {
 		t.Fatal(err)
 	}
+	begin := time.Now()
 	if _, granted := dead.Lease(t.Context(), *key.Load(), ""); !granted {
 		t.Fatal("no lease")
 	}
-	begin := time.Now()
 	body, resp, err := fetch(client, origin.URL)
 	if err != nil || string(body) != "hello" || cachetrip.StatusOf(resp).Hit {
 		t.Errorf("%q, %v", body, err)
 	}
-	if took := time.Since(begin); took < 100*time.Millisecond {
+	if took := time.Since(begin); took < lease-50*time.Millisecond { // clocks may differ
 		t.Errorf("it took %v, and did not wait for the lease", took)
 	}
 	server.kill()

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -24,11 +25,17 @@ import (
 
 // server is a redis-server or valkey-server of a test's own, on a loopback port.
 type server struct {
-	port int
-	dir  string
-	args []string
-	cmd  *exec.Cmd
+	port  int
+	dir   string
+	conf  string // a file with its configuration, if not empty
+	args  []string
+	cmd   *exec.Cmd
+	ended chan struct{} // closed when cmd has ended
 }
+
+// hanging is how long tests wait for something that must happen. By then it
+// hangs: a busy machine does not take as long.
+const hanging = 3 * time.Minute
 
 // program returns the path of the server's program, or skips the test.
 func program(t testing.TB) string {
@@ -45,9 +52,9 @@ func program(t testing.TB) string {
 // startServer starts a server with further arguments, and stops it when the test has ended.
 func startServer(t testing.TB, args ...string) *server {
 	t.Helper()
-	s := &server{port: freePort(t), args: args, dir: tempDir(t)}
-	s.start(t)
+	s := &server{args: args, dir: tempDir(t)}
 	t.Cleanup(s.kill)
+	s.startSomewhere(t)
 	return s
 }
 
@@ -61,12 +68,19 @@ func tempDir(t testing.TB) string {
 	return dir
 }
 
+// givenPorts has the ports that freePort has returned. Nobody listens on the port
+// of a server that was killed, but it is to start there again.
+var givenPorts sync.Map
+
 // freePort returns a port that is free, as is that 10000 above, where the servers of a cluster talk to each
 // other. No system takes either for outgoing connections, which would be in the way of a server that starts
 // again.
 func freePort(t testing.TB) int {
 	for range 100 {
 		port := 10_000 + rand.IntN(12_000)
+		if _, given := givenPorts.LoadOrStore(port, true); given {
+			continue
+		}
 		free := true
 		for _, p := range []int{port, port + 10_000} {
 			l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(p))
@@ -84,46 +98,96 @@ func freePort(t testing.TB) int {
 	return 0
 }
 
-func (s *server) start(t testing.TB) {
+// startSomewhere starts the server on a free port. Another program can take a
+// port after it was chosen. The server then ends, and gets another one.
+func (s *server) startSomewhere(t testing.TB) {
 	t.Helper()
-	s.cmd = exec.Command(program(t), append([]string{
-		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--appendonly", "no", "--daemonize", "no", "--logfile", filepath.Join(s.dir, "log"),
-	}, s.args...)...)
-	s.cmd.Stdout, s.cmd.Stderr = os.Stderr, os.Stderr
-	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	for begin := time.Now(); ; time.Sleep(5 * time.Millisecond) {
-		if answer, err := s.try("PING"); err == nil && (answer == "PONG" || strings.Contains(answer, "NOAUTH")) {
+	for tries := 0; ; tries++ {
+		s.port = freePort(t)
+		err := s.run(program(t))
+		if err == nil {
 			return
-		} else if time.Since(begin) > 20*time.Second {
-			log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
-			t.Fatalf("the server does not start: %v\n%s", err, log)
+		}
+		if tries == 5 || err != errEnded {
+			s.reportStart(t, err)
 		}
 	}
 }
 
-// startSentinel starts a Sentinel that watches a primary as "mine" by itself.
-func startSentinel(t testing.TB, conf string, port int) *server {
+// start starts the server on the port that it has.
+func (s *server) start(t testing.TB) {
 	t.Helper()
-	text := fmt.Sprintf("sentinel monitor mine 127.0.0.1 %d 1\nsentinel down-after-milliseconds mine 500\nsentinel failover-timeout mine 5000\n", port)
-	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+	if err := s.run(program(t)); err != nil {
+		s.reportStart(t, err)
 	}
-	s := &server{port: freePort(t), dir: filepath.Dir(conf)}
-	s.cmd = exec.Command(program(t), conf, "--sentinel", "--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir, "--logfile", filepath.Join(s.dir, "log"))
-	if err := s.cmd.Start(); err != nil {
+}
+
+func (s *server) reportStart(t testing.TB, err error) {
+	t.Helper()
+	log, _ := os.ReadFile(s.log())
+	t.Fatalf("the server does not start: %v\n%s", err, log)
+}
+
+func (s *server) log() string { return filepath.Join(s.dir, "log") }
+
+var errEnded = errors.New("it has ended")
+
+// run starts the program of the server, and waits until it answers.
+func (s *server) run(program string) error {
+	var args []string
+	if s.conf != "" {
+		args = append(args, s.conf) // which must come first
+	}
+	args = append(args, "--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--appendonly", "no", "--daemonize", "no", "--logfile", s.log())
+	cmd, ended := exec.Command(program, append(args, s.args...)...), make(chan struct{})
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	s.cmd, s.ended = cmd, ended
+	go func() {
+		cmd.Wait()
+		close(ended)
+	}()
+	itself := fmt.Sprintf("process_id:%d\r\n", cmd.Process.Pid)
+	for begin := time.Now(); ; {
+		answer, err := s.try("INFO", "server")
+		if err == nil && (strings.Contains(answer, itself) || strings.Contains(answer, "NOAUTH")) {
+			return nil
+		}
+		if time.Since(begin) > hanging {
+			return fmt.Errorf("it answers %q, %v", answer, err)
+		}
+		select {
+		case <-ended:
+			return errEnded
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// startSentinel starts a Sentinel that knows a primary as "mine". It does not
+// take the primary for dead by itself, because that may only be slow. It changes
+// the primary on the command SENTINEL FAILOVER.
+func startSentinel(t testing.TB, port int) *server {
+	t.Helper()
+	s := &server{dir: tempDir(t), args: []string{"--sentinel"}}
+	s.conf = filepath.Join(s.dir, "sentinel.conf")
+	text := fmt.Sprintf("sentinel monitor mine 127.0.0.1 %d 1\nsentinel down-after-milliseconds mine 3600000\nsentinel failover-timeout mine 600000\n", port)
+	if err := os.WriteFile(s.conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.kill)
-	eventually(t, "the Sentinel starts", func() bool { answer, err := s.try("PING"); return err == nil && answer == "PONG" })
+	s.startSomewhere(t)
 	return s
 }
 
 // kill ends the server at once, as a power cut does.
 func (s *server) kill() {
-	s.signal(os.Kill)
-	s.cmd.Wait()
+	if s.cmd != nil {
+		s.signal(os.Kill)
+		<-s.ended
+	}
 }
 
 // signal sends a signal to the server and to nothing else.
@@ -144,12 +208,12 @@ func (s *server) do(t testing.TB, command ...string) string {
 }
 
 func (s *server) try(command ...string) (string, error) {
-	conn, err := net.DialTimeout("tcp", s.address(), time.Second)
+	conn, err := net.DialTimeout("tcp", s.address(), hanging)
 	if err != nil {
 		return "", err
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	conn.SetDeadline(time.Now().Add(hanging))
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "*%d\r\n", len(command))
 	for _, arg := range command {
@@ -220,8 +284,8 @@ func sharedServer(t testing.TB) *server {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &server{port: freePort(t), dir: dir}
-		s.start(t)
+		s := &server{dir: dir}
+		s.startSomewhere(t)
 		shared.server = s
 	})
 	return shared.server
@@ -230,7 +294,7 @@ func sharedServer(t testing.TB) *server {
 // patient has options for tests that must not take a busy machine for a broken
 // server.
 func patient(opts redisstore.Options) redisstore.Options {
-	opts.LookupTimeout, opts.WriteTimeout = 10*time.Second, 10*time.Second
+	opts.LookupTimeout, opts.WriteTimeout = hanging, hanging
 	if opts.Prefix == "" {
 		opts.Prefix = fmt.Sprintf("test%d", shared.prefixes.Add(1))
 	}
@@ -263,7 +327,7 @@ func open(t testing.TB, url string, opts redisstore.Options) *redisstore.Store {
 // eventually waits until something holds.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), hanging)
 	defer cancel()
 	for !holds() {
 		select {
@@ -275,14 +339,21 @@ func eventually(t testing.TB, what string, holds func() bool) {
 }
 
 // silence is how long the client of a store of open waits for a silent server.
-const silence = 2 * time.Minute
+const silence = 4 * hanging
 
-// quick fails the test if f waits for a silent server.
+// quick fails the test if f waits for a silent server. It does not fail because
+// the machine is slow.
 func quick(t testing.TB, what string, f func()) {
 	t.Helper()
 	begin := time.Now()
 	f()
-	if took := time.Since(begin); took > silence/2 { // which busy machines do not need
+	if took := time.Since(begin); took > silence*3/4 {
 		t.Errorf("%s took %v", what, took)
 	}
+}
+
+// refused reports whether err says that a server was not asked at all, because
+// it has failed repeatedly.
+func refused(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "is not used for a second")
 }

@@ -31,7 +31,7 @@ func init() {
 		outside(nil, func(func([]*store.Entry) []*store.Entry) {
 			opened, err := redisstore.Open(os.Getenv("REDISSTORE_URL"), redisstore.Options{
 				Prefix: fmt.Sprintf("e%d-%d", os.Getpid(), made.Add(1)), MaxBodyBytes: maxBytes / 4,
-				LookupTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second, // the test is not about time
+				LookupTimeout: 2 * time.Minute, WriteTimeout: 2 * time.Minute, // the test is not about time
 			})
 			if err != nil {
 				panic(err)
