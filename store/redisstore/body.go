@@ -155,9 +155,10 @@ func (b *body) verified(resp rueidis.RedisResult, i int64) ([]byte, error) {
 // was opened.
 func (b *body) get(i int64) ([]byte, error) {
 	// The caller has part of the response already, and only the server has the
-	// rest. So wait longer than for a lookup.
+	// rest. So wait longer than for a lookup, and ask a server for which lookups
+	// do not wait any more.
 	budget := max(time.Second, 10*b.s.opts.LookupTimeout)
-	return run(b.s, b.s.bodies, b.ctx, b.key, budget, func(ctx context.Context, c *connection) ([]byte, error) {
+	return runAnyway(b.s, b.s.bodies, b.ctx, budget, func(ctx context.Context, c *connection) ([]byte, error) {
 		field := strconv.FormatInt(i, 10)
 		data, err := b.verified(c.bodies.Do(ctx, c.bodies.B().Hget().Key(b.name).Field(field).Build()), i)
 		if errors.Is(err, store.ErrDamaged) {

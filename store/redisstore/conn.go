@@ -183,26 +183,44 @@ func (p permits) giveBack() { <-p }
 // counts as broken, run fails at once. The end of ctx does not end op, because
 // other callers may be waiting for the same answer.
 func run[T any](s *Store, in permits, ctx context.Context, key string, limit time.Duration, op func(context.Context, *connection) (T, error)) (result T, err error) {
+	return permitted(in, limit, func(done <-chan struct{}) (result T, err error) {
+		report, err := s.breakers.of(s.conn.Load(), key).Allow()
+		if err != nil {
+			return result, errBroken
+		}
+		result, err = ask(s, done, ctx, op)
+		report(err)
+		return result, err
+	})
+}
+
+// runAnyway is run, but also if the server counts as broken.
+func runAnyway[T any](s *Store, in permits, ctx context.Context, limit time.Duration, op func(context.Context, *connection) (T, error)) (T, error) {
+	return permitted(in, limit, func(done <-chan struct{}) (T, error) { return ask(s, done, ctx, op) })
+}
+
+// permitted calls f with a permit. done is closed when the time limit, which
+// counts the waiting, has passed.
+func permitted[T any](in permits, limit time.Duration, f func(done <-chan struct{}) (T, error)) (result T, err error) {
 	waiting := newBudget(limit)
 	defer waiting.end()
 	if !in.take(waiting.done) {
 		return result, errCrowded
 	}
 	defer in.giveBack()
-	report, err := s.breakers.of(s.conn.Load(), key).Allow()
-	if err != nil {
-		return result, errBroken
-	}
+	return f(waiting.done)
+}
+
+// ask calls op with the connection, until done is closed.
+func ask[T any](s *Store, done <-chan struct{}, ctx context.Context, op func(context.Context, *connection) (T, error)) (T, error) {
 	ctx = context.WithoutCancel(ctx)
-	result, err = orLeave(s, waiting.done, func() (result T, err error) {
+	return orLeave(s, done, func() (result T, err error) {
 		c, err := s.connected(ctx)
 		if err != nil {
 			return result, err
 		}
 		return op(ctx, c)
 	})
-	report(err)
-	return result, err
 }
 
 // orLeave calls op in another goroutine. If done is closed before op ends, it

@@ -352,7 +352,7 @@ func TestServerComesLater(t *testing.T) {
 }
 
 // TestSilentReading has the server stop while a body is being read that was not fetched at once. It stops for
-// longer than a lookup waits.
+// longer than a lookup waits, until it counts as broken.
 func TestSilentReading(t *testing.T) {
 	t.Parallel()
 	server := startServer(t)
@@ -374,12 +374,29 @@ func TestSilentReading(t *testing.T) {
 	})
 	defer opened.Close()
 	server.signal(syscall.SIGSTOP)
-	time.AfterFunc(opts.LookupTimeout+time.Second, func() { server.signal(syscall.SIGCONT) })
-	// It is patient: without the rest the response is lost.
-	got, err := io.ReadAll(io.NewSectionReader(opened, 0, int64(len(body))))
-	if err != nil || !bytes.Equal(got, body) {
-		t.Errorf("a server that was held up: %d bytes of %d, %v", len(got), len(body), err)
-	}
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		// It is patient: without the rest the response is lost.
+		got, err := io.ReadAll(io.NewSectionReader(opened, 0, int64(len(body))))
+		if err != nil || !bytes.Equal(got, body) {
+			t.Errorf("a server that was held up: %d bytes of %d, %v", len(got), len(body), err)
+		}
+	})
+	eventually(t, "the server counts as broken", func() bool {
+		var lookups sync.WaitGroup
+		var broken atomic.Bool
+		for range 4 { // together, which takes less time
+			lookups.Go(func() {
+				if _, err := s.Entries(t.Context(), storetest.Key(2, 1)); refused(err) {
+					broken.Store(true)
+				}
+			})
+		}
+		lookups.Wait()
+		return broken.Load()
+	})
+	server.signal(syscall.SIGCONT)
+	reader.Wait()
 	server.kill()
 	quick(t, "reading without a server", func() {
 		if _, err := opened.ReadAt(make([]byte, 10), 0); err == nil {
