@@ -22,6 +22,10 @@ type chromium struct {
 	last    int
 }
 
+// hanging is the time after which a browser that does not answer hangs. On a busy
+// machine it may take a while.
+const hanging = 3 * time.Minute
+
 // startChromium starts a browser. It skips the test if there is none.
 func startChromium(t *testing.T) *chromium {
 	t.Helper()
@@ -56,7 +60,7 @@ func startChromium(t *testing.T) *chromium {
 		// The browser ends when its pipe is closed. If it is killed, its children
 		// go on writing into the directory, which then cannot be removed.
 		in.Close()
-		kill := time.AfterFunc(30*time.Second, func() { cmd.Process.Kill() })
+		kill := time.AfterFunc(hanging, func() { cmd.Process.Kill() })
 		cmd.Wait()
 		kill.Stop()
 		out.Close()
@@ -83,7 +87,7 @@ type message struct {
 
 func (c *chromium) receive() message {
 	c.t.Helper()
-	c.out.SetReadDeadline(time.Now().Add(time.Minute))
+	c.out.SetReadDeadline(time.Now().Add(hanging))
 	b, err := c.read.ReadBytes(0)
 	if err != nil {
 		c.t.Fatalf("Chromium does not answer: %v", err)
