@@ -117,9 +117,10 @@ func (a *originReply) keepHead(e *store.Entry, head *response) result {
 		a.cover(e.Header)
 	}
 	var kept *store.Entry
-	var concerned bool
+	var concerned, trusted bool
 	err := a.x.store().Update(a.x.lasting(), a.x.key, func(current []*store.Entry) (next []*store.Entry) {
 		stored := responses(current)
+		trusted = false
 		next, kept, concerned = a.updatedByHead(head, current, stored)
 		if concerned {
 			return next
@@ -128,16 +129,19 @@ func (a *originReply) keepHead(e *store.Entry, head *response) result {
 		if why != "" || !admission.keep {
 			return current
 		}
-		kept = e
-		return replaceEntries(e, current, admission.replaces)
+		kept, trusted = a.marked(e, &admission)
+		return replaceEntries(kept, current, admission.replaces)
 	})
+	if trusted && a.x.invalidatedSince(a.sentEvent) {
+		a.distrustStored()
+	}
 	o := result{resp: a.resp}
 	switch {
 	case err != nil:
 		o.detail = a.x.keepFailed("store", e, err)
 		return o
-	case kept == e:
-		a.x.wasStored(e)
+	case kept != nil && !concerned:
+		a.x.wasStored(kept)
 	case concerned && (kept != nil || why == ""): // the response to a GET was updated or marked
 	case why != "":
 		o = a.notStoredHead(e, why)

@@ -49,11 +49,7 @@ func (a *originReply) put(ctx context.Context, brought *store.Entry, blobID stri
 			}
 		}
 		kept = a.noteAsker(kept)
-		trusted = !admission.distrust && !a.x.invalidatedSince(a.sentEvent)
-		if !trusted {
-			a.x.t.events.Distrust(a.x.key, a.received)
-			kept = markedInvalid(kept, a.received)
-		}
+		kept, trusted = a.marked(kept, &admission)
 		a.x.t.events.Stored(a.x.key)
 		return withoutForbidden(&a.x.rules.policy, replaceEntries(kept, current, admission.replaces), current, []response{r})
 	})
@@ -61,6 +57,16 @@ func (a *originReply) put(ctx context.Context, brought *store.Entry, blobID stri
 		a.distrustStored()
 	}
 	return e, outdated, err
+}
+
+// marked returns e, marked as invalid unless it is trusted: what was stored for
+// the key was invalidated since the request, or may be newer.
+func (a *originReply) marked(e *store.Entry, admission *admission) (_ *store.Entry, trusted bool) {
+	if !admission.distrust && !a.x.invalidatedSince(a.sentEvent) {
+		return e, true
+	}
+	a.x.t.events.Distrust(a.x.key, a.received)
+	return markedInvalid(e, a.received), false
 }
 
 // distrustStored marks the response, which was stored as valid. It was
