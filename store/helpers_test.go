@@ -9,6 +9,9 @@ import (
 	"testing"
 )
 
+// noContext is for code that runs outside of a test.
+var noContext = context.Background()
+
 // pattern returns a body that can be checked: the first byte determines all
 // others.
 func pattern(seed byte, size int) []byte {

@@ -4,7 +4,6 @@ package store
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,9 +19,6 @@ import (
 // The tests of this file run the test binary again, as another process, which
 // does what childEnv says.
 const childEnv = "CACHETRIP_TEST_CHILD"
-
-// noContext is for code that runs outside of a test.
-var noContext = context.Background()
 
 // children are the roles of such processes.
 var children = map[string]func(dir string) error{
