@@ -110,9 +110,7 @@ func (a *originReply) stillStored(entries []*store.Entry) bool {
 // confirmed returns the result of a 304 for all callers that share it.
 func (a *originReply) confirmed(made *confirmation) result {
 	o := result{entry: made.use, unsaved: made.unsaved}
-	// An older response, which the 304 does not update, is used this once, with
-	// its old age. A newer one has overtaken the 304.
-	if !made.use.ResponseTime.Before(a.requested) {
+	if made.use.ResponseTime.Equal(a.received) { // otherwise it is used this once, with its old age
 		o.sent, o.arrived = a.sentEvent, a.arrivedEvent
 	}
 	if made.index >= 0 {
@@ -131,8 +129,6 @@ func (a *originReply) confirmed(made *confirmation) result {
 func (a *originReply) confirmation(c *conditions, current []*store.Entry) confirmation {
 	stored := a.x.t.views.all(a.x.key, current)
 	chosen, updated := c.identify(a.x.rules, stored, a.resp.Header)
-	reply, now := a.said(), wallClock()
-	updated = slices.DeleteFunc(updated, func(i int) bool { return stored[i].overtakes(reply, now) })
 	if chosen < 0 || !a.sentAs(&stored[chosen]) {
 		return confirmation{next: current, index: -1}
 	}
@@ -173,11 +169,6 @@ func (a *originReply) confirmation(c *conditions, current []*store.Entry) confir
 	return confirmation{next, use, slices.Index(next, use), len(updated) == 0 || forbidden}
 }
 
-// said returns the response alone, without what is stored.
-func (a *originReply) said() *response {
-	return &response{header: a.resp.Header, requested: a.requested, received: a.received}
-}
-
 // updated returns e, updated by the response, for requests like that of the
 // response.
 func (a *originReply) updated(e *store.Entry) *store.Entry {
@@ -189,7 +180,7 @@ func (a *originReply) updated(e *store.Entry) *store.Entry {
 		noteChecked(fresh)
 	}
 	fresh.RequestTime, fresh.ResponseTime = a.requested, a.received
-	if !a.x.orderBefore(a.sentEvent).invalidatedBehind(a.said(), e.InvalidatedAt) && !a.x.invalidatedSince(a.sentEvent) {
+	if !a.requested.Before(e.InvalidatedAt) && !a.x.invalidatedSince(a.sentEvent) {
 		fresh.InvalidatedAt = time.Time{}
 	}
 	if len(e.Parts) == 0 || e.Complete() {

@@ -102,16 +102,6 @@ func admit(req *request, fresh *response, stored []response, known order) admiss
 	return a
 }
 
-// overtakes reports whether r, a stored response, may be newer than other: it
-// was received while other was under way. Date tells which was made later, but
-// only to the second. If other is a 304 that confirms r, it does not update r.
-//
-// If r was received later than now, the clock was set back. Then the times of r
-// say nothing. Until the clock reaches them, no response could update r.
-func (r *response) overtakes(other *response, now time.Time) bool {
-	return r.received.After(other.requested) && !r.received.After(now.Add(clockSlack)) && !other.date().After(r.date())
-}
-
 // invalidateBefore returns a copy of stored in which every response that was
 // requested before at counts as invalidated at that time. Section 4.4.
 func invalidateBefore(stored []response, at time.Time) []response {

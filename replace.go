@@ -74,7 +74,6 @@ func (a *originReply) marked(e *store.Entry, admission *admission) (_ *store.Ent
 // it was there. This process knows that, but others do not.
 func (a *originReply) distrustStored() {
 	now := wallClock()
-	a.x.t.events.Distrust(a.x.key, now)
 	err := a.x.store().Invalidate(a.x.lasting(), a.x.key, func(current []*store.Entry) []*store.Entry {
 		next := slices.Clone(current)
 		for i, e := range current {

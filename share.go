@@ -214,16 +214,15 @@ func (x *exchange) follow(p *participation, found lookup, asked uint64) outcome 
 		}
 	}
 	now := wallClock()
-	if next := x.shares(p.Request, found, asked, now); next != answered {
+	if next := x.shares(o, found, asked, now); next != answered {
 		return outcome{next: next}
 	}
 	return x.collapsed(p, found, now)
 }
 
-// shares returns answered if x may be given the result of r, another exchange's
-// request, at the time now. Otherwise it returns how x goes on.
-func (x *exchange) shares(r *sharedRequest, found lookup, asked uint64, now time.Time) next {
-	o := r.Result()
+// shares returns answered if x may be given the result of another exchange's
+// request at the time now. Otherwise it returns how x goes on.
+func (x *exchange) shares(o *result, found lookup, asked uint64, now time.Time) next {
 	switch {
 	case o.entry == nil || o.audience == nobody:
 		return alone
@@ -231,9 +230,8 @@ func (x *exchange) shares(r *sharedRequest, found lookup, asked uint64, now time
 		return alone // an unsafe request was made since
 	case o.entry.Key != x.key && o.entry.Key != x.exactKey() || x.tiesInvalidatedSince(o.sent, &o.response):
 		return alone // the same, or the response of an equivalent URL that this request did not find
-	case found.decision.selected >= 0 && !found.response().received.Equal(o.response.received) && found.response().overtakes(&o.response, now):
-		r.Hide() // a newer response was stored meanwhile, which later requests find, too
-		return again
+	case found.decision.selected >= 0 && found.response().received.After(o.response.received):
+		return alone // another process has stored a newer response
 	}
 	switch shared := decide(now, x.rules.sharing(o.code), []response{x.rules.policy.of(o.response)}); {
 	case shared.serves():

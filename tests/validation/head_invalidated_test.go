@@ -10,7 +10,33 @@ import (
 
 	"github.com/cachetrip/cachetrip"
 	"github.com/cachetrip/cachetrip/internal/harness"
+	"github.com/cachetrip/cachetrip/store"
 )
+
+// processes are Transports that share what is stored, and know nothing else of
+// each other.
+func processes(t *testing.T, base http.RoundTripper, test func(t *testing.T, a, b *cachetrip.Transport)) {
+	for name, open := range map[string]func(t *testing.T) (a, b store.Store){
+		"memory": func(t *testing.T) (a, b store.Store) {
+			s := store.NewMemory(0)
+			return s, s
+		},
+		"disk": func(t *testing.T) (a, b store.Store) {
+			dir := t.TempDir()
+			return harness.OpenDisk(t, dir, store.DiskOptions{}), harness.OpenDisk(t, dir, store.DiskOptions{})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				first, second := open(t)
+				a, b := &cachetrip.Transport{Store: first, Base: base}, &cachetrip.Transport{Store: second, Base: base}
+				defer a.Close()
+				defer b.Close()
+				test(t, a, b)
+			})
+		})
+	}
+}
 
 // TestHeadInvalidatedOnItsWay: an unsafe request is answered while a HEAD is
 // under way. The response to the HEAD must not be used again, whichever of
