@@ -332,7 +332,7 @@ func (s *Store) compareAndSet(ctx context.Context, u update) (done bool, now str
 	}
 	// When this call has returned, nothing is sent any more: what u stores may be
 	// invalidated by then, and an absent value has no revision that would tell.
-	// What was sent before arrives before later commands of this process.
+	// Commands sent before arrive before later ones of this process.
 	sending, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	got, err := run(s, s.metadata, ctx, u.key, s.opts.WriteTimeout, func(_ context.Context, c *connection) (answer, error) {
